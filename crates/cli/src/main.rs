@@ -1,0 +1,2 @@
+//! symphony
+fn main() {}
