@@ -1,1 +1,15 @@
-//! placeholder
+//! The deferred batch scheduler as a pure state machine.
+//!
+//! This crate decides; it never acts. It has no I/O, clock, thread, socket, log or hash map:
+//! time is an argument, events come in, actions go out. The live system (`symphony-dispatch`)
+//! and the simulator (`symphony-sim`) are two drivers of this same code.
+
+pub mod ids;
+pub mod profile;
+pub mod request;
+pub mod time;
+
+pub use ids::{AcceleratorId, BatchId, ModelId, RequestId};
+pub use profile::{Profile, ProfileError};
+pub use request::{Delays, DropReason, Request};
+pub use time::{Span, Time};

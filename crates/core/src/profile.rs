@@ -1,0 +1,220 @@
+//! The latency profile `l(b)`: how long a batch of `b` rows runs on one kind of accelerator.
+//!
+//! A table, one entry per batch size, non-decreasing. Plans read the table, never the fit:
+//! real engines have steps that a line would hide. The fit `alpha*b + beta` is for people.
+
+use crate::time::Span;
+
+/// Execution time by batch size. Cheap to share behind an `Arc`; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// `exec[b - 1]` is the execution time of `b` rows.
+    exec: Box<[Span]>,
+    /// `cheaper_beyond[b - 1]`: some larger batch costs less per row than `b` rows do.
+    cheaper_beyond: Box<[bool]>,
+}
+
+/// A larger batch is worth waiting for only when it saves at least this share per row;
+/// less is within the noise of a measured profile.
+const SAVING_PER_ROW_MIN: f64 = 0.02;
+
+/// Why a table is no latency profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// There is no entry at all.
+    #[error("the latency profile is empty: give the execution time of at least one batch size")]
+    Empty,
+    /// An entry is zero.
+    #[error("the latency profile says that {rows} rows take no time: every entry must be positive")]
+    Zero {
+        /// The batch size of the entry.
+        rows: u32,
+    },
+    /// A larger batch takes less time than a smaller one.
+    #[error(
+        "the latency profile decreases: {rows} rows take {exec}, fewer rows take {before}; \
+         make it non-decreasing"
+    )]
+    Decreasing {
+        /// The larger batch size.
+        rows: u32,
+        /// Its execution time.
+        exec: Span,
+        /// The execution time of the size before it.
+        before: Span,
+    },
+    /// A sample for zero rows, or sizes out of order.
+    #[error("the samples of a latency profile must have growing batch sizes from 1: got {rows}")]
+    Order {
+        /// The offending batch size.
+        rows: u32,
+    },
+}
+
+impl Profile {
+    /// A profile from the execution times of 1, 2, 3, … rows.
+    ///
+    /// # Errors
+    /// The table is empty, has a zero, or decreases.
+    pub fn from_table(table: Vec<Span>) -> Result<Profile, ProfileError> {
+        if table.is_empty() {
+            return Err(ProfileError::Empty);
+        }
+        let mut before = Span::ZERO;
+        for (rows, &exec) in (1u32..).zip(&table) {
+            if exec == Span::ZERO {
+                return Err(ProfileError::Zero { rows });
+            }
+            if exec < before {
+                return Err(ProfileError::Decreasing { rows, exec, before });
+            }
+            before = exec;
+        }
+        let cheaper_beyond = cheaper_beyond(&table);
+        Ok(Profile { exec: table.into_boxed_slice(), cheaper_beyond })
+    }
+
+    /// The profile `alpha*b + beta` for 1 to `rows_max` rows.
+    ///
+    /// # Errors
+    /// `rows_max` is zero, or both coefficients are.
+    pub fn linear(alpha: Span, beta: Span, rows_max: u32) -> Result<Profile, ProfileError> {
+        Profile::from_table((1..=u64::from(rows_max)).map(|b| alpha.times(b) + beta).collect())
+    }
+
+    /// A profile from measurements at some batch sizes: made monotone (a larger batch is never
+    /// taken to be faster than a smaller one) and interpolated linearly between the sizes.
+    ///
+    /// # Errors
+    /// No samples, sizes that do not grow from 1, or a zero.
+    pub fn from_samples(samples: &[(u32, Span)]) -> Result<Profile, ProfileError> {
+        let mut table = Vec::new();
+        let mut from = (0u32, Span::ZERO);
+        for &(rows, exec) in samples {
+            if rows <= from.0 || (from.0 == 0 && rows != 1) {
+                return Err(ProfileError::Order { rows });
+            }
+            let to = (rows, exec.max(from.1));
+            let step = to.1.saturating_sub(from.1).0;
+            let width = u64::from(to.0 - from.0);
+            table.extend((1..=width).map(|i| from.1 + Span(step * i / width)));
+            from = to;
+        }
+        Profile::from_table(table)
+    }
+
+    /// The largest batch the profile covers, in rows.
+    #[must_use]
+    pub fn rows_max(&self) -> u32 {
+        u32::try_from(self.exec.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Execution time of `rows` rows; [`Span::MAX`] beyond the largest batch, zero for none.
+    #[must_use]
+    pub fn exec(&self, rows: u32) -> Span {
+        match rows {
+            0 => Span::ZERO,
+            _ => self.exec.get(rows as usize - 1).copied().unwrap_or(Span::MAX),
+        }
+    }
+
+    /// The largest batch whose execution takes at most `budget`; zero when not even one row does.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a profile has at most u32::MAX entries")]
+    pub fn rows_within(&self, budget: Span) -> u32 {
+        self.exec.partition_point(|&exec| exec <= budget) as u32
+    }
+
+    /// Whether some batch larger than `rows` costs noticeably less per row, so that waiting
+    /// for company can pay.
+    #[must_use]
+    pub fn cheaper_beyond(&self, rows: u32) -> bool {
+        match rows {
+            0 => true,
+            _ => self.cheaper_beyond.get(rows as usize - 1).copied().unwrap_or(false),
+        }
+    }
+
+    /// The least-squares line through the table: `(alpha per row, beta)`; beta is at least zero.
+    #[must_use]
+    pub fn fit(&self) -> (Span, Span) {
+        let n = self.exec.len() as f64;
+        let mean_b = (n + 1.0) / 2.0;
+        let mean_l = self.exec.iter().map(|l| l.0 as f64).sum::<f64>() / n;
+        let (mut covariance, mut variance) = (0.0, 0.0);
+        for (i, l) in self.exec.iter().enumerate() {
+            let db = (i + 1) as f64 - mean_b;
+            covariance += db * (l.0 as f64 - mean_l);
+            variance += db * db;
+        }
+        let alpha = if variance > 0.0 { covariance / variance } else { mean_l };
+        let beta = (mean_l - alpha * mean_b).max(0.0);
+        (Span::from_millis_f64(alpha / 1e6), Span::from_millis_f64(beta / 1e6))
+    }
+}
+
+/// For each size, whether a larger one saves at least [`SAVING_PER_ROW_MIN`] per row.
+fn cheaper_beyond(table: &[Span]) -> Box<[bool]> {
+    let mut cheapest = f64::INFINITY;
+    let mut result = vec![false; table.len()];
+    for (i, exec) in table.iter().enumerate().rev() {
+        let per_row = exec.0 as f64 / (i + 1) as f64;
+        result[i] = cheapest <= per_row * (1.0 - SAVING_PER_ROW_MIN);
+        cheapest = cheapest.min(per_row);
+    }
+    result.into_boxed_slice()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Span {
+        Span::from_millis(ms)
+    }
+
+    #[test]
+    fn a_table_must_be_positive_and_monotone() {
+        assert_eq!(Profile::from_table(vec![]), Err(ProfileError::Empty));
+        assert_eq!(Profile::from_table(vec![Span::ZERO]), Err(ProfileError::Zero { rows: 1 }));
+        let error = Profile::from_table(vec![ms(3), ms(2)]).unwrap_err();
+        assert!(matches!(error, ProfileError::Decreasing { rows: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_linear_profile_reads_back_its_line() {
+        let profile = Profile::linear(ms(1), ms(5), 32).unwrap();
+        assert_eq!(profile.exec(1), ms(6));
+        assert_eq!(profile.exec(32), ms(37));
+        assert_eq!(profile.exec(33), Span::MAX);
+        assert_eq!(profile.fit(), (ms(1), ms(5)));
+        assert_eq!(profile.rows_within(ms(5)), 0);
+        assert_eq!(profile.rows_within(ms(6)), 1);
+        assert_eq!(profile.rows_within(ms(1000)), 32);
+    }
+
+    #[test]
+    fn samples_are_made_monotone_and_interpolated() {
+        let profile = Profile::from_samples(&[(1, ms(4)), (2, ms(3)), (4, ms(8))]).unwrap();
+        let table: Vec<_> = (1..=4).map(|b| profile.exec(b)).collect();
+        assert_eq!(table, [ms(4), ms(4), ms(6), ms(8)]);
+        assert_eq!(Profile::from_samples(&[(2, ms(4))]), Err(ProfileError::Order { rows: 2 }));
+        assert_eq!(
+            Profile::from_samples(&[(1, ms(4)), (1, ms(4))]),
+            Err(ProfileError::Order { rows: 1 })
+        );
+    }
+
+    #[test]
+    fn waiting_pays_only_while_a_row_gets_cheaper() {
+        let proportional = Profile::linear(ms(3), Span::ZERO, 16).unwrap();
+        assert!(!proportional.cheaper_beyond(1));
+        let batching = Profile::linear(ms(1), ms(5), 16).unwrap();
+        assert!(batching.cheaper_beyond(1));
+        assert!(!batching.cheaper_beyond(16));
+        // A step: 2 rows cost as 1, 3 rows cost twice as much.
+        let step = Profile::from_table(vec![ms(4), ms(4), ms(9)]).unwrap();
+        assert!(step.cheaper_beyond(1));
+        assert!(!step.cheaper_beyond(2));
+    }
+}

@@ -1,0 +1,83 @@
+//! What the scheduler knows of a request: never its tensors, only when it is due and how big it is.
+
+use crate::ids::RequestId;
+use crate::time::{Span, Time};
+
+/// One inference of one or more rows; never split over batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Identity, unique among the requests in flight.
+    pub id: RequestId,
+    /// When the frontend received it.
+    pub arrival: Time,
+    /// When its answer has to be with the client.
+    pub deadline: Time,
+    /// Rows along the batch dimension, at least one.
+    pub rows: u32,
+}
+
+/// Why a request was taken out of its queue without running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// Not even alone, started now, would it meet its deadline.
+    Hopeless,
+    /// Kept, it would have forced a batch too small for the measured load, and more of the
+    /// requests behind it would have been late (window drop).
+    Overload,
+    /// The model's queue already held its bound.
+    QueueFull,
+    /// The request has more rows than the model's largest batch.
+    TooLarge,
+    /// The model was removed while the request was queued.
+    Unloaded,
+}
+
+impl DropReason {
+    /// Every reason, in the order of the counters that count them.
+    pub const ALL: [DropReason; 5] = [
+        DropReason::Hopeless,
+        DropReason::Overload,
+        DropReason::QueueFull,
+        DropReason::TooLarge,
+        DropReason::Unloaded,
+    ];
+
+    /// A short name for metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::Hopeless => "hopeless",
+            DropReason::Overload => "overload",
+            DropReason::QueueFull => "queue_full",
+            DropReason::TooLarge => "too_large",
+            DropReason::Unloaded => "unloaded",
+        }
+    }
+}
+
+/// Delays between a decision and its effect, measured on the running system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delays {
+    /// Scheduler to accelerator: from the decision until the backend acts on it.
+    pub control: Span,
+    /// Per row: the backend fetches and places the input.
+    pub data: Span,
+    /// Backend to client: from the end of execution until the answer is sent.
+    pub response: Span,
+    /// Allowance for timers that fire late and executions that run long.
+    pub jitter: Span,
+}
+
+impl Delays {
+    /// From the decision until a batch of `rows` rows can start on a free accelerator.
+    #[must_use]
+    pub fn lead(&self, rows: u32) -> Span {
+        self.control + self.data.times(u64::from(rows))
+    }
+
+    /// What has to be left between the end of execution and the deadline.
+    #[must_use]
+    pub fn tail(&self) -> Span {
+        self.response + self.jitter
+    }
+}

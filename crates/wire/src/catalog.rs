@@ -1,0 +1,87 @@
+//! What is served right now: an immutable snapshot that frontends read without a lock and the
+//! loader replaces as a whole.
+
+use crate::tensor::Signature;
+use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use symphony_core::{ModelId, Profile, Span};
+
+/// One model version that takes requests.
+#[derive(Clone, Debug)]
+pub struct ServedModel {
+    /// The scheduler's name for it.
+    pub id: ModelId,
+    /// Name in the repository.
+    pub name: String,
+    /// Version in the repository, such as `1`.
+    pub version: String,
+    /// What it takes and gives.
+    pub signature: Signature,
+    /// Its latency objective.
+    pub slo: Span,
+    /// Largest batch in rows, hence the largest request.
+    pub rows_max: u32,
+    /// Bound on its queued requests.
+    pub queue_max: u32,
+    /// The engine that runs it, such as `onnxruntime`.
+    pub engine: String,
+    /// The platform name that clients know, such as `onnxruntime_onnx`.
+    pub platform: String,
+    /// Planned execution time by batch size.
+    pub profile: Arc<Profile>,
+}
+
+/// Where a model of the repository stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelState {
+    /// Being loaded, profiled and warmed up.
+    Loading,
+    /// Serving.
+    Ready,
+    /// Not serving; the reason, empty when it was never asked for.
+    Unavailable(String),
+}
+
+/// One line of the repository index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// Model name.
+    pub name: String,
+    /// Version; empty when none could be read.
+    pub version: String,
+    /// Where it stands.
+    pub state: ModelState,
+}
+
+/// The snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// Every start-up model is loaded, profiled and warmed up, and the server is not draining.
+    pub ready: bool,
+    /// The server is shutting down: no new requests.
+    pub draining: bool,
+    /// Serving models by name. Each name serves one version, the newest that loaded.
+    pub models: BTreeMap<String, Arc<ServedModel>>,
+    /// The repository index.
+    pub index: Vec<IndexEntry>,
+}
+
+/// The current catalog, shared.
+#[derive(Clone, Debug, Default)]
+pub struct SharedCatalog(Arc<ArcSwap<Catalog>>);
+
+impl SharedCatalog {
+    /// The catalog as it is now.
+    #[must_use]
+    pub fn load(&self) -> arc_swap::Guard<Arc<Catalog>> {
+        self.0.load()
+    }
+
+    /// Replaces the catalog by a changed copy. One thread, the loader, changes it.
+    pub fn update(&self, change: impl FnOnce(&mut Catalog)) {
+        let mut catalog = Catalog::clone(&self.0.load());
+        change(&mut catalog);
+        self.0.store(Arc::new(catalog));
+    }
+}

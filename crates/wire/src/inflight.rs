@@ -1,0 +1,257 @@
+//! The table of admitted requests: tensors wait here, with the frontend, until a backend
+//! fetches them; the scheduler never sees them.
+//!
+//! An entry can be taken out once. Whoever takes it (the backend to run it, the scheduler to
+//! drop it, the frontend because the client left) holds the only [`Pending`] and so owes the
+//! request its one outcome. A `Pending` that is let go without one answers `Failed`: even a
+//! panicking thread loses no request.
+
+use crate::tensor::{Inputs, OutputTensor};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use symphony_core::{AcceleratorId, DropReason, RequestId, Span};
+use tokio::sync::oneshot;
+
+/// How one request ended. Each gets exactly one.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It ran.
+    Done(Answer),
+    /// The scheduler took it out of its queue.
+    Dropped {
+        /// Why.
+        reason: DropReason,
+        /// How long it was queued.
+        queued: Span,
+    },
+    /// The engine failed on its batch, or the system lost track of it; the text says how.
+    Failed(String),
+}
+
+/// The result of a request that ran, and what it went through.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Outputs in the signature's order.
+    pub outputs: Vec<OutputTensor>,
+    /// What the batch it ran in looked like.
+    pub execution: Execution,
+}
+
+/// One execution, as seen by one of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// Where it ran.
+    pub accelerator: AcceleratorId,
+    /// Rows in the batch, this request's included.
+    pub batch_rows: u32,
+    /// From arrival until the backend began to assemble the batch.
+    pub queued: Span,
+    /// Time to place the inputs of the whole batch in its buffer.
+    pub assembly: Span,
+    /// Time the engine took for the whole batch.
+    pub compute: Span,
+    /// Time to split the outputs.
+    pub split: Span,
+    /// What would have been left until the deadline, had execution taken the planned time.
+    pub slack: Span,
+}
+
+/// One admitted request that still waits for its outcome.
+#[derive(Debug)]
+pub struct Pending {
+    /// The tensors.
+    pub inputs: Inputs,
+    reply: Option<oneshot::Sender<Outcome>>,
+}
+
+impl Pending {
+    /// Gives the request its outcome. A client that has left is no error.
+    pub fn answer(mut self, outcome: Outcome) {
+        self.send(outcome);
+    }
+
+    /// Whether the client no longer waits.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    fn send(&mut self, outcome: Outcome) {
+        if let Some(reply) = self.reply.take() {
+            // The receiver is gone only when the client is.
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.send(Outcome::Failed("the request was lost inside the server".to_owned()));
+    }
+}
+
+/// The table is full: too many requests are in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{limit} requests are already in flight, the server's limit")]
+pub struct TooManyInFlight {
+    /// The bound.
+    pub limit: usize,
+}
+
+/// Bound on requests in flight in one process, where the configuration sets none.
+pub const IN_FLIGHT_MAX_DEFAULT: usize = 65_536;
+
+/// The table, split in segments so that connections on different cores rarely meet.
+#[derive(Debug)]
+pub struct InFlight {
+    segments: Box<[Mutex<Segment>]>,
+    next: AtomicUsize,
+    count: AtomicUsize,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    pending: Option<Pending>,
+}
+
+const SEGMENTS: usize = 16;
+const SLOT_BITS: u32 = 28;
+
+impl InFlight {
+    /// An empty table for at most `limit` requests.
+    #[must_use]
+    pub fn new(limit: usize) -> InFlight {
+        InFlight {
+            segments: (0..SEGMENTS).map(|_| Mutex::default()).collect(),
+            next: AtomicUsize::new(0),
+            count: AtomicUsize::new(0),
+            limit,
+        }
+    }
+
+    /// Admits a request: its tensors wait here under the returned identity.
+    ///
+    /// # Errors
+    /// The bound is reached; the request was not admitted.
+    pub fn admit(
+        &self,
+        inputs: Inputs,
+        reply: oneshot::Sender<Outcome>,
+    ) -> Result<RequestId, TooManyInFlight> {
+        if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            // The caller reports the refusal; the request was never in flight.
+            return Err(TooManyInFlight { limit: self.limit });
+        }
+        let index = self.next.fetch_add(1, Ordering::Relaxed) % SEGMENTS;
+        let mut segment = self.segment(index);
+        let slot = segment.free.pop().unwrap_or_else(|| {
+            segment.slots.push(Slot::default());
+            u32::try_from(segment.slots.len() - 1).expect("in-flight limit keeps slots few")
+        });
+        let entry = &mut segment.slots[slot as usize];
+        entry.pending = Some(Pending { inputs, reply: Some(reply) });
+        Ok(request_id(entry.generation, slot, index))
+    }
+
+    /// Takes a request out; `None` when someone else has.
+    #[must_use]
+    pub fn take(&self, id: RequestId) -> Option<Pending> {
+        let (generation, slot, index) = parts(id);
+        let mut segment = self.segment(index);
+        let entry = segment.slots.get_mut(slot as usize)?;
+        if entry.generation != generation {
+            return None;
+        }
+        let pending = entry.pending.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
+        segment.free.push(slot);
+        drop(segment);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        Some(pending)
+    }
+
+    /// How many requests are waiting to be taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn segment(&self, index: usize) -> std::sync::MutexGuard<'_, Segment> {
+        self.segments[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Identity: generation (32 bits), slot (28), segment (4).
+fn request_id(generation: u32, slot: u32, segment: usize) -> RequestId {
+    RequestId(u64::from(generation) << 32 | u64::from(slot) << 4 | segment as u64)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "each part is masked to its width")]
+fn parts(id: RequestId) -> (u32, u32, usize) {
+    let slot = (id.0 as u32 >> 4) & ((1 << SLOT_BITS) - 1);
+    ((id.0 >> 32) as u32, slot, (id.0 & 15) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admit(table: &InFlight) -> (Result<RequestId, TooManyInFlight>, oneshot::Receiver<Outcome>) {
+        let (reply, outcome) = oneshot::channel();
+        (table.admit(Inputs { rows: 1, tensors: vec![] }, reply), outcome)
+    }
+
+    #[test]
+    fn an_entry_is_taken_once_and_its_slot_is_reused_under_another_identity() {
+        let table = InFlight::new(64);
+        let ids: Vec<_> = (0..40).map(|_| admit(&table).0.unwrap()).collect();
+        for &id in &ids {
+            assert!(table.take(id).is_some());
+            assert!(table.take(id).is_none());
+        }
+        assert!(table.is_empty());
+        for _ in 0..40 {
+            assert!(!ids.contains(&admit(&table).0.unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_bound_holds_and_room_comes_back() {
+        let table = InFlight::new(2);
+        let (first, _) = admit(&table);
+        let (_second, _) = admit(&table);
+        assert_eq!(admit(&table).0, Err(TooManyInFlight { limit: 2 }));
+        drop(table.take(first.unwrap()));
+        assert!(admit(&table).0.is_ok());
+    }
+
+    #[test]
+    fn a_pending_request_let_go_still_gets_an_outcome() {
+        let table = InFlight::new(2);
+        let (id, mut outcome) = admit(&table);
+        drop(table.take(id.unwrap()));
+        assert!(matches!(outcome.try_recv(), Ok(Outcome::Failed(_))));
+    }
+
+    #[test]
+    fn an_unknown_identity_is_nobody() {
+        let table = InFlight::new(2);
+        assert!(table.take(RequestId(u64::MAX)).is_none());
+        assert!(table.take(RequestId(0)).is_none());
+    }
+}

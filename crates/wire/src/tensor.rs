@@ -1,0 +1,227 @@
+//! Tensors as they travel: raw bytes, little endian, row-major, no padding.
+
+use bytes::Bytes;
+use std::fmt;
+use std::str::FromStr;
+
+/// The element types of the open inference protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum DataType {
+    Bool,
+    Uint8,
+    Uint16,
+    Uint32,
+    Uint64,
+    Int8,
+    Int16,
+    Int32,
+    Int64,
+    Fp16,
+    Bf16,
+    Fp32,
+    Fp64,
+    /// Byte strings of any length, each as a `u32` length and its bytes.
+    Bytes,
+}
+
+impl DataType {
+    /// Every data type.
+    pub const ALL: [DataType; 14] = [
+        DataType::Bool,
+        DataType::Uint8,
+        DataType::Uint16,
+        DataType::Uint32,
+        DataType::Uint64,
+        DataType::Int8,
+        DataType::Int16,
+        DataType::Int32,
+        DataType::Int64,
+        DataType::Fp16,
+        DataType::Bf16,
+        DataType::Fp32,
+        DataType::Fp64,
+        DataType::Bytes,
+    ];
+
+    /// The protocol's name, such as `FP32`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            DataType::Bool => "BOOL",
+            DataType::Uint8 => "UINT8",
+            DataType::Uint16 => "UINT16",
+            DataType::Uint32 => "UINT32",
+            DataType::Uint64 => "UINT64",
+            DataType::Int8 => "INT8",
+            DataType::Int16 => "INT16",
+            DataType::Int32 => "INT32",
+            DataType::Int64 => "INT64",
+            DataType::Fp16 => "FP16",
+            DataType::Bf16 => "BF16",
+            DataType::Fp32 => "FP32",
+            DataType::Fp64 => "FP64",
+            DataType::Bytes => "BYTES",
+        }
+    }
+
+    /// Bytes per element; `None` for [`DataType::Bytes`], whose elements vary.
+    #[must_use]
+    pub fn size(self) -> Option<usize> {
+        match self {
+            DataType::Bool | DataType::Uint8 | DataType::Int8 => Some(1),
+            DataType::Uint16 | DataType::Int16 | DataType::Fp16 | DataType::Bf16 => Some(2),
+            DataType::Uint32 | DataType::Int32 | DataType::Fp32 => Some(4),
+            DataType::Uint64 | DataType::Int64 | DataType::Fp64 => Some(8),
+            DataType::Bytes => None,
+        }
+    }
+}
+
+impl fmt::Display for DataType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no data type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown datatype {0:?}: use BOOL, UINT8-64, INT8-64, FP16, BF16, FP32, FP64 or BYTES")]
+pub struct UnknownDataType(pub String);
+
+impl FromStr for DataType {
+    type Err = UnknownDataType;
+    fn from_str(name: &str) -> Result<DataType, UnknownDataType> {
+        DataType::ALL
+            .into_iter()
+            .find(|datatype| datatype.name() == name)
+            .ok_or_else(|| UnknownDataType(name.to_owned()))
+    }
+}
+
+/// One input or output of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Name in the graph.
+    pub name: String,
+    /// Element type.
+    pub datatype: DataType,
+    /// Shape of one row: every dimension but the batch dimension (all of them when the
+    /// model is not batched). Fixed for inputs; an output's may be `None`, known only after a run.
+    pub row_shape: Vec<Option<usize>>,
+}
+
+impl TensorSpec {
+    /// Elements in one row; `None` when a dimension is not fixed or the product overflows.
+    #[must_use]
+    pub fn row_elements(&self) -> Option<usize> {
+        self.row_shape.iter().try_fold(1usize, |product, dim| product.checked_mul((*dim)?))
+    }
+
+    /// Bytes in one row; `None` for BYTES, open dimensions and overflow.
+    #[must_use]
+    pub fn row_bytes(&self) -> Option<usize> {
+        self.row_elements()?.checked_mul(self.datatype.size()?)
+    }
+
+    /// The shape as the protocol shows it: -1 for the batch dimension and whatever is not fixed.
+    #[must_use]
+    pub fn wire_shape(&self, batched: bool) -> Vec<i64> {
+        let rows = batched.then_some(-1);
+        let row = self.row_shape.iter().map(|dim| dim.map_or(-1, |d| d.try_into().unwrap_or(-1)));
+        rows.into_iter().chain(row).collect()
+    }
+}
+
+/// What a model takes and gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Inputs, in the graph's order.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs, in the graph's order.
+    pub outputs: Vec<TensorSpec>,
+    /// Whether every input and output has a leading batch dimension. Without one, a request is
+    /// one row whose shape is the whole tensor, and batches hold one request.
+    pub batched: bool,
+}
+
+/// The inputs of one request, validated: one entry per input of the signature, in its order.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Rows along the batch dimension, at least one.
+    pub rows: u32,
+    /// Raw contents, `rows * row_bytes` long (BYTES: exactly `rows * row_elements` elements).
+    pub tensors: Vec<Bytes>,
+}
+
+/// One output of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputTensor {
+    /// Full shape, batch dimension included where the model has one.
+    pub shape: Vec<usize>,
+    /// Raw contents; a slice of the batch's output, not a copy.
+    pub data: Bytes,
+}
+
+/// Splits the wire form of a BYTES tensor (`u32` length, bytes, …) into its elements.
+///
+/// # Errors
+/// The byte offset at which the contents are truncated.
+pub fn bytes_elements(mut data: &[u8]) -> Result<Vec<&[u8]>, usize> {
+    let whole = data.len();
+    let mut elements = Vec::new();
+    while !data.is_empty() {
+        let at = whole - data.len();
+        let (length, rest) = data.split_first_chunk::<4>().ok_or(at)?;
+        let (element, rest) =
+            rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or(at)?;
+        elements.push(element);
+        data = rest;
+    }
+    Ok(elements)
+}
+
+/// The wire form of a BYTES tensor. An element longer than a `u32` can say is cut: no tensor
+/// that fits a request holds one.
+#[must_use]
+pub fn bytes_contents<'a>(elements: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut contents = Vec::new();
+    for element in elements {
+        let length = u32::try_from(element.len()).unwrap_or(u32::MAX);
+        contents.extend_from_slice(&length.to_le_bytes());
+        contents.extend_from_slice(&element[..length as usize]);
+    }
+    contents
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for datatype in DataType::ALL {
+            assert_eq!(datatype.name().parse(), Ok(datatype));
+        }
+        assert!("FLOAT".parse::<DataType>().is_err());
+    }
+
+    #[test]
+    fn bytes_tensors_read_back_and_truncation_is_found() {
+        let contents = bytes_contents([b"ab".as_slice(), b"", b"cde"]);
+        assert_eq!(bytes_elements(&contents), Ok(vec![b"ab".as_slice(), b"", b"cde"]));
+        assert_eq!(bytes_elements(&contents[..contents.len() - 1]), Err(10));
+        assert_eq!(bytes_elements(&[1, 0]), Err(0));
+    }
+
+    #[test]
+    fn sizes_do_not_overflow() {
+        let spec = TensorSpec {
+            name: "x".to_owned(),
+            datatype: DataType::Fp64,
+            row_shape: vec![Some(usize::MAX), Some(2)],
+        };
+        assert_eq!(spec.row_elements(), None);
+        assert_eq!(spec.row_bytes(), None);
+    }
+}
