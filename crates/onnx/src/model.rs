@@ -1,0 +1,178 @@
+//! A model file in memory: decoded, checked for consistency, encoded again.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::error::Error;
+use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::signature::Signature;
+use crate::{external, tensor};
+
+/// An ONNX model whose parts were checked against each other: it has a graph with outputs, names
+/// are unique, every stored tensor has the data its dimensions call for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    proto: ModelProto,
+    signature: Signature,
+    external_files: Vec<PathBuf>,
+}
+
+impl Model {
+    /// Reads a model file. Weights in other files are not read, but checked: they must lie in the
+    /// model's directory or below.
+    ///
+    /// # Errors
+    /// [`Error::File`] naming the path, with the reason.
+    pub fn read(path: &Path) -> Result<Model, Error> {
+        let in_file = |source| Error::File { path: path.to_owned(), source: Box::new(source) };
+        let bytes =
+            fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let proto = ModelProto::decode(Bytes::from(bytes)).map_err(|e| in_file(e.into()))?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let external_files = external::files(tensors(&proto), directory).map_err(in_file)?;
+        Model::checked(proto, external_files).map_err(in_file)
+    }
+
+    /// Decodes a model; weights stay slices of `bytes`.
+    ///
+    /// # Errors
+    /// Says what is missing or contradictory; a model with weights in other files is refused, as
+    /// it came without its directory.
+    pub fn decode(bytes: Bytes) -> Result<Model, Error> {
+        Model::from_proto(ModelProto::decode(bytes)?)
+    }
+
+    /// Takes a model built in memory, with the checks of [`Model::decode`].
+    ///
+    /// # Errors
+    /// As [`Model::decode`].
+    pub fn from_proto(proto: ModelProto) -> Result<Model, Error> {
+        external::refuse(tensors(&proto))?;
+        Model::checked(proto, Vec::new())
+    }
+
+    fn checked(proto: ModelProto, external_files: Vec<PathBuf>) -> Result<Model, Error> {
+        let graph = proto.graph.as_ref().ok_or(Error::Missing("graph"))?;
+        if graph.output.is_empty() {
+            return Err(Error::Missing("graph output"));
+        }
+        // Version 3 of the file format brought operator sets; before it there was only one.
+        if proto.ir_version() >= 3 && proto.opset_import.is_empty() {
+            return Err(Error::Missing("operator set"));
+        }
+        unique("input", graph.input.iter().map(|v| v.name()))?;
+        unique("output", graph.output.iter().map(|v| v.name()))?;
+        unique("initializer", graph.initializer.iter().map(|t| t.name()))?;
+        for (tensor, node) in tensors_with_nodes(&proto) {
+            tensor::check(tensor, node)?;
+        }
+        let signature = Signature::of(graph)?;
+        Ok(Model { proto, signature, external_files })
+    }
+
+    /// The model as an ONNX file.
+    pub fn encode(&self) -> Bytes {
+        self.proto.encode_to_vec().into()
+    }
+
+    /// Inputs and outputs, in the graph's order, without initializers.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// The version of an operator set the model imports; the standard set is `""`.
+    pub fn opset(&self, domain: &str) -> Option<i64> {
+        crate::nodes::opset(&self.proto, &self.proto.opset_import, domain)
+    }
+
+    /// Files that hold weights outside the model file; empty for a self-contained model.
+    ///
+    /// Such a model must be loaded by path, and these files belong to any hash of it.
+    pub fn external_files(&self) -> &[PathBuf] {
+        &self.external_files
+    }
+
+    /// The schema's own form.
+    pub fn proto(&self) -> &ModelProto {
+        &self.proto
+    }
+
+    /// Applies a change to the schema's own form, then checks the model again.
+    ///
+    /// # Errors
+    /// What [`Model::decode`] would say of the changed model, which is then left as it was.
+    pub fn edit(&mut self, change: impl FnOnce(&mut ModelProto)) -> Result<(), Error> {
+        // Cheap beside loading: weights are shared slices, only the graph is copied.
+        let mut proto = self.proto.clone();
+        change(&mut proto);
+        *self = Model::checked(proto, self.external_files.clone())?;
+        Ok(())
+    }
+}
+
+/// Refuses an empty name and a name that comes twice.
+fn unique<'a>(role: &'static str, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    for name in names {
+        let problem = match name {
+            "" => "it has no name",
+            _ if !seen.insert(name) => "there are two of this name",
+            _ => continue,
+        };
+        return Err(Error::Value { role, name: name.to_owned(), problem: problem.to_owned() });
+    }
+    Ok(())
+}
+
+fn tensors(model: &ModelProto) -> impl Iterator<Item = &TensorProto> {
+    tensors_with_nodes(model).into_iter().map(|(tensor, _)| tensor)
+}
+
+/// Every stored tensor of the model, with the name of the node that holds it, empty for
+/// initializers. Depth is bounded: the decoder refuses deep nesting.
+fn tensors_with_nodes(model: &ModelProto) -> Vec<(&TensorProto, &str)> {
+    let mut found = Vec::new();
+    if let Some(graph) = &model.graph {
+        in_graph(graph, &mut found);
+    }
+    for function in &model.functions {
+        in_nodes(&function.node, &mut found);
+        in_attributes(&function.attribute_proto, function.name(), &mut found);
+    }
+    found
+}
+
+fn in_graph<'a>(graph: &'a GraphProto, found: &mut Vec<(&'a TensorProto, &'a str)>) {
+    found.extend(graph.initializer.iter().map(|tensor| (tensor, "")));
+    for sparse in &graph.sparse_initializer {
+        found.extend(sparse.values.iter().chain(&sparse.indices).map(|tensor| (tensor, "")));
+    }
+    in_nodes(&graph.node, found);
+}
+
+fn in_nodes<'a>(nodes: &'a [NodeProto], found: &mut Vec<(&'a TensorProto, &'a str)>) {
+    for node in nodes {
+        let output = node.output.first().map_or("", String::as_str);
+        in_attributes(&node.attribute, output, found);
+    }
+}
+
+fn in_attributes<'a>(
+    attributes: &'a [AttributeProto],
+    node: &'a str,
+    found: &mut Vec<(&'a TensorProto, &'a str)>,
+) {
+    for attribute in attributes {
+        found.extend(attribute.t.iter().chain(&attribute.tensors).map(|tensor| (tensor, node)));
+        for sparse in attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors) {
+            found.extend(sparse.values.iter().chain(&sparse.indices).map(|tensor| (tensor, node)));
+        }
+        for graph in attribute.g.iter().chain(&attribute.graphs) {
+            in_graph(graph, found);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What goes into a graph and what comes out: names, element types, dimensions.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use crate::element::ElementType;
+use crate::error::Error;
+use crate::proto::tensor_shape_proto::{Dimension, dimension};
+use crate::proto::type_proto::Value;
+use crate::proto::{GraphProto, TensorShapeProto, TypeProto, ValueInfoProto};
+
+/// One dimension of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// A size the graph fixes; never negative.
+    Fixed(i64),
+    /// A symbol: equal names in one graph are equal sizes.
+    Named(String),
+    /// Any size.
+    Unknown,
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Dim::Fixed(size) => write!(f, "{size}"),
+            Dim::Named(name) => f.write_str(name),
+            Dim::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// The type of a tensor value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorType {
+    /// Its elements.
+    pub element: ElementType,
+    /// Its dimensions, outermost first; `None` when the graph leaves even their number open.
+    pub dims: Option<Vec<Dim>>,
+}
+
+/// The kinds of value a graph can take or give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    /// A dense tensor.
+    Tensor(TensorType),
+    /// A sparse tensor.
+    SparseTensor,
+    /// A sequence of values.
+    Sequence,
+    /// A map, as classifiers of older exporters give.
+    Map,
+    /// A value that may be absent.
+    Optional,
+    /// A type only its own domain knows.
+    Opaque,
+    /// The graph gives no type.
+    Unspecified,
+}
+
+impl ValueKind {
+    /// The kind in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ValueKind::Tensor(_) => "tensor",
+            ValueKind::SparseTensor => "sparse tensor",
+            ValueKind::Sequence => "sequence",
+            ValueKind::Map => "map",
+            ValueKind::Optional => "optional",
+            ValueKind::Opaque => "opaque",
+            ValueKind::Unspecified => "unspecified",
+        }
+    }
+}
+
+/// A named value at the edge of a graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueInfo {
+    /// Its name, unique among the graph's inputs or outputs.
+    pub name: String,
+    /// Its type.
+    pub kind: ValueKind,
+}
+
+impl ValueInfo {
+    /// The tensor type, if it is a dense tensor.
+    pub fn tensor(&self) -> Option<&TensorType> {
+        match &self.kind {
+            ValueKind::Tensor(tensor) => Some(tensor),
+            _ => None,
+        }
+    }
+}
+
+/// Shown as `image: float [batch, 1, 8, 8]`.
+impl fmt::Display for ValueInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name)?;
+        let ValueKind::Tensor(TensorType { element, dims }) = &self.kind else {
+            return f.write_str(self.kind.name());
+        };
+        let Some(dims) = dims else { return write!(f, "{element} [...]") };
+        let dims: Vec<String> = dims.iter().map(Dim::to_string).collect();
+        write!(f, "{element} [{}]", dims.join(", "))
+    }
+}
+
+/// The inputs a caller must give and the outputs they yield, in the graph's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Inputs without those that initializers already fill.
+    pub inputs: Vec<ValueInfo>,
+    /// Outputs.
+    pub outputs: Vec<ValueInfo>,
+}
+
+impl Signature {
+    pub(crate) fn of(graph: &GraphProto) -> Result<Signature, Error> {
+        let filled = initialized(graph);
+        let inputs = graph.input.iter().filter(|v| !filled.contains(v.name()));
+        Ok(Signature {
+            inputs: inputs.map(|v| describe("input", v)).collect::<Result<_, _>>()?,
+            outputs: graph
+                .output
+                .iter()
+                .map(|v| describe("output", v))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Names of the values that initializers fill.
+pub(crate) fn initialized(graph: &GraphProto) -> HashSet<&str> {
+    let dense = graph.initializer.iter().map(|t| t.name());
+    let sparse = graph.sparse_initializer.iter().filter_map(|s| s.values.as_ref());
+    dense.chain(sparse.map(|t| t.name())).collect()
+}
+
+fn describe(role: &'static str, value: &ValueInfoProto) -> Result<ValueInfo, Error> {
+    let kind = kind(value.r#type.as_ref()).map_err(|code| Error::Value {
+        role,
+        name: value.name().to_owned(),
+        problem: format!("unknown element type {code}"),
+    })?;
+    Ok(ValueInfo { name: value.name().to_owned(), kind })
+}
+
+/// The kind of value a type describes, or the element code that means nothing.
+fn kind(r#type: Option<&TypeProto>) -> Result<ValueKind, i32> {
+    Ok(match r#type.and_then(|t| t.value.as_ref()) {
+        None => ValueKind::Unspecified,
+        Some(Value::TensorType(tensor)) => {
+            let code = tensor.elem_type.unwrap_or(0);
+            ValueKind::Tensor(TensorType {
+                element: ElementType::from_code(code).ok_or(code)?,
+                dims: tensor.shape.as_ref().map(dims),
+            })
+        }
+        Some(Value::SparseTensorType(_)) => ValueKind::SparseTensor,
+        Some(Value::SequenceType(_)) => ValueKind::Sequence,
+        Some(Value::MapType(_)) => ValueKind::Map,
+        Some(Value::OptionalType(_)) => ValueKind::Optional,
+        Some(Value::OpaqueType(_)) => ValueKind::Opaque,
+    })
+}
+
+/// The tensor type a value declares, if it declares one that makes sense.
+pub(crate) fn tensor_type(r#type: Option<&TypeProto>) -> Option<TensorType> {
+    match kind(r#type) {
+        Ok(ValueKind::Tensor(tensor)) => Some(tensor),
+        _ => None,
+    }
+}
+
+fn dims(shape: &TensorShapeProto) -> Vec<Dim> {
+    shape.dim.iter().map(dim).collect()
+}
+
+pub(crate) fn dim(dim: &Dimension) -> Dim {
+    match &dim.value {
+        Some(dimension::Value::DimValue(size)) if *size >= 0 => Dim::Fixed(*size),
+        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Dim::Named(name.clone()),
+        // Some exporters write -1 or an empty symbol for a dimension left open.
+        _ => Dim::Unknown,
+    }
+}

@@ -1,0 +1,113 @@
+//! Stored tensors: are size and data consistent, and which integers do they hold.
+
+use bytes::Bytes;
+
+use crate::element::ElementType;
+use crate::error::Error;
+use crate::proto::TensorProto;
+use crate::proto::tensor_proto::DataLocation;
+
+/// The element type of a stored tensor, if its code is known.
+pub(crate) fn element(tensor: &TensorProto) -> Option<ElementType> {
+    ElementType::from_code(tensor.data_type.unwrap_or(0))
+}
+
+/// Whether the data lies in another file.
+pub(crate) fn is_external(tensor: &TensorProto) -> bool {
+    tensor.data_location == Some(DataLocation::External as i32)
+}
+
+/// The number of elements; `None` for a negative dimension or one product too large.
+pub(crate) fn element_count(dims: &[i64]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |count, dim| count.checked_mul(usize::try_from(*dim).ok()?))
+}
+
+/// Bytes of `count` elements of a type in raw data, sub-byte elements packed.
+pub(crate) fn raw_len(element: ElementType, count: usize) -> Option<usize> {
+    Some(count.checked_mul(element.bits()?)?.div_ceil(8))
+}
+
+/// The integers of a stored int64 or int32 tensor, in row-major order; `None` for other types
+/// and for data outside the file.
+pub fn ints(tensor: &TensorProto) -> Option<Vec<i64>> {
+    if is_external(tensor) {
+        return None;
+    }
+    match element(tensor)? {
+        ElementType::Int64 => Some(match &tensor.raw_data {
+            Some(raw) => chunks(raw).map(i64::from_le_bytes).collect(),
+            None => tensor.int64_data.clone(),
+        }),
+        ElementType::Int32 => Some(match &tensor.raw_data {
+            Some(raw) => chunks(raw).map(|b| i64::from(i32::from_le_bytes(b))).collect(),
+            None => tensor.int32_data.iter().map(|v| i64::from(*v)).collect(),
+        }),
+        _ => None,
+    }
+}
+
+fn chunks<const N: usize>(raw: &Bytes) -> impl Iterator<Item = [u8; N]> + '_ {
+    raw.as_chunks::<N>().0.iter().copied()
+}
+
+/// Refuses a tensor whose type, dimensions and data contradict each other.
+pub(crate) fn check(tensor: &TensorProto, fallback_name: &str) -> Result<(), Error> {
+    check_parts(tensor).map_err(|problem| Error::Tensor {
+        name: match tensor.name() {
+            "" => fallback_name.to_owned(),
+            name => name.to_owned(),
+        },
+        problem,
+    })
+}
+
+fn check_parts(tensor: &TensorProto) -> Result<(), String> {
+    let code = tensor.data_type.unwrap_or(0);
+    let element =
+        ElementType::from_code(code).ok_or_else(|| format!("unknown element type {code}"))?;
+    let count = element_count(&tensor.dims)
+        .ok_or_else(|| format!("impossible dimensions {:?}", tensor.dims))?;
+    if is_external(tensor) {
+        return Ok(());
+    }
+    let stored = stored(tensor, element);
+    let expected = expected(tensor, element, count)
+        .ok_or_else(|| format!("impossible dimensions {:?}", tensor.dims))?;
+    if stored == expected {
+        return Ok(());
+    }
+    let dims = &tensor.dims;
+    let unit = if tensor.raw_data.is_some() { "bytes" } else { "stored values" };
+    Err(format!("{element} {dims:?} needs {expected} {unit} but the file holds {stored}"))
+}
+
+/// How much the tensor's data field holds, in the unit of [`expected`].
+fn stored(tensor: &TensorProto, element: ElementType) -> usize {
+    if let Some(raw) = &tensor.raw_data {
+        return raw.len();
+    }
+    match element {
+        ElementType::Float32 | ElementType::Complex64 => tensor.float_data.len(),
+        ElementType::Float64 | ElementType::Complex128 => tensor.double_data.len(),
+        ElementType::Int64 => tensor.int64_data.len(),
+        ElementType::Uint32 | ElementType::Uint64 => tensor.uint64_data.len(),
+        ElementType::String => tensor.string_data.len(),
+        _ => tensor.int32_data.len(),
+    }
+}
+
+/// What [`stored`] must give for `count` elements.
+fn expected(tensor: &TensorProto, element: ElementType, count: usize) -> Option<usize> {
+    if tensor.raw_data.is_some() {
+        return raw_len(element, count);
+    }
+    match element {
+        ElementType::Complex64 | ElementType::Complex128 => count.checked_mul(2),
+        // Two- and four-bit values lie packed in bytes, one byte in each stored integer;
+        // six-bit values are packed in raw data only.
+        _ => match element.bits() {
+            Some(2 | 4) => raw_len(element, count),
+            _ => Some(count),
+        },
+    }
+}
