@@ -1,0 +1,357 @@
+//! `model.toml`: what its keys may say, resolved once into a [`ModelConfig`].
+
+use super::{ConfigError, TomlSource};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use symphony_core::{Profile, Span};
+use symphony_wire::tensor::{DataType, Signature, TensorSpec};
+use toml::Spanned;
+
+/// Largest batch, in rows, where `model.toml` says nothing.
+pub const MAX_BATCH_DEFAULT: u32 = 32;
+/// The largest `max_batch` there can be.
+pub const MAX_BATCH_LIMIT: u32 = 4096;
+/// Bound on a model's queued requests where `model.toml` says nothing.
+pub const QUEUE_MAX_DEFAULT: u32 = 10_000;
+const QUEUE_MAX_LIMIT: u32 = 10_000_000;
+const PRIORITY_DEFAULT: u8 = 5;
+const DAY_MS: f64 = 86_400_000.0;
+/// Bound on one row of one emulated tensor.
+const ROW_BYTES_MAX: usize = 1 << 30;
+
+/// What `model.toml` asks for, validated, defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// The latency objective.
+    pub slo: Slo,
+    /// Largest batch in rows.
+    pub rows_max: u32,
+    /// 1 to 9; among batches that are ready a lower number is served first.
+    pub priority: u8,
+    /// Bound on queued requests.
+    pub queue_max: u32,
+    /// What runs it.
+    pub engine: EngineConfig,
+}
+
+/// The latency objective that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slo {
+    /// `slo_ms` says it.
+    Given(Span),
+    /// Nothing says it: it is derived from the measured latency.
+    Guess,
+}
+
+/// What runs a model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EngineConfig {
+    /// An ONNX file.
+    Onnx {
+        /// Which engine.
+        choice: EngineChoice,
+        /// Sizes of open dimensions: input name to its shape without the batch dimension.
+        shapes: BTreeMap<String, Vec<usize>>,
+        /// The bundled example to generate instead of reading a file from the repository.
+        generate: Option<String>,
+    },
+    /// Nothing: a wait of known length.
+    Emulated(EmulatedModel),
+}
+
+/// Which engine an ONNX model asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// onnxruntime where it is found and loads the model, else rten.
+    Best,
+    /// onnxruntime or nothing.
+    Onnxruntime,
+    /// rten or nothing.
+    Rten,
+}
+
+/// An emulated model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmulatedModel {
+    /// How long it takes.
+    pub profile: Profile,
+    /// What it takes and gives.
+    pub signature: Signature,
+}
+
+/// The file as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    slo_ms: Option<Spanned<f64>>,
+    max_batch: Option<Spanned<i64>>,
+    engine: Option<EngineName>,
+    #[serde(default)]
+    shape: BTreeMap<Spanned<String>, Spanned<Vec<i64>>>,
+    priority: Option<Spanned<i64>>,
+    queue_max: Option<Spanned<i64>>,
+    generate: Option<Spanned<String>>,
+    emulated: Option<Spanned<EmulatedTable>>,
+    #[serde(default)]
+    input: Vec<Spanned<TensorTable>>,
+    #[serde(default)]
+    output: Vec<Spanned<TensorTable>>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum EngineName {
+    Onnxruntime,
+    Rten,
+    Emulated,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EmulatedTable {
+    alpha_ms: Option<Spanned<f64>>,
+    beta_ms: Option<Spanned<f64>>,
+    latency_ms: Option<Spanned<Vec<f64>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TensorTable {
+    name: Spanned<String>,
+    datatype: Spanned<String>,
+    shape: Spanned<Vec<i64>>,
+}
+
+impl ModelConfig {
+    /// Reads and validates the text of a `model.toml`; an empty text gives the defaults.
+    ///
+    /// # Errors
+    /// The file and line of what cannot be, and what is allowed there.
+    pub fn parse(source: &TomlSource) -> Result<ModelConfig, ConfigError> {
+        let file: File = source.parse()?;
+        let slo = slo(source, file.slo_ms.as_ref())?;
+        let priority =
+            whole(source, "priority", file.priority.as_ref(), 1..=9)?.unwrap_or(PRIORITY_DEFAULT);
+        let queue_max = whole(source, "queue_max", file.queue_max.as_ref(), 1..=QUEUE_MAX_LIMIT)?
+            .unwrap_or(QUEUE_MAX_DEFAULT);
+        let max_batch = whole(source, "max_batch", file.max_batch.as_ref(), 1..=MAX_BATCH_LIMIT)?;
+        let engine = match file.engine {
+            Some(EngineName::Emulated) => emulated(source, &file, max_batch)?,
+            _ => onnx(source, file)?,
+        };
+        let rows_max = match &engine {
+            EngineConfig::Emulated(emulation) => emulation.profile.rows_max(),
+            EngineConfig::Onnx { .. } => max_batch.unwrap_or(MAX_BATCH_DEFAULT),
+        };
+        Ok(ModelConfig { slo, rows_max, priority, queue_max, engine })
+    }
+}
+
+fn slo(source: &TomlSource, value: Option<&Spanned<f64>>) -> Result<Slo, ConfigError> {
+    let Some(value) = value else { return Ok(Slo::Guess) };
+    let ms = *value.get_ref();
+    let span = Span::from_millis_f64(ms);
+    // A not-a-number fails the comparison too.
+    if ms > 0.0 && ms <= DAY_MS && span > Span::ZERO {
+        return Ok(Slo::Given(span));
+    }
+    Err(source.refuse(
+        Some(value.span()),
+        format!(
+            "slo_ms = {ms} is no latency objective: give milliseconds above 0 and at most \
+             {DAY_MS} (a day)"
+        ),
+    ))
+}
+
+/// A whole number within `allowed`.
+fn whole<T: TryFrom<i64> + Into<i64> + Copy>(
+    source: &TomlSource,
+    key: &str,
+    value: Option<&Spanned<i64>>,
+    allowed: RangeInclusive<T>,
+) -> Result<Option<T>, ConfigError> {
+    let Some(value) = value else { return Ok(None) };
+    let (from, to) = ((*allowed.start()).into(), (*allowed.end()).into());
+    let within = Some(*value.get_ref()).filter(|number| (from..=to).contains(number));
+    match within.and_then(|number| T::try_from(number).ok()) {
+        Some(number) => Ok(Some(number)),
+        None => Err(source.refuse(
+            Some(value.span()),
+            format!(
+                "{key} = {} is not allowed: give a whole number from {from} to {to}",
+                value.get_ref()
+            ),
+        )),
+    }
+}
+
+fn onnx(source: &TomlSource, file: File) -> Result<EngineConfig, ConfigError> {
+    let stray = file.emulated.as_ref().map(|table| ("[emulated]", table.span()));
+    let stray = stray.or_else(|| file.input.first().map(|table| ("[[input]]", table.span())));
+    let stray = stray.or_else(|| file.output.first().map(|table| ("[[output]]", table.span())));
+    if let Some((table, span)) = stray {
+        let problem = format!(
+            "{table} is for emulated models only: add engine = \"emulated\", or remove it (an \
+             ONNX file says itself what it takes and gives)"
+        );
+        return Err(source.refuse(Some(span), problem));
+    }
+    let choice = match file.engine {
+        Some(EngineName::Onnxruntime) => EngineChoice::Onnxruntime,
+        Some(EngineName::Rten) => EngineChoice::Rten,
+        Some(EngineName::Emulated) | None => EngineChoice::Best,
+    };
+    let shapes = file
+        .shape
+        .into_iter()
+        .map(|(name, dims)| Ok((name.into_inner(), shape(source, &dims)?)))
+        .collect::<Result<_, ConfigError>>()?;
+    Ok(EngineConfig::Onnx { choice, shapes, generate: file.generate.map(Spanned::into_inner) })
+}
+
+/// A shape without its batch dimension.
+fn shape(source: &TomlSource, dims: &Spanned<Vec<i64>>) -> Result<Vec<usize>, ConfigError> {
+    let sizes = dims.get_ref().iter().map(|&dim| usize::try_from(dim).ok().filter(|&dim| dim > 0));
+    sizes.collect::<Option<_>>().ok_or_else(|| {
+        let problem = format!(
+            "shape {:?}: give every dimension but the batch dimension, each at least 1",
+            dims.get_ref()
+        );
+        source.refuse(Some(dims.span()), problem)
+    })
+}
+
+fn emulated(
+    source: &TomlSource,
+    file: &File,
+    max_batch: Option<u32>,
+) -> Result<EngineConfig, ConfigError> {
+    let stray = file.generate.as_ref().map(|value| ("generate", value.span()));
+    let stray = stray.or_else(|| file.shape.keys().next().map(|name| ("shape", name.span())));
+    if let Some((key, span)) = stray {
+        let problem =
+            format!("{key} does not go with engine = \"emulated\", which runs no ONNX file");
+        return Err(source.refuse(Some(span), problem));
+    }
+    let Some(table) = &file.emulated else {
+        let problem = "engine = \"emulated\" needs a table [emulated] with alpha_ms and beta_ms, \
+                       or with latency_ms = [time of 1 row, of 2 rows, …]";
+        return Err(source.refuse(None, problem));
+    };
+    let profile = emulated_profile(source, table, max_batch)?;
+    let inputs = tensors(source, "input", &file.input)?;
+    let outputs = tensors(source, "output", &file.output)?;
+    let signature = Signature { inputs, outputs, batched: true };
+    Ok(EngineConfig::Emulated(EmulatedModel { profile, signature }))
+}
+
+fn emulated_profile(
+    source: &TomlSource,
+    table: &Spanned<EmulatedTable>,
+    max_batch: Option<u32>,
+) -> Result<Profile, ConfigError> {
+    let values = table.get_ref();
+    let refuse = |problem: String| source.refuse(Some(table.span()), problem);
+    let profile = match &values.latency_ms {
+        Some(_) if values.alpha_ms.is_some() || values.beta_ms.is_some() => {
+            return Err(refuse("give either alpha_ms and beta_ms or latency_ms, not both".into()));
+        }
+        Some(latency) => {
+            let times = latency.get_ref();
+            let span = latency.span();
+            let rows = rows_of_table(times.len(), max_batch)
+                .map_err(|problem| source.refuse(Some(span.clone()), problem))?;
+            let times = times.iter().take(rows);
+            let spans = times.map(|&ms| latency_span(source, "latency_ms", ms, span.clone()));
+            Profile::from_table(spans.collect::<Result<_, _>>()?)
+        }
+        None if values.alpha_ms.is_none() && values.beta_ms.is_none() => {
+            return Err(refuse("[emulated] needs alpha_ms and beta_ms, or latency_ms".into()));
+        }
+        None => {
+            let coefficient = |key, value: &Option<Spanned<f64>>| match value {
+                Some(value) => latency_span(source, key, *value.get_ref(), value.span()),
+                None => Ok(Span::ZERO),
+            };
+            Profile::linear(
+                coefficient("alpha_ms", &values.alpha_ms)?,
+                coefficient("beta_ms", &values.beta_ms)?,
+                max_batch.unwrap_or(MAX_BATCH_DEFAULT),
+            )
+        }
+    };
+    profile.map_err(|error| refuse(error.to_string()))
+}
+
+/// How many entries of a latency table are used.
+fn rows_of_table(entries: usize, max_batch: Option<u32>) -> Result<usize, String> {
+    let rows = max_batch.map_or(entries, |rows| rows as usize);
+    if rows > entries {
+        return Err(format!(
+            "latency_ms has {entries} entries but max_batch = {rows}: give one for every batch \
+             size from 1, or lower max_batch"
+        ));
+    }
+    if rows > MAX_BATCH_LIMIT as usize {
+        return Err(format!("latency_ms has {entries} entries: {MAX_BATCH_LIMIT} at most"));
+    }
+    Ok(rows)
+}
+
+fn latency_span(
+    source: &TomlSource,
+    key: &str,
+    ms: f64,
+    at: std::ops::Range<usize>,
+) -> Result<Span, ConfigError> {
+    if (0.0..=DAY_MS).contains(&ms) {
+        return Ok(Span::from_millis_f64(ms));
+    }
+    let problem =
+        format!("{key}: {ms} is no latency: give milliseconds from 0 to {DAY_MS} (a day)");
+    Err(source.refuse(Some(at), problem))
+}
+
+fn tensors(
+    source: &TomlSource,
+    role: &str,
+    tables: &[Spanned<TensorTable>],
+) -> Result<Vec<TensorSpec>, ConfigError> {
+    if tables.is_empty() {
+        let problem = format!(
+            "engine = \"emulated\" needs at least one [[{role}]] with name, datatype and shape \
+             (without the batch dimension)"
+        );
+        return Err(source.refuse(None, problem));
+    }
+    let mut names = BTreeSet::new();
+    tables.iter().map(|table| tensor(source, role, table.get_ref(), &mut names)).collect()
+}
+
+fn tensor<'a>(
+    source: &TomlSource,
+    role: &str,
+    table: &'a TensorTable,
+    names: &mut BTreeSet<&'a str>,
+) -> Result<TensorSpec, ConfigError> {
+    let name = table.name.get_ref();
+    if name.is_empty() || !names.insert(name) {
+        let problem = format!("{role} {name:?}: give every {role} a name of its own");
+        return Err(source.refuse(Some(table.name.span()), problem));
+    }
+    let datatype: DataType = (table.datatype.get_ref().parse())
+        .map_err(|error| source.refuse(Some(table.datatype.span()), format!("{error}")))?;
+    let row_shape = shape(source, &table.shape)?.into_iter().map(Some).collect();
+    let spec = TensorSpec { name: name.clone(), datatype, row_shape };
+    let element = datatype.size().unwrap_or(size_of::<u32>());
+    let bytes = spec.row_elements().and_then(|elements| elements.checked_mul(element));
+    match bytes.filter(|&bytes| bytes <= ROW_BYTES_MAX) {
+        Some(_) => Ok(spec),
+        None => {
+            let problem = format!("{role} {name:?}: one row may take 1 GiB at most");
+            Err(source.refuse(Some(table.shape.span()), problem))
+        }
+    }
+}

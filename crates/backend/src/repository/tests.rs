@@ -1,0 +1,320 @@
+//! Repositories as data: a list of files, and what is read from them.
+
+use super::*;
+use expect_test::{Expect, expect};
+use std::fmt::Write as _;
+use symphony_core::{Profile, Span};
+
+const MODEL_TOML: &str = "m/model.toml";
+
+/// Writes the files (a name that ends in `/` is a directory, contents `-> x` a link to `x`).
+fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (name, contents) in files {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if name.ends_with('/') {
+            fs::create_dir_all(path).unwrap();
+        } else if let Some(target) = contents.strip_prefix("-> ") {
+            std::os::unix::fs::symlink(target, path).unwrap();
+        } else {
+            fs::write(path, contents).unwrap();
+        }
+    }
+    root
+}
+
+/// What reading every model of a repository gives, a line each.
+fn read_all(root: &Path) -> Result<String, ConfigError> {
+    let mut text = String::new();
+    for directory in Repository::open(root)?.scan()? {
+        match directory.read() {
+            Ok(source) => {
+                let file = source.file.as_deref().map(|file| file.display().to_string());
+                let (name, version) = (source.name, source.version);
+                writeln!(text, "{name} version {version}: {}", file.unwrap_or_default()).unwrap();
+            }
+            Err(error) => writeln!(text, "refused: {error}").unwrap(),
+        }
+    }
+    Ok(text)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form expect! gives")]
+fn check(files: &[(&str, &str)], expected: Expect) {
+    let root = repository(files);
+    let text = read_all(root.path()).unwrap_or_else(|error| format!("refused: {error}\n"));
+    expected.assert_eq(&text.replace(&root.path().display().to_string(), "ROOT"));
+}
+
+/// What a `model.toml` gives beside an ONNX file.
+#[expect(clippy::needless_pass_by_value, reason = "the form expect! gives")]
+fn check_settings(text: &str, expected: Expect) {
+    let source = TomlSource::from_text(Path::new("model.toml"), text);
+    let shown = match ModelConfig::parse(&source) {
+        Ok(config) => format!("{config:?}"),
+        Err(error) => error.to_string(),
+    };
+    expected.assert_eq(&shown);
+}
+
+#[test]
+fn layouts_that_work() {
+    check(
+        &[
+            ("versions/1/model.onnx", ""),
+            ("versions/10/model.onnx", ""),
+            ("versions/9/model.onnx", ""),
+            ("versions/01/model.onnx", ""),
+            ("versions/notes/readme", ""),
+            ("bare/model.onnx", ""),
+            ("other/resnet.onnx", ""),
+            ("other/labels.txt", ""),
+            ("two/model.onnx", ""),
+            ("two/old.onnx", ""),
+            ("example/model.toml", "generate = 'mobilenet_v2'"),
+            (".git/config", ""),
+            ("README.md", ""),
+        ],
+        expect![[r#"
+            bare version 1: ROOT/bare/model.onnx
+            example version 1: 
+            other version 1: ROOT/other/resnet.onnx
+            two version 1: ROOT/two/model.onnx
+            versions version 10: ROOT/versions/10/model.onnx
+        "#]],
+    );
+}
+
+#[test]
+fn links_are_followed() {
+    check(
+        &[
+            ("a/1/model.onnx", ""),
+            ("b", "-> a"),
+            ("c/2", "-> ../a/1"),
+            ("d/1/model.onnx", "-> ../../a/1/model.onnx"),
+            ("nowhere", "-> gone"),
+        ],
+        expect![[r#"
+            a version 1: ROOT/a/1/model.onnx
+            b version 1: ROOT/b/1/model.onnx
+            c version 2: ROOT/c/2/model.onnx
+            d version 1: ROOT/d/1/model.onnx
+            refused: cannot read ROOT/nowhere: No such file or directory (os error 2)
+        "#]],
+    );
+}
+
+#[test]
+fn layouts_that_are_refused() {
+    check(
+        &[
+            ("empty/", ""),
+            ("half/1/model.onnx", ""),
+            ("half/2/", ""),
+            ("both/1/model.onnx", ""),
+            ("both/model.onnx", ""),
+            ("many/a.onnx", ""),
+            ("many/b.onnx", ""),
+            ("my model/model.onnx", ""),
+            ("example/model.toml", "generate = 'mobilenet_v2'"),
+            ("example/1/model.onnx", ""),
+        ],
+        expect![[r#"
+            refused: ROOT/both: both version directories and ROOT/both/model.onnx: move the file into a version directory, or remove it
+            refused: ROOT/empty: no model here: add 1/model.onnx, or a model.toml that names an example to generate or engine = "emulated"
+            refused: ROOT/example: model.toml says generate = "mobilenet_v2", but there is a model file or version directory too: remove one or the other
+            refused: ROOT/half/2: no ONNX file in the newest version: add model.onnx (copy it in under another name, then rename it), or remove the directory
+            refused: ROOT/many: 2 ONNX files and none is called model.onnx: keep one, or rename it so
+            refused: model directory "my model": a model's name has 1 to 128 of the characters A-Z a-z 0-9 _ - . and does not begin with a dot; rename the directory
+        "#]],
+    );
+}
+
+#[test]
+fn repositories_that_are_none() {
+    let root = repository(&[("file", ""), ("m/model.onnx", "")]);
+    let open = |name: &str| {
+        let error = Repository::open(&root.path().join(name)).unwrap_err().to_string();
+        error.replace(&root.path().display().to_string(), "ROOT")
+    };
+    expect!["model repository ROOT/gone: No such file or directory (os error 2): give an existing directory with one directory per model"]
+        .assert_eq(&open("gone"));
+    expect![
+        "model repository ROOT/file: not a directory: give the directory that holds the models"
+    ]
+    .assert_eq(&open("file"));
+    expect![
+        "model repository ROOT/m: this is one model's own directory: give the directory it lies in"
+    ]
+    .assert_eq(&open("m"));
+}
+
+#[test]
+fn a_name_from_outside_leads_nowhere_else() {
+    let root = repository(&[("models/m/model.onnx", ""), ("secret/model.onnx", "")]);
+    let models = Repository::open(&root.path().join("models")).unwrap();
+    assert!(models.find("m").is_some());
+    for name in ["", ".", "..", "../secret", "m/", "/etc", "m\0", "gone", &"m".repeat(129)] {
+        assert_eq!(models.find(name), None, "{name:?}");
+    }
+}
+
+#[test]
+fn an_unreadable_model_toml_is_named() {
+    check(
+        &[(MODEL_TOML, "-> gone"), ("m/model.onnx", "")],
+        expect![[r#"
+            refused: cannot read ROOT/m/model.toml: No such file or directory (os error 2)
+        "#]],
+    );
+    let root = repository(&[("m/model.onnx", "")]);
+    let at = root.path().join(MODEL_TOML);
+    fs::write(&at, [0xff, 0xfe]).unwrap();
+    assert!(read_all(root.path()).unwrap().contains("the file is not UTF-8 text"));
+    fs::write(&at, "#".repeat(2 << 20)).unwrap();
+    assert!(read_all(root.path()).unwrap().contains("1 MiB at most"));
+}
+
+#[test]
+fn settings_that_work() {
+    check_settings(
+        "",
+        expect![[
+            r#"ModelConfig { slo: Guess, rows_max: 32, priority: 5, queue_max: 10000, engine: Onnx { choice: Best, shapes: {}, generate: None } }"#
+        ]],
+    );
+    check_settings(
+        "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 1\nqueue_max = 7\n\
+         shape = { ids = [128], image = [3, 224, 224], flag = [] }",
+        expect![[
+            r#"ModelConfig { slo: Given(Span(25000000)), rows_max: 8, priority: 1, queue_max: 7, engine: Onnx { choice: Rten, shapes: {"flag": [], "ids": [128], "image": [3, 224, 224]}, generate: None } }"#
+        ]],
+    );
+}
+
+const TENSORS: &str = "\n[[input]]\nname='x'\ndatatype='FP32'\nshape=[4]\n\
+                       [[output]]\nname='y'\ndatatype='BYTES'\nshape=[]\n";
+
+fn emulated_profile(text: &str) -> Result<Profile, String> {
+    let text = format!("engine = 'emulated'\n{text}{TENSORS}");
+    let config = ModelConfig::parse(&TomlSource::from_text(Path::new("model.toml"), &text))
+        .map_err(|error| error.to_string())?;
+    let EngineConfig::Emulated(model) = config.engine else { panic!("emulated was asked for") };
+    assert_eq!(config.rows_max, model.profile.rows_max());
+    Ok(model.profile)
+}
+
+#[test]
+fn emulated_profiles() {
+    let ms = Span::from_millis;
+    let profile = emulated_profile("[emulated]\nalpha_ms=1\nbeta_ms=5.0").unwrap();
+    assert_eq!((profile.rows_max(), profile.exec(1), profile.exec(32)), (32, ms(6), ms(37)));
+    let profile = emulated_profile("max_batch=2\n[emulated]\nlatency_ms=[2,3,4]").unwrap();
+    assert_eq!((profile.rows_max(), profile.exec(2)), (2, ms(3)));
+    let refused: String = [
+        "",
+        "[emulated]",
+        "[emulated]\nalpha_ms=0\nbeta_ms=0",
+        "[emulated]\nalpha_ms=-1",
+        "[emulated]\nbeta_ms=nan",
+        "[emulated]\nbeta_ms=1\nlatency_ms=[1]",
+        "[emulated]\nlatency_ms=[2,1]",
+        "[emulated]\nlatency_ms=[]",
+        "max_batch=3\n[emulated]\nlatency_ms=[2]",
+    ]
+    .map(|text| format!("{}\n", emulated_profile(text).unwrap_err()))
+    .concat();
+    expect![[r#"
+        model.toml: engine = "emulated" needs a table [emulated] with alpha_ms and beta_ms, or with latency_ms = [time of 1 row, of 2 rows, …]
+        model.toml:2: [emulated] needs alpha_ms and beta_ms, or latency_ms
+        model.toml:2: the latency profile says that 1 rows take no time: every entry must be positive
+        model.toml:3: alpha_ms: -1 is no latency: give milliseconds from 0 to 86400000 (a day)
+        model.toml:3: beta_ms: NaN is no latency: give milliseconds from 0 to 86400000 (a day)
+        model.toml:2: give either alpha_ms and beta_ms or latency_ms, not both
+        model.toml:2: the latency profile decreases: 2 rows take 1.000ms, fewer rows take 2.000ms; make it non-decreasing
+        model.toml:2: the latency profile is empty: give the execution time of at least one batch size
+        model.toml:4: latency_ms has 1 entries but max_batch = 3: give one for every batch size from 1, or lower max_batch
+    "#]]
+    .assert_eq(&refused);
+}
+
+#[test]
+fn settings_that_are_refused() {
+    let emulated = "engine='emulated'\n[emulated]\nbeta_ms=1\n";
+    let refused: String = [
+        "slo = 3".to_owned(),
+        "slo_ms = 0".to_owned(),
+        "\nslo_ms = -1.5".to_owned(),
+        "slo_ms = nan".to_owned(),
+        "slo_ms = inf".to_owned(),
+        "slo_ms = 86400001".to_owned(),
+        "slo_ms = 1e-9".to_owned(),
+        "slo_ms = 'fast'".to_owned(),
+        "slo_ms =".to_owned(),
+        "max_batch = 0".to_owned(),
+        "max_batch = 5000".to_owned(),
+        "max_batch = 1.5".to_owned(),
+        "priority = 10".to_owned(),
+        "queue_max = -1".to_owned(),
+        "engine = 'tract'".to_owned(),
+        "shape = { ids = [0] }".to_owned(),
+        "shape = { ids = 'many' }".to_owned(),
+        TENSORS.to_owned(),
+        "[emulated]".to_owned(),
+        emulated.to_owned(),
+        format!("generate='x'\n{emulated}{TENSORS}"),
+        format!("shape={{x=[1]}}\n{emulated}{TENSORS}"),
+        format!("{emulated}{}", TENSORS.replace("FP32", "FLOAT")),
+        format!("{emulated}{}", TENSORS.replace("[4]", "[99999999999, 99999999999]")),
+        format!("{emulated}{TENSORS}{TENSORS}"),
+    ]
+    .map(|text| {
+        let source = TomlSource::from_text(Path::new("model.toml"), &text);
+        format!("{}\n", ModelConfig::parse(&source).unwrap_err())
+    })
+    .concat();
+    expect![[r#"
+        model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `generate`, `emulated`, `input`, `output`
+        model.toml:1: slo_ms = 0 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
+        model.toml:2: slo_ms = -1.5 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
+        model.toml:1: slo_ms = NaN is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
+        model.toml:1: slo_ms = inf is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
+        model.toml:1: slo_ms = 86400001 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
+        model.toml:1: slo_ms = 0.000000001 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
+        model.toml:1: invalid type: string "fast", expected f64
+        model.toml:1: string values must be quoted, expected literal string
+        model.toml:1: max_batch = 0 is not allowed: give a whole number from 1 to 4096
+        model.toml:1: max_batch = 5000 is not allowed: give a whole number from 1 to 4096
+        model.toml:1: invalid type: floating point `1.5`, expected i64
+        model.toml:1: priority = 10 is not allowed: give a whole number from 1 to 9
+        model.toml:1: queue_max = -1 is not allowed: give a whole number from 1 to 10000000
+        model.toml:1: unknown variant `tract`, expected one of `onnxruntime`, `rten`, `emulated`
+        model.toml:1: shape [0]: give every dimension but the batch dimension, each at least 1
+        model.toml:1: invalid type: string "many", expected a sequence
+        model.toml:2: [[input]] is for emulated models only: add engine = "emulated", or remove it (an ONNX file says itself what it takes and gives)
+        model.toml:1: [emulated] is for emulated models only: add engine = "emulated", or remove it (an ONNX file says itself what it takes and gives)
+        model.toml: engine = "emulated" needs at least one [[input]] with name, datatype and shape (without the batch dimension)
+        model.toml:1: generate does not go with engine = "emulated", which runs no ONNX file
+        model.toml:1: shape does not go with engine = "emulated", which runs no ONNX file
+        model.toml:7: unknown datatype "FLOAT": use BOOL, UINT8-64, INT8-64, FP16, BF16, FP32, FP64 or BYTES
+        model.toml:8: input "x": one row may take 1 GiB at most
+        model.toml:15: input "x": give every input a name of its own
+    "#]].assert_eq(&refused);
+}
+
+#[test]
+fn a_fingerprint_tells_files_apart() {
+    let root = repository(&[("a", "one"), ("b", "two"), ("c", "one")]);
+    let of = |names: &[&str]| {
+        let start = FingerprintBuilder::default().text("t").number(1);
+        let all = names.iter().try_fold(start, |hash, name| hash.file(&root.path().join(name)));
+        all.map(FingerprintBuilder::finish)
+    };
+    assert_eq!(of(&["a"]).unwrap(), of(&["c"]).unwrap());
+    assert_ne!(of(&["a"]).unwrap(), of(&["b"]).unwrap());
+    assert_ne!(of(&["a", "b"]).unwrap(), of(&["b", "a"]).unwrap());
+    assert!(of(&["gone"]).is_err());
+    assert_eq!(of(&[]).unwrap().to_string().len(), 64);
+}
