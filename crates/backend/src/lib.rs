@@ -1,1 +1,8 @@
-//! placeholder
+//! The backend: loads models into inference engines, assembles batches, runs them, and measures
+//! how long they take.
+//!
+//! It knows no protocol and makes no scheduling decision: it runs the batches it is told to run.
+
+pub mod batch;
+pub mod engine;
+pub mod repository;
