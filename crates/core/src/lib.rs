@@ -7,6 +7,7 @@
 pub mod ids;
 pub mod profile;
 pub mod request;
+pub mod sched;
 pub mod time;
 
 pub use ids::{AcceleratorId, BatchId, ModelId, RequestId};

@@ -1,8 +1,8 @@
 //! Messages into the scheduler and batch plans out of it.
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use std::sync::Arc;
-use symphony_core::{AcceleratorId, BatchId, ModelId, Profile, Request, RequestId, Span, Time};
+pub use symphony_core::sched::{ModelStatistics, ModelTerms};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Request, RequestId, Span, Time};
 use tokio::sync::oneshot;
 
 /// Everything that can reach the scheduler, in one closed list.
@@ -48,19 +48,6 @@ pub enum ToScheduler {
     Drain(oneshot::Sender<()>),
 }
 
-/// What the scheduler has to know of a model.
-#[derive(Clone, Debug)]
-pub struct ModelTerms {
-    /// Planned execution time by batch size (a high percentile); its largest batch is the bound.
-    pub profile: Arc<Profile>,
-    /// The latency objective.
-    pub slo: Span,
-    /// Bound on queued requests.
-    pub queue_max: u32,
-    /// Among batches that are ready, a lower number is served first.
-    pub priority: u8,
-}
-
 /// A sealed batch, on its way to an accelerator.
 #[derive(Clone, Debug)]
 pub struct BatchPlan {
@@ -91,19 +78,6 @@ pub struct Completion {
     pub exec: Span,
     /// When the last outcome was handed over.
     pub finished: Time,
-}
-
-/// Counters of one model, since it was added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ModelStatistics {
-    /// Batches started.
-    pub batches: u64,
-    /// Requests in those batches.
-    pub requests: u64,
-    /// Rows in those batches.
-    pub rows: u64,
-    /// Requests queued now.
-    pub queued: u64,
 }
 
 /// Counters of one accelerator.

@@ -181,6 +181,22 @@ pub fn bytes_elements(mut data: &[u8]) -> Result<Vec<&[u8]>, usize> {
     Ok(elements)
 }
 
+/// How many elements a BYTES tensor holds, without listing them.
+///
+/// # Errors
+/// The byte offset at which the contents are truncated.
+pub fn bytes_count(mut data: &[u8]) -> Result<usize, usize> {
+    let whole = data.len();
+    let mut count = 0;
+    while !data.is_empty() {
+        let at = whole - data.len();
+        let (length, rest) = data.split_first_chunk::<4>().ok_or(at)?;
+        data = rest.get(u32::from_le_bytes(*length) as usize..).ok_or(at)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// The wire form of a BYTES tensor. An element longer than a `u32` can say is cut: no tensor
 /// that fits a request holds one.
 #[must_use]
@@ -212,6 +228,8 @@ mod tests {
         assert_eq!(bytes_elements(&contents), Ok(vec![b"ab".as_slice(), b"", b"cde"]));
         assert_eq!(bytes_elements(&contents[..contents.len() - 1]), Err(10));
         assert_eq!(bytes_elements(&[1, 0]), Err(0));
+        assert_eq!(bytes_count(&contents), Ok(3));
+        assert_eq!(bytes_count(&contents[..contents.len() - 1]), Err(10));
     }
 
     #[test]

@@ -1,0 +1,212 @@
+//! The scheduler: which requests run together, where, and when.
+//!
+//! - [`Shard`]: the queues of some models; turns a queue into a *candidate* (the batch it would
+//!   run next, and when) and a *grant* into a sealed batch.
+//! - [`Matcher`]: the accelerators of one pool; gives ready candidates the lowest-numbered free
+//!   accelerator.
+//! - [`Scheduler`]: one shard and one matcher, with their messages delivered at once.
+//!
+//! Shard and matcher know each other only by message, so that they can run on threads of their
+//! own; messages carry a generation number, which makes crossing ones harmless.
+
+mod heap;
+mod matcher;
+mod queue;
+mod rate;
+mod rule;
+mod scheduler;
+mod shard;
+
+pub use matcher::Matcher;
+pub use rule::Rule;
+pub use scheduler::{Policy, Scheduler};
+pub use shard::{ModelStatistics, Shard};
+
+use crate::ids::{AcceleratorId, BatchId, ModelId, RequestId};
+use crate::profile::Profile;
+use crate::request::{Delays, DropReason, Request};
+use crate::time::{Span, Time};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a scheduler has to know of a model.
+#[derive(Clone, Debug)]
+pub struct ModelTerms {
+    /// Planned execution time by batch size (a high percentile); its largest batch is the bound.
+    pub profile: Arc<Profile>,
+    /// The latency objective.
+    pub slo: Span,
+    /// Bound on queued requests.
+    pub queue_max: u32,
+    /// Among candidates that are ready, a lower number is served first.
+    pub priority: u8,
+}
+
+/// Everything that can happen to a scheduler.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A request arrived.
+    Arrive {
+        /// Its model.
+        model: ModelId,
+        /// The request.
+        request: Request,
+    },
+    /// A client left: take its request out if it is still queued.
+    Cancel {
+        /// Its model.
+        model: ModelId,
+        /// The request.
+        request: RequestId,
+        /// The deadline it came with.
+        deadline: Time,
+    },
+    /// An accelerator finished a batch.
+    Complete {
+        /// Where it ran.
+        accelerator: AcceleratorId,
+        /// Which batch.
+        batch: BatchId,
+    },
+    /// Take requests for this model; its identity must not be in use.
+    AddModel {
+        /// The model.
+        model: ModelId,
+        /// Its terms.
+        terms: ModelTerms,
+    },
+    /// Take no new requests for this model; answered by [`Action::Removed`] once its queue is
+    /// empty and its last batch has ended.
+    RemoveModel {
+        /// The model.
+        model: ModelId,
+    },
+    /// The delays were measured again.
+    SetDelays(Delays),
+}
+
+/// What a scheduler wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send this batch to its accelerator now.
+    Start(Start),
+    /// Answer this request without running it.
+    Drop {
+        /// Its model.
+        model: ModelId,
+        /// The request.
+        request: Request,
+        /// Why.
+        reason: DropReason,
+    },
+    /// The model has no request and no batch left; its identity may be used again.
+    Removed {
+        /// The model.
+        model: ModelId,
+    },
+}
+
+/// A sealed batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Its identity.
+    pub batch: BatchId,
+    /// Where it runs.
+    pub accelerator: AcceleratorId,
+    /// Whose it is.
+    pub model: ModelId,
+    /// Its requests: a range of [`Actions::requests`].
+    pub requests: Range<usize>,
+    /// Rows of all its requests.
+    pub rows: u32,
+    /// When execution is planned to begin.
+    pub begin: Time,
+    /// How long it is planned to run.
+    pub exec: Span,
+}
+
+/// The actions of one step, in order. Kept and cleared by the driver, so that a step allocates
+/// nothing once the buffers have grown.
+#[derive(Clone, Debug, Default)]
+pub struct Actions {
+    /// What to do.
+    pub list: Vec<Action>,
+    /// The requests of all started batches.
+    pub requests: Vec<Request>,
+}
+
+impl Actions {
+    /// Forgets everything, keeping the room.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.requests.clear();
+    }
+
+    /// The requests of a batch.
+    ///
+    /// # Panics
+    /// When `start` is not one of this step's.
+    #[must_use]
+    pub fn batch(&self, start: &Start) -> &[Request] {
+        &self.requests[start.requests.clone()]
+    }
+}
+
+/// Shard to matcher: the batch a model would run next, or none. The newest one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The model.
+    pub model: ModelId,
+    /// How many grants of this model the shard had answered when it made the candidate. The
+    /// matcher ignores one made before the shard saw its newest grant: its requests are gone.
+    pub generation: u32,
+    /// When the batch may be sent; `None` when the model has nothing to run.
+    pub offer: Option<Offer>,
+}
+
+/// The batch of a candidate and when it may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Not before.
+    pub exec: Time,
+    /// Not after.
+    pub latest: Time,
+    /// From sending until execution can begin on a free accelerator.
+    pub lead: Span,
+    /// Lower is served first.
+    pub priority: u8,
+}
+
+/// Matcher to shard: an accelerator for the model's next batch. The shard answers each with
+/// one [`Reply`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The model.
+    pub model: ModelId,
+    /// Its accelerator.
+    pub accelerator: AcceleratorId,
+    /// When everything already sent to the accelerator will have ended.
+    pub free: Time,
+}
+
+/// Shard to matcher: what became of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The grant's model.
+    pub model: ModelId,
+    /// The grant's accelerator.
+    pub accelerator: AcceleratorId,
+    /// The batch that was sent; `None` when there was nothing to run after all.
+    pub started: Option<Started>,
+}
+
+/// A batch on its way to an accelerator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The batch.
+    pub batch: BatchId,
+    /// When it is planned to end.
+    pub end: Time,
+    /// From sending until execution could begin.
+    pub lead: Span,
+}

@@ -1,0 +1,208 @@
+//! When a batch may start, and which requests stand in its way: the deferral and drop rules.
+//!
+//! Source of the window and of the window drop: *Symphony: Optimized DNN Model Serving using
+//! Deferred Batch Scheduling*, arXiv 2308.07470, restated in `docs/scheduling.md`.
+
+use crate::profile::Profile;
+use crate::request::Delays;
+use crate::time::{Span, Time};
+
+/// How a pool schedules its models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Wait until a batch can no longer grow, unless waiting buys nothing; under overload keep
+    /// the batches at the size that the measured rate allows (window drop).
+    Deferred,
+    /// Start the largest batch that meets its deadline whenever an accelerator is free; drop
+    /// only requests that cannot meet theirs even alone.
+    Eager,
+}
+
+/// When the batch of a candidate may be sent to an accelerator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// From here on.
+    pub(crate) exec: Time,
+    /// Until here, inclusive.
+    pub(crate) latest: Time,
+}
+
+/// What the rules have to know of a model's queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outlook {
+    /// When the oldest request arrived.
+    pub(crate) arrival: Time,
+    /// When execution has to have ended: the earliest deadline less what follows execution.
+    pub(crate) due: Time,
+    /// Rows in the largest batch that meets `due`.
+    pub(crate) rows: u32,
+    /// Requests are queued that do not fit this batch.
+    pub(crate) more: bool,
+    /// Measured arrivals.
+    pub(crate) rows_per_ns: f64,
+}
+
+/// The largest batch that, decided at `now` for an accelerator free from `free`, ends by `due`.
+///
+/// With inputs that take time to fetch, a larger batch also starts later; execution and lead
+/// both grow with the batch, so the sizes that fit are a prefix.
+pub(crate) fn rows_in_time(
+    profile: &Profile,
+    delays: &Delays,
+    now: Time,
+    free: Time,
+    due: Time,
+) -> u32 {
+    let mut fits = profile.rows_within(due.since(free.max(now + delays.control)));
+    if delays.data == Span::ZERO {
+        return fits;
+    }
+    let mut lowest = 0;
+    while lowest < fits {
+        let middle = lowest + (fits - lowest).div_ceil(2);
+        let start = free.max(now + delays.lead(middle));
+        if start + profile.exec(middle) <= due {
+            lowest = middle;
+        } else {
+            fits = middle - 1;
+        }
+    }
+    lowest
+}
+
+impl Rule {
+    /// When the candidate's batch may be sent.
+    pub(crate) fn window(
+        self,
+        profile: &Profile,
+        delays: &Delays,
+        now: Time,
+        outlook: &Outlook,
+    ) -> Window {
+        let latest = send_time(profile, delays, outlook.due, outlook.rows).max(now);
+        let exec = match self {
+            Rule::Eager => now,
+            Rule::Deferred => deferred_exec(profile, delays, now, outlook).clamp(now, latest),
+        };
+        Window { exec, latest }
+    }
+
+    /// The batch below which a head is dropped for the sake of those behind it; zero when the
+    /// rule drops only what is hopeless.
+    ///
+    /// It is the largest `b` whose requests, at the measured rate, gather in the time that its
+    /// execution leaves: `l(b) + b/r <= budget`. (The paper writes `l(b) * (1 + 1/n)` with
+    /// `n = r * l(b) / b` accelerators in use; the two are the same.)
+    pub(crate) fn drop_target(
+        self,
+        profile: &Profile,
+        delays: &Delays,
+        slo: Span,
+        rows_per_ns: f64,
+    ) -> u32 {
+        if self == Rule::Eager || rows_per_ns <= 0.0 {
+            return 0;
+        }
+        let budget = slo.saturating_sub(delays.tail()).saturating_sub(delays.control);
+        let (mut lowest, mut highest) = (0, profile.rows_within(budget));
+        while lowest < highest {
+            let middle = lowest + (highest - lowest).div_ceil(2);
+            let busy = profile.exec(middle) + delays.data.times(u64::from(middle));
+            let gathering = f64::from(middle) / rows_per_ns;
+            if gathering <= budget.saturating_sub(busy).0 as f64 && busy <= budget {
+                lowest = middle;
+            } else {
+                highest = middle - 1;
+            }
+        }
+        lowest
+    }
+}
+
+/// The last moment to send a batch of `rows` rows.
+fn send_time(profile: &Profile, delays: &Delays, due: Time, rows: u32) -> Time {
+    due - profile.exec(rows) - delays.lead(rows)
+}
+
+/// From when on waiting can no longer make the batch bigger, or buys nothing.
+fn deferred_exec(profile: &Profile, delays: &Delays, now: Time, outlook: &Outlook) -> Time {
+    if outlook.more || !profile.cheaper_beyond(outlook.rows) {
+        return now;
+    }
+    let frontrun = send_time(profile, delays, outlook.due, outlook.rows + 1);
+    let companions = frontrun.since(outlook.arrival).0 as f64 * outlook.rows_per_ns;
+    // Fewer than one arrival in the whole time the oldest request can wait: it would wait alone.
+    if companions < 1.0 { now } else { frontrun }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_DELAYS: Delays =
+        Delays { control: Span::ZERO, data: Span::ZERO, response: Span::ZERO, jitter: Span::ZERO };
+
+    fn ms(ms: f64) -> Span {
+        Span::from_millis_f64(ms)
+    }
+
+    fn at(t: f64) -> Time {
+        Time(ms(t).0)
+    }
+
+    fn batching() -> Profile {
+        Profile::linear(ms(1.0), ms(5.0), 64).unwrap()
+    }
+
+    fn outlook(rows: u32) -> Outlook {
+        Outlook { arrival: at(0.0), due: at(12.0), rows, more: false, rows_per_ns: 1e-6 }
+    }
+
+    #[test]
+    fn the_window_opens_when_the_batch_cannot_grow_and_closes_when_it_would_be_late() {
+        let window = Rule::Deferred.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1));
+        assert_eq!(window, Window { exec: at(5.0), latest: at(6.0) });
+        let delays = Delays { control: ms(0.5), data: ms(0.25), ..NO_DELAYS };
+        let window = Rule::Deferred.window(&batching(), &delays, at(0.0), &outlook(1));
+        assert_eq!(window, Window { exec: at(4.0), latest: at(5.25) });
+        let window = Rule::Eager.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1));
+        assert_eq!(window, Window { exec: at(0.0), latest: at(6.0) });
+    }
+
+    #[test]
+    fn no_waiting_where_it_buys_nothing() {
+        let exec = |profile: &Profile, outlook: &Outlook| {
+            Rule::Deferred.window(profile, &NO_DELAYS, at(1.0), outlook).exec
+        };
+        let flat = Profile::linear(ms(3.0), Span::ZERO, 64).unwrap();
+        assert_eq!(exec(&flat, &outlook(1)), at(1.0), "no row gets cheaper");
+        let rare = Outlook { rows_per_ns: 1e-9, ..outlook(1) };
+        assert_eq!(exec(&batching(), &rare), at(1.0), "no companion to expect");
+        let full = Outlook { more: true, ..outlook(3) };
+        assert_eq!(exec(&batching(), &full), at(1.0), "the next request does not fit");
+        assert_eq!(exec(&batching(), &outlook(1)), at(5.0));
+    }
+
+    #[test]
+    fn the_drop_target_is_the_largest_batch_that_gathers_in_time() {
+        let target = |rows_per_s: f64| {
+            Rule::Deferred.drop_target(&batching(), &NO_DELAYS, ms(25.0), rows_per_s / 1e9)
+        };
+        assert_eq!(target(0.0), 0);
+        assert_eq!(target(1000.0), 10, "10 + 5 + 10/1");
+        assert_eq!(target(1e9), 19, "19 + 5 + almost nothing");
+        assert_eq!(Rule::Eager.drop_target(&batching(), &NO_DELAYS, ms(25.0), 1e-6), 0);
+    }
+
+    #[test]
+    fn rows_in_time_counts_leads_and_the_accelerator() {
+        let rows = |delays: &Delays, free: f64| {
+            rows_in_time(&batching(), delays, at(0.0), at(free), at(12.0))
+        };
+        assert_eq!(rows(&NO_DELAYS, 0.0), 7);
+        assert_eq!(rows(&NO_DELAYS, 2.0), 5);
+        assert_eq!(rows(&Delays { data: ms(0.5), ..NO_DELAYS }, 0.0), 4, "4*0.5 + 4 + 5 <= 12");
+        assert_eq!(rows(&Delays { data: ms(0.5), ..NO_DELAYS }, 2.0), 4);
+        assert_eq!(rows(&Delays { control: ms(8.0), ..NO_DELAYS }, 0.0), 0);
+    }
+}

@@ -1,0 +1,112 @@
+//! One shard and one matcher, their messages delivered at once.
+
+use super::matcher::Matcher;
+use super::shard::{ModelStatistics, Shard};
+use super::{Action, Actions, Candidate, Event, Grant, Rule};
+use crate::ids::ModelId;
+use crate::time::Time;
+
+/// What a driver (the live loop, the simulator) drives.
+///
+/// Events go in with [`on_event`](Policy::on_event), as many as there are; then
+/// [`settle`](Policy::settle) decides once for all of them. A driver settles after every drained
+/// inbox and whenever [`next_wake`](Policy::next_wake) is due. A spurious settle is harmless.
+pub trait Policy {
+    /// Takes note of an event; what needs no decision (a refusal) is answered in `todo`.
+    fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions);
+
+    /// Decides, given everything noted so far.
+    fn settle(&mut self, now: Time, todo: &mut Actions);
+
+    /// When to settle next though no event comes.
+    fn next_wake(&self) -> Option<Time>;
+}
+
+/// The whole scheduler of a pool on one thread.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    shard: Shard,
+    matcher: Matcher,
+    closing: Vec<ModelId>,
+    candidates: Vec<Candidate>,
+    grants: Vec<Grant>,
+}
+
+impl Scheduler {
+    /// A scheduler for `accelerators` idle accelerators and no models yet.
+    #[must_use]
+    pub fn new(rule: Rule, accelerators: u32) -> Scheduler {
+        Scheduler {
+            shard: Shard::new(rule),
+            matcher: Matcher::new(accelerators),
+            closing: Vec::new(),
+            candidates: Vec::new(),
+            grants: Vec::new(),
+        }
+    }
+
+    /// Counters of a model.
+    #[must_use]
+    pub fn stats(&self, model: ModelId) -> Option<ModelStatistics> {
+        self.shard.stats(model)
+    }
+
+    /// Reports models that were closed and have nothing left, and forgets them.
+    fn finish_closing(&mut self, todo: &mut Actions) {
+        let Scheduler { shard, matcher, closing, .. } = self;
+        closing.retain(|&model| {
+            let done = shard.is_closed(model) && matcher.running(model) == 0;
+            if done {
+                shard.remove(model);
+                matcher.remove(model);
+                todo.list.push(Action::Removed { model });
+            }
+            !done
+        });
+    }
+}
+
+impl Policy for Scheduler {
+    fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
+        match event {
+            Event::Arrive { model, request } => self.shard.arrive(now, model, request, todo),
+            Event::Cancel { model, request, deadline } => {
+                self.shard.cancel(model, request, deadline);
+            }
+            Event::Complete { accelerator, batch } => {
+                self.matcher.complete(now, accelerator, batch);
+            }
+            Event::AddModel { model, terms } => self.shard.add(model, terms),
+            Event::RemoveModel { model } => {
+                self.shard.close(model);
+                self.closing.push(model);
+            }
+            Event::SetDelays(delays) => self.shard.set_delays(delays),
+        }
+    }
+
+    fn settle(&mut self, now: Time, todo: &mut Actions) {
+        loop {
+            let Scheduler { shard, matcher, candidates, grants, .. } = self;
+            shard.settle(now, todo, |candidate| candidates.push(candidate));
+            for candidate in candidates.drain(..) {
+                matcher.candidate(now, candidate);
+            }
+            matcher.assign(now, |grant| grants.push(grant));
+            if grants.is_empty() {
+                break;
+            }
+            for grant in grants.drain(..) {
+                let reply = shard.grant(now, grant, todo);
+                matcher.reply(now, reply);
+            }
+        }
+        if !self.closing.is_empty() {
+            self.finish_closing(todo);
+        }
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        [self.shard.next_wake(), self.matcher.next_wake()].into_iter().flatten().min()
+    }
+}

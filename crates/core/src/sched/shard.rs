@@ -1,0 +1,319 @@
+//! The queues of some models: requests in, candidates out; grants in, batches out.
+//!
+//! Per request the work is constant: queue it and mark its model. Only when the inbox is
+//! drained is each marked model looked at, once.
+
+use super::heap::IndexedHeap;
+use super::queue::{Prefix, Queue};
+use super::rate::RateEstimator;
+use super::rule::{Outlook, Rule, rows_in_time};
+use super::{Action, Actions, Candidate, Grant, ModelTerms, Offer, Reply, Start, Started};
+use crate::ids::{BatchId, ModelId, RequestId};
+use crate::request::{Delays, DropReason, Request};
+use crate::time::{Span, Time};
+
+/// Owns the queues of its models.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    rule: Rule,
+    delays: Delays,
+    models: Vec<Option<Model>>,
+    /// Models whose queue changed since they were last looked at.
+    touched: Vec<ModelId>,
+    /// Spare room, swapped with `touched` while that is worked through.
+    touched_before: Vec<ModelId>,
+    /// When to look at a model again though nothing happened: its batch no longer meets its
+    /// deadline.
+    expiries: IndexedHeap<Time>,
+    next_batch: u64,
+}
+
+/// Counters of one model since it was added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModelStatistics {
+    /// Batches started.
+    pub batches: u64,
+    /// Requests in them.
+    pub requests: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Requests queued now.
+    pub queued: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Model {
+    terms: ModelTerms,
+    queue: Queue,
+    rate: RateEstimator,
+    touched: bool,
+    closing: bool,
+    /// Grants answered so far; the generation of the next candidate.
+    answered: u32,
+    published: Option<Candidate>,
+    stats: ModelStatistics,
+}
+
+impl Shard {
+    /// A shard without models that schedules by `rule`.
+    #[must_use]
+    pub fn new(rule: Rule) -> Shard {
+        Shard {
+            rule,
+            delays: Delays::default(),
+            models: Vec::new(),
+            touched: Vec::new(),
+            touched_before: Vec::new(),
+            expiries: IndexedHeap::new(),
+            next_batch: 0,
+        }
+    }
+
+    /// Takes requests for a model from now on.
+    ///
+    /// # Panics
+    /// When the identity is in use.
+    pub fn add(&mut self, model: ModelId, terms: ModelTerms) {
+        if self.models.len() <= model.index() {
+            self.models.resize_with(model.index() + 1, || None);
+        }
+        let slot = &mut self.models[model.index()];
+        assert!(slot.is_none(), "{model:?} is in use");
+        *slot = Some(Model {
+            rate: RateEstimator::new(terms.slo),
+            terms,
+            queue: Queue::default(),
+            touched: false,
+            closing: false,
+            answered: 0,
+            published: None,
+            stats: ModelStatistics::default(),
+        });
+    }
+
+    /// Takes no more requests for a model; its queue runs empty.
+    pub fn close(&mut self, model: ModelId) {
+        if let Some(Some(state)) = self.models.get_mut(model.index()) {
+            state.closing = true;
+        }
+    }
+
+    /// Whether a model is closing and nothing of it is queued.
+    #[must_use]
+    pub fn is_closed(&self, model: ModelId) -> bool {
+        self.model(model).is_some_and(|state| state.closing && state.queue.is_empty())
+    }
+
+    /// Forgets a model.
+    ///
+    /// # Panics
+    /// When it is not closed.
+    pub fn remove(&mut self, model: ModelId) {
+        assert!(self.is_closed(model), "{model:?} still has requests");
+        self.expiries.remove(model.0);
+        self.touched.retain(|other| *other != model);
+        self.models[model.index()] = None;
+    }
+
+    /// Replaces the measured delays; every window is computed again.
+    pub fn set_delays(&mut self, delays: Delays) {
+        self.delays = delays;
+        for index in 0..self.models.len() {
+            if self.models[index].as_ref().is_some_and(|state| !state.queue.is_empty()) {
+                self.touch(index);
+            }
+        }
+    }
+
+    /// Counters of a model.
+    #[must_use]
+    pub fn stats(&self, model: ModelId) -> Option<ModelStatistics> {
+        let state = self.model(model)?;
+        Some(ModelStatistics { queued: state.queue.len() as u64, ..state.stats })
+    }
+
+    /// Queues a request, or drops it at once when it can never run.
+    pub fn arrive(&mut self, now: Time, model: ModelId, request: Request, todo: &mut Actions) {
+        let state = self.models.get_mut(model.index()).and_then(Option::as_mut);
+        let refusal = match &state {
+            None => Some(DropReason::Unloaded),
+            Some(state) => state.refusal(&request),
+        };
+        if let Some(reason) = refusal {
+            todo.list.push(Action::Drop { model, request, reason });
+        }
+        let Some(state) = state else { return };
+        // A refused request counts towards the rate: it is part of the load.
+        state.rate.record(now, request.rows);
+        if refusal.is_none() {
+            state.queue.push(request);
+            self.touch(model.index());
+        }
+    }
+
+    /// Takes a request out of its queue, if it is there.
+    pub fn cancel(&mut self, model: ModelId, request: RequestId, deadline: Time) {
+        let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
+        if state.queue.remove(request, deadline).is_some() {
+            self.touch(model.index());
+        }
+    }
+
+    /// Looks once at every model that was touched or whose batch no longer meets its deadline:
+    /// drops what has to be dropped and hands each changed candidate to `publish`.
+    pub fn settle(&mut self, now: Time, todo: &mut Actions, mut publish: impl FnMut(Candidate)) {
+        while let Some((expiry, index)) = self.expiries.peek()
+            && expiry <= now
+        {
+            self.expiries.remove(index);
+            self.touch(index as usize);
+        }
+        std::mem::swap(&mut self.touched, &mut self.touched_before);
+        for model in self.touched_before.drain(..) {
+            let Some(state) = self.models[model.index()].as_mut() else { continue };
+            state.touched = false;
+            let offer = state.offer(model, self.rule, &self.delays, now, todo);
+            match offer {
+                Some(offer) => self.expiries.set(model.0, offer.latest + Span(1)),
+                None => self.expiries.remove(model.0),
+            }
+            let candidate = Candidate { model, generation: state.answered, offer };
+            if state.published != Some(candidate) {
+                state.published = Some(candidate);
+                publish(candidate);
+            }
+        }
+    }
+
+    /// Answers a grant: seals the largest batch that, started on this accelerator, meets its
+    /// deadline. Requests may have come or gone since the candidate was made.
+    pub fn grant(&mut self, now: Time, grant: Grant, todo: &mut Actions) -> Reply {
+        let Grant { model, accelerator, free } = grant;
+        self.touch(model.index());
+        let declined = Reply { model, accelerator, started: None };
+        let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
+        state.answered = state.answered.wrapping_add(1);
+        let prefix = state.sealable(self.rule, &self.delays, now, free);
+        if prefix.count == 0 {
+            return declined;
+        }
+        let batch = BatchId(self.next_batch);
+        self.next_batch += 1;
+        let first = todo.requests.len();
+        state.queue.take(prefix.count, &mut todo.requests);
+        state.stats.batches += 1;
+        state.stats.requests += prefix.count as u64;
+        state.stats.rows += u64::from(prefix.rows);
+        let lead = self.delays.lead(prefix.rows);
+        let begin = free.max(now + lead);
+        let exec = state.terms.profile.exec(prefix.rows);
+        let requests = first..todo.requests.len();
+        let start = Start { batch, accelerator, model, requests, rows: prefix.rows, begin, exec };
+        todo.list.push(Action::Start(start));
+        Reply { started: Some(Started { batch, end: begin + exec, lead }), ..declined }
+    }
+
+    /// When to settle again though nothing happens.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        self.expiries.peek().map(|(time, _)| time)
+    }
+
+    fn model(&self, model: ModelId) -> Option<&Model> {
+        self.models.get(model.index())?.as_ref()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "models are indexed by u32 identities")]
+    fn touch(&mut self, index: usize) {
+        if let Some(Some(state)) = self.models.get_mut(index)
+            && !state.touched
+        {
+            state.touched = true;
+            self.touched.push(ModelId(index as u32));
+        }
+    }
+}
+
+impl Model {
+    /// Why a request can never run here.
+    fn refusal(&self, request: &Request) -> Option<DropReason> {
+        if self.closing {
+            Some(DropReason::Unloaded)
+        } else if request.rows == 0 || request.rows > self.terms.profile.rows_max() {
+            Some(DropReason::TooLarge)
+        } else if self.queue.len() >= self.terms.queue_max as usize {
+            Some(DropReason::QueueFull)
+        } else {
+            None
+        }
+    }
+
+    /// Drops what stands in the way and says when the rest may run.
+    fn offer(
+        &mut self,
+        model: ModelId,
+        rule: Rule,
+        delays: &Delays,
+        now: Time,
+        todo: &mut Actions,
+    ) -> Option<Offer> {
+        let rows_per_ns = self.rate.rows_per_ns(now);
+        let mut target = None;
+        loop {
+            let head = *self.queue.head()?;
+            let due = head.deadline - delays.tail();
+            let rows = rows_in_time(&self.terms.profile, delays, now, now, due);
+            let prefix = self.queue.fit(rows);
+            let reason = if prefix.count == 0 {
+                DropReason::Hopeless
+            } else if prefix.count < self.queue.len() && {
+                let target =
+                    *target.get_or_insert_with(|| self.drop_target(rule, delays, rows_per_ns));
+                u64::from(prefix.rows) < u64::from(target).min(self.queue.rows())
+            } {
+                DropReason::Overload
+            } else {
+                let outlook = Outlook {
+                    arrival: head.arrival,
+                    due,
+                    rows: prefix.rows,
+                    more: prefix.count < self.queue.len(),
+                    rows_per_ns,
+                };
+                let window = rule.window(&self.terms.profile, delays, now, &outlook);
+                return Some(Offer {
+                    exec: window.exec,
+                    latest: window.latest,
+                    lead: delays.lead(prefix.rows),
+                    priority: self.terms.priority,
+                });
+            };
+            let request = self.queue.pop_head().unwrap_or(head);
+            todo.list.push(Action::Drop { model, request, reason });
+        }
+    }
+
+    fn drop_target(&self, rule: Rule, delays: &Delays, rows_per_ns: f64) -> u32 {
+        rule.drop_target(&self.terms.profile, delays, self.terms.slo, rows_per_ns)
+    }
+
+    /// The batch to run on an accelerator that is free from `free`, if its window is open.
+    fn sealable(&mut self, rule: Rule, delays: &Delays, now: Time, free: Time) -> Prefix {
+        let Some(head) = self.queue.head().copied() else { return Prefix::default() };
+        let due = head.deadline - delays.tail();
+        let rows = rows_in_time(&self.terms.profile, delays, now, free, due);
+        let prefix = self.queue.fit(rows);
+        let outlook = Outlook {
+            arrival: head.arrival,
+            due,
+            rows: prefix.rows,
+            more: prefix.count < self.queue.len(),
+            rows_per_ns: self.rate.rows_per_ns(now),
+        };
+        if prefix.count == 0 {
+            return Prefix::default();
+        }
+        let window = rule.window(&self.terms.profile, delays, now, &outlook);
+        if window.exec > now { Prefix::default() } else { prefix }
+    }
+}
