@@ -93,4 +93,12 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// No bundled example has this name.
+    #[error("no example {name:?}; there are {}", known.join(", "))]
+    UnknownExample {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
 }

@@ -4,14 +4,18 @@
 //! This crate knows files and graphs only. It knows no engine, no server and no tensor data that
 //! passes through one; what an engine can run is decided elsewhere from what is described here.
 
+pub mod builder;
 mod element;
 mod error;
+pub mod examples;
 mod external;
 mod model;
 mod nodes;
 mod rewrite;
 mod signature;
 mod tensor;
+mod weights;
+mod write;
 
 pub use element::ElementType;
 pub use error::Error;
