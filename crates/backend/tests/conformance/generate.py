@@ -1,0 +1,136 @@
+"""Writes every conformance case to one file: `generate.py FILE`.
+
+The file holds records, each two messages of the ONNX schema with a 4-byte little-endian length
+before each: a model of one node (name, tolerances and origin in its metadata), and a graph whose
+initializers x0, x1, … and y0, y1, … are the inputs and the outputs they must give.
+"""
+
+import sys
+import warnings
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+import sources
+from cases import convert, explicit, type_string, versions
+
+# How many cases of an operator are also tried in every other element type.
+TYPED_PER_OPERATOR = 4
+NUMPY = {
+    "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
+    "tensor(bool)": np.bool_, "tensor(int8)": np.int8, "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16, "tensor(uint32)": np.uint32, "tensor(uint64)": np.uint64,
+}
+
+
+def typed(case):
+    """The case in every other element type that its first input may have."""
+    schema, first = case.schema, case.inputs[0] if case.inputs else None
+    if first is None or first.dtype != np.float32:
+        return
+    variable = schema.inputs[0].type_str
+    allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
+    for text in allowed.get(variable, ()):
+        if text not in NUMPY or text == "tensor(float)":
+            continue
+        inputs = [
+            _as(value, text, case.node.op_type)
+            if value is not None and value.dtype == np.float32
+            and schema.inputs[min(i, len(schema.inputs) - 1)].type_str == variable
+            else value
+            for i, value in enumerate(case.inputs)
+        ]
+        outputs = sources.reference(case.node, case.version, inputs)
+        if outputs is not None and sources.plain(outputs):
+            changed = case.with_(f":{text[7:-1]}", inputs=inputs, outputs=outputs)
+            if text == "tensor(float16)":
+                changed.rtol, changed.atol = 1e-2, 1e-2
+            yield changed
+
+
+def _as(value, text, operator):
+    kind = np.dtype(NUMPY[text])
+    if kind.kind == "f":
+        return value.astype(kind)
+    if kind.kind == "b":
+        return value > 0
+    whole = np.clip(np.round(value * 4), 0 if kind.kind == "u" else -100, 100).astype(kind)
+    # Dividing a whole number by zero means nothing.
+    return np.where(whole == 0, kind.type(1), whole) if operator in ("Div", "Mod") else whole
+
+
+def at_every_version(case):
+    yield case
+    for schema, _ in versions(case.node.domain, case.node.op_type):
+        if case.node.op_type in sources.FLATTENING and (schema.since_version < 13) != (case.version < 13):
+            continue
+        other = convert(case, schema)
+        if other is not None:
+            yield other
+
+
+def spread(case):
+    """The case, with defaults written out, and with inputs stored in the model."""
+    for form in (case, explicit(case)):
+        if form is None:
+            continue
+        given = [i for i, value in enumerate(form.inputs) if value is not None]
+        yield form, ()
+        if given:
+            yield form, (given[0],)
+        if len(given) > 1:
+            yield form, tuple(given[1:])
+
+
+def all_cases():
+    seen = {}
+    origins = (sources.node_tests, sources.stored_tests, sources.flattening, sources.ours, sources.sklearn)
+    for origin in origins:
+        for case in origin():
+            for at in at_every_version(case):
+                for form, constants in spread(at):
+                    yield form, constants
+            key = (case.node.domain, case.node.op_type)
+            if seen.setdefault(key, 0) < TYPED_PER_OPERATOR:
+                variants = list(typed(case))
+                seen[key] += bool(variants)
+                for variant in variants:
+                    for at in at_every_version(variant):
+                        yield at, ()
+                        if len([v for v in at.inputs if v is not None]) > 1:
+                            yield at, tuple(i for i, v in enumerate(at.inputs) if i and v is not None)
+
+
+def write(file, case, constants):
+    model = case.model(constants)
+    name = case.name + (f" constants {list(constants)}" if constants else "")
+    facts = {"name": name, "rtol": repr(case.rtol), "atol": repr(case.atol), "original": str(int(case.original))}
+    helper.set_model_props(model, facts)
+    data = onnx.GraphProto()
+    for prefix, values in (("x", case.inputs), ("y", case.outputs)):
+        for i, value in enumerate(values):
+            if value is not None and not (prefix == "x" and i in constants):
+                data.initializer.append(numpy_helper.from_array(value, f"{prefix}{i}"))
+    for message in (model, data):
+        raw = message.SerializeToString(deterministic=True)
+        file.write(len(raw).to_bytes(4, "little"))
+        file.write(raw)
+
+
+def main():
+    warnings.simplefilter("ignore")
+    count = 0
+    with open(sys.argv[1], "wb") as file:
+        for case, constants in all_cases():
+            try:
+                write(file, case, constants)
+            except (ValueError, TypeError) as error:
+                sys.exit(f"cannot write case {case.name}: {error}")
+            count += 1
+    print(f"{count} cases")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Where the cases come from: the onnx project's tests, exports of scikit-learn, and a few of ours."""
+
+import os
+import warnings
+
+import numpy as np
+import onnx
+from onnx import defs, helper, numpy_helper
+from onnx.backend.test.case.node import collect_testcases
+from onnx.backend.test.loader import DATA_DIR, load_model_tests
+from onnx.reference import ReferenceEvaluator
+
+from cases import Case, type_string
+
+TENSORS = {
+    f"tensor({name})"
+    for name in (
+        "float double float16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 string"
+    ).split()
+}
+# The meaning of these words changed with the version: what a tensor is normalised over.
+FLATTENING = ("Softmax", "LogSoftmax", "Hardmax")
+
+
+def plain(values):
+    """Whether every value is a dense tensor of a type that a client can send."""
+    return all(
+        v is None or (isinstance(v, np.ndarray | np.generic) and _sendable(np.asarray(v)))
+        for v in values
+    )
+
+
+def _sendable(array):
+    if array.dtype == object and not all(isinstance(v, str) for v in array.flat):
+        return False
+    try:
+        return type_string(array) in TENSORS
+    except (KeyError, ValueError):
+        return False
+
+
+def node_tests():
+    """The onnx project's node tests of one node; and its tests of several nodes as models."""
+    for test in collect_testcases(None):
+        graph = test.model.graph
+        for inputs, outputs in test.data_sets:
+            if not plain(inputs) or not plain(outputs) or len(graph.node) != 1:
+                continue
+            node = graph.node[0]
+            version = next(o.version for o in test.model.opset_import if o.domain == node.domain)
+            given = dict(zip([i.name for i in graph.input], inputs, strict=False))
+            expected = dict(zip([o.name for o in graph.output], outputs, strict=False))
+            yield Case(
+                test.name, node, version,
+                [None if given.get(n) is None else np.asarray(given[n]) for n in node.input],
+                [None if expected.get(n) is None else np.asarray(expected[n]) for n in node.output],
+                test.rtol, test.atol, original=True,
+            )
+
+
+def stored_tests():
+    """Nodes of the models stored in the onnx package, exported by PyTorch at opset 6 and 9."""
+    for kind in ("pytorch-operator", "pytorch-converted", "simple"):
+        for test in sorted(load_model_tests(kind=kind), key=lambda t: t.name):
+            directory = os.path.join(DATA_DIR, kind, test.name)
+            model = onnx.load(os.path.join(directory, "model.onnx"))
+            filled = {t.name for t in model.graph.initializer}
+            names = [i.name for i in model.graph.input if i.name not in filled]
+            values = {}
+            for i, name in enumerate(names):
+                path = os.path.join(directory, "test_data_set_0", f"input_{i}.pb")
+                tensor = onnx.TensorProto()
+                with open(path, "rb") as file:
+                    try:
+                        tensor.ParseFromString(file.read())
+                        values[name] = numpy_helper.to_array(tensor)
+                    except Exception:  # noqa: BLE001 - a sequence, which no client can send
+                        values = None
+                        break
+            if values is not None:
+                yield from split(test.name, model, values)
+
+
+def split(name, model, values):
+    """Each node of a model as a case, with what the reference implementation gives for it."""
+    values = dict(values)
+    values.update({t.name: numpy_helper.to_array(t) for t in model.graph.initializer})
+    versions = {o.domain: o.version for o in model.opset_import}
+    for position, node in enumerate(model.graph.node):
+        inputs = [values[n] if n else None for n in node.input if not n or n in values]
+        if len(inputs) != len(node.input) or not plain(inputs):
+            continue
+        version = versions["" if node.domain == "ai.onnx" else node.domain]
+        outputs = reference(node, version, inputs)
+        if outputs is None:
+            continue
+        values.update(zip(node.output, outputs, strict=False))
+        if plain(outputs):
+            wanted = [v if n else None for n, v in zip(node.output, outputs, strict=False)]
+            yield Case(f"{name}/{position}", node, version, inputs, wanted, 1e-3, 1e-6)
+
+
+def reference(node, version, inputs):
+    """The outputs of a node by the onnx project's reference implementation; None where it has none."""
+    case = Case("", node, version, inputs, [])
+    plain_node = onnx.NodeProto()
+    plain_node.CopyFrom(node)
+    case.node = plain_node
+    case.outputs = [np.zeros(0, np.float32) if name else None for name in node.output]
+    feed = {f"x{i}": v for i, v in enumerate(inputs) if v is not None}
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            outputs = ReferenceEvaluator(case.model()).run(None, feed)
+    except Exception:  # noqa: BLE001 - whatever it cannot do proves nothing
+        return None
+    given = iter(outputs)
+    values = [next(given) if name else None for name in node.output]
+    return [np.asarray(v) if isinstance(v, np.ndarray | np.generic) else v for v in values]
+
+
+def flattening():
+    """Softmax and its kin before opset 13: normalised over every axis from `axis` on, default 1."""
+    for operator in FLATTENING:
+        for shape in ((3, 4), (2, 3, 4), (2, 3, 2, 2)):
+            for axis in (None, *range(-1, len(shape))):
+                x = np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+                split_at = 1 if axis is None else axis % len(shape)
+                rows = x.reshape(int(np.prod(shape[:split_at])), -1)
+                y = _normalised(operator, rows).reshape(shape).astype(np.float32)
+                attributes = {} if axis is None else {"axis": axis}
+                node = helper.make_node(operator, ["x"], ["y"], **attributes)
+                name = f"{operator.lower()}_flattening_{len(shape)}d_{axis}"
+                for version in (7, 11):
+                    yield Case(name, node, version, [x], [y], original=True)
+
+
+def _normalised(operator, rows):
+    if operator == "Hardmax":
+        return np.eye(rows.shape[1])[rows.argmax(axis=1)]
+    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
+    shares = powers / powers.sum(axis=1, keepdims=True)
+    return np.log(shares) if operator == "LogSoftmax" else shares
+
+
+def ours():
+    """What exporters write and the project's tests leave out, evaluated by the reference."""
+    for name, node, version, inputs in _ours():
+        outputs = reference(node, version, inputs)
+        if outputs is not None and plain(outputs):
+            yield Case(f"ours_{name}", node, version, inputs, outputs, 1e-3, 1e-6)
+
+
+def _ours():
+    rng = np.random.default_rng(1)
+
+    def node(operator, inputs, outputs=1, **attributes):
+        names = [f"x{i}" for i in range(inputs)]
+        return helper.make_node(operator, names, [f"y{i}" for i in range(outputs)], **attributes)
+
+    kinds = "float32 float64 float16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+    for source in kinds:
+        for target in kinds:
+            # Values every type holds: what becomes of others is undefined.
+            values = np.array([0, 1, 2, 100, 0.25, 0.75, 1.5]).astype(source)
+            code = helper.np_dtype_to_tensor_dtype(np.dtype(target))
+            yield f"cast_{source}_{target}", node("Cast", 1, to=code), 13, [values]
+    x = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    far = np.iinfo(np.int64).max
+    for starts, ends, axes, steps in (
+        ([0], [far], [1], [1]), ([1], [far], [3], [2]), ([-2], [far], [-1], [1]),
+        ([-1], [-far], [2], [-1]), ([0, 1], [1, far], [0, 2], [1, 1]), ([0], [-1], [1], [1]),
+    ):
+        lists = [np.array(v, np.int64) for v in (starts, ends, axes, steps)]
+        name = f"slice_{starts}_{ends}_{axes}_{steps}"
+        yield name, node("Slice", 5), 13, [x, *lists]
+        if steps[0] == 1:
+            yield f"{name}_no_steps", node("Slice", 4), 13, [x, *lists[:3]]
+    for value in (np.float32(1.5), np.int64(3), np.int32(3), np.bool_(True), np.float64(0.1)):
+        tensor = numpy_helper.from_array(np.asarray(value))
+        yield f"constant_{tensor.data_type}", node("Constant", 0, value=tensor), 13, []
+        filled = numpy_helper.from_array(np.asarray([value]))
+        shape = np.array([2, 3], np.int64)
+        yield f"filled_{tensor.data_type}", node("ConstantOfShape", 1, value=filled), 9, [shape]
+    for key, value in (("value_float", 1.5), ("value_int", 3), ("value_floats", [1.5]), ("value_ints", [3, 4])):
+        yield f"constant_{key}", node("Constant", 0, **{key: value}), 13, []
+    for target in ([0, -1], [-1, 20], [2, 60], [0, 0, 20], [0, 0, -1], [-1], [2, 3, 2, 2, 5]):
+        yield f"reshape_{target}", node("Reshape", 2), 14, [x, np.array(target, np.int64)]
+    for left, right in (((2, 3), (3, 4)), ((2, 2, 3), (3, 4)), ((2, 2, 3), (2, 3, 4)), ((2, 5, 2, 3), (2, 5, 3, 4)), ((2, 5, 2, 3), (3, 4)), ((3,), (3, 4)), ((2, 3), (3,))):
+        pair = [rng.normal(size=s).astype(np.float32) for s in (left, right)]
+        yield f"matmul_{left}_{right}", node("MatMul", 2), 13, pair
+    for shape in ((3,), (1, 3), (2, 1, 3), (2, 3, 1, 1), ()):
+        other = rng.normal(size=shape).astype(np.float32) + 3
+        whole = rng.normal(size=(2, 3, 4, 3)).astype(np.float32) + 3
+        for operator in ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Greater", "Less", "PRelu"):
+            yield f"{operator}_{shape}", node(operator, 2), 13 if operator != "PRelu" else 16, [whole, other]
+        yield f"Sub_first_{shape}", node("Sub", 2), 13, [other, whole]
+        yield f"Div_first_{shape}", node("Div", 2), 13, [other, whole]
+    yield "where_scalar", node("Where", 3), 16, [x > 0, x, np.float32(-1e4)]
+    channels = [rng.uniform(0.5, 1, size=3).astype(np.float32) for _ in range(4)]
+    for rank in (2, 3, 4, 5):
+        data = rng.normal(size=(2, 3, 4, 5, 2)[:rank]).astype(np.float32)
+        yield f"batchnorm_{rank}d", node("BatchNormalization", 5, epsilon=1e-3), 15, [data, *channels]
+        yield f"global_{rank}d", node("GlobalAveragePool", 1), 1, [data]
+    for groups, wide, stride in ((1, 6, 2), (4, 4, 1), (4, 8, 2), (2, 4, 1)):
+        for kernel in (1, 3):
+            data = rng.normal(size=(2, 4, 9, 9)).astype(np.float32)
+            weights = rng.normal(size=(wide, 4 // groups, kernel, kernel)).astype(np.float32)
+            attributes = {"group": groups, "strides": [stride, stride], "kernel_shape": [kernel] * 2, "pads": [kernel // 2] * 4, "dilations": [1, 1]}
+            bias = rng.normal(size=wide).astype(np.float32)
+            name = f"conv_{groups}_{wide}_{stride}_{kernel}"
+            yield name, node("Conv", 2, **attributes), 11, [data, weights]
+            yield f"{name}_bias", node("Conv", 3, **attributes), 11, [data, weights, bias]
+    for count in (1, 2, 3):
+        for axis in (0, 1, -1):
+            parts = [rng.normal(size=(2, 2)).astype(np.float32) for _ in range(count)]
+            yield f"concat_{count}_{axis}", node("Concat", count, axis=axis), 13, parts
+    indices = np.array([[0, 2], [1, -1]], np.int64)
+    table = rng.normal(size=(3, 4)).astype(np.float32)
+    for axis in (0, 1, -1):
+        yield f"gather_{axis}", node("Gather", 2, axis=axis), 13, [table, indices]
+        yield f"gather_scalar_{axis}", node("Gather", 2, axis=axis), 13, [table, np.int64(1)]
+    for rank in (2, 3, 4):
+        for operator in ("Softmax", "LogSoftmax"):
+            for axis in range(-1, rank):
+                data = rng.normal(size=(2, 3, 4, 5)[:rank]).astype(np.float32)
+                yield f"{operator}_{rank}_{axis}", node(operator, 1, axis=axis), 13, [data]
+    for axis in (0, 1, 2, -1):
+        data = rng.normal(size=(2, 3, 4)).astype(np.float32)
+        yield f"flatten_{axis}", node("Flatten", 1, axis=axis), 13, [data]
+
+
+def sklearn():
+    """Nodes of what skl2onnx exports, with what the reference implementation gives for them."""
+    return iter(())
