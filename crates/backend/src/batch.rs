@@ -6,6 +6,7 @@
 
 use crate::engine::EngineError;
 use bytemuck::{AnyBitPattern, NoUninit, Zeroable};
+use bytes::Bytes;
 use half::{bf16, f16};
 use symphony_wire::tensor::{DataType, Inputs, OutputTensor, Signature, bytes_elements};
 
@@ -139,6 +140,17 @@ impl Buffer {
 /// Zeroed room that costs no memory until it is written to.
 fn zeroed<T: Zeroable>(count: usize) -> Option<Vec<T>> {
     bytemuck::try_zeroed_slice_box(count).ok().map(Vec::from)
+}
+
+/// A vector's elements as tensor contents, without a copy.
+pub(crate) fn contents<T: NoUninit + Send + 'static>(values: Vec<T>) -> Bytes {
+    struct Owner<T>(Vec<T>);
+    impl<T: NoUninit> AsRef<[u8]> for Owner<T> {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+    Bytes::from_owner(Owner(values))
 }
 
 /// Why one input of a request does not fit its rows.
@@ -509,7 +521,6 @@ pub enum OutputError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use symphony_wire::tensor::{TensorSpec, bytes_contents};
 
     fn signature(datatype: DataType, row: &[usize], batched: bool) -> Signature {
@@ -544,7 +555,9 @@ mod tests {
 
     #[test]
     fn every_type_is_decoded_into_its_rows() {
-        use DataType::*;
+        use DataType::{
+            Bf16, Bool, Fp16, Fp32, Fp64, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64,
+        };
         let check = |datatype, rows: &[&[u8]], expected: &str| {
             assert_eq!(assembled(datatype, Representation::Declared, rows), expected);
         };
@@ -566,7 +579,7 @@ mod tests {
         check(Fp32, &[&le(&[0.5f32, -2.0], |v| v.to_le_bytes())], "Fp32([0.5, -2.0])");
         check(Fp64, &[&le(&[0.5f64, -2.0], |v| v.to_le_bytes())], "Fp64([0.5, -2.0])");
         let words = bytes_contents([b"ab".as_slice(), b""]);
-        check(Bytes, &[&words], r#"Text(["ab", ""])"#);
+        check(DataType::Bytes, &[&words], r#"Text(["ab", ""])"#);
     }
 
     #[test]

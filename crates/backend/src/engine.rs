@@ -19,9 +19,16 @@ pub struct LoadRequest<'a> {
     pub graph: Graph<'a>,
     /// What the graph takes and gives; an output's dimensions may still be unknown.
     pub signature: &'a Signature,
-    /// How many accelerators to load it on.
+    /// How many accelerators to load it on; not more than the engine was made for.
     pub accelerators: usize,
-    /// Threads of one accelerator, at least one.
+}
+
+/// The machine's cores, split into accelerators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cores {
+    /// How many accelerators, at least one.
+    pub accelerators: usize,
+    /// Threads that each computes with, at least one.
     pub threads: usize,
 }
 

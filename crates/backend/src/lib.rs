@@ -5,4 +5,8 @@
 
 pub mod batch;
 pub mod engine;
+pub mod engines;
+pub mod profiling;
 pub mod repository;
+pub mod resident;
+pub mod worker;

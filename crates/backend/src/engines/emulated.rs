@@ -1,0 +1,199 @@
+//! An engine that computes nothing: it takes as long as a given profile says and echoes its
+//! inputs. For tests of everything around a model, and for clusters larger than the machine.
+
+use crate::batch::{Batch, Elements, contents};
+use crate::engine::{EngineError, Executable};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+use symphony_core::Profile;
+use symphony_wire::clock;
+use symphony_wire::tensor::{OutputTensor, Signature, TensorSpec, bytes_contents};
+
+/// The engine's name in configurations.
+pub const NAME: &str = "emulated";
+
+/// The platform name that clients are told.
+pub const PLATFORM: &str = "emulated";
+
+/// How much of an execution is spent watching the clock, by default: about what a sleeping
+/// thread wakes too late by. Short, so that eight such engines leave two cores mostly free.
+pub const SPIN_DEFAULT: Duration = Duration::from_micros(60);
+
+/// What to emulate.
+#[derive(Clone, Debug)]
+pub struct Emulation {
+    /// Execution time by batch size.
+    pub profile: Arc<Profile>,
+    /// The last part of an execution, spent watching the clock instead of asleep. What takes no
+    /// longer than this does not sleep at all.
+    pub spin: Duration,
+}
+
+impl Emulation {
+    /// Emulates a profile, with [`SPIN_DEFAULT`].
+    #[must_use]
+    pub fn new(profile: Arc<Profile>) -> Emulation {
+        Emulation { profile, spin: SPIN_DEFAULT }
+    }
+
+    /// One emulated model per accelerator.
+    #[must_use]
+    pub fn load(&self, signature: &Signature, accelerators: usize) -> Vec<Box<dyn Executable>> {
+        let model = || Emulated { emulation: self.clone(), signature: signature.clone() };
+        (0..accelerators).map(|_| Box::new(model()) as Box<dyn Executable>).collect()
+    }
+
+    /// Returns `exec` after `start`.
+    fn wait(&self, start: Instant, exec: Duration) {
+        if let Some(asleep) = exec.checked_sub(self.spin).filter(|asleep| !asleep.is_zero()) {
+            thread::sleep(asleep.saturating_sub(start.elapsed()));
+        }
+        while start.elapsed() < exec {
+            // Others may need the core more.
+            thread::yield_now();
+        }
+    }
+}
+
+struct Emulated {
+    emulation: Emulation,
+    signature: Signature,
+}
+
+impl Executable for Emulated {
+    fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {
+        let start = Instant::now();
+        let signature = &self.signature;
+        let outputs = signature.outputs.iter().enumerate();
+        let outputs = outputs.map(|(i, spec)| match signature.inputs.get(i) {
+            Some(input) if alike(input, spec) => Ok(echo(batch, i)),
+            _ => zeros(spec, batch.rows(), signature.batched),
+        });
+        let outputs = outputs.collect::<Result<_, _>>()?;
+        let exec = self.emulation.profile.exec(batch.rows());
+        self.emulation.wait(start, clock::duration(exec));
+        Ok(outputs)
+    }
+}
+
+fn alike(input: &TensorSpec, output: &TensorSpec) -> bool {
+    input.datatype == output.datatype && input.row_shape == output.row_shape
+}
+
+fn echo(batch: &Batch<'_>, index: usize) -> OutputTensor {
+    let input = batch.inputs().nth(index).expect("an output is echoed from an input that exists");
+    OutputTensor { shape: input.shape, data: bytes_of(input.elements) }
+}
+
+fn bytes_of(elements: Elements<'_>) -> Bytes {
+    match elements {
+        Elements::Bool(values) => contents(values.to_vec()),
+        Elements::Uint8(values) => contents(values.to_vec()),
+        Elements::Uint16(values) => contents(values.to_vec()),
+        Elements::Uint32(values) => contents(values.to_vec()),
+        Elements::Uint64(values) => contents(values.to_vec()),
+        Elements::Int8(values) => contents(values.to_vec()),
+        Elements::Int16(values) => contents(values.to_vec()),
+        Elements::Int32(values) => contents(values.to_vec()),
+        Elements::Int64(values) => contents(values.to_vec()),
+        Elements::Fp16(values) => contents(values.to_vec()),
+        Elements::Bf16(values) => contents(values.to_vec()),
+        Elements::Fp32(values) => contents(values.to_vec()),
+        Elements::Fp64(values) => contents(values.to_vec()),
+        Elements::Text(values) => bytes_contents(values.iter().map(String::as_bytes)).into(),
+    }
+}
+
+/// Zeros, or empty strings.
+fn zeros(spec: &TensorSpec, rows: u32, batched: bool) -> Result<OutputTensor, EngineError> {
+    let rows = batched.then_some(rows as usize);
+    let shape: Option<Vec<usize>> =
+        rows.map(Some).into_iter().chain(spec.row_shape.iter().copied()).collect();
+    // An empty string is four zero bytes: its length.
+    let width = spec.datatype.size().unwrap_or(4);
+    let length = shape
+        .as_ref()
+        .and_then(|shape| shape.iter().try_fold(width, |product, dim| product.checked_mul(*dim)));
+    let (Some(shape), Some(length)) = (shape, length) else {
+        let problem = "its shape is not fixed: give it in model.toml".to_owned();
+        return Err(EngineError::Output { engine: NAME, name: spec.name.clone(), problem });
+    };
+    Ok(OutputTensor { shape, data: vec![0; length].into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resident::Resident;
+    use symphony_core::Span;
+    use symphony_wire::tensor::{DataType, Inputs};
+
+    fn spec(name: &str, datatype: DataType, row_shape: Vec<Option<usize>>) -> TensorSpec {
+        TensorSpec { name: name.to_owned(), datatype, row_shape }
+    }
+
+    fn resident(signature: Signature, exec: Span) -> Resident {
+        let profile = Profile::linear(Span::ZERO, exec, 4).unwrap();
+        let executable = Emulation::new(Arc::new(profile)).load(&signature, 1).remove(0);
+        Resident::new(Arc::new(signature), 4, executable).unwrap()
+    }
+
+    #[test]
+    fn outputs_echo_inputs_that_are_alike_and_are_zero_otherwise() {
+        for datatype in DataType::ALL {
+            let row = || vec![Some(2)];
+            let signature = Signature {
+                inputs: vec![spec("a", datatype, row()), spec("b", DataType::Uint8, row())],
+                outputs: vec![
+                    spec("same", datatype, row()),
+                    spec("other", datatype, row()),
+                    spec("more", datatype, row()),
+                ],
+                batched: true,
+            };
+            // For BYTES: two strings, of one byte and of none.
+            let contents: Bytes = match datatype.size() {
+                Some(size) => (0..=1).cycle().take(2 * size).collect::<Vec<u8>>().into(),
+                None => bytes_contents([b"a".as_slice(), b""]).into(),
+            };
+            let request =
+                Inputs { rows: 1, tensors: vec![contents.clone(), Bytes::from_static(&[8, 9])] };
+            let mut outputs = resident(signature, Span(1)).run(&[request]).unwrap().remove(0);
+            assert_eq!(outputs[0], OutputTensor { shape: vec![1, 2], data: contents });
+            let zeros = Bytes::from(vec![0; 2 * datatype.size().unwrap_or(4)]);
+            let other = outputs.remove(1);
+            let expected =
+                if datatype == DataType::Uint8 { vec![8, 9].into() } else { zeros.clone() };
+            assert_eq!(other.data, expected);
+            assert_eq!(outputs[1], OutputTensor { shape: vec![1, 2], data: zeros });
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_at_least_the_time_of_its_profile() {
+        let signature = Signature {
+            inputs: vec![spec("a", DataType::Uint8, vec![])],
+            outputs: vec![spec("b", DataType::Uint8, vec![])],
+            batched: true,
+        };
+        for exec in [Span::from_micros(30), Span::from_millis(3)] {
+            let mut resident = resident(signature.clone(), exec);
+            let start = Instant::now();
+            resident.run(&[Inputs { rows: 1, tensors: vec![Bytes::from_static(&[1])] }]).unwrap();
+            assert!(start.elapsed() >= clock::duration(exec));
+        }
+    }
+
+    #[test]
+    fn an_output_of_unknown_shape_is_refused() {
+        let signature = Signature {
+            inputs: vec![],
+            outputs: vec![spec("b", DataType::Fp32, vec![None])],
+            batched: false,
+        };
+        let error = resident(signature, Span(1)).run(&[Inputs { rows: 1, tensors: vec![] }]);
+        assert!(error.unwrap_err().to_string().contains("not fixed"));
+    }
+}

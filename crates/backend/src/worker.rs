@@ -1,0 +1,492 @@
+//! The thread of one accelerator: runs the batches it is told to run, one after the other.
+//!
+//! It takes each request out of the in-flight table, so it owes each its outcome; what cannot be
+//! run is answered as failed, and the thread goes on. It decides nothing about when or with whom
+//! a request runs.
+
+use crate::engine::{guarded, panic_message};
+use crate::resident::{BatchError, Resident};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use symphony_core::{AcceleratorId, ModelId, Request, Span, Time};
+use symphony_wire::clock::Clock;
+use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Pending};
+use symphony_wire::schedule::{BatchPlan, Completion, SchedulerPort, ToScheduler};
+use symphony_wire::tensor::OutputTensor;
+use tokio::sync::oneshot;
+
+/// Bound on messages waiting for one accelerator: the batch after the running one, and loads.
+pub const INBOX_MAX: usize = 64;
+
+/// What an accelerator can be told.
+#[derive(Debug)]
+enum ToWorker {
+    Load { model: ModelId, resident: Box<Resident> },
+    Unload { model: ModelId, done: oneshot::Sender<Option<Box<Resident>>> },
+    Run(BatchPlan),
+    Stop,
+}
+
+/// The accelerator's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("accelerator {} has stopped", .0.0)]
+pub struct Stopped(pub AcceleratorId);
+
+/// Why an accelerator did not take a plan; here it is back.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refused {
+    /// More batches wait for it than a scheduler plans.
+    #[error("too many batches wait for the accelerator")]
+    Full(BatchPlan),
+    /// Its thread has ended.
+    #[error("the accelerator has stopped")]
+    Stopped(BatchPlan),
+}
+
+/// The way to an accelerator; clones lead to the same one.
+#[derive(Clone, Debug)]
+pub struct WorkerPort {
+    accelerator: AcceleratorId,
+    inbox: Sender<ToWorker>,
+}
+
+impl WorkerPort {
+    /// Which accelerator.
+    #[must_use]
+    pub fn accelerator(&self) -> AcceleratorId {
+        self.accelerator
+    }
+
+    /// Runs a batch after those that wait, without waiting for it.
+    ///
+    /// # Errors
+    /// The plan comes back: its requests are still in flight.
+    pub fn run(&self, plan: BatchPlan) -> Result<(), Refused> {
+        let refused = |message, why: fn(BatchPlan) -> Refused| match message {
+            ToWorker::Run(plan) => why(plan),
+            _ => unreachable!("the message sent comes back"),
+        };
+        self.inbox.try_send(ToWorker::Run(plan)).map_err(|error| match error {
+            TrySendError::Full(message) => refused(message, Refused::Full),
+            TrySendError::Disconnected(message) => refused(message, Refused::Stopped),
+        })
+    }
+
+    /// Makes a model ready for the plans that follow.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn load(&self, model: ModelId, resident: Resident) -> Result<(), Stopped> {
+        self.send(ToWorker::Load { model, resident: Box::new(resident) })
+    }
+
+    /// Gives a model up once the batches that wait have run. `done` gets it back, for whoever has
+    /// the time to free its memory.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub fn unload(
+        &self,
+        model: ModelId,
+        done: oneshot::Sender<Option<Box<Resident>>>,
+    ) -> Result<(), Stopped> {
+        self.send(ToWorker::Unload { model, done })
+    }
+
+    fn send(&self, message: ToWorker) -> Result<(), Stopped> {
+        self.inbox.send(message).map_err(|_| Stopped(self.accelerator))
+    }
+}
+
+/// A running accelerator.
+#[derive(Debug)]
+pub struct Worker {
+    port: WorkerPort,
+    thread: JoinHandle<()>,
+}
+
+/// What an accelerator needs to know of the rest of the process.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The process's clock.
+    pub clock: Clock,
+    /// Where the requests' tensors wait.
+    pub in_flight: Arc<InFlight>,
+    /// Where completions go.
+    pub scheduler: SchedulerPort,
+}
+
+impl Worker {
+    /// Starts the thread of an accelerator.
+    ///
+    /// # Errors
+    /// The system has no room for another thread.
+    pub fn start(accelerator: AcceleratorId, surroundings: Surroundings) -> io::Result<Worker> {
+        let (inbox, messages) = crossbeam_channel::bounded(INBOX_MAX);
+        let body = Body { accelerator, surroundings, models: HashMap::new() };
+        let thread = thread::Builder::new()
+            .name(format!("accelerator-{}", accelerator.0))
+            .spawn(move || body.serve(&messages))?;
+        Ok(Worker { port: WorkerPort { accelerator, inbox }, thread })
+    }
+
+    /// The way to it.
+    #[must_use]
+    pub fn port(&self) -> WorkerPort {
+        self.port.clone()
+    }
+
+    /// Runs the batches that wait, then ends the thread and frees its models.
+    pub fn stop(self) {
+        // When the thread has ended already there is nothing to tell it.
+        let _ = self.port.inbox.send(ToWorker::Stop);
+        if let Err(panic) = self.thread.join() {
+            let accelerator = self.port.accelerator.0;
+            tracing::error!(accelerator, "accelerator panicked: {}", panic_message(panic.as_ref()));
+        }
+    }
+}
+
+/// What the thread owns.
+struct Body {
+    accelerator: AcceleratorId,
+    surroundings: Surroundings,
+    models: HashMap<ModelId, Box<Resident>>,
+}
+
+impl Body {
+    fn serve(mut self, messages: &Receiver<ToWorker>) {
+        for message in messages {
+            match message {
+                ToWorker::Load { model, resident } => {
+                    self.models.insert(model, resident);
+                }
+                ToWorker::Unload { model, done } => {
+                    // Nobody waiting is no reason to keep it.
+                    let _ = done.send(self.models.remove(&model));
+                }
+                ToWorker::Run(plan) => self.execute(&plan),
+                ToWorker::Stop => break,
+            }
+        }
+        // Without its models it answers plans that were late as failed.
+        self.models.clear();
+        for message in messages.try_iter() {
+            if let ToWorker::Run(plan) = message {
+                self.execute(&plan);
+            }
+        }
+    }
+
+    fn execute(&mut self, plan: &BatchPlan) {
+        let clock = self.surroundings.clock;
+        let taken = clock.now();
+        let mut batch = self.take(plan);
+        let exec = match self.models.get_mut(&plan.model) {
+            Some(resident) => {
+                run(resident, plan, &mut batch, Run { clock, accelerator: self.accelerator, taken })
+            }
+            None => {
+                fail(&mut batch, "the model is not loaded on the accelerator that was to run it");
+                Span::ZERO
+            }
+        };
+        let completion = Completion {
+            accelerator: self.accelerator,
+            batch: plan.batch,
+            taken,
+            exec,
+            finished: clock.now(),
+        };
+        // A scheduler that has stopped needs no completion.
+        let _ = self.surroundings.scheduler.send(ToScheduler::Completed(completion));
+    }
+
+    /// The requests that still wait for an answer; those whose client left are let go.
+    fn take(&self, plan: &BatchPlan) -> Vec<(Request, Pending)> {
+        let take =
+            |request: &Request| Some((*request, self.surroundings.in_flight.take(request.id)?));
+        let mut batch: Vec<_> = plan.requests.iter().filter_map(take).collect();
+        batch.retain(|(_, pending)| !pending.is_abandoned());
+        batch
+    }
+}
+
+/// Where and when a batch runs.
+#[derive(Clone, Copy)]
+struct Run {
+    clock: Clock,
+    accelerator: AcceleratorId,
+    taken: Time,
+}
+
+/// Runs a batch and answers its requests; returns the time it took to assemble and compute it.
+fn run(
+    resident: &mut Resident,
+    plan: &BatchPlan,
+    batch: &mut Vec<(Request, Pending)>,
+    run: Run,
+) -> Span {
+    resident.clear();
+    let requests = std::mem::take(batch);
+    for (request, pending) in requests {
+        match resident.push(&pending.inputs) {
+            Ok(()) => batch.push((request, pending)),
+            // Only this request is unusable.
+            Err(error) => pending.answer(Outcome::Failed(error.to_string())),
+        }
+    }
+    if batch.is_empty() {
+        return Span::ZERO;
+    }
+    let rows: Vec<u32> = batch.iter().map(|(_, pending)| pending.inputs.rows).collect();
+    let assembled = run.clock.now();
+    let result = guarded("the engine", "running a batch", || resident.compute());
+    let computed = run.clock.now();
+    let exec = computed.since(run.taken);
+    let parts =
+        result.map_err(BatchError::from).and_then(|outputs| Ok(resident.split(outputs, &rows)?));
+    match parts {
+        Ok(parts) => {
+            let execution = Execution {
+                accelerator: run.accelerator,
+                batch_rows: rows.iter().sum(),
+                queued: Span::ZERO,
+                assembly: assembled.since(run.taken),
+                compute: computed.since(assembled),
+                split: run.clock.now().since(computed),
+                slack: Span::ZERO,
+            };
+            answer(batch.drain(..), parts, execution, plan.exec, run.taken);
+        }
+        Err(error) => {
+            tracing::error!(
+                model = plan.model.0,
+                accelerator = run.accelerator.0,
+                "batch failed: {error}"
+            );
+            fail(batch, &error.to_string());
+        }
+    }
+    exec
+}
+
+/// Gives each request its outputs.
+fn answer(
+    batch: impl Iterator<Item = (Request, Pending)>,
+    parts: Vec<Vec<OutputTensor>>,
+    execution: Execution,
+    planned: Span,
+    taken: Time,
+) {
+    for ((request, pending), outputs) in batch.zip(parts) {
+        let execution = Execution {
+            queued: taken.since(request.arrival),
+            slack: request.deadline.since(taken + planned),
+            ..execution
+        };
+        pending.answer(Outcome::Done(Answer { outputs, execution }));
+    }
+}
+
+fn fail(batch: &mut Vec<(Request, Pending)>, why: &str) {
+    for (_, pending) in batch.drain(..) {
+        pending.answer(Outcome::Failed(why.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::engine::{EngineError, Executable};
+    use crate::engines::emulated::Emulation;
+    use bytes::Bytes;
+    use symphony_core::{BatchId, Profile, RequestId};
+    use symphony_wire::schedule::inbox;
+    use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec};
+
+    const MODEL: ModelId = ModelId(7);
+    const HOUR: Span = Span::from_secs(3600);
+
+    /// A model of one byte per row that echoes it, and fails or panics on bytes that say so.
+    struct Touchy(Box<dyn Executable>);
+
+    const FAIL: u8 = 254;
+    const PANIC: u8 = 255;
+
+    impl Executable for Touchy {
+        fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {
+            let outputs = self.0.run(batch)?;
+            assert!(!outputs[0].data.contains(&PANIC), "asked to");
+            if outputs[0].data.contains(&FAIL) {
+                let problem = "asked to".to_owned();
+                return Err(EngineError::Run { engine: "touchy", rows: batch.rows(), problem });
+            }
+            Ok(outputs)
+        }
+    }
+
+    fn resident(rows_max: u32) -> Resident {
+        let spec = |name: &str| TensorSpec {
+            name: name.to_owned(),
+            datatype: DataType::Uint8,
+            row_shape: vec![Some(1)],
+        };
+        let signature =
+            Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batched: true };
+        let profile = Profile::linear(Span(1), Span(1), rows_max).unwrap();
+        let emulated = Emulation::new(Arc::new(profile)).load(&signature, 1).remove(0);
+        Resident::new(Arc::new(signature), rows_max, Box::new(Touchy(emulated))).unwrap()
+    }
+
+    /// A running accelerator, its scheduler's inbox, and requests for it.
+    struct Setup {
+        worker: Worker,
+        completions: Receiver<ToScheduler>,
+        surroundings: Surroundings,
+        batches: u64,
+    }
+
+    impl Setup {
+        fn new() -> Setup {
+            let (scheduler, completions) = inbox();
+            let in_flight = Arc::new(InFlight::new(64));
+            let surroundings = Surroundings { clock: Clock::start(), in_flight, scheduler };
+            let worker = Worker::start(AcceleratorId(3), surroundings.clone()).unwrap();
+            worker.port().load(MODEL, resident(8)).unwrap();
+            Setup { worker, completions, surroundings, batches: 0 }
+        }
+
+        /// Admits a request with one row per byte.
+        fn admit(&self, rows: &[u8]) -> (Request, oneshot::Receiver<Outcome>) {
+            let (reply, outcome) = oneshot::channel();
+            let count = u32::try_from(rows.len()).unwrap();
+            let inputs = Inputs { rows: count, tensors: vec![Bytes::copy_from_slice(rows)] };
+            let id = self.surroundings.in_flight.admit(inputs, reply).unwrap();
+            let arrival = self.surroundings.clock.now();
+            (Request { id, arrival, deadline: arrival + HOUR, rows: count }, outcome)
+        }
+
+        fn plan(&mut self, requests: Vec<Request>) -> BatchPlan {
+            self.batches += 1;
+            let rows = requests.iter().map(|request| request.rows).sum();
+            let (batch, exec) = (BatchId(self.batches), Span::from_millis(1));
+            let decided = self.surroundings.clock.now();
+            BatchPlan { batch, model: MODEL, requests, rows, exec, decided }
+        }
+
+        /// Runs a batch and waits for its completion.
+        fn run(&mut self, requests: Vec<Request>) -> Completion {
+            let plan = self.plan(requests);
+            self.worker.port().run(plan).unwrap();
+            match self.completions.recv().unwrap() {
+                ToScheduler::Completed(completion) => {
+                    assert_eq!(completion.batch, BatchId(self.batches));
+                    completion
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The outcome in short: the output's bytes, or why there is none.
+    fn short(outcome: &mut oneshot::Receiver<Outcome>) -> String {
+        match outcome.try_recv().unwrap() {
+            Outcome::Done(answer) => format!("{:?}", answer.outputs[0].data.as_ref()),
+            Outcome::Failed(why) => why,
+            Outcome::Dropped { .. } => "dropped".to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_request_of_a_batch_gets_its_rows() {
+        let mut setup = Setup::new();
+        let (first, mut first_outcome) = setup.admit(&[1, 2]);
+        let (second, mut second_outcome) = setup.admit(&[3]);
+        let completion = setup.run(vec![first, second]);
+        assert_eq!(completion.accelerator, AcceleratorId(3));
+        assert!(completion.finished >= completion.taken + completion.exec);
+        let Outcome::Done(answer) = first_outcome.try_recv().unwrap() else { panic!() };
+        assert_eq!(
+            answer.outputs[0],
+            OutputTensor { shape: vec![2, 1], data: Bytes::from_static(&[1, 2]) }
+        );
+        let Execution { batch_rows, queued, assembly, compute, slack, accelerator, .. } =
+            answer.execution;
+        assert_eq!((accelerator, batch_rows), (AcceleratorId(3), 3));
+        assert_eq!(queued, completion.taken.since(first.arrival));
+        assert_eq!(slack, first.deadline.since(completion.taken + Span::from_millis(1)));
+        assert_eq!(assembly + compute, completion.exec);
+        assert_eq!(short(&mut second_outcome), "[3]");
+        assert!(setup.surroundings.in_flight.is_empty());
+        setup.worker.stop();
+    }
+
+    #[test]
+    fn what_cannot_run_fails_alone_and_the_accelerator_goes_on() {
+        let mut setup = Setup::new();
+        let mut check = |rows: &[u8], expected: &str| {
+            let (request, mut outcome) = setup.admit(rows);
+            setup.run(vec![request]);
+            assert_eq!(short(&mut outcome), expected);
+        };
+        check(&[PANIC], "the engine panicked while running a batch: asked to");
+        check(&[FAIL, 1], "touchy failed on a batch of 2 rows: asked to");
+        check(&[1; 9], "the request has 9 rows where 1 to 8 fit");
+        check(&[5], "[5]");
+        let (good, mut good_outcome) = setup.admit(&[6]);
+        let (large, mut large_outcome) = setup.admit(&[1; 8]);
+        setup.run(vec![large, good]);
+        assert_eq!(short(&mut large_outcome), "[1, 1, 1, 1, 1, 1, 1, 1]");
+        assert_eq!(short(&mut good_outcome), "the request has 1 rows where 1 to 0 fit");
+        setup.worker.stop();
+    }
+
+    #[test]
+    fn requests_whose_clients_left_are_not_run() {
+        let mut setup = Setup::new();
+        let (gone, outcome) = setup.admit(&[PANIC]);
+        drop(outcome);
+        let (taken, _outcome) = setup.admit(&[PANIC]);
+        drop(setup.surroundings.in_flight.take(taken.id));
+        let (stays, mut outcome) = setup.admit(&[4]);
+        setup.run(vec![gone, taken, stays]);
+        assert_eq!(short(&mut outcome), "[4]");
+        let unknown = Request { id: RequestId(u64::MAX), ..stays };
+        assert_eq!(setup.run(vec![unknown]).exec, Span::ZERO);
+        assert!(setup.surroundings.in_flight.is_empty());
+        setup.worker.stop();
+    }
+
+    #[test]
+    fn a_model_given_up_comes_back_and_its_plans_fail() {
+        let mut setup = Setup::new();
+        let (done, given_up) = oneshot::channel();
+        setup.worker.port().unload(MODEL, done).unwrap();
+        assert!(given_up.blocking_recv().unwrap().is_some());
+        let (request, mut outcome) = setup.admit(&[1]);
+        setup.run(vec![request]);
+        assert!(short(&mut outcome).contains("not loaded"));
+        let (done, given_up) = oneshot::channel();
+        setup.worker.port().unload(MODEL, done).unwrap();
+        assert!(given_up.blocking_recv().unwrap().is_none());
+        setup.worker.stop();
+    }
+
+    #[test]
+    fn stopping_runs_what_waits_and_refuses_the_rest() {
+        let mut setup = Setup::new();
+        let port = setup.worker.port();
+        let (request, mut outcome) = setup.admit(&[1]);
+        let plan = setup.plan(vec![request]);
+        port.run(plan.clone()).unwrap();
+        setup.worker.stop();
+        assert_eq!(short(&mut outcome), "[1]");
+        assert!(matches!(port.run(plan), Err(Refused::Stopped(back)) if back.batch == BatchId(1)));
+        assert_eq!(port.load(MODEL, resident(1)), Err(Stopped(AcceleratorId(3))));
+    }
+}
