@@ -4,6 +4,7 @@ use super::{ConfigError, TomlSource};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use symphony_core::{Profile, Span};
 use symphony_wire::tensor::{DataType, Signature, TensorSpec};
 use toml::Spanned;
@@ -75,7 +76,7 @@ pub enum EngineChoice {
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmulatedModel {
     /// How long it takes.
-    pub profile: Profile,
+    pub profile: Arc<Profile>,
     /// What it takes and gives.
     pub signature: Signature,
 }
@@ -240,7 +241,7 @@ fn emulated(
                        or with latency_ms = [time of 1 row, of 2 rows, …]";
         return Err(source.refuse(None, problem));
     };
-    let profile = emulated_profile(source, table, max_batch)?;
+    let profile = Arc::new(emulated_profile(source, table, max_batch)?);
     let inputs = tensors(source, "input", &file.input)?;
     let outputs = tensors(source, "output", &file.output)?;
     let signature = Signature { inputs, outputs, batched: true };

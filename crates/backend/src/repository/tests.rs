@@ -3,6 +3,7 @@
 use super::*;
 use expect_test::{Expect, expect};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use symphony_core::{Profile, Span};
 
 const MODEL_TOML: &str = "m/model.toml";
@@ -197,7 +198,7 @@ fn settings_that_work() {
 const TENSORS: &str = "\n[[input]]\nname='x'\ndatatype='FP32'\nshape=[4]\n\
                        [[output]]\nname='y'\ndatatype='BYTES'\nshape=[]\n";
 
-fn emulated_profile(text: &str) -> Result<Profile, String> {
+fn emulated_profile(text: &str) -> Result<Arc<Profile>, String> {
     let text = format!("engine = 'emulated'\n{text}{TENSORS}");
     let config = ModelConfig::parse(&TomlSource::from_text(Path::new("model.toml"), &text))
         .map_err(|error| error.to_string())?;

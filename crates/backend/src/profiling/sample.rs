@@ -1,0 +1,43 @@
+//! Made-up inputs that any model can be measured with.
+
+use bytes::Bytes;
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec, bytes_contents};
+
+/// `count` requests of one row each, the same for the same seed. Floats lie in [-1, 1), and
+/// integers and strings are 0 or 1: valid as an index, a token or a flag, whatever the model
+/// takes them for. Zeros throughout would not do: some kernels are faster on them.
+#[must_use]
+pub fn sample_rows(signature: &Signature, count: usize, seed: u64) -> Vec<Inputs> {
+    let mut random = Pcg64Mcg::seed_from_u64(seed);
+    let mut row = || Inputs {
+        rows: 1,
+        tensors: signature.inputs.iter().map(|spec| tensor(spec, &mut random)).collect(),
+    };
+    std::iter::repeat_with(&mut row).take(count).collect()
+}
+
+fn tensor(spec: &TensorSpec, random: &mut Pcg64Mcg) -> Bytes {
+    // Without a fixed size there is no arena either, so nothing is ever sampled.
+    let elements = spec.row_elements().unwrap_or(0);
+    let unit = |random: &mut Pcg64Mcg| random.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0;
+    let mut data = Vec::with_capacity(elements * spec.datatype.size().unwrap_or(5));
+    for _ in 0..elements {
+        match spec.datatype {
+            DataType::Fp32 => data.extend(unit(random).to_le_bytes()),
+            DataType::Fp64 => data.extend(f64::from(unit(random)).to_le_bytes()),
+            DataType::Fp16 => data.extend(half::f16::from_f32(unit(random)).to_le_bytes()),
+            DataType::Bf16 => data.extend(half::bf16::from_f32(unit(random)).to_le_bytes()),
+            DataType::Bytes => {
+                let digit = [b"0".as_slice(), b"1"][random.next_u32() as usize & 1];
+                data.extend(bytes_contents([digit]));
+            }
+            integer => {
+                let value = u64::from(random.next_u32() & 1).to_le_bytes();
+                data.extend_from_slice(&value[..integer.size().unwrap_or(value.len())]);
+            }
+        }
+    }
+    data.into()
+}
