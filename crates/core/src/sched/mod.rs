@@ -81,8 +81,15 @@ pub enum Event {
         /// The model.
         model: ModelId,
     },
-    /// The delays were measured again.
+    /// The pool's delays were measured again.
     SetDelays(Delays),
+    /// How much longer than planned this model's batches were measured to run, where they do.
+    SetOverrun {
+        /// The model.
+        model: ModelId,
+        /// To be left between the planned end of execution and the deadline, besides the delays.
+        overrun: Span,
+    },
 }
 
 /// What a scheduler wants done.

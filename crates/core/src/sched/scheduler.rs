@@ -82,6 +82,7 @@ impl Policy for Scheduler {
                 self.closing.push(model);
             }
             Event::SetDelays(delays) => self.shard.set_delays(delays),
+            Event::SetOverrun { model, overrun } => self.shard.set_overrun(model, overrun),
         }
     }
 

@@ -46,6 +46,9 @@ struct Model {
     terms: ModelTerms,
     queue: Queue,
     rate: RateEstimator,
+    /// The pool's delays with this model's overrun, as far as its objective has room for them.
+    delays: Delays,
+    overrun: Span,
     touched: bool,
     closing: bool,
     /// Grants answered so far; the generation of the next candidate.
@@ -79,16 +82,20 @@ impl Shard {
         }
         let slot = &mut self.models[model.index()];
         assert!(slot.is_none(), "{model:?} is in use");
-        *slot = Some(Model {
+        let mut state = Model {
             rate: RateEstimator::new(terms.slo),
             terms,
             queue: Queue::default(),
+            delays: Delays::default(),
+            overrun: Span::ZERO,
             touched: false,
             closing: false,
             answered: 0,
             published: None,
             stats: ModelStatistics::default(),
-        });
+        };
+        state.allow_for(&self.delays);
+        *slot = Some(state);
     }
 
     /// Takes no more requests for a model; its queue runs empty.
@@ -119,9 +126,19 @@ impl Shard {
     pub fn set_delays(&mut self, delays: Delays) {
         self.delays = delays;
         for index in 0..self.models.len() {
-            if self.models[index].as_ref().is_some_and(|state| !state.queue.is_empty()) {
+            if let Some(state) = &mut self.models[index] {
+                state.allow_for(&delays);
                 self.touch(index);
             }
+        }
+    }
+
+    /// Replaces what this model's batches were measured to run longer than planned.
+    pub fn set_overrun(&mut self, model: ModelId, overrun: Span) {
+        if let Some(Some(state)) = self.models.get_mut(model.index()) {
+            state.overrun = overrun;
+            state.allow_for(&self.delays);
+            self.touch(model.index());
         }
     }
 
@@ -172,7 +189,7 @@ impl Shard {
         for model in self.touched_before.drain(..) {
             let Some(state) = self.models[model.index()].as_mut() else { continue };
             state.touched = false;
-            let offer = state.offer(model, self.rule, &self.delays, now, todo);
+            let offer = state.offer(model, self.rule, now, todo);
             match offer {
                 Some(offer) => self.expiries.set(model.0, offer.latest + Span(1)),
                 None => self.expiries.remove(model.0),
@@ -193,7 +210,7 @@ impl Shard {
         let declined = Reply { model, accelerator, started: None };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
         state.answered = state.answered.wrapping_add(1);
-        let prefix = state.sealable(self.rule, &self.delays, now, free);
+        let prefix = state.sealable(self.rule, now, free);
         if prefix.count == 0 {
             return declined;
         }
@@ -204,7 +221,7 @@ impl Shard {
         state.stats.batches += 1;
         state.stats.requests += prefix.count as u64;
         state.stats.rows += u64::from(prefix.rows);
-        let lead = self.delays.lead(prefix.rows);
+        let lead = state.delays.lead(prefix.rows);
         let begin = free.max(now + lead);
         let exec = state.terms.profile.exec(prefix.rows);
         let requests = first..todo.requests.len();
@@ -253,22 +270,21 @@ impl Model {
         &mut self,
         model: ModelId,
         rule: Rule,
-        delays: &Delays,
         now: Time,
         todo: &mut Actions,
     ) -> Option<Offer> {
+        let delays = self.delays;
         let rows_per_ns = self.rate.rows_per_ns(now);
         let mut target = None;
         loop {
             let head = *self.queue.head()?;
             let due = head.deadline - delays.tail();
-            let rows = rows_in_time(&self.terms.profile, delays, now, now, due);
+            let rows = rows_in_time(&self.terms.profile, &delays, now, now, due);
             let prefix = self.queue.fit(rows);
             let reason = if prefix.count == 0 {
                 DropReason::Hopeless
             } else if prefix.count < self.queue.len() && {
-                let target =
-                    *target.get_or_insert_with(|| self.drop_target(rule, delays, rows_per_ns));
+                let target = *target.get_or_insert_with(|| self.drop_target(rule, rows_per_ns));
                 u64::from(prefix.rows) < u64::from(target).min(self.queue.rows())
             } {
                 DropReason::Overload
@@ -280,7 +296,7 @@ impl Model {
                     more: prefix.count < self.queue.len(),
                     rows_per_ns,
                 };
-                let window = rule.window(&self.terms.profile, delays, now, &outlook);
+                let window = rule.window(&self.terms.profile, &delays, now, &outlook);
                 return Some(Offer {
                     exec: window.exec,
                     latest: window.latest,
@@ -293,15 +309,25 @@ impl Model {
         }
     }
 
-    fn drop_target(&self, rule: Rule, delays: &Delays, rows_per_ns: f64) -> u32 {
-        rule.drop_target(&self.terms.profile, delays, self.terms.slo, rows_per_ns)
+    fn drop_target(&self, rule: Rule, rows_per_ns: f64) -> u32 {
+        rule.drop_target(&self.terms.profile, &self.delays, self.terms.slo, rows_per_ns)
+    }
+
+    /// Takes over the pool's delays. What is allowed for jitter and overrun is at most half of
+    /// what the objective leaves beside execution: measured in a bad moment and taken whole,
+    /// it could make every request hopeless, and then nothing would ever be measured again.
+    fn allow_for(&mut self, delays: &Delays) {
+        let taken = self.terms.profile.exec(1) + delays.lead(1) + delays.response;
+        let room = Span(self.terms.slo.saturating_sub(taken).0 / 2);
+        self.delays = Delays { jitter: room.min(delays.jitter + self.overrun), ..*delays };
     }
 
     /// The batch to run on an accelerator that is free from `free`, if its window is open.
-    fn sealable(&mut self, rule: Rule, delays: &Delays, now: Time, free: Time) -> Prefix {
+    fn sealable(&mut self, rule: Rule, now: Time, free: Time) -> Prefix {
+        let delays = self.delays;
         let Some(head) = self.queue.head().copied() else { return Prefix::default() };
         let due = head.deadline - delays.tail();
-        let rows = rows_in_time(&self.terms.profile, delays, now, free, due);
+        let rows = rows_in_time(&self.terms.profile, &delays, now, free, due);
         let prefix = self.queue.fit(rows);
         let outlook = Outlook {
             arrival: head.arrival,
@@ -313,7 +339,7 @@ impl Model {
         if prefix.count == 0 {
             return Prefix::default();
         }
-        let window = rule.window(&self.terms.profile, delays, now, &outlook);
+        let window = rule.window(&self.terms.profile, &delays, now, &outlook);
         if window.exec > now { Prefix::default() } else { prefix }
     }
 }

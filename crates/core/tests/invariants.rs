@@ -1,0 +1,246 @@
+//! Random histories of a pool: whatever happens, the scheduler keeps its promises.
+
+use proptest::prelude::*;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
+use symphony_core::{
+    AcceleratorId, BatchId, Delays, ModelId, Profile, Request, RequestId, Span, Time,
+};
+
+/// One thing that happens from outside.
+#[derive(Clone, Debug)]
+enum Happening {
+    Arrive { model: u32, rows: u32, slo_us: u64 },
+    CancelOldest,
+    MeasureDelays { control_us: u64, data_us: u64, jitter_us: u64 },
+    MeasureOverrun { model: u32, us: u64 },
+    Remove { model: u32 },
+}
+
+#[derive(Clone, Debug)]
+struct History {
+    rule: Rule,
+    accelerators: u32,
+    profiles: Vec<(u64, u64, u32)>,
+    /// Executions take this share of their plan, in percent, one after the other.
+    speeds: Vec<u64>,
+    happenings: Vec<(u64, Happening)>,
+}
+
+fn histories() -> impl Strategy<Value = History> {
+    let happening = prop_oneof![
+        20 => (0u32..3, 1u32..6, 500u64..60_000)
+            .prop_map(|(model, rows, slo_us)| Happening::Arrive { model, rows, slo_us }),
+        2 => Just(Happening::CancelOldest),
+        1 => (0u64..3000, 0u64..300, 0u64..2000).prop_map(|(control_us, data_us, jitter_us)| {
+            Happening::MeasureDelays { control_us, data_us, jitter_us }
+        }),
+        1 => (0u32..3, 0u64..30_000).prop_map(|(model, us)| Happening::MeasureOverrun { model, us }),
+        1 => (0u32..3).prop_map(|model| Happening::Remove { model }),
+    ];
+    (
+        prop_oneof![Just(Rule::Deferred), Just(Rule::Eager)],
+        1u32..5,
+        prop::collection::vec((0u64..2000, 1u64..8000, 1u32..20), 3),
+        prop::collection::vec(50u64..150, 1..8),
+        prop::collection::vec((0u64..3000, happening), 1..150),
+    )
+        .prop_map(|(rule, accelerators, profiles, speeds, happenings)| History {
+            rule,
+            accelerators,
+            profiles,
+            speeds,
+            happenings,
+        })
+}
+
+/// A pool that runs what the scheduler says and checks it.
+struct World<'a> {
+    history: &'a History,
+    scheduler: Scheduler,
+    todo: Actions,
+    delays: Delays,
+    now: Time,
+    /// Requests without an outcome.
+    open: BTreeMap<RequestId, (ModelId, Request)>,
+    running: Vec<Vec<BatchId>>,
+    /// When each accelerator ends what it was sent.
+    busy_until: Vec<Time>,
+    ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId)>>,
+    batches: usize,
+    removed: Vec<ModelId>,
+    log: Vec<String>,
+}
+
+impl<'a> World<'a> {
+    fn new(history: &'a History) -> World<'a> {
+        let scheduler = Scheduler::new(history.rule, history.accelerators);
+        let count = history.accelerators as usize;
+        let mut world = World {
+            history,
+            scheduler,
+            todo: Actions::default(),
+            delays: Delays::default(),
+            now: Time::ZERO,
+            open: BTreeMap::new(),
+            running: vec![Vec::new(); count],
+            busy_until: vec![Time::ZERO; count],
+            ends: BinaryHeap::new(),
+            batches: 0,
+            removed: Vec::new(),
+            log: Vec::new(),
+        };
+        for model in 0..3 {
+            let terms = world.terms(model);
+            world.event(Event::AddModel { model: ModelId(model), terms });
+        }
+        world
+    }
+
+    fn terms(&self, model: u32) -> ModelTerms {
+        let (alpha, beta, rows_max) = self.history.profiles[model as usize];
+        let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
+        ModelTerms {
+            profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
+            slo: Span::from_micros(40_000),
+            queue_max: 12,
+            priority: 1 + u8::try_from(model).expect("few models"),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.log.push(format!("{} {event:?}", self.now));
+        self.scheduler.on_event(self.now, event, &mut self.todo);
+    }
+
+    fn happen(&mut self, number: u64, happening: &Happening) {
+        match *happening {
+            Happening::Arrive { model, rows, slo_us } => {
+                let deadline = self.now + Span::from_micros(slo_us);
+                let request = Request { id: RequestId(number), arrival: self.now, deadline, rows };
+                self.open.insert(request.id, (ModelId(model), request));
+                self.event(Event::Arrive { model: ModelId(model), request });
+            }
+            Happening::CancelOldest => {
+                let Some((&id, &(model, request))) = self.open.first_key_value() else { return };
+                // Whoever cancels has given the request its outcome already.
+                self.open.remove(&id);
+                self.event(Event::Cancel { model, request: id, deadline: request.deadline });
+            }
+            Happening::MeasureDelays { control_us, data_us, jitter_us } => {
+                self.delays = Delays {
+                    control: Span::from_micros(control_us),
+                    data: Span::from_micros(data_us),
+                    response: Span::ZERO,
+                    jitter: Span::from_micros(jitter_us),
+                };
+                self.event(Event::SetDelays(self.delays));
+            }
+            Happening::MeasureOverrun { model, us } => {
+                let overrun = Span::from_micros(us);
+                self.event(Event::SetOverrun { model: ModelId(model), overrun });
+            }
+            Happening::Remove { model } => {
+                if !self.removed.contains(&ModelId(model)) {
+                    self.removed.push(ModelId(model));
+                    self.event(Event::RemoveModel { model: ModelId(model) });
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Lets time pass until `until`, completing batches and waking the scheduler on the way.
+    fn pass(&mut self, until: Option<Time>) {
+        loop {
+            let end = self.ends.peek().map(|Reverse((time, ..))| *time);
+            let next = [end, self.scheduler.next_wake()].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| until.is_none_or(|until| *next <= until)) else {
+                break;
+            };
+            assert!(next >= self.now, "{}", self.story("time runs backwards"));
+            self.now = next;
+            while let Some(&Reverse((time, batch, accelerator))) = self.ends.peek()
+                && time <= self.now
+            {
+                self.ends.pop();
+                self.running[accelerator.index()].retain(|other| *other != batch);
+                self.event(Event::Complete { accelerator, batch });
+            }
+            self.settle();
+        }
+        self.now = until.unwrap_or(self.now);
+    }
+
+    fn settle(&mut self) {
+        self.scheduler.settle(self.now, &mut self.todo);
+        let todo = std::mem::take(&mut self.todo);
+        for action in &todo.list {
+            self.log.push(format!("{} -> {action:?}", self.now));
+            match action {
+                Action::Start(start) => self.start(start, todo.batch(start)),
+                Action::Drop { request, .. } => {
+                    // A request that was cancelled may be dropped instead of found.
+                    self.open.remove(&request.id);
+                }
+                Action::Removed { model } => {
+                    assert!(self.removed.contains(model), "{}", self.story("removed unasked"));
+                    let left = self.open.values().any(|(of, _)| of == model);
+                    assert!(!left, "{}", self.story("removed with requests left"));
+                }
+            }
+        }
+        let wake = self.scheduler.next_wake();
+        assert!(wake.is_none_or(|wake| wake > self.now), "{}", self.story("spins in place"));
+    }
+
+    fn start(&mut self, start: &Start, requests: &[Request]) {
+        let accelerator = start.accelerator.index();
+        let terms = self.terms(start.model.0);
+        let rows: u32 = requests.iter().map(|request| request.rows).sum();
+        assert_eq!(rows, start.rows, "{}", self.story("rows do not add up"));
+        assert!(rows <= terms.profile.rows_max(), "{}", self.story("too large a batch"));
+        assert_eq!(start.exec, terms.profile.exec(rows), "{}", self.story("not the profile"));
+        for request in requests {
+            let (model, known) = self.open.remove(&request.id).expect("one outcome per request");
+            assert_eq!((model, known), (start.model, *request), "{}", self.story("mixed up"));
+            let end = start.begin + start.exec;
+            assert!(end <= request.deadline, "{}", self.story("planned past a deadline"));
+        }
+        if self.delays.lead(1) == Span::ZERO {
+            assert!(self.running[accelerator].is_empty(), "{}", self.story("two batches at once"));
+            let lower = self.running[..accelerator].iter().all(|running| !running.is_empty());
+            assert!(lower, "{}", self.story("a lower-numbered accelerator was free"));
+        }
+        assert!(self.running[accelerator].len() < 2, "{}", self.story("sent too far ahead"));
+        let speed = self.history.speeds[self.batches % self.history.speeds.len()];
+        self.batches += 1;
+        let begin = start.begin.max(self.busy_until[accelerator]);
+        let end = begin + Span(start.exec.0 * speed / 100);
+        self.busy_until[accelerator] = end;
+        self.running[accelerator].push(start.batch);
+        self.ends.push(Reverse((end, start.batch, start.accelerator)));
+    }
+
+    fn story(&self, what: &str) -> String {
+        format!("{what}\n{}", self.log.join("\n"))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn promises_are_kept_in_random_histories(history in histories()) {
+        let mut world = World::new(&history);
+        for (number, (gap_us, happening)) in (0u64..).zip(&history.happenings) {
+            world.pass(Some(world.now + Span::from_micros(*gap_us)));
+            world.happen(number, happening);
+        }
+        world.pass(None);
+        prop_assert!(world.open.is_empty(), "{}", world.story("requests without an outcome"));
+        prop_assert!(world.ends.is_empty());
+    }
+}

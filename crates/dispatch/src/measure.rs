@@ -1,0 +1,124 @@
+//! Delays measured on the running system, as the scheduler's plans need them.
+
+use std::collections::HashMap;
+use symphony_core::{Delays, ModelId, Span};
+use symphony_wire::schedule::Completion;
+
+/// The newest samples of one delay, and a high percentile of them.
+#[derive(Clone, Debug)]
+struct Samples {
+    ring: [Span; SAMPLES],
+    taken: usize,
+}
+
+/// Samples remembered of each delay.
+const SAMPLES: usize = 256;
+/// Plans count with the delay that this share of the samples kept.
+const QUANTILE_PERCENT: usize = 99;
+/// Percentiles are computed again after so many completions.
+const COMPLETIONS_PER_UPDATE: u32 = 32;
+/// From the backend's outcome to the client's socket: the part nobody in the scheduler sees.
+const RESPONSE_MIN: Span = Span::from_micros(200);
+
+impl Samples {
+    fn new() -> Samples {
+        Samples { ring: [Span::ZERO; SAMPLES], taken: 0 }
+    }
+
+    fn push(&mut self, sample: Span) {
+        self.ring[self.taken % SAMPLES] = sample;
+        self.taken += 1;
+    }
+
+    fn high(&self) -> Span {
+        let count = self.taken.min(SAMPLES);
+        if count == 0 {
+            return Span::ZERO;
+        }
+        let mut sorted = self.ring;
+        let at = (count - 1) * QUANTILE_PERCENT / 100;
+        *sorted[..count].select_nth_unstable(at).1
+    }
+}
+
+/// What completions and timers teach about delays.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    control: Samples,
+    response: Samples,
+    timer: Samples,
+    overruns: HashMap<ModelId, Samples>,
+    since_update: u32,
+}
+
+impl Meter {
+    pub(crate) fn new() -> Meter {
+        Meter {
+            control: Samples::new(),
+            response: Samples::new(),
+            timer: Samples::new(),
+            overruns: HashMap::new(),
+            since_update: 0,
+        }
+    }
+
+    /// The scheduler woke up this long after it wanted to.
+    pub(crate) fn timer_fired(&mut self, late: Span) {
+        self.timer.push(late);
+    }
+
+    /// A batch ended. True when it is time to take over the measured delays.
+    pub(crate) fn completed(
+        &mut self,
+        model: ModelId,
+        completion: &Completion,
+        control: Span,
+        planned: Span,
+    ) -> bool {
+        self.control.push(control);
+        let after = completion.finished.since(completion.taken).saturating_sub(completion.exec);
+        self.response.push(after);
+        let overrun = self.overruns.entry(model).or_insert_with(Samples::new);
+        overrun.push(completion.exec.saturating_sub(planned));
+        self.since_update += 1;
+        let due = self.since_update >= COMPLETIONS_PER_UPDATE;
+        if due {
+            self.since_update = 0;
+        }
+        due
+    }
+
+    /// The delays of the pool.
+    pub(crate) fn delays(&self) -> Delays {
+        Delays {
+            control: self.control.high(),
+            data: Span::ZERO, // in one process inputs are at hand; placing them is part of `exec`
+            response: self.response.high() + RESPONSE_MIN,
+            jitter: self.timer.high(),
+        }
+    }
+
+    /// How much longer than planned the batches of each model run.
+    pub(crate) fn overruns(&self) -> impl Iterator<Item = (ModelId, Span)> {
+        self.overruns.iter().map(|(model, samples)| (*model, samples.high()))
+    }
+
+    pub(crate) fn forget(&mut self, model: ModelId) {
+        self.overruns.remove(&model);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_high_percentile_is_of_the_newest_samples() {
+        let mut samples = Samples::new();
+        assert_eq!(samples.high(), Span::ZERO);
+        samples.push(Span(1000));
+        assert_eq!(samples.high(), Span(1000));
+        (0..SAMPLES as u64).for_each(|i| samples.push(Span(i)));
+        assert_eq!(samples.high(), Span(252));
+    }
+}

@@ -1,0 +1,231 @@
+//! The loop: drain the inbox, decide once, act.
+
+use crate::measure::Meter;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use symphony_core::sched::{Action, Actions, Event, Policy, Rule, Scheduler, Start};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Request, Span, Time};
+use symphony_wire::clock::Clock;
+use symphony_wire::inflight::{InFlight, Outcome};
+use symphony_wire::schedule::{
+    AcceleratorStatistics, BatchPlan, Completion, Statistics, ToScheduler,
+};
+use tokio::sync::oneshot;
+
+/// Messages taken in before deciding; more would make the first of them wait.
+const DRAIN_MAX: usize = 1024;
+
+/// The scheduler of one pool, driven by whoever knows the time.
+pub struct Loop<S> {
+    scheduler: Scheduler,
+    todo: Actions,
+    inflight: Arc<InFlight>,
+    send: S,
+    meter: Meter,
+    running: HashMap<BatchId, Running>,
+    models: Vec<ModelId>,
+    accelerators: Vec<AcceleratorStatistics>,
+    removing: Vec<(ModelId, oneshot::Sender<()>)>,
+    draining: Option<oneshot::Sender<()>>,
+}
+
+/// A batch that was sent and has not completed.
+#[derive(Debug)]
+struct Running {
+    model: ModelId,
+    decided: Time,
+    planned: Span,
+}
+
+impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
+    /// A scheduler for `accelerators` idle accelerators; `send` brings a plan to one of them and
+    /// must not block: at most two are under way to each.
+    pub fn new(rule: Rule, accelerators: u32, inflight: Arc<InFlight>, send: S) -> Loop<S> {
+        Loop {
+            scheduler: Scheduler::new(rule, accelerators),
+            todo: Actions::default(),
+            inflight,
+            send,
+            meter: Meter::new(),
+            running: HashMap::new(),
+            models: Vec::new(),
+            accelerators: vec![AcceleratorStatistics::default(); accelerators as usize],
+            removing: Vec::new(),
+            draining: None,
+        }
+    }
+
+    /// Takes note of a message.
+    pub fn receive(&mut self, now: Time, message: ToScheduler) {
+        match message {
+            ToScheduler::Submit { model, request } => {
+                self.event(now, Event::Arrive { model, request });
+            }
+            ToScheduler::Cancel { model, request, deadline } => {
+                self.event(now, Event::Cancel { model, request, deadline });
+            }
+            ToScheduler::Completed(completion) => self.completed(now, &completion),
+            ToScheduler::AddModel { model, terms, done } => {
+                self.models.push(model);
+                self.event(now, Event::AddModel { model, terms });
+                let _ = done.send(());
+            }
+            ToScheduler::RemoveModel { model, done } => {
+                self.removing.push((model, done));
+                self.event(now, Event::RemoveModel { model });
+            }
+            ToScheduler::Statistics(reply) => {
+                let _ = reply.send(self.statistics());
+            }
+            ToScheduler::Drain(done) => self.draining = Some(done),
+        }
+    }
+
+    /// Decides for everything received, and acts.
+    pub fn settle(&mut self, now: Time) {
+        self.scheduler.settle(now, &mut self.todo);
+        let mut todo = std::mem::take(&mut self.todo);
+        for action in todo.list.drain(..) {
+            match action {
+                Action::Start(start) => {
+                    self.start(now, &start, todo.requests[start.requests.clone()].to_vec());
+                }
+                Action::Drop { request, reason, .. } => {
+                    if let Some(pending) = self.inflight.take(request.id) {
+                        let queued = now.since(request.arrival);
+                        pending.answer(Outcome::Dropped { reason, queued });
+                    }
+                }
+                Action::Removed { model } => self.removed(model),
+            }
+        }
+        todo.clear();
+        self.todo = todo;
+    }
+
+    /// When to settle next though no message comes.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        self.scheduler.next_wake()
+    }
+
+    /// The loop woke by its timer, this late.
+    pub fn timer_fired(&mut self, late: Span) {
+        self.meter.timer_fired(late);
+    }
+
+    /// Whether it was told to drain and nothing is queued or running; tells who asked.
+    pub fn is_drained(&mut self) -> bool {
+        let queued = |model: &ModelId| self.scheduler.stats(*model).map_or(0, |stats| stats.queued);
+        let idle = self.running.is_empty() && self.models.iter().all(|model| queued(model) == 0);
+        if idle && let Some(done) = self.draining.take() {
+            let _ = done.send(());
+            return true;
+        }
+        false
+    }
+
+    fn event(&mut self, now: Time, event: Event) {
+        self.scheduler.on_event(now, event, &mut self.todo);
+    }
+
+    fn start(&mut self, now: Time, start: &Start, requests: Vec<Request>) {
+        let &Start { batch, accelerator, model, rows, exec, .. } = start;
+        self.running.insert(batch, Running { model, decided: now, planned: exec });
+        let plan = BatchPlan { batch, model, requests, rows, exec, decided: now };
+        (self.send)(accelerator, plan);
+    }
+
+    fn completed(&mut self, now: Time, completion: &Completion) {
+        let &Completion { accelerator, batch, taken, exec, .. } = completion;
+        let Some(running) = self.running.remove(&batch) else { return };
+        if let Some(statistics) = self.accelerators.get_mut(accelerator.index()) {
+            statistics.batches += 1;
+            statistics.busy += exec;
+        }
+        self.event(now, Event::Complete { accelerator, batch });
+        let control = taken.since(running.decided);
+        if self.meter.completed(running.model, completion, control, running.planned) {
+            let delays = self.meter.delays();
+            let overruns: Vec<_> = self.meter.overruns().collect();
+            self.event(now, Event::SetDelays(delays));
+            for (model, overrun) in overruns {
+                self.event(now, Event::SetOverrun { model, overrun });
+            }
+        }
+    }
+
+    fn removed(&mut self, model: ModelId) {
+        self.models.retain(|other| *other != model);
+        self.meter.forget(model);
+        for (_, done) in self.removing.extract_if(.., |(other, _)| *other == model) {
+            let _ = done.send(());
+        }
+    }
+
+    fn statistics(&self) -> Statistics {
+        let model = |&model: &ModelId| Some((model, self.scheduler.stats(model)?));
+        Statistics {
+            models: self.models.iter().filter_map(model).collect(),
+            accelerators: self.accelerators.clone(),
+        }
+    }
+}
+
+/// Runs the loop on a thread of its own until it is drained or every port is gone.
+///
+/// # Errors
+/// The operating system gives no thread.
+pub fn spawn<S>(
+    mut scheduler: Loop<S>,
+    inbox: Receiver<ToScheduler>,
+    clock: Clock,
+) -> std::io::Result<JoinHandle<()>>
+where
+    S: FnMut(AcceleratorId, BatchPlan) + Send + 'static,
+{
+    std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || {
+        while let Some(message) = wait(&inbox, &clock, &mut scheduler) {
+            let now = clock.now();
+            for message in message.into_iter().chain(inbox.try_iter().take(DRAIN_MAX)) {
+                scheduler.receive(now, message);
+            }
+            scheduler.settle(now);
+            if scheduler.is_drained() {
+                break;
+            }
+        }
+        refuse_rest(&inbox, &scheduler.inflight);
+    })
+}
+
+/// Waits for a message or the next due moment; `None` when no message can come any more.
+fn wait<S: FnMut(AcceleratorId, BatchPlan)>(
+    inbox: &Receiver<ToScheduler>,
+    clock: &Clock,
+    scheduler: &mut Loop<S>,
+) -> Option<Option<ToScheduler>> {
+    let due = scheduler.next_wake().and_then(|wake| Some((wake, clock.instant(wake)?)));
+    let Some((wake, instant)) = due else { return inbox.recv().ok().map(Some) };
+    match inbox.recv_deadline(instant) {
+        Ok(message) => Some(Some(message)),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => {
+            scheduler.timer_fired(clock.now().since(wake));
+            Some(None)
+        }
+    }
+}
+
+/// Requests that came in while the loop ended still get their outcome.
+fn refuse_rest(inbox: &Receiver<ToScheduler>, inflight: &InFlight) {
+    for message in inbox.try_iter() {
+        if let ToScheduler::Submit { request, .. } = message
+            && let Some(pending) = inflight.take(request.id)
+        {
+            pending.answer(Outcome::Failed("the server is shutting down".to_owned()));
+        }
+    }
+}

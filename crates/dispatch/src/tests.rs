@@ -1,0 +1,183 @@
+//! The loop under a clock of the test's own: messages in, plans and outcomes out.
+
+use crate::Loop;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use symphony_core::sched::{ModelTerms, Rule};
+use symphony_core::{AcceleratorId, DropReason, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_wire::inflight::{InFlight, Outcome};
+use symphony_wire::schedule::{BatchPlan, Completion, ToScheduler};
+use symphony_wire::tensor::Inputs;
+use tokio::sync::oneshot;
+
+const MODEL: ModelId = ModelId(0);
+
+type Plans = Rc<RefCell<Vec<(AcceleratorId, BatchPlan)>>>;
+
+/// A pool of one accelerator and one model: `l(b) = b + 5 ms`, objective 25 ms, two may queue.
+struct Pool<S> {
+    scheduler: Loop<S>,
+    inflight: Arc<InFlight>,
+    plans: Plans,
+}
+
+fn pool(rule: Rule) -> Pool<impl FnMut(AcceleratorId, BatchPlan)> {
+    let inflight = Arc::new(InFlight::new(100));
+    let plans = Plans::default();
+    let sent = Rc::clone(&plans);
+    let send = move |accelerator, plan| sent.borrow_mut().push((accelerator, plan));
+    let mut scheduler = Loop::new(rule, 1, Arc::clone(&inflight), send);
+    let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8).unwrap();
+    let terms = ModelTerms {
+        profile: Arc::new(profile),
+        slo: Span::from_millis(25),
+        queue_max: 2,
+        priority: 5,
+    };
+    let (done, mut added) = oneshot::channel();
+    scheduler.receive(Time::ZERO, ToScheduler::AddModel { model: MODEL, terms, done });
+    assert_eq!(added.try_recv(), Ok(()));
+    Pool { scheduler, inflight, plans }
+}
+
+fn at(ms: u64) -> Time {
+    Time(Span::from_millis(ms).0)
+}
+
+impl<S: FnMut(AcceleratorId, BatchPlan)> Pool<S> {
+    fn submit(&mut self, now: Time) -> (RequestId, oneshot::Receiver<Outcome>) {
+        let (reply, outcome) = oneshot::channel();
+        let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).unwrap();
+        let deadline = now + Span::from_millis(25);
+        let request = Request { id, arrival: now, deadline, rows: 1 };
+        self.scheduler.receive(now, ToScheduler::Submit { model: MODEL, request });
+        self.scheduler.settle(now);
+        (id, outcome)
+    }
+
+    /// Ends the oldest plan at `now`, without running anything.
+    fn complete(&mut self, now: Time) {
+        let (accelerator, plan) = self.plans.borrow_mut().remove(0);
+        for request in &plan.requests {
+            drop(self.inflight.take(request.id));
+        }
+        let completion = Completion {
+            accelerator,
+            batch: plan.batch,
+            taken: plan.decided,
+            exec: plan.exec,
+            finished: now,
+        };
+        self.scheduler.receive(now, ToScheduler::Completed(completion));
+        self.scheduler.settle(now);
+    }
+
+    fn planned(&self) -> usize {
+        self.plans.borrow().len()
+    }
+}
+
+#[test]
+fn a_full_queue_and_a_hopeless_request_are_answered_with_their_reason() {
+    let mut pool = pool(Rule::Eager);
+    let (_, _running) = pool.submit(at(0));
+    let (_, mut first) = pool.submit(at(0));
+    let (_, mut second) = pool.submit(at(0));
+    let (_, mut third) = pool.submit(at(1));
+    let reason = |outcome: &mut oneshot::Receiver<Outcome>| match outcome.try_recv() {
+        Ok(Outcome::Dropped { reason, .. }) => Some(reason),
+        _ => None,
+    };
+    assert_eq!(reason(&mut third), Some(DropReason::QueueFull));
+    assert_eq!(reason(&mut first), None);
+    // The accelerator never answers: at some point the others cannot be served.
+    pool.scheduler.settle(at(20));
+    assert_eq!(reason(&mut first), Some(DropReason::Hopeless));
+    assert_eq!(reason(&mut second), Some(DropReason::Hopeless));
+}
+
+#[test]
+fn a_cancelled_request_is_not_planned() {
+    let mut pool = pool(Rule::Eager);
+    let (_, _running) = pool.submit(at(0));
+    let (id, _gone) = pool.submit(at(0));
+    drop(pool.inflight.take(id));
+    let deadline = at(25);
+    pool.scheduler.receive(at(1), ToScheduler::Cancel { model: MODEL, request: id, deadline });
+    pool.scheduler.settle(at(1));
+    pool.complete(at(6));
+    assert_eq!(pool.planned(), 0);
+}
+
+#[test]
+fn draining_ends_when_the_last_batch_does() {
+    let mut pool = pool(Rule::Eager);
+    let (_, _running) = pool.submit(at(0));
+    let (_, _queued) = pool.submit(at(0));
+    let (done, mut drained) = oneshot::channel();
+    pool.scheduler.receive(at(1), ToScheduler::Drain(done));
+    assert!(!pool.scheduler.is_drained());
+    pool.complete(at(6));
+    assert!(!pool.scheduler.is_drained(), "the queued request runs first");
+    pool.complete(at(12));
+    assert!(pool.scheduler.is_drained());
+    assert_eq!(drained.try_recv(), Ok(()));
+}
+
+#[test]
+fn a_removed_model_lets_its_batches_end_and_takes_nothing_new() {
+    let mut pool = pool(Rule::Eager);
+    let (_, _running) = pool.submit(at(0));
+    let (done, mut removed) = oneshot::channel();
+    pool.scheduler.receive(at(1), ToScheduler::RemoveModel { model: MODEL, done });
+    let (_, mut refused) = pool.submit(at(1));
+    let unloaded = DropReason::Unloaded;
+    assert!(
+        matches!(refused.try_recv(), Ok(Outcome::Dropped { reason, .. }) if reason == unloaded)
+    );
+    assert!(removed.try_recv().is_err());
+    pool.complete(at(6));
+    assert_eq!(removed.try_recv(), Ok(()));
+}
+
+#[test]
+fn statistics_count_batches_and_busy_time() {
+    let mut pool = pool(Rule::Eager);
+    let (_, _first) = pool.submit(at(0));
+    pool.complete(at(6));
+    let (reply, mut statistics) = oneshot::channel();
+    pool.scheduler.receive(at(7), ToScheduler::Statistics(reply));
+    let statistics = statistics.try_recv().unwrap();
+    assert_eq!(statistics.accelerators[0].batches, 1);
+    assert_eq!(statistics.accelerators[0].busy, Span::from_millis(6));
+    assert_eq!(statistics.models.len(), 1);
+    assert_eq!((statistics.models[0].1.batches, statistics.models[0].1.queued), (1, 0));
+}
+
+#[test]
+fn measured_delays_make_plans_earlier() {
+    let mut pool = pool(Rule::Deferred);
+    for round in 0..64 {
+        let now = at(round * 100);
+        let (_, _outcome) = pool.submit(now);
+        assert_eq!(pool.planned(), 1, "a lone request starts at once");
+        // Every batch takes 3 ms more than planned.
+        let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
+        let exec = plan.exec + Span::from_millis(3);
+        let finished = plan.decided + exec;
+        let batch = plan.batch;
+        let completion = Completion { accelerator, batch, taken: plan.decided, exec, finished };
+        pool.scheduler.receive(finished, ToScheduler::Completed(completion));
+        pool.scheduler.settle(finished);
+    }
+    // A running batch holds the accelerator; the request behind it expires earlier than its
+    // deadline less the profile alone would say: 25 - 6 ms.
+    let now = at(10_000);
+    let (_, _running) = pool.submit(now);
+    let (_, _waiting) = pool.submit(now);
+    let wake = pool.scheduler.next_wake().unwrap();
+    let room = wake.since(now);
+    assert!(room < Span::from_millis(16), "{room}");
+    assert!(room > Span::from_millis(15), "{room}");
+}

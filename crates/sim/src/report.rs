@@ -1,0 +1,94 @@
+//! What a run showed: outcomes and latencies per model, use per accelerator.
+
+use hdrhistogram::Histogram;
+use symphony_core::{DropReason, Request, Span, Time};
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Per model, by number.
+    pub models: Vec<ModelReport>,
+    /// Share of the measured time that each accelerator was busy.
+    pub busy: Vec<f64>,
+    /// The measured time.
+    pub measured: Span,
+}
+
+/// The requests of one model that arrived in the measured time.
+#[derive(Clone, Debug)]
+pub struct ModelReport {
+    /// Requests that arrived.
+    pub offered: u64,
+    /// Answered by their deadline.
+    pub good: u64,
+    /// Answered after it.
+    pub late: u64,
+    /// Not run, by reason, in the order of [`DropReason::ALL`].
+    pub dropped: [u64; DropReason::ALL.len()],
+    /// Batches that held at least one of them.
+    pub batches: u64,
+    /// Latency of the answered ones, in nanoseconds.
+    latency: Histogram<u64>,
+}
+
+/// Three significant digits are more than a simulated latency deserves.
+const LATENCY_DIGITS: u8 = 3;
+
+impl ModelReport {
+    pub(crate) fn new() -> ModelReport {
+        ModelReport {
+            offered: 0,
+            good: 0,
+            late: 0,
+            dropped: [0; DropReason::ALL.len()],
+            batches: 0,
+            latency: Histogram::new(LATENCY_DIGITS).expect("three digits are supported"),
+        }
+    }
+
+    pub(crate) fn answered(&mut self, request: &Request, end: Time) {
+        if end <= request.deadline {
+            self.good += 1;
+        } else {
+            self.late += 1;
+        }
+        let latency = end.since(request.arrival).0;
+        self.latency.record(latency).expect("the histogram grows with what it records");
+    }
+
+    pub(crate) fn drop_one(&mut self, reason: DropReason) {
+        self.dropped[reason as usize] += 1;
+    }
+
+    /// Share of the offered requests that were late or dropped; zero when none were offered.
+    #[must_use]
+    pub fn bad_share(&self) -> f64 {
+        if self.offered == 0 { 0.0 } else { 1.0 - self.good as f64 / self.offered as f64 }
+    }
+
+    /// Mean requests per batch; zero when none ran.
+    #[must_use]
+    pub fn mean_batch(&self) -> f64 {
+        if self.batches == 0 { 0.0 } else { (self.good + self.late) as f64 / self.batches as f64 }
+    }
+
+    /// The latency that this share of the answered requests kept.
+    #[must_use]
+    pub fn latency(&self, quantile: f64) -> Span {
+        Span(self.latency.value_at_quantile(quantile))
+    }
+}
+
+impl Report {
+    /// Requests per second answered in time, all models together.
+    #[must_use]
+    pub fn good_rate(&self) -> f64 {
+        self.models.iter().map(|model| model.good).sum::<u64>() as f64 / self.measured.as_secs_f64()
+    }
+
+    /// The bad share of the model that has the largest.
+    #[must_use]
+    pub fn worst_bad_share(&self) -> f64 {
+        self.models.iter().map(ModelReport::bad_share).fold(0.0, f64::max)
+    }
+}
