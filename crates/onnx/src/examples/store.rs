@@ -63,3 +63,61 @@ fn publish(aside: &Path, directory: &Path) -> Result<(), Error> {
         renamed => renamed.map_err(at(directory)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::examples::CATALOGUE;
+    use crate::model::Model;
+
+    /// FNV-1a, 64 bits.
+    fn fingerprint(bytes: &[u8]) -> u64 {
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+    }
+
+    #[test]
+    fn the_revision_names_these_files() {
+        let pinned = [
+            ("mobilenet_v2", 17_163_923_785_871_987_048),
+            ("resnet50", 18_033_583_647_653_125_425),
+            ("encoder", 3_918_741_586_530_401_124),
+            ("wide_dense", 2_587_102_401_526_289_235),
+        ];
+        let built: Vec<(&str, u64)> = CATALOGUE
+            .iter()
+            .map(|e| (e.name, fingerprint(&e.build().expect("builds").encode())))
+            .collect();
+        assert_eq!(built, pinned, "an example changed: raise REVISION, then pin it again");
+    }
+
+    #[test]
+    fn an_example_is_written_once_by_whoever_comes_first() {
+        let cache = tempfile::tempdir().expect("a temporary directory");
+        let write = || materialize(cache.path(), "mobilenet_v2").expect("writes");
+        let paths: Vec<PathBuf> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..3).map(|_| scope.spawn(write)).collect();
+            writers.into_iter().map(|w| w.join().expect("no panic")).collect()
+        });
+        assert!(paths.iter().all(|path| path == &paths[0]));
+        let model = Model::read(&paths[0].join("1/model.onnx")).expect("reads");
+        assert_eq!(model, find("mobilenet_v2").expect("is there").build().expect("builds"));
+        // Nothing unfinished is left beside it.
+        assert_eq!(fs::read_dir(cache.path()).expect("reads").count(), 1);
+        let written = fs::metadata(&paths[0]).and_then(|m| m.modified()).expect("a time");
+        let again = fs::metadata(write()).and_then(|m| m.modified()).expect("a time");
+        assert_eq!(written, again);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named() {
+        let cache = tempfile::tempdir().expect("a temporary directory");
+        let unknown = materialize(cache.path(), "vgg").expect_err("no such example").to_string();
+        let known = "there are mobilenet_v2, resnet50, encoder, wide_dense";
+        assert_eq!(unknown, format!("no example \"vgg\"; {known}"));
+        let file = cache.path().join("file");
+        fs::write(&file, "").expect("writes");
+        let error = materialize(&file, "mobilenet_v2").expect_err("no directory").to_string();
+        assert!(error.contains(&file.display().to_string()), "{error}");
+    }
+}

@@ -1,0 +1,204 @@
+//! Files that are broken, cut short or made to harm: a clear error, never a panic.
+
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use prost::Message;
+use symphony_onnx::Model;
+use symphony_onnx::proto::tensor_proto::DataLocation;
+use symphony_onnx::proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
+};
+
+use crate::digits;
+use crate::nodes::nested;
+
+/// Everything that is done to a model on the way to an engine; whether it works is no matter.
+fn exercise(bytes: &[u8]) {
+    let Ok(mut model) = Model::decode(Bytes::copy_from_slice(bytes)) else { return };
+    for node in model.nodes() {
+        node.attribute("axis");
+        for position in 0..=node.proto.input.len() {
+            node.input_ints(position);
+            node.input_rank(position);
+        }
+    }
+    let names: Vec<String> = model.signature().inputs.iter().map(|v| v.name.clone()).collect();
+    model.make_batch_dynamic().ok();
+    for name in names {
+        model.set_dim(&name, 0, 3).ok();
+    }
+    model.encode();
+}
+
+proptest! {
+    #[test]
+    fn any_bytes(bytes in vec(any::<u8>(), 0..400)) {
+        exercise(&bytes);
+    }
+
+    #[test]
+    fn a_real_file_changed(
+        changes in vec((any::<Index>(), any::<u8>()), 1..8),
+        cut in any::<Index>(),
+        is_cut in any::<bool>(),
+        is_nested in any::<bool>(),
+    ) {
+        let file = if is_nested { nested().encode() } else { graph_of_digits() };
+        let mut bytes = file.to_vec();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if is_cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        exercise(&bytes);
+    }
+}
+
+/// The digit classifier with its large weights shrunk, so that changes hit structure.
+fn graph_of_digits() -> Bytes {
+    let mut proto = Model::read(&digits()).expect("the bundled model").proto().clone();
+    for tensor in &mut proto.graph.as_mut().expect("a graph").initializer {
+        let kept = tensor.raw_data.take().map(|data| data.slice(..4));
+        *tensor = TensorProto { dims: vec![1], raw_data: kept, ..tensor.clone() };
+    }
+    proto.encode_to_vec().into()
+}
+
+#[test]
+fn every_cut_of_a_file_is_an_error_or_a_model() {
+    let file = nested().encode();
+    for len in 0..file.len() {
+        exercise(&file[..len]);
+    }
+}
+
+fn refused(change: impl FnOnce(&mut ModelProto, fn(&mut ModelProto) -> &mut GraphProto)) -> String {
+    let mut proto = nested().proto().clone();
+    change(&mut proto, |proto| proto.graph.as_mut().expect("a graph"));
+    Model::decode(proto.encode_to_vec().into()).expect_err("refused").to_string()
+}
+
+fn bad_tensor(change: impl FnOnce(&mut TensorProto)) -> String {
+    refused(|proto, graph| {
+        let mut tensor = TensorProto {
+            name: Some("w".into()),
+            dims: vec![2],
+            data_type: Some(1),
+            float_data: vec![0.0; 2],
+            ..Default::default()
+        };
+        change(&mut tensor);
+        graph(proto).initializer.push(tensor);
+    })
+}
+
+#[test]
+fn errors_name_the_thing() {
+    let cut = "not an ONNX model, or cut short";
+    let cases = [
+        (refused(|p, _| p.graph = None), format!("{cut}: it has no graph")),
+        (refused(|p, _| p.opset_import.clear()), format!("{cut}: it has no operator set")),
+        (refused(|p, g| g(p).output.clear()), format!("{cut}: it has no graph output")),
+        (
+            refused(|p, g| {
+                let again = g(p).input[0].clone();
+                g(p).input.push(again);
+            }),
+            "input \"x\": there are two of this name".to_owned(),
+        ),
+        (refused(|p, g| g(p).output[0].name = None), "output \"\": it has no name".to_owned()),
+        (
+            bad_tensor(|t| t.float_data.push(0.0)),
+            "tensor \"w\": float [2] needs 2 stored values but the file holds 3".to_owned(),
+        ),
+        (
+            bad_tensor(|t| t.raw_data = Some(Bytes::from_static(b"123"))),
+            "tensor \"w\": float [2] needs 8 bytes but the file holds 3".to_owned(),
+        ),
+        (
+            bad_tensor(|t| t.dims = vec![i64::MAX, i64::MAX]),
+            format!("tensor \"w\": impossible dimensions [{0}, {0}]", i64::MAX),
+        ),
+        (bad_tensor(|t| t.dims = vec![-2]), "tensor \"w\": impossible dimensions [-2]".to_owned()),
+        (
+            bad_tensor(|t| t.data_type = Some(77)),
+            "tensor \"w\": unknown element type 77".to_owned(),
+        ),
+    ];
+    for (error, expected) in cases {
+        assert_eq!(error, expected);
+    }
+    let error = Model::decode(Bytes::from_static(b"<html>")).expect_err("refused").to_string();
+    assert!(error.starts_with(cut), "{error}");
+}
+
+#[test]
+fn graphs_nested_without_end_are_refused() {
+    let mut graph = GraphProto::default();
+    for _ in 0..200 {
+        let inner = AttributeProto { g: Some(graph), ..Default::default() };
+        let node = NodeProto { attribute: vec![inner], ..Default::default() };
+        graph = GraphProto { node: vec![node], ..Default::default() };
+    }
+    let proto = ModelProto { graph: Some(graph), ..Default::default() };
+    let error = Model::decode(proto.encode_to_vec().into()).expect_err("refused").to_string();
+    assert!(error.contains("recursion limit"), "{error}");
+}
+
+/// Writes a model with one external tensor of 8 bytes and reads it back.
+fn external(directory: &Path, location: &str, offset: &str) -> Result<Model, String> {
+    let entry = |key: &str, value: &str| StringStringEntryProto {
+        key: Some(key.into()),
+        value: Some(value.into()),
+    };
+    let mut proto = nested().proto().clone();
+    proto.graph.as_mut().expect("a graph").initializer.push(TensorProto {
+        name: Some("w".into()),
+        dims: vec![2],
+        data_type: Some(1),
+        data_location: Some(DataLocation::External as i32),
+        external_data: vec![entry("location", location), entry("offset", offset)],
+        ..Default::default()
+    });
+    let path = directory.join("model.onnx");
+    fs::write(&path, proto.encode_to_vec()).expect("writes");
+    let alone = Model::decode(proto.encode_to_vec().into()).expect_err("has no directory");
+    assert!(alone.to_string().contains("load it from its file"), "{alone}");
+    Model::read(&path).map_err(|e| e.to_string())
+}
+
+#[test]
+fn weights_in_other_files_must_lie_beside_the_model() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let directory = directory.path();
+    fs::write(directory.join("w.bin"), [0; 12]).expect("writes");
+    let model = external(directory, "w.bin", "4").expect("reads");
+    assert_eq!(model.external_files(), [directory.join("w.bin")]);
+    let cases = [
+        ("../w.bin", "0", "only files in the model's own directory"),
+        ("/etc/passwd", "0", "only files in the model's own directory"),
+        ("", "0", "only files in the model's own directory"),
+        ("..\\w.bin", "0", "only files in the model's own directory"),
+        ("w.bin", "8", "does not hold as many bytes"),
+        ("w.bin", "18446744073709551615", "does not hold as many bytes"),
+        ("w.bin", "-1", "no number"),
+        ("none.bin", "0", "cannot read"),
+    ];
+    for (location, offset, expected) in cases {
+        let error = external(directory, location, offset).expect_err("refused");
+        assert!(error.contains(expected) && error.contains("model.onnx"), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Model::read(Path::new("/nowhere/model.onnx")).expect_err("no file").to_string();
+    assert!(error.starts_with("cannot read /nowhere/model.onnx: "), "{error}");
+}
