@@ -1,0 +1,207 @@
+//! No silent wrong answers: a model is refused at load where an engine is not proven right on an
+//! operator as the model uses it.
+//!
+//! What is proven stands in `operators/rten.txt` and `operators/onnxruntime.txt`. The test
+//! `conformance` runs the ONNX project's own tests on both engines, writes these tables anew and
+//! compares. A table says which element types, attributes and optional inputs of an operator were
+//! right in at least one case, and which combinations were wrong in any; what is in neither is
+//! refused. Nothing here loads or runs a model.
+
+mod facets;
+mod schema;
+mod table;
+mod values;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::LazyLock;
+
+use symphony_onnx::{Model, Node};
+
+pub use facets::{Facet, Kind};
+pub use table::{Row, Table};
+use values::Values;
+
+/// The engines that run ONNX graphs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnnxEngine {
+    /// The embedded engine.
+    Rten,
+    /// The library opened at run time.
+    Onnxruntime,
+}
+
+impl OnnxEngine {
+    /// Both.
+    pub const ALL: [OnnxEngine; 2] = [OnnxEngine::Rten, OnnxEngine::Onnxruntime];
+
+    /// Its name in model.toml.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            OnnxEngine::Rten => "rten",
+            OnnxEngine::Onnxruntime => "onnxruntime",
+        }
+    }
+
+    /// What it is proven right on, as checked in.
+    #[must_use]
+    pub fn table_text(self) -> &'static str {
+        match self {
+            OnnxEngine::Rten => include_str!("operators/rten.txt"),
+            OnnxEngine::Onnxruntime => include_str!("operators/onnxruntime.txt"),
+        }
+    }
+
+    fn table(self) -> &'static Table {
+        static TABLES: LazyLock<[Table; 2]> = LazyLock::new(|| {
+            OnnxEngine::ALL.map(|engine| {
+                // A test reads both files: a line that does not parse is our bug.
+                Table::parse(engine.table_text())
+                    .unwrap_or_else(|line| panic!("{}.txt: {line}", engine.name()))
+            })
+        });
+        &TABLES[self as usize]
+    }
+}
+
+impl fmt::Display for OnnxEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One use of an operator that an engine is not proven right on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("operator {operator} {limit} at opset {opset} (node {node:?}) is not proven right on {engine}: {remedy}")]
+pub struct Unproven {
+    /// The engine.
+    pub engine: OnnxEngine,
+    /// The operator, its domain before it unless that is the standard one.
+    pub operator: String,
+    /// The node's name, or its first output where it has none.
+    pub node: String,
+    /// The version of the operator set.
+    pub opset: i64,
+    /// What about it is not proven.
+    pub limit: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Whether an engine is proven right on every operator of a model, as the model uses it.
+///
+/// # Errors
+/// Every use of an operator that is not proven, in the order of the graph, one of each kind.
+pub fn check(engine: OnnxEngine, model: &Model) -> Result<(), Vec<Unproven>> {
+    let mut unproven: Vec<Unproven> = Vec::new();
+    for usage in usages(model) {
+        let Err(found) = usage.check(engine) else { continue };
+        let known = unproven.iter().any(|u| u.operator == found.operator && u.limit == found.limit);
+        if !known {
+            unproven.push(found);
+        }
+    }
+    if unproven.is_empty() { Ok(()) } else { Err(unproven) }
+}
+
+/// One use of an operator, described for comparison with a table.
+#[derive(Clone, Debug)]
+pub struct Usage<'a> {
+    /// The operator, its domain before it unless that is the standard one.
+    pub operator: String,
+    /// First and last version of the operator set in which it means what it means here; `None`
+    /// when the ONNX project has no such operator.
+    pub versions: Option<(i64, i64)>,
+    /// What is to be proven of it.
+    pub facets: BTreeSet<Facet>,
+    node: Node<'a>,
+    /// The same under every newer version.
+    newer: Vec<(i64, BTreeSet<Facet>)>,
+}
+
+/// Describes every node of a model.
+#[must_use]
+pub fn usages(model: &Model) -> Vec<Usage<'_>> {
+    let mut values = Values::default();
+    let mut usages = Vec::new();
+    for node in model.nodes() {
+        let operator = match node.domain() {
+            "" => node.operator().to_owned(),
+            domain => format!("{domain}.{}", node.operator()),
+        };
+        let schemas = if node.is_local_function { &[] } else { schema::versions(&operator) };
+        let opset = node.opset.unwrap_or_default();
+        let current = schemas.iter().find(|s| (s.first..=s.last).contains(&opset));
+        let mut usage = Usage {
+            operator,
+            versions: current.map(|schema| (schema.first, schema.last)),
+            facets: BTreeSet::new(),
+            node: node.clone(),
+            newer: Vec::new(),
+        };
+        if let Some(schema) = current {
+            usage.facets = facets::describe(&node, schema, &values);
+            let newer = schemas.iter().filter(|newer| newer.first > schema.last);
+            usage.newer =
+                newer.map(|s| (s.first, facets::describe(&node, s, &values))).collect();
+            values.follow(&node, schema);
+        }
+        usages.push(usage);
+    }
+    usages
+}
+
+impl Usage<'_> {
+    fn check(&self, engine: OnnxEngine) -> Result<(), Unproven> {
+        let opset = self.node.opset.unwrap_or_default();
+        let Some(limit) = self.limit(engine, opset) else { return Ok(()) };
+        Err(Unproven {
+            engine,
+            operator: self.operator.clone(),
+            node: self.node.label().to_owned(),
+            opset,
+            limit,
+            remedy: self.remedy(engine, opset),
+        })
+    }
+
+    /// What of this use is not proven, in words.
+    fn limit(&self, engine: OnnxEngine, opset: i64) -> Option<String> {
+        if self.node.is_local_function {
+            return Some("(a function of the model)".to_owned());
+        }
+        if self.node.opset.is_none() {
+            return Some("(of an operator set the model does not import)".to_owned());
+        }
+        let row = self.versions.and_then(|_| engine.table().row(&self.operator, opset));
+        let Some(row) = row else { return Some("(in any form)".to_owned()) };
+        let limit = row.limit(&self.facets)?;
+        let words: Vec<_> = limit.iter().map(Facet::words).collect();
+        Some(format!("with {}", words.join(" and ")).replace("with without", "without"))
+    }
+
+    fn remedy(&self, engine: OnnxEngine, opset: i64) -> String {
+        if self.node.is_local_function {
+            return "inline the model's functions (onnx.inliner.inline_local_functions)".to_owned();
+        }
+        let mut ways = Vec::new();
+        if engine == OnnxEngine::Rten && self.limit(OnnxEngine::Onnxruntime, opset).is_none() {
+            ways.push("use engine = \"onnxruntime\" (pip install onnxruntime)".to_owned());
+        }
+        let newer = self.newer.iter().find(|(version, facets)| {
+            let row = engine.table().row(&self.operator, *version);
+            row.is_some_and(|row| row.limit(facets).is_none())
+        });
+        if let Some((version, _)) = newer {
+            ways.push(format!("export with opset {version} or later"));
+        }
+        if ways.is_empty() {
+            return "export the model without it".to_owned();
+        }
+        ways.join(", or ")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,331 @@
+//! A node described by facets: the element types of its inputs, which of them are stored in the
+//! model, which outputs are in use, and the class of every attribute.
+//!
+//! Cases that prove an engine and models that want to be loaded are described by the same code,
+//! so that what was proven and what is asked for compare word by word.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use symphony_onnx::{Attribute, ElementType, Node};
+
+use super::schema::{Parameter, Schema};
+use super::values::{Value, Values};
+
+/// What a facet is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The element type of an input.
+    Type,
+    /// Whether an input is stored in the model or computed.
+    Origin,
+    /// Whether an output that may be left out is in use.
+    Output,
+    /// The class of an attribute's value.
+    Attribute,
+    /// A circumstance, such as the rank: nothing has to be proven of it, but a case that fails
+    /// may be told by it from those that pass.
+    Circumstance,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 5] =
+        [Kind::Type, Kind::Origin, Kind::Output, Kind::Attribute, Kind::Circumstance];
+
+    /// The character between name and value in the table.
+    #[must_use]
+    pub fn mark(self) -> char {
+        match self {
+            Kind::Type => ':',
+            Kind::Origin => '~',
+            Kind::Output => '>',
+            Kind::Attribute => '=',
+            Kind::Circumstance => '#',
+        }
+    }
+}
+
+/// One fact about one use of an operator.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Facet {
+    /// What it is about.
+    pub kind: Kind,
+    /// The input, output, attribute or circumstance.
+    pub name: String,
+    /// Its value or the class of it.
+    pub value: String,
+}
+
+/// The value of what is left out.
+pub(super) const ABSENT: &str = "-";
+/// The value of what cannot be known before a run.
+pub(super) const UNKNOWN: &str = "unknown";
+
+impl Facet {
+    fn new(kind: Kind, name: &str, value: impl Into<String>) -> Facet {
+        Facet { kind, name: name.to_owned(), value: value.into() }
+    }
+
+    /// Reads the form in the table, such as `axis=negative`.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Facet> {
+        let at = word.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))?;
+        let (name, rest) = word.split_at(at);
+        let kind = Kind::ALL.into_iter().find(|kind| rest.starts_with(kind.mark()))?;
+        let value = rest.split_at_checked(1)?.1;
+        (!name.is_empty() && !value.is_empty()).then(|| Facet::new(kind, name, value))
+    }
+
+    /// The facet in words, for an error.
+    pub(super) fn words(&self) -> String {
+        let Facet { kind, name, value } = self;
+        match (kind, value.as_str()) {
+            (Kind::Type, ABSENT) => format!("without input {name}"),
+            (Kind::Type, UNKNOWN) => format!("input {name} of a type the file does not tell"),
+            (Kind::Type, _) => format!("input {name} of type {value}"),
+            (Kind::Origin, STORED) => format!("input {name} stored in the model"),
+            (Kind::Origin, _) => format!("input {name} computed by the graph"),
+            (Kind::Output, ABSENT) => format!("without output {name}"),
+            (Kind::Output, _) => format!("output {name} in use"),
+            (Kind::Attribute, ABSENT) => format!("without {name}"),
+            (Kind::Attribute, _) => format!("{name} = {value}"),
+            (Kind::Circumstance, _) => format!("{name} {value}"),
+        }
+    }
+}
+
+impl fmt::Display for Facet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.name, self.kind.mark(), self.value)
+    }
+}
+
+const STORED: &str = "stored";
+const COMPUTED: &str = "computed";
+
+/// Every facet of a node.
+pub(super) fn describe<'a>(
+    node: &Node<'a>,
+    schema: &Schema,
+    values: &Values<'a>,
+) -> BTreeSet<Facet> {
+    let mut facets = BTreeSet::new();
+    for (position, parameter) in schema.inputs.iter().enumerate() {
+        if parameter.variadic {
+            for position in position..node.proto.input.len() {
+                input(node, position, parameter, values, &mut facets);
+            }
+        } else {
+            input(node, position, parameter, values, &mut facets);
+        }
+    }
+    for position in schema.inputs.len()..node.proto.input.len() {
+        if schema.input(position).is_none() {
+            facets.insert(Facet::new(Kind::Type, &format!("input{position}"), UNKNOWN));
+        }
+    }
+    outputs(node, schema, &mut facets);
+    attributes(node, schema, &mut facets);
+    circumstances(node, schema, values, &mut facets);
+    facets
+}
+
+fn input<'a>(
+    node: &Node<'a>,
+    position: usize,
+    parameter: &Parameter,
+    values: &Values<'a>,
+    facets: &mut BTreeSet<Facet>,
+) {
+    let name = parameter.name;
+    if !node.has_input(position) {
+        facets.insert(Facet::new(Kind::Type, name, ABSENT));
+        return;
+    }
+    let Value { element, .. } = values.input(node, position);
+    let element = element.map_or(UNKNOWN, ElementType::name);
+    facets.insert(Facet::new(Kind::Type, name, element));
+    let stored = node.input(position).constant.is_some();
+    facets.insert(Facet::new(Kind::Origin, name, if stored { STORED } else { COMPUTED }));
+    if matches!(element, "int64" | "int32") {
+        let list = node.input_ints(position);
+        contents(name, list.as_deref(), facets);
+    }
+}
+
+/// Lists longer than this are data, not the parameters of an operator.
+const LIST_MAX: usize = 16;
+
+/// What stands out in a list of integers that an operator is told by an input.
+fn contents(name: &str, list: Option<&[i64]>, facets: &mut BTreeSet<Facet>) {
+    let mut add = |value| facets.insert(Facet::new(Kind::Circumstance, name, value));
+    let Some(list) = list.filter(|list| list.len() <= LIST_MAX) else {
+        add(UNKNOWN);
+        return;
+    };
+    let narrow = i64::from(i32::MIN)..=i64::from(i32::MAX);
+    let found = [
+        ("empty", list.is_empty()),
+        ("negative", list.iter().any(|v| *v < 0)),
+        ("zero", list.contains(&0)),
+        ("far", list.iter().any(|v| !narrow.contains(v))),
+    ];
+    for (value, is_found) in found {
+        if is_found {
+            add(value);
+        }
+    }
+}
+
+fn outputs(node: &Node<'_>, schema: &Schema, facets: &mut BTreeSet<Facet>) {
+    for (position, parameter) in schema.outputs.iter().enumerate() {
+        if parameter.optional {
+            let used = node.proto.output.get(position).is_some_and(|name| !name.is_empty());
+            let value = if used { "used" } else { ABSENT };
+            facets.insert(Facet::new(Kind::Output, parameter.name, value));
+        }
+    }
+}
+
+fn attributes(node: &Node<'_>, schema: &Schema, facets: &mut BTreeSet<Facet>) {
+    for name in &schema.attributes {
+        let value = node.attribute(name);
+        let value = value.map_or_else(|| ABSENT.to_owned(), |value| class(name, value));
+        facets.insert(Facet::new(Kind::Attribute, name, value));
+    }
+    for attribute in &node.proto.attribute {
+        if !schema.attributes.contains(&attribute.name()) {
+            // An engine may well ignore it and answer as if it were not there.
+            facets.insert(Facet::new(Kind::Attribute, &plain(attribute.name()), OTHER));
+        }
+    }
+}
+
+/// A value no case has, so that nothing can be proven of it.
+const OTHER: &str = "other";
+
+/// The class of an attribute's value: two values of one class ask the same of an engine.
+fn class(name: &str, value: Attribute<'_>) -> String {
+    match value {
+        Attribute::Int(code) if matches!(name, "to" | "dtype" | "output_dtype") => element(code),
+        Attribute::Int(value) if name == "axis" => {
+            (if value < 0 { "negative" } else { "positive" }).to_owned()
+        }
+        Attribute::Int(value) => match value {
+            0 | 1 => value.to_string(),
+            2.. => "more".to_owned(),
+            _ => "negative".to_owned(),
+        },
+        Attribute::Ints(list) => ints_class(name, list),
+        Attribute::Text(text) => text_class(text),
+        Attribute::Texts(texts) if matches!(name, "nodes_modes" | "activations") => {
+            let texts: BTreeSet<_> = texts.iter().map(|text| text_class(text)).collect();
+            texts.into_iter().collect::<Vec<_>>().join("+")
+        }
+        Attribute::Tensor(tensor) => element(i64::from(tensor.data_type())),
+        Attribute::Float(_) | Attribute::Floats(_) | Attribute::Texts(_) => SET.to_owned(),
+        Attribute::Other => SET.to_owned(),
+        Attribute::Reference(_) => OTHER.to_owned(),
+    }
+}
+
+/// The class of a value of which any is as good as another.
+const SET: &str = "set";
+
+fn element(code: i64) -> String {
+    let element = i32::try_from(code).ok().and_then(ElementType::from_code);
+    element.map_or(OTHER, ElementType::name).to_owned()
+}
+
+fn ints_class(name: &str, list: &[i64]) -> String {
+    match name {
+        "kernel_shape" => format!("{}d", list.len()),
+        "strides" | "dilations" => {
+            let one = list.iter().all(|v| *v == 1);
+            format!("{}d-{}", list.len(), if one { "one" } else { "more" })
+        }
+        "pads" if list.iter().any(|v| *v < 0) => "negative".to_owned(),
+        "pads" if list.iter().all(|v| *v == 0) => "zero".to_owned(),
+        "pads" => {
+            let (begin, end) = list.split_at(list.len() / 2);
+            (if begin == end { "even" } else { "uneven" }).to_owned()
+        }
+        _ if list.is_empty() => "empty".to_owned(),
+        _ if list.iter().any(|v| *v < 0) => "negative".to_owned(),
+        _ => SET.to_owned(),
+    }
+}
+
+fn text_class(text: &[u8]) -> String {
+    match std::str::from_utf8(text) {
+        Ok("") => "empty".to_owned(),
+        Ok(text) => plain(&text.split_whitespace().collect::<String>()),
+        Err(_) => OTHER.to_owned(),
+    }
+}
+
+/// A text as it can stand in the table; one that cannot is a value no case has.
+fn plain(text: &str) -> String {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_.,->+".contains(c);
+    if !text.is_empty() && text.chars().all(fits) { text.to_owned() } else { OTHER.to_owned() }
+}
+
+fn circumstances<'a>(
+    node: &Node<'a>,
+    schema: &Schema,
+    values: &Values<'a>,
+    facets: &mut BTreeSet<Facet>,
+) {
+    let mut add = |name, value| facets.insert(Facet::new(Kind::Circumstance, name, value));
+    let rank = values.input(node, 0).rank;
+    if node.has_input(0) {
+        add("rank", rank.map_or_else(|| UNKNOWN.to_owned(), |rank| rank.to_string()));
+    }
+    let flattens = matches!(node.operator(), "Softmax" | "LogSoftmax" | "Hardmax");
+    if flattens && schema.first < 13 {
+        // These normalise over all axes from `axis` on; from opset 13 over `axis` alone.
+        let axis = node.int("axis").unwrap_or(1);
+        let span = match rank.and_then(|rank| i64::try_from(rank).ok()) {
+            None => UNKNOWN,
+            Some(rank) if axis == -1 || axis == rank - 1 => "one",
+            Some(_) => "many",
+        };
+        add("axes_normalised", span.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facets_read_back() {
+        for word in ["X:float", "W~stored", "mask>used", "equation=ij,jk->ik", "rank#4", "axis=-"] {
+            assert_eq!(Facet::parse(word).expect(word).to_string(), word);
+        }
+        for word in ["", "X", "X:", "=1", "X?1"] {
+            assert_eq!(Facet::parse(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn attributes_fall_into_classes() {
+        for (name, value, expected) in [
+            ("to", Attribute::Int(1), "float"),
+            ("to", Attribute::Int(99), "other"),
+            ("axis", Attribute::Int(-1), "negative"),
+            ("group", Attribute::Int(32), "more"),
+            ("keepdims", Attribute::Int(0), "0"),
+            ("strides", Attribute::Ints(&[1, 2]), "2d-more"),
+            ("pads", Attribute::Ints(&[1, 1, 1, 1]), "even"),
+            ("pads", Attribute::Ints(&[0, 0, 1, 1]), "uneven"),
+            ("mode", Attribute::Text(b"linear"), "linear"),
+            ("equation", Attribute::Text(b"ij, jk -> ik"), "ij,jk->ik"),
+            ("mode", Attribute::Text(b"\xff"), "other"),
+            ("mode", Attribute::Text(b"a|b"), "other"),
+        ] {
+            assert_eq!(class(name, value), expected, "{name} {value:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the ONNX project says of every version of every operator: names and types of inputs and
+//! outputs, names of attributes. Knows no engine and no model.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// One version of an operator.
+#[derive(Debug)]
+pub(super) struct Schema {
+    /// First version of the operator set it belongs to.
+    pub(super) first: i64,
+    /// Last version of the operator set it belongs to.
+    pub(super) last: i64,
+    pub(super) inputs: Vec<Parameter>,
+    pub(super) outputs: Vec<Parameter>,
+    pub(super) attributes: Vec<&'static str>,
+}
+
+/// An input or output.
+#[derive(Debug)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    /// An element type, a variable that stands for one, or `?` for what is no tensor.
+    pub(super) kind: &'static str,
+    pub(super) optional: bool,
+    /// Whether any number of values may stand in its place.
+    pub(super) variadic: bool,
+}
+
+impl Schema {
+    /// The parameter an input at a position belongs to.
+    pub(super) fn input(&self, position: usize) -> Option<&Parameter> {
+        at(&self.inputs, position)
+    }
+
+    /// The parameter an output at a position belongs to.
+    pub(super) fn output(&self, position: usize) -> Option<&Parameter> {
+        at(&self.outputs, position)
+    }
+}
+
+fn at(parameters: &[Parameter], position: usize) -> Option<&Parameter> {
+    parameters.get(position).or_else(|| parameters.last().filter(|last| last.variadic))
+}
+
+static SCHEMAS: LazyLock<HashMap<&'static str, Vec<Schema>>> = LazyLock::new(|| {
+    let mut schemas: HashMap<_, Vec<_>> = HashMap::new();
+    for line in include_str!("schemas.txt").lines() {
+        // A test reads the whole file: a line that does not parse is our bug.
+        let (name, schema) = parse(line).unwrap_or_else(|| panic!("schemas.txt: {line}"));
+        schemas.entry(name).or_default().push(schema);
+    }
+    schemas
+});
+
+/// Every version of an operator, oldest first; empty when the ONNX project has none of this name.
+pub(super) fn versions(operator: &str) -> &'static [Schema] {
+    SCHEMAS.get(operator).map_or(&[], Vec::as_slice)
+}
+
+fn parse(line: &'static str) -> Option<(&'static str, Schema)> {
+    let mut parts = line.split('|');
+    let mut head = parts.next()?.split_whitespace();
+    let name = head.next()?;
+    let (first, last) = head.next()?.split_once('-')?;
+    let schema = Schema {
+        first: first.parse().ok()?,
+        last: last.parse().ok()?,
+        inputs: head.map(parameter).collect::<Option<_>>()?,
+        outputs: parts.next()?.split_whitespace().map(parameter).collect::<Option<_>>()?,
+        attributes: parts.next()?.split_whitespace().collect(),
+    };
+    Some((name, schema))
+}
+
+fn parameter(word: &'static str) -> Option<Parameter> {
+    let (name, rest) = word.split_once(':')?;
+    let variadic = rest.ends_with('*');
+    // A kind may itself be `?`: only what follows it is a mark.
+    let optional = rest.len() > 1 && rest.ends_with('?');
+    let kind = if variadic || optional { &rest[..rest.len() - 1] } else { rest };
+    Some(Parameter { name, kind, optional, variadic })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_parses() {
+        let clip = versions("Clip").last().expect("Clip is there");
+        assert!(clip.first == 13 && clip.last > 20);
+        assert!(!clip.inputs[0].optional && clip.inputs[1].optional);
+        assert_eq!((clip.inputs[2].name, clip.inputs[2].kind), ("max", "T"));
+        assert!(versions("Concat")[0].input(7).is_some_and(|p| p.variadic));
+        assert!(clip.input(3).is_none());
+    }
+}

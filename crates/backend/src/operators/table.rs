@@ -1,0 +1,163 @@
+//! The table of what an engine is proven right on: one row for a range of versions of an operator.
+//!
+//! ```text
+//! Clip 11-28 input:float min:-|float max:-|float !min:-&rank#0
+//! ```
+//!
+//! operator, operator sets, then per input, output and attribute the values that were proven
+//! (`-` is left out), then after `!` what failed all the same. An input, output or attribute
+//! that is not named must be left out; an input whose origin is not named may be stored in the
+//! model or computed. Nothing here knows how a row was proven.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::facets::{ABSENT, Facet, Kind, UNKNOWN};
+
+/// What an engine is proven right on for some versions of one operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The operator, its domain before it unless that is the standard one.
+    pub operator: String,
+    /// First version of the operator set.
+    pub first: i64,
+    /// Last version of the operator set.
+    pub last: i64,
+    /// Proven values of each input, output and attribute.
+    pub proven: BTreeMap<(Kind, String), BTreeSet<String>>,
+    /// Combinations of facets that failed.
+    pub refused: Vec<BTreeSet<Facet>>,
+}
+
+impl Row {
+    /// The limit a node exceeds, or `None` when the row proves it.
+    #[must_use]
+    pub fn limit(&self, facets: &BTreeSet<Facet>) -> Option<Vec<Facet>> {
+        if let Some(facet) = facets.iter().find(|facet| !self.proves(facet)) {
+            return Some(vec![facet.clone()]);
+        }
+        let refused = self.refused.iter().find(|all| all.iter().all(|one| may_hold(one, facets)))?;
+        Some(refused.iter().cloned().collect())
+    }
+
+    fn proves(&self, facet: &Facet) -> bool {
+        match (facet.kind, self.proven.get(&(facet.kind, facet.name.clone()))) {
+            (_, Some(values)) => values.contains(&facet.value),
+            (Kind::Circumstance | Kind::Origin, None) => true,
+            (Kind::Type | Kind::Output | Kind::Attribute, None) => facet.value == ABSENT,
+        }
+    }
+
+    fn parse(line: &str) -> Option<Row> {
+        let mut words = line.split_whitespace();
+        let operator = words.next()?.to_owned();
+        let (first, last) = words.next()?.split_once('-')?;
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        let (mut proven, mut refused) = (BTreeMap::new(), Vec::new());
+        for word in words {
+            if let Some(all) = word.strip_prefix('!') {
+                refused.push(all.split('&').map(Facet::parse).collect::<Option<_>>()?);
+                continue;
+            }
+            let Facet { kind, name, value } = Facet::parse(word)?;
+            proven.insert((kind, name), value.split('|').map(str::to_owned).collect());
+        }
+        Some(Row { operator, first, last, proven, refused })
+    }
+}
+
+/// Whether a refused facet is among a node's, or cannot be ruled out before a run.
+fn may_hold(refused: &Facet, facets: &BTreeSet<Facet>) -> bool {
+    let unknown = || Facet { value: UNKNOWN.to_owned(), ..refused.clone() };
+    facets.contains(refused)
+        || (refused.kind == Kind::Circumstance && facets.contains(&unknown()))
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}-{}", self.operator, self.first, self.last)?;
+        for ((kind, name), values) in &self.proven {
+            let values: Vec<_> = values.iter().map(String::as_str).collect();
+            write!(f, " {name}{}{}", kind.mark(), values.join("|"))?;
+        }
+        for refused in &self.refused {
+            let all: Vec<_> = refused.iter().map(Facet::to_string).collect();
+            write!(f, " !{}", all.join("&"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Every row of one engine.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    rows: BTreeMap<String, Vec<Row>>,
+}
+
+impl Table {
+    /// Reads a table: one row a line, lines that begin with `#` are for the reader.
+    ///
+    /// # Errors
+    /// The first line that is no row.
+    pub fn parse(text: &str) -> Result<Table, String> {
+        let mut table = Table::default();
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+            let row = Row::parse(line).ok_or_else(|| line.to_owned())?;
+            table.rows.entry(row.operator.clone()).or_default().push(row);
+        }
+        Ok(table)
+    }
+
+    /// The row for a version of an operator.
+    #[must_use]
+    pub fn row(&self, operator: &str, opset: i64) -> Option<&Row> {
+        let rows = self.rows.get(operator)?;
+        rows.iter().find(|row| (row.first..=row.last).contains(&opset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROW: &str = "Op 11-13 X:float|int64 B:-|float B~stored axis=-|negative !X:int64&rank#4";
+
+    fn check(words: &str, expected: Option<&str>) {
+        let row = Row::parse(ROW).expect("the row parses");
+        let facets = words.split(' ').map(|word| Facet::parse(word).expect(word)).collect();
+        let limit = row.limit(&facets).map(|limit| {
+            limit.iter().map(Facet::to_string).collect::<Vec<_>>().join("&")
+        });
+        assert_eq!(limit.as_deref(), expected, "{words}");
+    }
+
+    #[test]
+    fn a_row_proves_what_it_names_and_no_more() {
+        check("X:float B:- axis=-", None);
+        check("X:float X~computed B:float B~stored axis=negative rank#4", None);
+        check("X:double B:- axis=-", Some("X:double"));
+        check("X:unknown B:- axis=-", Some("X:unknown"));
+        check("X:float B:float B~computed axis=-", Some("B~computed"));
+        check("X:float B:- axis=positive", Some("axis=positive"));
+        check("X:float B:- axis=- mode=linear", Some("mode=linear"));
+        check("X:float B:- axis=- mode=-", None);
+        check("X:float B:- axis=- mask>used", Some("mask>used"));
+        check("X:int64 B:- axis=- rank#3", None);
+        check("X:int64 B:- axis=- rank#4", Some("X:int64&rank#4"));
+        check("X:int64 B:- axis=- rank#unknown", Some("X:int64&rank#4"));
+    }
+
+    #[test]
+    fn a_table_finds_rows_by_opset_and_says_what_is_no_row() {
+        let table = Table::parse(&format!("# for the reader\n{ROW}\n")).expect("it parses");
+        assert!(table.row("Op", 13).is_some() && table.row("Op", 14).is_none());
+        assert!(table.row("Other", 13).is_none());
+        assert_eq!(table.row("Op", 11).map(Row::to_string).as_deref(), Some(sorted().as_str()));
+        assert_eq!(Table::parse("Op eleven").err().as_deref(), Some("Op eleven"));
+    }
+
+    /// The row as it is written: by kind, then by name.
+    fn sorted() -> String {
+        "Op 11-13 B:-|float X:float|int64 B~stored axis=-|negative !X:int64&rank#4".to_owned()
+    }
+}
