@@ -130,8 +130,8 @@ struct Follower {
     rows: HashMap<String, usize>,
     /// Dimensions of stored tensors.
     stored: HashMap<String, Vec<i64>>,
-    /// Integers of stored tensors that may be a target.
-    targets: HashMap<String, Vec<i64>>,
+    /// Integers of stored lists that may be a target or axes.
+    lists: HashMap<String, Vec<i64>>,
     /// Values noted in the file with a leading dimension of 1.
     starts_with_one: HashSet<String>,
     names: HashSet<String>,
@@ -163,7 +163,7 @@ impl Follower {
             rows,
             starts_with_one,
             stored: constants.iter().map(|(name, t)| (name.clone(), t.dims.clone())).collect(),
-            targets: constants
+            lists: constants
                 .iter()
                 .filter(|(_, t)| t.dims.len() == 1)
                 .filter_map(|(name, t)| Some((name.clone(), tensor::ints(t)?)))
@@ -186,7 +186,7 @@ impl Follower {
         }
         match attribute("shape") {
             Some(shape) => Some(shape.ints.clone()),
-            None => self.targets.get(node.input.get(1)?).cloned(),
+            None => self.lists.get(node.input.get(1)?).cloned(),
         }
     }
 
@@ -211,8 +211,14 @@ impl Follower {
         if BROADCAST.contains(&operator) {
             return self.rank_after_broadcast(node);
         }
-        let rank = self.row_rank(node, 0)?;
         let attribute = |name| node.attribute.iter().find(|a| a.name() == name);
+        if operator == "Gather" && attribute("axis").is_none_or(|a| a.i() == 0) {
+            // Looking rows up in a stored table: their order is that of the indices.
+            let table = self.stored.get(node.input.first()?)?.len();
+            return Some(self.row_rank(node, 1)? + table.checked_sub(1)?);
+        }
+        let rank = self.row_rank(node, 0)?;
+        let is_leading = |axis: i64| axis == 0 || axis.checked_neg() == i64::try_from(rank).ok();
         let kept = match operator {
             _ if KEEP_LEADING.contains(&operator) => rank,
             "Flatten" if attribute("axis").is_none_or(|a| a.i() == 1) => 2,
@@ -220,9 +226,18 @@ impl Follower {
             "Transpose" if attribute("perm")?.ints.first() == Some(&0) => rank,
             "Concat" => {
                 let all = (1..node.input.len()).all(|i| self.row_rank(node, i) == Some(rank));
-                let axis = attribute("axis")?.i();
-                let leading = axis == 0 || axis.unsigned_abs() == rank as u64;
-                if !all || leading {
+                if !all || is_leading(attribute("axis")?.i()) {
+                    return None;
+                }
+                rank
+            }
+            "ReduceMax" | "ReduceMean" | "ReduceSum" => {
+                let is_kept = attribute("keepdims").is_none_or(|a| a.i() == 1);
+                let axes = match attribute("axes") {
+                    Some(axes) => &axes.ints,
+                    None => self.lists.get(node.input.get(1)?)?,
+                };
+                if !is_kept || axes.is_empty() || axes.iter().any(|axis| is_leading(*axis)) {
                     return None;
                 }
                 rank

@@ -88,6 +88,27 @@ fn the_batch_is_followed_through_a_convolutional_net() {
 }
 
 #[test]
+fn the_batch_is_followed_through_an_embedding_and_its_normalisation() {
+    let mut graph = GraphBuilder::new("net", 17, 0);
+    graph.input("ids", ElementType::Int64, &dims(&["1", "len"]));
+    graph.random("table", &[9, 4], 1.0);
+    graph.node("e", "Gather", &["table", "ids"], vec![]);
+    let axes = || vec![attribute::ints("axes", &[-1])];
+    graph.node("mean", "ReduceMean", &["e"], axes());
+    graph.node("d", "Sub", &["e", "mean"], vec![]);
+    graph.node("sum", "ReduceSum", &["d"], vec![attribute::ints("axes", &[-3])]);
+    graph.ints("shape", &[4], &[1, -1, 2, 2]);
+    graph.node("y", "Reshape", &["d", "shape"], vec![]);
+    graph.node("z", "Reshape", &["sum", "shape"], vec![]);
+    graph.output("y", ElementType::Float32, &dims(&["1", "len", "2", "2"]));
+    let mut model = graph.finish().expect("builds");
+    // The sum over the batch itself no longer carries it.
+    assert_eq!(model.make_batch_dynamic().expect("opens").reshapes, ["y"]);
+    assert_eq!(target_of(&model, "y"), [0, -1, 2, 2]);
+    assert_eq!(target_of(&model, "z"), [1, -1, 2, 2]);
+}
+
+#[test]
 fn an_open_model_is_left_alone() {
     for lead in ["n", "?"] {
         let mut model =
