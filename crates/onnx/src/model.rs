@@ -106,7 +106,7 @@ impl Model {
     /// # Errors
     /// What [`Model::decode`] would say of the changed model, which is then left as it was.
     pub fn edit(&mut self, change: impl FnOnce(&mut ModelProto)) -> Result<(), Error> {
-        // Cheap beside loading: weights are shared slices, only the graph is copied.
+        // Cheap beside loading: raw weights are shared slices, only the graph is copied.
         let mut proto = self.proto.clone();
         change(&mut proto);
         *self = Model::checked(proto, self.external_files.clone())?;

@@ -1,5 +1,6 @@
 //! Model files from the outside: read, refused, rewritten, written.
 
+mod bundled;
 mod hostile;
 mod nodes;
 mod rewrite;
