@@ -6,7 +6,10 @@
 pub mod batch;
 pub mod engine;
 pub mod engines;
+pub mod operators;
+pub mod prepare;
 pub mod profiling;
 pub mod repository;
 pub mod resident;
+mod verify;
 pub mod worker;

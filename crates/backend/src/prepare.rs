@@ -1,0 +1,456 @@
+//! From an ONNX graph to something that serves batches: which form of the graph to load, what it
+//! takes and gives, and whether its rows may share a batch.
+//!
+//! What the file says decides which forms are tried; whether a form is right is decided by
+//! running it ([`crate::verify`]). Nothing here knows a particular engine.
+
+use crate::engine::{Engine, EngineError, Executable, Graph, LoadRequest};
+use crate::resident::BatchError;
+use crate::verify::{self, Verdict};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use symphony_onnx::{Dim, ElementType, Model, TensorType, ValueInfo, ValueKind};
+use symphony_wire::tensor::{DataType, Signature, TensorSpec};
+
+/// What the configuration says about a model that is to be prepared.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// The model's name.
+    pub name: &'a str,
+    /// Dimensions that the graph leaves open, by input: those of one row, or, for a model that
+    /// is not to be batched, all of them.
+    pub shape: &'a BTreeMap<String, Vec<usize>>,
+    /// The largest batch that is asked for, at least one row.
+    pub rows_max: u32,
+    /// How many accelerators it is loaded on.
+    pub accelerators: usize,
+}
+
+/// Why a model cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The graph is unusable.
+    #[error(transparent)]
+    Graph(#[from] symphony_onnx::Error),
+    /// An input or output is no tensor.
+    #[error("{role} {name:?} is a {kind}, and only tensors can be served: {remedy}")]
+    Kind {
+        /// `input` or `output`.
+        role: &'static str,
+        /// Its name.
+        name: String,
+        /// What it is.
+        kind: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// An element type that no protocol carries.
+    #[error(
+        "{role} {name:?} has elements of type {element}, which clients cannot send: export \
+             the model with another type at its edge"
+    )]
+    Element {
+        /// `input` or `output`.
+        role: &'static str,
+        /// Its name.
+        name: String,
+        /// The type.
+        element: ElementType,
+    },
+    /// The graph does not even say how many dimensions an input has.
+    #[error("the graph does not give the dimensions of input {input:?}: export it with shapes")]
+    Rank {
+        /// The input.
+        input: String,
+    },
+    /// A dimension that neither the graph nor the configuration fixes.
+    #[error(
+        "dimension {axis} ({dim}) of input {input:?} is open: add a line to model.toml like \
+             `shape = {{ {input:?} = {example} }}`, with a number for each ?"
+    )]
+    Open {
+        /// The input.
+        input: String,
+        /// Counted from 0, the batch dimension included.
+        axis: usize,
+        /// How the graph calls it.
+        dim: String,
+        /// What to write.
+        example: String,
+    },
+    /// The configured dimensions are not as many as the input has.
+    #[error(
+        "shape in model.toml gives input {input:?} {got} dimensions: give the {row} of one \
+             row, or all {all}"
+    )]
+    ShapeRank {
+        /// The input.
+        input: String,
+        /// Dimensions given.
+        got: usize,
+        /// Dimensions of one row.
+        row: usize,
+        /// All dimensions.
+        all: usize,
+    },
+    /// A configured dimension is larger than any.
+    #[error("shape in model.toml gives input {input:?} a dimension of {size}")]
+    ShapeSize {
+        /// The input.
+        input: String,
+        /// The size.
+        size: usize,
+    },
+    /// The engine does not load it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It loads but does not run.
+    #[error("a trial run of one row failed: {0}")]
+    Trial(#[source] BatchError),
+}
+
+/// One form of the graph that might be served.
+#[derive(Clone, Debug)]
+struct Form {
+    model: Model,
+    patched: bool,
+    signature: Signature,
+}
+
+/// A model as its file and its configuration describe it, before an engine has seen it.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    name: String,
+    path: PathBuf,
+    rows_max: u32,
+    accelerators: usize,
+    /// The form with a batch dimension, and whether the graph had none of its own.
+    batched: Option<(Form, BatchDimension)>,
+    /// The form for one request at a time.
+    single: Form,
+}
+
+/// Where a batch dimension comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BatchDimension {
+    Declared,
+    Opened,
+}
+
+/// A model that an engine has loaded and that has been seen to run.
+pub struct Runnable {
+    /// What it takes and gives; outputs as a trial run showed them.
+    pub signature: Arc<Signature>,
+    /// The largest batch it can run, not more than was asked for.
+    pub rows_max: u32,
+    /// One per accelerator.
+    pub executables: Vec<Box<dyn Executable>>,
+}
+
+impl std::fmt::Debug for Runnable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runnable")
+            .field("signature", &self.signature)
+            .field("rows_max", &self.rows_max)
+            .field("executables", &self.executables.len())
+            .finish()
+    }
+}
+
+impl Prepared {
+    /// Reads off the graph what can be served.
+    ///
+    /// # Errors
+    /// A value at the graph's edge cannot be served, or a dimension is open; the error names it
+    /// and says what to do.
+    pub fn new(model: Model, path: &Path, options: &Options<'_>) -> Result<Prepared, PrepareError> {
+        check_edges(&model)?;
+        let (model, fixed) = fix_dimensions(model, options.shape)?;
+        check_open(&model)?;
+        let leading = Leading::of(&model);
+        let batched = match leading {
+            Leading::Open => Some((model.clone(), fixed, BatchDimension::Declared)),
+            Leading::One if options.rows_max > 1 => {
+                let mut opened = model.clone();
+                match opened.make_batch_dynamic() {
+                    Ok(_) => Some((opened, true, BatchDimension::Opened)),
+                    Err(error) => {
+                        tracing::info!(model = options.name, "one row per batch: {error}");
+                        None
+                    }
+                }
+            }
+            Leading::One | Leading::Other => None,
+        };
+        let batched = match batched {
+            Some((model, patched, dimension)) => {
+                let signature = signature(&model, true)?;
+                Some((Form { model, patched, signature }, dimension))
+            }
+            None => None,
+        };
+        let (model, closed) = close_leading(model)?;
+        let signature = signature(&model, false)?;
+        Ok(Prepared {
+            name: options.name.to_owned(),
+            path: path.to_owned(),
+            rows_max: options.rows_max.max(1),
+            accelerators: options.accelerators,
+            batched,
+            single: Form { model, patched: fixed || closed, signature },
+        })
+    }
+
+    /// The graph whose operators an engine must be right on.
+    #[must_use]
+    pub fn model(&self) -> &Model {
+        self.batched.as_ref().map_or(&self.single.model, |(form, _)| &form.model)
+    }
+
+    /// Loads the model on an engine and runs a few rows: it comes back batched if batches give
+    /// what single rows give, and with `rows_max = 1` if not.
+    ///
+    /// # Errors
+    /// The engine does not load it, or it fails on a single row.
+    pub fn load(&self, engine: &dyn Engine) -> Result<Runnable, PrepareError> {
+        let Some((form, dimension)) = &self.batched else { return self.load_single(engine) };
+        let opened = *dimension == BatchDimension::Opened;
+        // What the graph gave before it was changed is what it must give after.
+        let reference = opened.then(|| self.reference(engine)).transpose()?;
+        let executables = match self.load_form(engine, form, self.accelerators) {
+            Ok(executables) => executables,
+            Err(error) if opened => {
+                tracing::info!(model = self.name, "one row per batch: {error}");
+                return self.load_single(engine);
+            }
+            Err(error) => return Err(error),
+        };
+        let rows_max = self.rows_max;
+        let trial =
+            verify::Trial { rows_max, reference, dynamic: is_dynamically_quantized(&form.model) };
+        match verify::batched(form.signature.clone(), executables, trial) {
+            Ok(Verdict::Batched { signature, executables }) => {
+                Ok(Runnable { signature: Arc::new(signature), rows_max, executables })
+            }
+            Ok(Verdict::Single(reason)) => {
+                if rows_max > 1 {
+                    tracing::warn!(
+                        model = self.name,
+                        "serving one row per batch, without a batch dimension: {reason}; if the \
+                         leading dimension is not a batch, fix it by `shape` in model.toml"
+                    );
+                }
+                self.load_single(engine)
+            }
+            Err(error) if opened => {
+                tracing::info!(model = self.name, "one row per batch: {error}");
+                self.load_single(engine)
+            }
+            Err(error) => Err(PrepareError::Trial(error)),
+        }
+    }
+
+    fn load_single(&self, engine: &dyn Engine) -> Result<Runnable, PrepareError> {
+        let executables = self.load_form(engine, &self.single, self.accelerators)?;
+        let (signature, executables) = verify::single(self.single.signature.clone(), executables)
+            .map_err(PrepareError::Trial)?;
+        Ok(Runnable { signature: Arc::new(signature), rows_max: 1, executables })
+    }
+
+    /// What the single form gives for the trial rows.
+    fn reference(&self, engine: &dyn Engine) -> Result<verify::Reference, PrepareError> {
+        let executables = self.load_form(engine, &self.single, 1)?;
+        verify::reference(self.single.signature.clone(), executables).map_err(PrepareError::Trial)
+    }
+
+    fn load_form(
+        &self,
+        engine: &dyn Engine,
+        form: &Form,
+        accelerators: usize,
+    ) -> Result<Vec<Box<dyn Executable>>, PrepareError> {
+        let Form { model, patched, signature } = form;
+        let graph = Graph { model, path: &self.path, patched: *patched };
+        let request = LoadRequest { name: &self.name, graph, signature, accelerators };
+        Ok(engine.load(&request)?)
+    }
+}
+
+/// Refuses what is no tensor, or has elements that cannot travel.
+fn check_edges(model: &Model) -> Result<(), PrepareError> {
+    let signature = model.signature();
+    let inputs = signature.inputs.iter().map(|value| ("input", value));
+    let outputs = signature.outputs.iter().map(|value| ("output", value));
+    for (role, value) in inputs.chain(outputs) {
+        let name = || value.name.clone();
+        let ValueKind::Tensor(tensor) = &value.kind else {
+            let remedy = match value.kind {
+                ValueKind::Sequence | ValueKind::Map => {
+                    "export it with tensors (with skl2onnx: options={\"zipmap\": False})"
+                }
+                _ => "export the model with dense tensors at its edge",
+            };
+            return Err(PrepareError::Kind { role, name: name(), kind: value.kind.name(), remedy });
+        };
+        if datatype(tensor.element).is_none() {
+            return Err(PrepareError::Element { role, name: name(), element: tensor.element });
+        }
+        if role == "input" && tensor.dims.is_none() {
+            return Err(PrepareError::Rank { input: name() });
+        }
+    }
+    Ok(())
+}
+
+/// The protocol's type for a graph's.
+fn datatype(element: ElementType) -> Option<DataType> {
+    Some(match element {
+        ElementType::Bool => DataType::Bool,
+        ElementType::Uint8 => DataType::Uint8,
+        ElementType::Uint16 => DataType::Uint16,
+        ElementType::Uint32 => DataType::Uint32,
+        ElementType::Uint64 => DataType::Uint64,
+        ElementType::Int8 => DataType::Int8,
+        ElementType::Int16 => DataType::Int16,
+        ElementType::Int32 => DataType::Int32,
+        ElementType::Int64 => DataType::Int64,
+        ElementType::Float16 => DataType::Fp16,
+        ElementType::Bfloat16 => DataType::Bf16,
+        ElementType::Float32 => DataType::Fp32,
+        ElementType::Float64 => DataType::Fp64,
+        ElementType::String => DataType::Bytes,
+        _ => return None,
+    })
+}
+
+/// Applies the configured shapes; says whether that changed the graph.
+fn fix_dimensions(
+    mut model: Model,
+    shape: &BTreeMap<String, Vec<usize>>,
+) -> Result<(Model, bool), PrepareError> {
+    let mut changed = false;
+    for (input, sizes) in shape {
+        let value = model.signature().inputs.iter().find(|value| value.name == *input);
+        let dims = value.map(dims_of).unwrap_or_default().to_vec();
+        let offset = match dims.len() {
+            // An input that is not there is refused below, by name.
+            0 if value.is_none() => 0,
+            all if all == sizes.len() => 0,
+            all if all == sizes.len() + 1 => 1,
+            all => {
+                let (got, row) = (sizes.len(), all.saturating_sub(1));
+                return Err(PrepareError::ShapeRank { input: input.clone(), got, row, all });
+            }
+        };
+        for (axis, &size) in sizes.iter().enumerate() {
+            let size_i64 = i64::try_from(size)
+                .map_err(|_| PrepareError::ShapeSize { input: input.clone(), size })?;
+            model.set_dim(input, axis + offset, size_i64)?;
+        }
+        changed |= dims.iter().skip(offset).any(is_open);
+    }
+    Ok((model, changed))
+}
+
+fn is_open(dim: &Dim) -> bool {
+    !matches!(dim, Dim::Fixed(_))
+}
+
+/// Dimensions of an input; its tensor type and rank have been checked.
+fn dims_of(value: &ValueInfo) -> &[Dim] {
+    match &value.kind {
+        ValueKind::Tensor(TensorType { dims: Some(dims), .. }) => dims,
+        _ => &[],
+    }
+}
+
+/// Refuses dimensions that are open, but for the leading ones.
+fn check_open(model: &Model) -> Result<(), PrepareError> {
+    for value in &model.signature().inputs {
+        let dims = dims_of(value);
+        let open = dims.iter().enumerate().skip(1).find(|(_, dim)| is_open(dim));
+        let Some((axis, dim)) = open else { continue };
+        let row = dims.iter().skip(1).map(|dim| match dim {
+            Dim::Fixed(size) => size.to_string(),
+            _ => "?".to_owned(),
+        });
+        let example = format!("[{}]", row.collect::<Vec<_>>().join(", "));
+        let input = value.name.clone();
+        return Err(PrepareError::Open { input, axis, dim: dim.to_string(), example });
+    }
+    Ok(())
+}
+
+/// The leading dimensions of a graph's inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leading {
+    /// All are open: a batch, as it seems.
+    Open,
+    /// Some are fixed to one, the others open: exported for one row.
+    One,
+    /// One is fixed to something else, or an input is a scalar, or there are no inputs.
+    Other,
+}
+
+impl Leading {
+    fn of(model: &Model) -> Leading {
+        let inputs = &model.signature().inputs;
+        let mut leading = inputs.iter().map(|value| dims_of(value).first());
+        let is_one =
+            |dim: Option<&Dim>| dim.is_some_and(|dim| is_open(dim) || *dim == Dim::Fixed(1));
+        if inputs.is_empty() {
+            Leading::Other
+        } else if leading.clone().all(|dim| dim.is_some_and(is_open)) {
+            Leading::Open
+        } else if leading.all(is_one) {
+            Leading::One
+        } else {
+            Leading::Other
+        }
+    }
+}
+
+/// Fixes open leading dimensions to one row; says whether there were any.
+fn close_leading(mut model: Model) -> Result<(Model, bool), PrepareError> {
+    let open = |value: &&ValueInfo| dims_of(value).first().is_some_and(is_open);
+    let inputs: Vec<String> =
+        model.signature().inputs.iter().filter(open).map(|value| value.name.clone()).collect();
+    for input in &inputs {
+        // A symbol that several inputs share is fixed with the first of them.
+        model.set_dim(input, 0, 1)?;
+    }
+    Ok((model, !inputs.is_empty()))
+}
+
+/// The graph's signature as clients see it.
+fn signature(model: &Model, batched: bool) -> Result<Signature, PrepareError> {
+    let spec = |value: &ValueInfo| {
+        let ValueKind::Tensor(tensor) = &value.kind else { return None };
+        let dims = tensor.dims.as_deref().unwrap_or_default().iter();
+        let size = |dim: &Dim| match dim {
+            Dim::Fixed(size) => usize::try_from(*size).ok(),
+            _ => None,
+        };
+        Some(TensorSpec {
+            name: value.name.clone(),
+            datatype: datatype(tensor.element)?,
+            row_shape: dims.skip(usize::from(batched)).map(size).collect(),
+        })
+    };
+    let values = model.signature();
+    Ok(Signature {
+        inputs: values.inputs.iter().filter_map(spec).collect(),
+        outputs: values.outputs.iter().filter_map(spec).collect(),
+        batched,
+    })
+}
+
+/// Whether activations are quantised with a scale taken from the whole batch, so that a row's
+/// result depends a little on its neighbours.
+fn is_dynamically_quantized(model: &Model) -> bool {
+    model.nodes().iter().any(|node| node.operator().starts_with("DynamicQuantize"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+use super::*;
+use crate::engine::Cores;
+use crate::engines::rten::Rten;
+use symphony_onnx::builder::{GraphBuilder, attribute};
+
+const CORES: Cores = Cores { accelerators: 2, threads: 1 };
+
+fn named(name: &str) -> Dim {
+    Dim::Named(name.to_owned())
+}
+
+/// `y = Reshape(x * w, target)`, where `x` is a float tensor.
+fn scaled(x: &[Dim], y: &[Dim], target: Option<&[i64]>) -> Model {
+    let mut graph = GraphBuilder::new("scaled", 17, 1);
+    graph.input("x", ElementType::Float32, x);
+    let weights = graph.floats("w", &[1], &[2.0]);
+    let inner = if target.is_some() { "inner" } else { "y" };
+    graph.node(inner, "Mul", &["x", &weights], vec![]);
+    if let Some(target) = target {
+        let count = i64::try_from(target.len()).unwrap();
+        let target = graph.ints("target", &[count], target);
+        graph.node("y", "Reshape", &[inner, &target], vec![]);
+    }
+    graph.output("y", ElementType::Float32, y);
+    graph.finish().unwrap()
+}
+
+/// One node from `x` to `y`.
+fn unary(operator: &str, x: &[Dim], y: &[Dim], attributes: &[(&str, i64)]) -> Model {
+    let mut graph = GraphBuilder::new("unary", 11, 1);
+    graph.input("x", ElementType::Float32, x);
+    let attributes = attributes.iter().map(|(name, value)| attribute::int(name, *value)).collect();
+    graph.node("y", operator, &["x"], attributes);
+    graph.output("y", ElementType::Float32, y);
+    graph.finish().unwrap()
+}
+
+/// Prepares a graph and loads it on rten; in short what came out.
+fn outcome(model: Model, shape: &[(&str, &[usize])], rows_max: u32) -> String {
+    let shape = shape.iter().map(|(name, dims)| ((*name).to_owned(), dims.to_vec())).collect();
+    let options = Options { name: "m", shape: &shape, rows_max, accelerators: 2 };
+    let loaded = Prepared::new(model, Path::new("memory"), &options).and_then(|mut prepared| {
+        // The graph is in memory only.
+        prepared.single.patched = true;
+        prepared.batched.iter_mut().for_each(|(form, _)| form.patched = true);
+        prepared.load(&Rten::new(CORES))
+    });
+    match loaded {
+        Err(error) => error.to_string(),
+        Ok(Runnable { signature, rows_max, executables }) => {
+            assert_eq!(executables.len(), 2);
+            let shapes = |specs: &[TensorSpec]| {
+                let shapes = specs.iter().map(|spec| spec.wire_shape(signature.batched));
+                shapes.map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(" ")
+            };
+            let (inputs, outputs) = (shapes(&signature.inputs), shapes(&signature.outputs));
+            format!("{inputs} -> {outputs}, at most {rows_max}")
+        }
+    }
+}
+
+#[test]
+fn an_open_leading_dimension_is_the_batch() {
+    let open = [named("n"), Dim::Fixed(3)];
+    let model = || scaled(&open, &open, None);
+    assert_eq!(outcome(model(), &[], 8), "[-1, 3] -> [-1, 3], at most 8");
+    assert_eq!(outcome(model(), &[], 1), "[-1, 3] -> [-1, 3], at most 1");
+    let unknown = scaled(&open, &[Dim::Unknown, Dim::Unknown], None);
+    assert_eq!(outcome(unknown, &[], 8), "[-1, 3] -> [-1, 3], at most 8");
+}
+
+#[test]
+fn a_model_exported_for_one_row_is_opened_where_that_is_right() {
+    let one = [Dim::Fixed(1), Dim::Fixed(4)];
+    let square = [Dim::Fixed(1), Dim::Fixed(2), Dim::Fixed(2)];
+    let plain = || scaled(&one, &one, None);
+    assert_eq!(outcome(plain(), &[], 8), "[-1, 4] -> [-1, 4], at most 8");
+    assert_eq!(outcome(plain(), &[], 1), "[1, 4] -> [1, 4], at most 1");
+    let reshaped = scaled(&one, &square, Some(&[1, 2, 2]));
+    assert_eq!(outcome(reshaped, &[], 8), "[-1, 4] -> [-1, 2, 2], at most 8");
+    // Two by two no longer says which rows are whose.
+    let flat = [Dim::Fixed(2), Dim::Fixed(2)];
+    let flattened = scaled(&one, &flat, Some(&[2, 2]));
+    assert_eq!(outcome(flattened, &[], 8), "[1, 4] -> [2, 2], at most 1");
+    let five = [Dim::Fixed(5), Dim::Fixed(4)];
+    assert_eq!(outcome(scaled(&five, &five, None), &[], 8), "[5, 4] -> [5, 4], at most 1");
+    assert_eq!(outcome(scaled(&[], &[], None), &[], 8), "[] -> [1], at most 1");
+}
+
+#[test]
+fn rows_that_are_mixed_never_share_a_batch() {
+    let open = [named("n"), Dim::Fixed(3)];
+    let one = [Dim::Fixed(1), Dim::Fixed(3)];
+    for leading in [open, one] {
+        let mixed = unary("Softmax", &leading, &leading, &[("axis", 0)]);
+        assert_eq!(outcome(mixed, &[], 8), "[1, 3] -> [1, 3], at most 1");
+    }
+    let open = [named("n"), Dim::Fixed(3)];
+    let summed = unary("ReduceMean", &open, &[], &[("keepdims", 0)]);
+    assert_eq!(outcome(summed, &[], 8), "[1, 3] -> [], at most 1");
+}
+
+#[test]
+fn open_dimensions_are_fixed_by_configuration_or_refused_by_name() {
+    let dims = [named("n"), named("length"), Dim::Fixed(3)];
+    let model = || scaled(&dims, &dims, None);
+    assert_eq!(outcome(model(), &[("x", &[5, 3])], 8), "[-1, 5, 3] -> [-1, 5, 3], at most 8");
+    assert_eq!(outcome(model(), &[("x", &[2, 5, 3])], 8), "[2, 5, 3] -> [2, 5, 3], at most 1");
+    let check = |shape: &[(&str, &[usize])], text: &str| {
+        let outcome = outcome(model(), shape, 8);
+        assert!(outcome.contains(text), "{outcome}");
+    };
+    check(&[], "dimension 1 (length) of input \"x\" is open");
+    check(&[], "`shape = { \"x\" = [?, 3] }`");
+    check(&[("x", &[5])], "gives input \"x\" 1 dimensions: give the 2 of one row, or all 3");
+    check(&[("x", &[5, 4])], "the graph fixes it to 3, not 4");
+    check(&[("z", &[5, 3])], "no input \"z\"");
+    check(&[("x", &[0, 3])], "0 is no size");
+    check(&[("x", &[usize::MAX, 3])], "a dimension of 18446744073709551615");
+}
+
+#[test]
+fn types_that_cannot_be_served_are_refused_by_name() {
+    let typed = |element| {
+        let mut graph = GraphBuilder::new("typed", 17, 1);
+        graph.input("x", element, &[named("n")]);
+        graph.node("y", "Identity", &["x"], vec![]);
+        graph.output("y", element, &[named("n")]);
+        outcome(graph.finish().unwrap(), &[], 4)
+    };
+    assert!(typed(ElementType::Complex64).contains("input \"x\" has elements of type complex64"));
+    for element in [ElementType::Float16, ElementType::String, ElementType::Float64] {
+        let outcome = typed(element);
+        assert!(outcome.starts_with("rten cannot take input \"x\" of type"), "{outcome}");
+    }
+    for element in [ElementType::Int64, ElementType::Bool, ElementType::Uint8] {
+        assert_eq!(typed(element), "[-1] -> [-1], at most 4");
+    }
+    let mut sequence = scaled(&[named("n")], &[named("n")], None);
+    sequence
+        .edit(|proto| {
+            use symphony_onnx::proto::{type_proto::Sequence, type_proto::Value};
+            let graph = proto.graph.as_mut().unwrap();
+            let kind = graph.output[0].r#type.as_mut().unwrap();
+            kind.value = Some(Value::SequenceType(Box::new(Sequence::default())));
+        })
+        .unwrap();
+    let outcome = outcome(sequence, &[], 4);
+    assert!(
+        outcome.contains("output \"y\" is a sequence") && outcome.contains("zipmap"),
+        "{outcome}"
+    );
+}

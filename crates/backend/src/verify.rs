@@ -1,0 +1,217 @@
+//! Trial runs of a freshly loaded model: do several rows in one batch give what they give one by
+//! one, and what shapes do outputs have.
+//!
+//! The inputs are made up, so this finds structure that is wrong (a leading dimension that is no
+//! batch, rows that are mixed), not rounding.
+
+use crate::engine::Executable;
+use crate::profiling::sample_rows;
+use crate::resident::{BatchError, Resident};
+use half::{bf16, f16};
+use std::sync::Arc;
+use symphony_wire::tensor::{DataType, Inputs, OutputTensor, Signature};
+
+/// How far results may differ, as a share of the largest value in a row of an output: summation
+/// in another order, through many layers.
+const TOLERANCE: f64 = 2e-3;
+
+/// The same for 16-bit floats.
+const TOLERANCE_HALF: f64 = 3e-2;
+
+/// The same for models whose activations are quantised by the batch.
+const TOLERANCE_QUANTIZED: f64 = 0.25;
+
+/// Chooses the trial rows.
+const SEED: u64 = 20_11;
+
+/// Outputs of the trial rows, one by one.
+pub(crate) type Reference = Vec<Vec<OutputTensor>>;
+
+/// How to try a batched model.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    /// The largest batch that is asked for.
+    pub(crate) rows_max: u32,
+    /// What the rows must give, if that is known from another form of the graph.
+    pub(crate) reference: Option<Reference>,
+    /// Whether rows are known to influence each other a little.
+    pub(crate) dynamic: bool,
+}
+
+/// What the trial found.
+pub(crate) enum Verdict {
+    /// Batches are right.
+    Batched {
+        /// With the outputs' shapes as they were seen.
+        signature: Signature,
+        /// What was given to try.
+        executables: Vec<Box<dyn Executable>>,
+    },
+    /// Batches are wrong or fail; the text says how.
+    Single(String),
+}
+
+/// Tries a model that has a batch dimension.
+///
+/// # Errors
+/// It fails on a single row.
+pub(crate) fn batched(
+    mut signature: Signature,
+    executables: Vec<Box<dyn Executable>>,
+    trial: Trial,
+) -> Result<Verdict, BatchError> {
+    let rows = sample_rows(&signature, 2, SEED);
+    let (mut resident, others) = first(&signature, 2, executables)?;
+    let mut alone = Vec::new();
+    for row in &rows {
+        match resident.run(std::slice::from_ref(row)) {
+            Ok(mut outputs) => alone.push(outputs.remove(0)),
+            Err(BatchError::Output(error)) => return Ok(Verdict::Single(error.to_string())),
+            Err(error) => return Err(error),
+        }
+    }
+    let limit = if trial.dynamic { TOLERANCE_QUANTIZED } else { 0.0 };
+    if let Some(reference) = &trial.reference {
+        if let Some(difference) = difference(&signature, reference, &alone, limit) {
+            return Ok(Verdict::Single(format!("with an open batch dimension {difference}")));
+        }
+    }
+    if trial.rows_max > 1 {
+        let together = match resident.run(&rows) {
+            Ok(outputs) => outputs,
+            Err(error) => return Ok(Verdict::Single(format!("a batch of two failed: {error}"))),
+        };
+        if let Some(difference) = difference(&signature, &alone, &together, limit) {
+            return Ok(Verdict::Single(format!("in a batch {difference}")));
+        }
+        if trial.dynamic {
+            tracing::warn!(
+                "activations are quantised by the batch: results depend slightly on the other \
+                 rows of a batch; set max_batch = 1 if they must not"
+            );
+        }
+    }
+    observe(&mut signature, &alone);
+    Ok(Verdict::Batched { signature, executables: rejoin(resident, others) })
+}
+
+/// Tries a model that runs one request at a time; returns its signature with the outputs' shapes
+/// as they were seen.
+///
+/// # Errors
+/// It fails.
+pub(crate) fn single(
+    mut signature: Signature,
+    executables: Vec<Box<dyn Executable>>,
+) -> Result<(Signature, Vec<Box<dyn Executable>>), BatchError> {
+    let (mut resident, others) = first(&signature, 1, executables)?;
+    let outputs = run_each(&mut resident, &sample_rows(&signature, 2, SEED))?;
+    observe(&mut signature, &outputs);
+    Ok((signature, rejoin(resident, others)))
+}
+
+/// What a model that runs one request at a time gives for the trial rows.
+///
+/// # Errors
+/// It fails.
+pub(crate) fn reference(
+    signature: Signature,
+    executables: Vec<Box<dyn Executable>>,
+) -> Result<Reference, BatchError> {
+    let (mut resident, _) = first(&signature, 1, executables)?;
+    run_each(&mut resident, &sample_rows(&signature, 2, SEED))
+}
+
+fn run_each(resident: &mut Resident, rows: &[Inputs]) -> Result<Reference, BatchError> {
+    rows.iter().map(|row| Ok(resident.run(std::slice::from_ref(row))?.remove(0))).collect()
+}
+
+/// Makes the first executable ready to run; the others stay as they are.
+fn first(
+    signature: &Signature,
+    rows_max: u32,
+    mut executables: Vec<Box<dyn Executable>>,
+) -> Result<(Resident, Vec<Box<dyn Executable>>), BatchError> {
+    assert!(!executables.is_empty(), "a model is loaded on at least one accelerator");
+    let first = executables.remove(0);
+    Ok((Resident::new(Arc::new(signature.clone()), rows_max, first)?, executables))
+}
+
+fn rejoin(first: Resident, mut others: Vec<Box<dyn Executable>>) -> Vec<Box<dyn Executable>> {
+    others.insert(0, first.into_executable());
+    others
+}
+
+/// Fills in the outputs' shapes. A dimension that differs between rows stays unknown.
+fn observe(signature: &mut Signature, rows: &[Vec<OutputTensor>]) {
+    let skip = usize::from(signature.batched);
+    for (index, spec) in signature.outputs.iter_mut().enumerate() {
+        let mut seen = rows.iter().map(|outputs| outputs[index].shape.get(skip..).unwrap_or(&[]));
+        let Some(shape) = seen.next() else { continue };
+        let mut shape: Vec<Option<usize>> = shape.iter().copied().map(Some).collect();
+        for other in seen {
+            for (dim, seen) in shape.iter_mut().zip(other) {
+                if *dim != Some(*seen) {
+                    *dim = None;
+                }
+            }
+        }
+        spec.row_shape = shape;
+    }
+}
+
+/// In what two runs of the same rows differ, if they do by more than rounding or `limit`.
+fn difference(
+    signature: &Signature,
+    expected: &[Vec<OutputTensor>],
+    got: &[Vec<OutputTensor>],
+    limit: f64,
+) -> Option<String> {
+    for (expected, got) in expected.iter().zip(got) {
+        for ((spec, expected), got) in signature.outputs.iter().zip(expected).zip(got) {
+            let name = &spec.name;
+            if expected.shape != got.shape {
+                let (expected, got) = (&expected.shape, &got.shape);
+                return Some(format!("output {name:?} has shape {got:?} instead of {expected:?}"));
+            }
+            if !is_close(spec.datatype, &expected.data, &got.data, limit) {
+                return Some(format!("output {name:?} has other values for the same row"));
+            }
+        }
+    }
+    None
+}
+
+fn is_close(datatype: DataType, expected: &[u8], got: &[u8], limit: f64) -> bool {
+    let tolerance = match datatype {
+        DataType::Fp32 | DataType::Fp64 => TOLERANCE.max(limit),
+        DataType::Fp16 | DataType::Bf16 => TOLERANCE_HALF.max(limit),
+        // A rounding step may fall the other way.
+        DataType::Int8 | DataType::Uint8 => {
+            let off = expected.iter().zip(got).map(|(a, b)| a.wrapping_sub(*b));
+            return off.into_iter().all(|off| limit > 0.0 || matches!(off, 0 | 1 | 255));
+        }
+        _ => return limit > 0.0 || expected == got,
+    };
+    let (expected, got) = (numbers(datatype, expected), numbers(datatype, got));
+    let scale = expected.iter().copied().filter(|v| v.is_finite()).fold(0.0, |a, v| v.abs().max(a));
+    let room = tolerance * scale + f64::from(f32::MIN_POSITIVE);
+    expected.iter().zip(&got).all(|(a, b)| {
+        // Infinities are equal to themselves; what is no number stays none.
+        a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= room
+    })
+}
+
+/// Floats as numbers to compare.
+fn numbers(datatype: DataType, data: &[u8]) -> Vec<f64> {
+    match datatype {
+        DataType::Fp16 => chunks(data).map(|b| f16::from_le_bytes(b).to_f64()).collect(),
+        DataType::Bf16 => chunks(data).map(|b| bf16::from_le_bytes(b).to_f64()).collect(),
+        DataType::Fp32 => chunks(data).map(|b| f64::from(f32::from_le_bytes(b))).collect(),
+        _ => chunks(data).map(f64::from_le_bytes).collect(),
+    }
+}
+
+fn chunks<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    data.as_chunks::<N>().0.iter().copied()
+}
