@@ -78,10 +78,13 @@ impl SharedCatalog {
         self.0.load()
     }
 
-    /// Replaces the catalog by a changed copy. One thread, the loader, changes it.
-    pub fn update(&self, change: impl FnOnce(&mut Catalog)) {
-        let mut catalog = Catalog::clone(&self.0.load());
-        change(&mut catalog);
-        self.0.store(Arc::new(catalog));
+    /// Replaces the catalog by a changed copy. `change` runs again when another thread was
+    /// faster, so it must not do anything else.
+    pub fn update(&self, change: impl Fn(&mut Catalog)) {
+        self.0.rcu(|current| {
+            let mut catalog = Catalog::clone(current);
+            change(&mut catalog);
+            catalog
+        });
     }
 }

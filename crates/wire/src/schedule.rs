@@ -129,16 +129,30 @@ impl SchedulerPort {
     /// # Errors
     /// The inbox is full or the scheduler has stopped; the request was not submitted.
     pub fn submit(&self, model: ModelId, request: Request) -> Result<(), SubmitError> {
-        self.0.try_send(ToScheduler::Submit { model, request }).map_err(|error| match error {
-            TrySendError::Full(_) => SubmitError::Full,
-            TrySendError::Disconnected(_) => SubmitError::Stopped,
-        })
+        self.try_send(ToScheduler::Submit { model, request })
     }
 
     /// Tells that a client has left. When the inbox is full the request simply stays queued: its
     /// entry is already out of the table, so the backend will find no one to run.
     pub fn cancel(&self, model: ModelId, request: RequestId, deadline: Time) {
         let _ = self.0.try_send(ToScheduler::Cancel { model, request, deadline });
+    }
+
+    /// Asks for the counters, without waiting for room.
+    ///
+    /// # Errors
+    /// The inbox is full or the scheduler has stopped.
+    pub fn statistics(&self) -> Result<oneshot::Receiver<Statistics>, SubmitError> {
+        let (reply, statistics) = oneshot::channel();
+        self.try_send(ToScheduler::Statistics(reply))?;
+        Ok(statistics)
+    }
+
+    fn try_send(&self, message: ToScheduler) -> Result<(), SubmitError> {
+        self.0.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => SubmitError::Full,
+            TrySendError::Disconnected(_) => SubmitError::Stopped,
+        })
     }
 
     /// Sends any other message, waiting for room: completions and control must not be lost.
