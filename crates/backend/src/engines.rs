@@ -2,4 +2,5 @@
 //! one, which loads no graph, behind [`Executable`](crate::engine::Executable).
 
 pub mod emulated;
+pub mod onnxruntime;
 pub mod rten;

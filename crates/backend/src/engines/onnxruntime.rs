@@ -1,0 +1,219 @@
+//! onnxruntime, its library opened at run time: faster than the embedded engine and right on more
+//! operators and types, where it is installed.
+//!
+//! The binding panics when it is used without a library, so nothing of it is called before
+//! [`Onnxruntime::open`] has found one that loads and is new enough.
+
+mod library;
+mod values;
+
+pub use library::{MINOR_VERSION_MIN, Places};
+
+use crate::batch::Batch;
+use crate::engine::{Cores, Engine, EngineError, Executable, Graph, LoadRequest, guarded};
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use symphony_wire::tensor::{OutputTensor, TensorSpec};
+
+/// The engine's name in configurations.
+pub const NAME: &str = "onnxruntime";
+
+/// The library that this process has opened: there can be one only, and it stays.
+static OPENED: Mutex<Option<Opened>> = Mutex::new(None);
+
+#[derive(Clone, Debug)]
+struct Opened {
+    environment: Environment,
+    library: PathBuf,
+}
+
+/// The engine, with its library open.
+#[derive(Clone, Debug)]
+pub struct Onnxruntime {
+    opened: Opened,
+    cores: Cores,
+}
+
+impl Onnxruntime {
+    /// Opens the library: the configured one, else that of `ORT_DYLIB_PATH`, else the first
+    /// usable one of an installed Python package or of the system. A process opens one library;
+    /// a later call gives the same.
+    ///
+    /// # Errors
+    /// There is no library, or it does not load or is too old; the text says what to do.
+    pub fn open(configured: Option<&Path>, cores: Cores) -> Result<Onnxruntime, EngineError> {
+        Onnxruntime::open_from(&Places::of_process(configured), cores)
+    }
+
+    /// Opens the library from given places.
+    ///
+    /// # Errors
+    /// As [`Onnxruntime::open`].
+    pub fn open_from(places: &Places, cores: Cores) -> Result<Onnxruntime, EngineError> {
+        let mut slot = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let opened = match &*slot {
+            Some(opened) => opened.clone(),
+            None => slot.insert(open(places)?).clone(),
+        };
+        Ok(Onnxruntime { opened, cores })
+    }
+
+    /// The library's file.
+    #[must_use]
+    pub fn library(&self) -> &Path {
+        &self.opened.library
+    }
+}
+
+/// Opens the first usable library.
+fn open(places: &Places) -> Result<Opened, EngineError> {
+    let mut refusals = Vec::new();
+    for library in places.candidates() {
+        match guarded(NAME, "opening its library", || initialize(&library)) {
+            Ok(environment) => return Ok(Opened { environment, library }),
+            Err(error) => refusals.push(format!("{}: {error}", library.display())),
+        }
+    }
+    Err(EngineError::Library(places.explain(&refusals)))
+}
+
+/// Loads a library and makes the process's one environment from it.
+fn initialize(library: &Path) -> Result<Environment, EngineError> {
+    let unusable = |problem: String| EngineError::Library(problem);
+    // Opening a pipe or a device as a library could wait forever.
+    let metadata = fs::metadata(library).map_err(|error| unusable(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(unusable("not a file".to_owned()));
+    }
+    let builder = ort::init_from(library).map_err(|error| unusable(error.to_string()))?;
+    let builder = builder.with_name("symphony").with_telemetry(false).with_logger(Arc::new(log));
+    let environment = builder.build().map_err(|error| unusable(error.to_string()))?;
+    // Below errors the library tells every detail of every graph.
+    environment.set_log_level(LogLevel::Error);
+    Ok(environment)
+}
+
+/// The library's messages: what matters comes back as an error too, so they are details.
+fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str) {
+    let level = format!("{level:?}");
+    tracing::debug!(target: "onnxruntime", level, category, location, "{message}");
+}
+
+impl Engine for Onnxruntime {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> String {
+        ort::info().to_owned()
+    }
+
+    fn platform(&self) -> &'static str {
+        "onnxruntime_onnx"
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
+        assert!(request.accelerators <= self.cores.accelerators, "an accelerator without threads");
+        let source = Source::of(request)?;
+        let mut executables: Vec<Box<dyn Executable>> = Vec::new();
+        for _ in 0..request.accelerators {
+            let session = guarded(NAME, "loading a model", || self.session(&source))
+                .map_err(|error| refused(request.name, error.to_string()))?;
+            let outputs = request.signature.outputs.clone();
+            executables.push(Box::new(Loaded { session, outputs }));
+        }
+        Ok(executables)
+    }
+}
+
+fn refused(model: &str, problem: String) -> EngineError {
+    EngineError::Load { engine: NAME, model: model.to_owned(), problem }
+}
+
+/// What a session is made from.
+enum Source<'a> {
+    File(&'a Path),
+    Memory { graph: bytes::Bytes, weights: Vec<(PathBuf, Arc<[u8]>)> },
+}
+
+impl<'a> Source<'a> {
+    fn of(request: &LoadRequest<'a>) -> Result<Source<'a>, EngineError> {
+        let Graph { model, path, patched } = request.graph;
+        if !patched {
+            return Ok(Source::File(path));
+        }
+        let directory = path.parent().unwrap_or(path);
+        let mut weights = Vec::new();
+        for file in model.external_files() {
+            let unreadable = |problem: String| {
+                let (path, model) = (file.clone(), request.name.to_owned());
+                EngineError::Weights { path, model, problem }
+            };
+            let location =
+                file.strip_prefix(directory).map_err(|error| unreadable(error.to_string()))?;
+            let content = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
+            weights.push((location.to_owned(), content.into()));
+        }
+        Ok(Source::Memory { graph: model.encode(), weights })
+    }
+}
+
+impl Onnxruntime {
+    /// One session, with the threads of one accelerator.
+    fn session(&self, source: &Source<'_>) -> Result<Session, EngineError> {
+        let failed = |error: ort::Error| EngineError::Library(error.to_string());
+        let mut builder = self.builder().map_err(|error| failed(error))?;
+        match source {
+            Source::File(path) => builder.commit_from_file(path),
+            Source::Memory { graph, weights } => {
+                for (location, content) in weights {
+                    builder = builder
+                        .with_external_initializer_file_in_memory(location, Arc::clone(content))
+                        .map_err(|error| failed(error.into()))?;
+                }
+                builder.commit_from_memory(graph)
+            }
+        }
+        .map_err(failed)
+    }
+
+    fn builder(&self) -> ort::Result<SessionBuilder> {
+        let builder = Session::builder(&self.opened.environment)?;
+        Ok(builder
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_parallel_execution(false)?
+            .with_intra_threads(self.cores.threads)?
+            .with_inter_threads(1)?
+            // Threads that spin take cores from the other accelerators and from the server.
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?)
+    }
+}
+
+/// A model on one accelerator.
+struct Loaded {
+    session: Session,
+    outputs: Vec<TensorSpec>,
+}
+
+impl Executable for Loaded {
+    fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {
+        let failed = |error: ort::Error| EngineError::Run {
+            engine: NAME,
+            rows: batch.rows(),
+            problem: error.to_string(),
+        };
+        let inputs = batch.inputs().map(|input| Ok((input.name, values::input(&input)?)));
+        let inputs = inputs.collect::<ort::Result<Vec<_>>>().map_err(failed)?;
+        let (session, specs) = (&mut self.session, &self.outputs);
+        guarded(NAME, "running a batch", || {
+            let mut outputs = session.run(inputs).map_err(failed)?;
+            specs.iter().map(|spec| values::output(spec, outputs.remove(&spec.name))).collect()
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! Where an onnxruntime library may be: what is asked for first, then what a Python package or
+//! the system has installed.
+//!
+//! Only looks at names of files; whether one is usable shows when it is opened.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The oldest usable library is `1.MINOR_VERSION_MIN`.
+pub const MINOR_VERSION_MIN: u32 = ort::MINOR_VERSION;
+
+/// How the library's file begins and what its kind of file is called here.
+const PREFIX: &str = if cfg!(windows) { "onnxruntime" } else { "libonnxruntime" };
+const KIND: &str = if cfg!(windows) {
+    ".dll"
+} else if cfg!(target_os = "macos") {
+    ".dylib"
+} else {
+    ".so"
+};
+
+/// Most libraries that are tried: a machine with more copies has a broken one first.
+const CANDIDATES_MAX: usize = 16;
+
+/// Where to look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The library that the configuration names; nothing else is tried then.
+    pub configured: Option<PathBuf>,
+    /// The library that `ORT_DYLIB_PATH` names; nothing else is tried then.
+    pub from_environment: Option<PathBuf>,
+    /// Roots of Python environments: those with `lib/python3.x/site-packages` below them.
+    pub python: Vec<PathBuf>,
+    /// Directories with libraries.
+    pub libraries: Vec<PathBuf>,
+}
+
+impl Places {
+    /// Where a library may be for this process.
+    #[must_use]
+    pub fn of_process(configured: Option<&Path>) -> Places {
+        let variable = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
+        let path = |name| variable(name).map(PathBuf::from);
+        let home = path("HOME").or_else(|| path("USERPROFILE"));
+        let pyenv = path("PYENV_ROOT").or_else(|| home.as_ref().map(|home| home.join(".pyenv")));
+        let mut python = Vec::new();
+        python.extend(path("VIRTUAL_ENV"));
+        python.extend(path("CONDA_PREFIX"));
+        python.extend(home.map(|home| home.join(".local")));
+        python.extend(pyenv.map(|root| entries(&root.join("versions"))).unwrap_or_default());
+        python.extend(["/usr/local", "/usr"].map(PathBuf::from));
+        let mut libraries: Vec<PathBuf> =
+            variable("LD_LIBRARY_PATH").iter().flat_map(env::split_paths).collect();
+        libraries.retain(|directory| directory.is_absolute());
+        libraries.extend(
+            [
+                "/usr/local/lib",
+                "/opt/onnxruntime/lib",
+                "/opt/homebrew/lib",
+                "/usr/lib64",
+                "/usr/lib",
+            ]
+            .map(PathBuf::from),
+        );
+        // Debian keeps libraries by architecture, one directory further down.
+        libraries.push(PathBuf::from(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH)));
+        let configured = configured.map(Path::to_owned);
+        Places { configured, from_environment: path("ORT_DYLIB_PATH"), python, libraries }
+    }
+
+    /// The libraries to try, in order, each an absolute path.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<PathBuf> {
+        if let Some(asked) = self.configured.as_ref().or(self.from_environment.as_ref()) {
+            return match asked.is_dir() {
+                true => libraries_in(asked),
+                // The binding would take a relative path from where the executable lies.
+                false => vec![std::path::absolute(asked).unwrap_or_else(|_| asked.clone())],
+            };
+        }
+        let mut found: Vec<PathBuf> = self
+            .python
+            .iter()
+            .flat_map(|root| packages(root))
+            .flat_map(|p| libraries_in(&p))
+            .collect();
+        found.extend(self.libraries.iter().flat_map(|directory| libraries_in(directory)));
+        found.truncate(CANDIDATES_MAX);
+        found
+    }
+
+    /// Why there is no library and what to do, given what each candidate said.
+    pub(super) fn explain(&self, refusals: &[String]) -> String {
+        let source = match (&self.configured, &self.from_environment) {
+            (Some(path), _) => format!("configured as {}, ", path.display()),
+            (None, Some(path)) => format!("ORT_DYLIB_PATH is {}, ", path.display()),
+            (None, None) => String::new(),
+        };
+        let found = match refusals {
+            [] => "no library found".to_owned(),
+            refusals => refusals.join("; "),
+        };
+        format!(
+            "onnxruntime is not usable ({source}{found}): pip install onnxruntime (1.{} or \
+             later), or set ORT_DYLIB_PATH to its library",
+            MINOR_VERSION_MIN
+        )
+    }
+}
+
+/// The directories in which a Python environment's onnxruntime packages keep the library.
+fn packages(root: &Path) -> Vec<PathBuf> {
+    let versions = entries(&root.join("lib"));
+    let is_python = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"))
+    };
+    // By name, the last first: mostly the newest. On Windows there is no version in the path.
+    let mut versions: Vec<PathBuf> = versions.into_iter().filter(is_python).collect();
+    versions.reverse();
+    versions.push(root.join("Lib"));
+    let sites = |version: PathBuf| ["site-packages", "dist-packages"].map(|s| version.join(s));
+    versions.into_iter().flat_map(sites).map(|site| site.join("onnxruntime").join("capi")).collect()
+}
+
+/// The libraries in a directory, by name, the last first: those with a version before those without.
+fn libraries_in(directory: &Path) -> Vec<PathBuf> {
+    let is_library = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // Not libonnxruntime_providers_shared.so and the like.
+        name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('.') && rest.contains(KIND))
+    };
+    let mut libraries: Vec<PathBuf> = entries(directory).into_iter().filter(is_library).collect();
+    libraries.reverse();
+    libraries
+}
+
+/// What is in a directory, by name; nothing when it cannot be read.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes empty files below a directory and gives what is tried, relative to it.
+    fn tried(files: &[&str], places: impl Fn(&Path) -> Places) -> Vec<String> {
+        let root = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let candidates = places(root.path()).candidates();
+        let relative = candidates.iter().map(|path| path.strip_prefix(root.path()).unwrap());
+        relative.map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn installed_libraries_are_found_python_first_and_newest_first() {
+        let files = [
+            "venv/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime.so.1.24.0",
+            "venv/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime.so.1.31.1",
+            "venv/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime_providers_shared.so",
+            "usr/lib/python3/dist-packages/onnxruntime/capi/libonnxruntime.so.1.21.0",
+            "lib/libonnxruntime.so",
+            "lib/libonnxruntime.so.1.25",
+            "lib/libother.so",
+        ];
+        let places = |root: &Path| Places {
+            python: vec![root.join("venv"), root.join("nowhere"), root.join("usr")],
+            libraries: vec![root.join("lib")],
+            ..Places::default()
+        };
+        assert_eq!(tried(&files, places), [files[1], files[0], files[3], files[5], files[4]]);
+    }
+
+    #[test]
+    fn what_is_asked_for_is_tried_alone() {
+        let asked = |root: &Path, name: &str| Some(root.join(name));
+        let python = |root: &Path| vec![root.to_owned()];
+        let configured = |root: &Path| Places {
+            configured: asked(root, "a"),
+            from_environment: asked(root, "b"),
+            python: python(root),
+            libraries: vec![],
+        };
+        assert_eq!(tried(&[], configured), ["a"]);
+        let environment =
+            |root: &Path| Places { from_environment: asked(root, "b"), ..Places::default() };
+        assert_eq!(tried(&[], environment), ["b"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_directory_that_is_asked_for_is_searched() {
+        let places = |root: &Path| Places { configured: Some(root.join("d")), ..Places::default() };
+        let file = "d/libonnxruntime.so.1.31.1";
+        assert_eq!(tried(&[file, "d/other"], places), [file]);
+    }
+
+    #[test]
+    fn the_error_says_what_was_tried_and_what_to_do() {
+        let text = Places::default().explain(&[]);
+        assert!(text.contains("no library found") && text.contains("pip install"), "{text}");
+        let places = Places { configured: Some("x.so".into()), ..Places::default() };
+        let text = places.explain(&["x.so: not a file".to_owned()]);
+        assert!(text.contains("configured as x.so, x.so: not a file"), "{text}");
+    }
+}
