@@ -13,7 +13,7 @@ mod source;
 
 pub use config::{
     EmulatedModel, EngineChoice, EngineConfig, MAX_BATCH_DEFAULT, MAX_BATCH_LIMIT, ModelConfig,
-    QUEUE_MAX_DEFAULT, Slo,
+    QUEUE_MAX_DEFAULT, Slo, Terms,
 };
 pub use error::ConfigError;
 pub use fingerprint::{Fingerprint, FingerprintBuilder};
@@ -22,6 +22,7 @@ pub use source::TomlSource;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -52,12 +53,37 @@ pub struct ModelSource {
     pub name: String,
     /// The version that is served.
     pub version: String,
-    /// Its settings.
-    pub config: ModelConfig,
-    /// Its ONNX file; `None` when it is generated or emulated.
-    pub file: Option<PathBuf>,
+    /// How it is served.
+    pub terms: Terms,
+    /// What is served.
+    pub kind: ModelKind,
     /// The text of its `model.toml`, empty when there is none.
     pub settings: TomlSource,
+}
+
+/// What is served.
+#[derive(Clone, Debug)]
+pub enum ModelKind {
+    /// An ONNX model.
+    Onnx {
+        /// Where it comes from.
+        file: OnnxSource,
+        /// Which engine runs it.
+        choice: EngineChoice,
+        /// Sizes of open dimensions: input name to its shape without the batch dimension.
+        shapes: BTreeMap<String, Vec<usize>>,
+    },
+    /// A wait of known length.
+    Emulated(EmulatedModel),
+}
+
+/// Where an ONNX model comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OnnxSource {
+    /// A file of the repository.
+    File(PathBuf),
+    /// The bundled example of this name, generated on first use.
+    Example(String),
 }
 
 impl Repository {
@@ -136,21 +162,23 @@ impl ModelDirectory {
         // Listed first, so that a directory that cannot be read is not taken for an empty one.
         let versions = versions(&self.path)?;
         let settings = self.settings()?;
-        let config = ModelConfig::parse(&settings)?;
+        let ModelConfig { terms, engine } = ModelConfig::parse(&settings)?;
         let newest = versions.last().copied();
-        let (version, file) = match &config.engine {
-            EngineConfig::Emulated(_) => (newest.unwrap_or(1), None),
-            EngineConfig::Onnx { generate: Some(generator), .. } => {
-                self.refuse_files_beside(generator, newest)?;
-                (1, None)
-            }
-            EngineConfig::Onnx { .. } => {
-                let (version, file) = self.newest_file(newest)?;
-                (version, Some(file))
+        let (version, kind) = match engine {
+            EngineConfig::Emulated(model) => (newest.unwrap_or(1), ModelKind::Emulated(model)),
+            EngineConfig::Onnx { choice, shapes, generate } => {
+                let (version, file) = match generate {
+                    Some(example) => {
+                        self.refuse_files_beside(&example, newest)?;
+                        (1, OnnxSource::Example(example))
+                    }
+                    None => self.newest_file(newest)?,
+                };
+                (version, ModelKind::Onnx { file, choice, shapes })
             }
         };
         let name = self.name.clone();
-        Ok(ModelSource { name, version: version.to_string(), config, file, settings })
+        Ok(ModelSource { name, version: version.to_string(), terms, kind, settings })
     }
 
     /// Its `model.toml`, empty when there is none.
@@ -165,12 +193,12 @@ impl ModelDirectory {
     }
 
     /// The ONNX file of the newest version, or the only one there is without versions.
-    fn newest_file(&self, newest: Option<u64>) -> Result<(u64, PathBuf), ConfigError> {
+    fn newest_file(&self, newest: Option<u64>) -> Result<(u64, OnnxSource), ConfigError> {
         let unversioned = onnx_files(&self.path)?;
         let Some(version) = newest else {
             let problem = "no model here: add 1/model.onnx, or a model.toml that names an \
                            example to generate or engine = \"emulated\"";
-            return Ok((1, only_file(&self.path, unversioned, problem)?));
+            return Ok((1, OnnxSource::File(only_file(&self.path, unversioned, problem)?)));
         };
         if let Some(file) = unversioned.first() {
             let problem = format!(
@@ -183,7 +211,7 @@ impl ModelDirectory {
         let directory = self.path.join(version.to_string());
         let problem = "no ONNX file in the newest version: add model.onnx (copy it in under \
                        another name, then rename it), or remove the directory";
-        Ok((version, only_file(&directory, onnx_files(&directory)?, problem)?))
+        Ok((version, OnnxSource::File(only_file(&directory, onnx_files(&directory)?, problem)?)))
     }
 
     fn refuse_files_beside(&self, generator: &str, newest: Option<u64>) -> Result<(), ConfigError> {

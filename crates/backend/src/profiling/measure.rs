@@ -42,7 +42,7 @@ pub struct Target<'a> {
     /// The model on one accelerator.
     pub resident: &'a mut Resident,
     /// Requests of one row to fill them with, used in turn; at least one.
-    pub rows: &'a [Inputs],
+    pub rows: Vec<Inputs>,
     /// Now.
     pub now: &'a dyn Fn() -> Time,
 }
@@ -84,6 +84,17 @@ impl Target<'_> {
             measured.push(summary(work.rows, times));
         }
         Ok(Measured::from_sizes(measured, shortened, Origin::Measured)?)
+    }
+
+    /// Runs one row and the most rows, so that the first batch that counts finds everything
+    /// allocated.
+    ///
+    /// # Errors
+    /// The engine failed on a batch.
+    pub fn warm_up(&mut self) -> Result<(), ProfilingError> {
+        self.run(1)?;
+        self.run(self.resident.rows_max())?;
+        Ok(())
     }
 
     /// Whether a kept profile still holds: three sizes take about what it says.

@@ -56,7 +56,7 @@ fn on_model<T>(
     let now = || Time(clock.load(Ordering::Relaxed));
     let result = action(&mut Target {
         resident: &mut resident,
-        rows: &sample_rows(&signature(), 3, 1),
+        rows: sample_rows(&signature(), 3, 1),
         now: &now,
     });
     (result, runs.load(Ordering::Relaxed), Span(now().0))

@@ -24,6 +24,15 @@ const ROW_BYTES_MAX: usize = 1 << 30;
 /// What `model.toml` asks for, validated, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
+    /// How it is served, whatever runs it.
+    pub terms: Terms,
+    /// What runs it.
+    pub engine: EngineConfig,
+}
+
+/// How a model is served, whatever runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
     /// The latency objective.
     pub slo: Slo,
     /// Largest batch in rows.
@@ -32,8 +41,6 @@ pub struct ModelConfig {
     pub priority: u8,
     /// Bound on queued requests.
     pub queue_max: u32,
-    /// What runs it.
-    pub engine: EngineConfig,
 }
 
 /// The latency objective that was asked for.
@@ -145,7 +152,7 @@ impl ModelConfig {
             EngineConfig::Emulated(emulation) => emulation.profile.rows_max(),
             EngineConfig::Onnx { .. } => max_batch.unwrap_or(MAX_BATCH_DEFAULT),
         };
-        Ok(ModelConfig { slo, rows_max, priority, queue_max, engine })
+        Ok(ModelConfig { terms: Terms { slo, rows_max, priority, queue_max }, engine })
     }
 }
 

@@ -31,9 +31,17 @@ fn read_all(root: &Path) -> Result<String, ConfigError> {
     for directory in Repository::open(root)?.scan()? {
         match directory.read() {
             Ok(source) => {
-                let file = source.file.as_deref().map(|file| file.display().to_string());
+                let what = match source.kind {
+                    ModelKind::Onnx { file: OnnxSource::File(path), .. } => {
+                        path.display().to_string()
+                    }
+                    ModelKind::Onnx { file: OnnxSource::Example(name), .. } => {
+                        format!("example {name}")
+                    }
+                    ModelKind::Emulated(_) => "emulated".to_owned(),
+                };
                 let (name, version) = (source.name, source.version);
-                writeln!(text, "{name} version {version}: {}", file.unwrap_or_default()).unwrap();
+                writeln!(text, "{name} version {version}: {what}").unwrap();
             }
             Err(error) => writeln!(text, "refused: {error}").unwrap(),
         }
@@ -79,7 +87,7 @@ fn layouts_that_work() {
         ],
         expect![[r#"
             bare version 1: ROOT/bare/model.onnx
-            example version 1: 
+            example version 1: example mobilenet_v2
             other version 1: ROOT/other/resnet.onnx
             two version 1: ROOT/two/model.onnx
             versions version 10: ROOT/versions/10/model.onnx
@@ -182,15 +190,15 @@ fn an_unreadable_model_toml_is_named() {
 fn settings_that_work() {
     check_settings(
         "",
-        expect![[
-            r#"ModelConfig { slo: Guess, rows_max: 32, priority: 5, queue_max: 10000, engine: Onnx { choice: Best, shapes: {}, generate: None } }"#
-        ]],
+        expect![
+            "ModelConfig { terms: Terms { slo: Guess, rows_max: 32, priority: 5, queue_max: 10000 }, engine: Onnx { choice: Best, shapes: {}, generate: None } }"
+        ],
     );
     check_settings(
         "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 1\nqueue_max = 7\n\
          shape = { ids = [128], image = [3, 224, 224], flag = [] }",
         expect![[
-            r#"ModelConfig { slo: Given(Span(25000000)), rows_max: 8, priority: 1, queue_max: 7, engine: Onnx { choice: Rten, shapes: {"flag": [], "ids": [128], "image": [3, 224, 224]}, generate: None } }"#
+            r#"ModelConfig { terms: Terms { slo: Given(Span(25000000)), rows_max: 8, priority: 1, queue_max: 7 }, engine: Onnx { choice: Rten, shapes: {"flag": [], "ids": [128], "image": [3, 224, 224]}, generate: None } }"#
         ]],
     );
 }
@@ -203,7 +211,7 @@ fn emulated_profile(text: &str) -> Result<Arc<Profile>, String> {
     let config = ModelConfig::parse(&TomlSource::from_text(Path::new("model.toml"), &text))
         .map_err(|error| error.to_string())?;
     let EngineConfig::Emulated(model) = config.engine else { panic!("emulated was asked for") };
-    assert_eq!(config.rows_max, model.profile.rows_max());
+    assert_eq!(config.terms.rows_max, model.profile.rows_max());
     Ok(model.profile)
 }
 

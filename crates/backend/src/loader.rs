@@ -1,0 +1,409 @@
+//! From a model's directory to a model that is ready to serve: read, checked against what the
+//! engine is proven right on, loaded on every accelerator, measured.
+//!
+//! Nothing here knows what is being served: taking a loaded model into service, or leaving the
+//! old one there when a load fails, is the caller's.
+
+mod error;
+mod objective;
+mod settings;
+
+pub use error::{LoadError, LoadProblem};
+pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
+
+use crate::engine::{Engine, EngineError, Executable};
+use crate::engines::emulated::{self, Emulation};
+use crate::engines::onnxruntime::Onnxruntime;
+use crate::engines::rten::Rten;
+use crate::operators::{self, OnnxEngine};
+use crate::prepare::{Options, Prepared, Runnable};
+use crate::profiling::{
+    Machine, Measured, ProfileCache, ProfileKey, ProfilingError, Target, sample_rows,
+};
+use crate::repository::{
+    EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder, ModelDirectory, ModelKind,
+    ModelSource, OnnxSource, Slo,
+};
+use crate::resident::Resident;
+use objective::objective;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use symphony_core::{Profile, Span};
+use symphony_onnx::Model;
+use symphony_wire::clock::Clock;
+use symphony_wire::tensor::Signature;
+use tracing::{info, warn};
+
+/// How many made-up rows a model is measured with.
+const SAMPLE_ROWS: usize = 8;
+/// Any number: the rows are the same on every start.
+const SAMPLE_SEED: u64 = 0x5eed;
+
+/// A model that is ready to serve.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Name in the repository.
+    pub name: String,
+    /// Version in the repository.
+    pub version: String,
+    /// What it takes and gives; every output's shape is known.
+    pub signature: Arc<Signature>,
+    /// The latency objective.
+    pub slo: Span,
+    /// Whether the objective is a guess, because `model.toml` gives none.
+    pub slo_guessed: bool,
+    /// Largest batch in rows.
+    pub rows_max: u32,
+    /// Bound on queued requests.
+    pub queue_max: u32,
+    /// 1 to 9; among batches that are ready a lower number is served first.
+    pub priority: u8,
+    /// The engine that runs it.
+    pub engine: &'static str,
+    /// The platform name that clients know.
+    pub platform: &'static str,
+    /// What plans count with.
+    pub plan: Arc<Profile>,
+    /// The profile, and what it was made from.
+    pub measured: Measured,
+    /// The model on each accelerator, by number; the first has run every batch size.
+    pub residents: Vec<Resident>,
+    /// The state of its files: a later load of the same state changes nothing.
+    pub fingerprint: Fingerprint,
+}
+
+/// Loads models, one at a time.
+pub struct Loader {
+    config: LoaderConfig,
+    rten: Rten,
+    /// The library, or why it cannot be used.
+    onnxruntime: Result<Onnxruntime, EngineError>,
+    machine: Machine,
+    profiles: ProfileCache,
+    clock: Clock,
+}
+
+/// What was read of a model that runs an ONNX file.
+struct OnnxFile {
+    path: PathBuf,
+    model: Model,
+    /// The contents of the file and of those that hold its weights.
+    content: Fingerprint,
+}
+
+/// An ONNX model on its engine.
+struct Running {
+    engine: &'static str,
+    platform: &'static str,
+    signature: Arc<Signature>,
+    rows_max: u32,
+    residents: Vec<Resident>,
+    measured: Measured,
+}
+
+impl std::fmt::Debug for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Loader {
+    /// Opens the engines. Without a usable onnxruntime library models run on rten; that is said
+    /// once, here.
+    #[must_use]
+    pub fn new(config: LoaderConfig) -> Loader {
+        let rten = Rten::new(config.cores);
+        let onnxruntime = Onnxruntime::open(config.onnxruntime.as_deref(), config.cores);
+        if let Err(error) = &onnxruntime {
+            info!("models run on rten: {error}");
+        }
+        let profiles = ProfileCache::new(config.profiles_dir());
+        let (machine, clock) = (Machine::this(), Clock::start());
+        Loader { config, rten, onnxruntime, machine, profiles, clock }
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &LoaderConfig {
+        &self.config
+    }
+
+    /// Reads, loads, checks and measures a model: seconds, half a minute at most for the
+    /// measuring of a usual one.
+    ///
+    /// # Errors
+    /// What is in the way of serving it, and what to do.
+    pub fn load(&self, directory: &ModelDirectory) -> Result<Loaded, LoadError> {
+        self.load_directory(directory).map_err(|problem| LoadError::new(&directory.name, problem))
+    }
+
+    /// The state of a model's files as they are now.
+    ///
+    /// # Errors
+    /// They cannot be read, or are none that could be loaded.
+    pub fn fingerprint(&self, directory: &ModelDirectory) -> Result<Fingerprint, LoadError> {
+        let fingerprint = || {
+            let source = directory.read()?;
+            match &source.kind {
+                ModelKind::Onnx { file, .. } => {
+                    Ok(fingerprint(&source, Some(self.read_onnx(file)?.content)))
+                }
+                ModelKind::Emulated(_) => Ok(fingerprint(&source, None)),
+            }
+        };
+        fingerprint().map_err(|problem| LoadError::new(&directory.name, problem))
+    }
+
+    /// Checks all that can be told without loading and measuring: files, settings, signature and
+    /// operators. An example that is yet to be generated is only looked up.
+    ///
+    /// # Errors
+    /// As [`Loader::load`], but for what an engine or a measurement would find.
+    pub fn check(&self, directory: &ModelDirectory) -> Result<ModelSource, LoadError> {
+        self.check_directory(directory).map_err(|problem| LoadError::new(&directory.name, problem))
+    }
+}
+
+impl Loader {
+    fn load_directory(&self, directory: &ModelDirectory) -> Result<Loaded, LoadProblem> {
+        let source = directory.read()?;
+        let (running, fingerprint) = match &source.kind {
+            ModelKind::Onnx { file, choice, shapes } => {
+                let file = self.read_onnx(file)?;
+                let content = file.content;
+                let prepared = self.prepare(&source, shapes, file)?;
+                let graph = graph_fingerprint(content, shapes);
+                let running = self.run_onnx(&source, &prepared, *choice, graph)?;
+                (running, fingerprint(&source, Some(content)))
+            }
+            ModelKind::Emulated(model) => (self.run_emulated(model)?, fingerprint(&source, None)),
+        };
+        let ModelSource { name, version, terms, .. } = source;
+        let Running { engine, platform, signature, rows_max, residents, measured } = running;
+        let plan = Arc::clone(&measured.plan);
+        let slo = objective(terms.slo, &plan).map_err(|(slo, least)| LoadProblem::Objective {
+            slo,
+            least,
+            engine,
+        })?;
+        Ok(Loaded {
+            name,
+            version,
+            signature,
+            slo,
+            slo_guessed: terms.slo == Slo::Guess,
+            rows_max,
+            queue_max: terms.queue_max,
+            priority: terms.priority,
+            engine,
+            platform,
+            plan,
+            measured,
+            residents,
+            fingerprint,
+        })
+    }
+
+    fn check_directory(&self, directory: &ModelDirectory) -> Result<ModelSource, LoadProblem> {
+        let source = directory.read()?;
+        match &source.kind {
+            ModelKind::Onnx { file: OnnxSource::Example(example), .. } => {
+                symphony_onnx::examples::find(example)?;
+            }
+            ModelKind::Onnx { file, choice, shapes } => {
+                let prepared = self.prepare(&source, shapes, self.read_onnx(file)?)?;
+                let engines = self.engines(*choice)?;
+                first_that(&source.name, &engines, |installed| prove(installed, &prepared))?;
+            }
+            ModelKind::Emulated(_) => {}
+        }
+        Ok(source)
+    }
+
+    /// Reads an ONNX file, written first if it is a bundled example.
+    fn read_onnx(&self, source: &OnnxSource) -> Result<OnnxFile, LoadProblem> {
+        let path = match source {
+            OnnxSource::File(path) => path.clone(),
+            OnnxSource::Example(name) => {
+                let directory =
+                    symphony_onnx::examples::materialize(&self.config.examples_dir(), name)?;
+                directory.join("1").join("model.onnx")
+            }
+        };
+        let model = Model::read(&path)?;
+        let mut content = FingerprintBuilder::default().file(&path)?;
+        for weights in model.external_files() {
+            content = content.file(weights)?;
+        }
+        Ok(OnnxFile { path, model, content: content.finish() })
+    }
+
+    /// The engines a model may run on, the preferred one first.
+    fn engines(&self, choice: EngineChoice) -> Result<Vec<Installed<'_>>, LoadProblem> {
+        let rten = Installed { kind: OnnxEngine::Rten, engine: &self.rten };
+        let onnxruntime = self.onnxruntime.as_ref();
+        let onnxruntime = onnxruntime.map(|engine| Installed {
+            kind: OnnxEngine::Onnxruntime,
+            engine: engine as &dyn Engine,
+        });
+        match (choice, onnxruntime) {
+            (EngineChoice::Rten, _) | (EngineChoice::Best, Err(_)) => Ok(vec![rten]),
+            (EngineChoice::Best, Ok(onnxruntime)) => Ok(vec![onnxruntime, rten]),
+            (EngineChoice::Onnxruntime, Ok(onnxruntime)) => Ok(vec![onnxruntime]),
+            (EngineChoice::Onnxruntime, Err(error)) => Err(error.clone().into()),
+        }
+    }
+
+    /// Describes a model for the engines to load.
+    fn prepare(
+        &self,
+        source: &ModelSource,
+        shape: &BTreeMap<String, Vec<usize>>,
+        file: OnnxFile,
+    ) -> Result<Prepared, LoadProblem> {
+        let (name, rows_max) = (source.name.as_str(), source.terms.rows_max);
+        let accelerators = self.config.cores.accelerators;
+        let options = Options { name, shape, rows_max, accelerators };
+        Ok(Prepared::new(file.model, &file.path, &options)?)
+    }
+
+    fn run_onnx(
+        &self,
+        source: &ModelSource,
+        prepared: &Prepared,
+        choice: EngineChoice,
+        content: Fingerprint,
+    ) -> Result<Running, LoadProblem> {
+        let engines = self.engines(choice)?;
+        let (engine, runnable) = first_that(&source.name, &engines, |installed| {
+            prove(installed, prepared)?;
+            Ok(prepared.load(installed.engine)?)
+        })?;
+        let Runnable { signature, rows_max, executables } = runnable;
+        let mut residents = residents(&signature, rows_max, executables)?;
+        let version = engine.version();
+        let key = ProfileKey {
+            model: &source.name,
+            content,
+            rows_max,
+            engine: engine.name(),
+            engine_version: &version,
+            threads: self.config.cores.threads,
+            machine: &self.machine,
+        };
+        let measured = self.profile(&key, &mut residents)?;
+        let (engine, platform) = (engine.name(), engine.platform());
+        Ok(Running { engine, platform, signature, rows_max, residents, measured })
+    }
+
+    fn run_emulated(&self, model: &EmulatedModel) -> Result<Running, LoadProblem> {
+        let signature = Arc::new(model.signature.clone());
+        let rows_max = model.profile.rows_max();
+        let emulation = Emulation::new(Arc::clone(&model.profile));
+        let executables = emulation.load(&signature, self.config.cores.accelerators);
+        let residents = residents(&signature, rows_max, executables)?;
+        let measured = Measured::known(&model.profile);
+        let (engine, platform) = (emulated::NAME, emulated::PLATFORM);
+        Ok(Running { engine, platform, signature, rows_max, residents, measured })
+    }
+
+    /// Measures the model on the first accelerator, unless a kept profile holds still, and warms
+    /// it up on the others.
+    fn profile(
+        &self,
+        key: &ProfileKey<'_>,
+        residents: &mut [Resident],
+    ) -> Result<Measured, ProfilingError> {
+        let now = || self.clock.now();
+        let mut targets = residents.iter_mut().map(|resident| {
+            let rows = sample_rows(resident.signature(), SAMPLE_ROWS, SAMPLE_SEED);
+            Target { resident, rows, now: &now }
+        });
+        let mut first = targets.next().expect("a model is loaded on at least one accelerator");
+        let kept = self.profiles.read(key);
+        let measured = match kept {
+            Some(kept) if first.agrees(&kept)? => kept,
+            kept => {
+                if kept.is_some() {
+                    info!(model = key.model, "the kept profile is off: measuring again");
+                }
+                let measured = first.measure(&self.config.effort)?;
+                self.profiles.write(key, &measured);
+                measured
+            }
+        };
+        if measured.shortened {
+            warn!(
+                model = key.model,
+                "too slow to be measured in full in {}: fewer runs or sizes; a lower max_batch \
+                 measures better",
+                self.config.effort.time_max
+            );
+        }
+        targets.try_for_each(|mut target| target.warm_up())?;
+        Ok(measured)
+    }
+}
+
+/// An engine that can be used.
+#[derive(Clone, Copy)]
+struct Installed<'a> {
+    kind: OnnxEngine,
+    engine: &'a dyn Engine,
+}
+
+/// Refuses a model with operators that an engine may get wrong.
+fn prove(installed: &Installed<'_>, prepared: &Prepared) -> Result<(), LoadProblem> {
+    operators::check(installed.kind, prepared.model()).map_err(LoadProblem::Unproven)
+}
+
+/// The first engine on which an attempt succeeds, and what it gave.
+fn first_that<'a, T>(
+    model: &str,
+    engines: &[Installed<'a>],
+    attempt: impl Fn(&Installed<'a>) -> Result<T, LoadProblem>,
+) -> Result<(&'a dyn Engine, T), LoadProblem> {
+    let mut refusals = Vec::new();
+    for installed in engines {
+        match attempt(installed) {
+            Ok(value) => {
+                for refusal in refusals {
+                    info!(model, "runs on {}: {refusal}", installed.engine.name());
+                }
+                return Ok((installed.engine, value));
+            }
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    match refusals.len() {
+        1 => Err(refusals.remove(0)),
+        _ => Err(LoadProblem::NoEngine(refusals)),
+    }
+}
+
+/// Gives each accelerator's model its buffers.
+fn residents(
+    signature: &Arc<Signature>,
+    rows_max: u32,
+    executables: Vec<Box<dyn Executable>>,
+) -> Result<Vec<Resident>, EngineError> {
+    let with_buffers = |executable| Resident::new(Arc::clone(signature), rows_max, executable);
+    executables.into_iter().map(with_buffers).collect()
+}
+
+/// The state of everything a model is loaded from.
+fn fingerprint(source: &ModelSource, content: Option<Fingerprint>) -> Fingerprint {
+    let hash = FingerprintBuilder::default().text(&source.version).text(source.settings.text());
+    hash.text(&content.map(|content| content.to_string()).unwrap_or_default()).finish()
+}
+
+/// What decides how fast a model is, of its files and settings: the graph as it is loaded.
+fn graph_fingerprint(content: Fingerprint, shapes: &BTreeMap<String, Vec<usize>>) -> Fingerprint {
+    let hash = FingerprintBuilder::default().text(&content.to_string());
+    let hash = shapes.iter().fold(hash, |hash, (input, dims)| {
+        let hash = hash.text(input).number(dims.len() as u64);
+        dims.iter().fold(hash, |hash, &dim| hash.number(dim as u64))
+    });
+    hash.finish()
+}

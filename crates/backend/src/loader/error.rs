@@ -1,0 +1,80 @@
+//! Why a model was not loaded.
+
+use crate::engine::EngineError;
+use crate::operators::Unproven;
+use crate::prepare::PrepareError;
+use crate::profiling::ProfilingError;
+use crate::repository::ConfigError;
+use std::fmt;
+use symphony_core::Span;
+
+/// A model that was not loaded, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("model {model:?} cannot be served: {problem}")]
+pub struct LoadError {
+    /// The model's name.
+    pub model: String,
+    /// What is in the way.
+    #[source]
+    pub problem: Box<LoadProblem>,
+}
+
+impl LoadError {
+    pub(super) fn new(model: &str, problem: LoadProblem) -> LoadError {
+        LoadError { model: model.to_owned(), problem: Box::new(problem) }
+    }
+}
+
+/// What is in the way of serving a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadProblem {
+    /// Its directory or its `model.toml`.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its ONNX file, or the example it is generated from.
+    #[error(transparent)]
+    Onnx(#[from] symphony_onnx::Error),
+    /// Its inputs or outputs.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Operators that the engine is not proven right on.
+    #[error("{}", Lines(.0))]
+    Unproven(Vec<Unproven>),
+    /// No engine takes it.
+    #[error("no engine runs it: {}", Lines(.0))]
+    NoEngine(Vec<LoadProblem>),
+    /// It could not be measured.
+    #[error(transparent)]
+    Profiling(#[from] ProfilingError),
+    /// The objective is out of reach.
+    #[error(
+        "slo_ms = {} cannot be met: one row alone takes {least} (95th percentile) on {engine}; \
+         give at least that, or an engine or machine that is faster",
+        slo.as_millis_f64()
+    )]
+    Objective {
+        /// The objective.
+        slo: Span,
+        /// The time of one row.
+        least: Span,
+        /// The engine it was measured on.
+        engine: &'static str,
+    },
+}
+
+/// Several problems in one line.
+struct Lines<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}

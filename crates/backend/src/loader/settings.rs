@@ -1,0 +1,162 @@
+//! The backend's part of the server's configuration: `[backend]` in `symphony.toml`.
+
+use crate::engine::Cores;
+use crate::profiling::Effort;
+use crate::repository::{ConfigError, TomlSource};
+use serde::Deserialize;
+use std::env;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// Bound on accelerators of one process; beyond what one machine has, they are emulated ones.
+pub const ACCELERATORS_MAX: usize = 1024;
+/// Bound on threads of one accelerator.
+pub const THREADS_MAX: usize = 1024;
+
+/// The table as written. What is left out follows from the machine.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendFile {
+    /// How many accelerators the machine's cores are split into; 1.
+    pub accelerators: Option<Spanned<i64>>,
+    /// Threads of each; as many as there are cores for it.
+    pub threads: Option<Spanned<i64>>,
+    /// Where generated examples and measured profiles are kept; the user's cache directory.
+    pub cache_dir: Option<PathBuf>,
+    /// The onnxruntime library; looked for in the usual places.
+    pub onnxruntime: Option<PathBuf>,
+}
+
+/// What the loader goes by, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderConfig {
+    /// The accelerators each model is loaded on.
+    pub cores: Cores,
+    /// Where generated examples and measured profiles are kept.
+    pub cache_dir: PathBuf,
+    /// The onnxruntime library to open; `None` looks for it in the usual places.
+    pub onnxruntime: Option<PathBuf>,
+    /// How much measuring a new model gets.
+    pub effort: Effort,
+}
+
+impl LoaderConfig {
+    /// Fills in what the file leaves out, for a machine with `cores` cores.
+    ///
+    /// # Errors
+    /// A number is out of range; `source` is the text the file was parsed from, for its line.
+    pub fn resolve(
+        file: BackendFile,
+        source: &TomlSource,
+        cores: usize,
+    ) -> Result<LoaderConfig, ConfigError> {
+        let accelerators =
+            count(source, "accelerators", file.accelerators, ACCELERATORS_MAX)?.unwrap_or(1);
+        let threads = count(source, "threads", file.threads, THREADS_MAX)?;
+        let threads = threads.unwrap_or_else(|| (cores / accelerators).clamp(1, THREADS_MAX));
+        Ok(LoaderConfig {
+            cores: Cores { accelerators, threads },
+            cache_dir: file.cache_dir.unwrap_or_else(cache_dir_default),
+            onnxruntime: file.onnxruntime,
+            effort: Effort::default(),
+        })
+    }
+
+    /// Where generated examples are kept.
+    #[must_use]
+    pub fn examples_dir(&self) -> PathBuf {
+        self.cache_dir.join("examples")
+    }
+
+    /// Where measured profiles are kept.
+    #[must_use]
+    pub fn profiles_dir(&self) -> PathBuf {
+        self.cache_dir.join("profiles")
+    }
+}
+
+fn count(
+    source: &TomlSource,
+    key: &str,
+    value: Option<Spanned<i64>>,
+    max: usize,
+) -> Result<Option<usize>, ConfigError> {
+    let Some(value) = value else { return Ok(None) };
+    match usize::try_from(*value.get_ref()).ok().filter(|count| (1..=max).contains(count)) {
+        Some(count) => Ok(Some(count)),
+        None => Err(source.refuse(
+            Some(value.span()),
+            format!(
+                "{key} = {} is not allowed: give a whole number from 1 to {max}",
+                value.get_ref()
+            ),
+        )),
+    }
+}
+
+/// `symphony` in the user's cache directory, or in the system's temporary one without a user.
+fn cache_dir_default() -> PathBuf {
+    let of = |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
+    cache_dir(of("XDG_CACHE_HOME").as_deref(), of("HOME").as_deref())
+}
+
+fn cache_dir(xdg: Option<&Path>, home: Option<&Path>) -> PathBuf {
+    let user = xdg.map(Path::to_owned).or_else(|| Some(home?.join(".cache")));
+    user.unwrap_or_else(env::temp_dir).join("symphony")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str, cores: usize) -> Result<LoaderConfig, String> {
+        let source = TomlSource::from_text(Path::new("symphony.toml"), text);
+        let file = source.parse().map_err(|error| error.to_string())?;
+        LoaderConfig::resolve(file, &source, cores).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_cores_are_split_between_the_accelerators() {
+        for (text, cores, expected) in [
+            ("", 2, (1, 2)),
+            ("accelerators = 4", 16, (4, 4)),
+            ("accelerators = 8", 2, (8, 1)),
+            ("accelerators = 2\nthreads = 3", 2, (2, 3)),
+        ] {
+            let config = resolve(text, cores).unwrap();
+            assert_eq!((config.cores.accelerators, config.cores.threads), expected, "{text}");
+        }
+        let config = resolve("cache_dir = '/c'\nonnxruntime = '/lib/o.so'", 2).unwrap();
+        assert_eq!(config.profiles_dir(), Path::new("/c/profiles"));
+        assert_eq!(config.onnxruntime.as_deref(), Some(Path::new("/lib/o.so")));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_its_line() {
+        for (text, expected) in [
+            (
+                "\naccelerators = 0",
+                "symphony.toml:2: accelerators = 0 is not allowed: give a whole number from 1 to 1024",
+            ),
+            (
+                "threads = -1",
+                "symphony.toml:1: threads = -1 is not allowed: give a whole number from 1 to 1024",
+            ),
+            (
+                "cores = 1",
+                "symphony.toml:1: unknown field `cores`, expected one of `accelerators`, \
+                 `threads`, `cache_dir`, `onnxruntime`",
+            ),
+        ] {
+            assert_eq!(resolve(text, 2).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn the_cache_has_a_place_even_without_a_user() {
+        let [xdg, home] = ["/x", "/home/u"].map(Path::new);
+        assert_eq!(cache_dir(Some(xdg), Some(home)), Path::new("/x/symphony"));
+        assert_eq!(cache_dir(None, Some(home)), Path::new("/home/u/.cache/symphony"));
+        assert_eq!(cache_dir(None, None), env::temp_dir().join("symphony"));
+    }
+}

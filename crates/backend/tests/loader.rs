@@ -1,0 +1,193 @@
+//! From directories to models that are ready to serve, without an onnxruntime library. Its own
+//! process: a process opens one library at most.
+
+use expect_test::{Expect, expect};
+use std::fs;
+use std::path::{Path, PathBuf};
+use symphony_backend::engine::Cores;
+use symphony_backend::loader::{Loaded, Loader, LoaderConfig};
+use symphony_backend::profiling::{Effort, Origin, sample_rows};
+use symphony_backend::repository::{ModelDirectory, Repository};
+use symphony_core::Span;
+
+const EMULATED: &str = "engine = 'emulated'
+slo_ms = 25
+max_batch = 8
+priority = 2
+queue_max = 99
+[emulated]
+alpha_ms = 1
+beta_ms = 5
+[[input]]
+name = 'x'
+datatype = 'FP32'
+shape = [2]
+[[output]]
+name = 'y'
+datatype = 'FP32'
+shape = [2]
+";
+
+/// A repository of one model, `m`, and a loader with a cache beside it.
+struct Fixture {
+    root: tempfile::TempDir,
+    loader: Loader,
+}
+
+impl Fixture {
+    fn new(files: &[(&str, &[u8])]) -> Fixture {
+        let root = tempfile::tempdir().unwrap();
+        let fixture = Fixture { loader: loader(root.path()), root };
+        for (name, contents) in files {
+            fixture.write(name, contents);
+        }
+        fixture
+    }
+
+    fn write(&self, name: &str, contents: &[u8]) {
+        let path = self.root.path().join("models/m").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+    }
+
+    fn directory(&self) -> ModelDirectory {
+        Repository::open(&self.root.path().join("models")).unwrap().find("m").unwrap()
+    }
+
+    fn load(&self) -> Loaded {
+        self.loader.load(&self.directory()).unwrap()
+    }
+
+    fn profiles(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.loader.config().profiles_dir()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+fn loader(root: &Path) -> Loader {
+    let effort = Effort { runs: 3, size_time: Span::ZERO, ..Effort::default() };
+    Loader::new(LoaderConfig {
+        cores: Cores { accelerators: 2, threads: 1 },
+        cache_dir: root.join("cache"),
+        onnxruntime: Some(PathBuf::from("/nowhere/libonnxruntime.so")),
+        effort,
+    })
+}
+
+fn digits() -> Vec<u8> {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models");
+    fs::read(models.join("digits/1/model.onnx")).unwrap()
+}
+
+/// What loading says, and that checking alone says the same if it is to.
+#[expect(clippy::needless_pass_by_value, reason = "the form expect! gives")]
+fn refused(files: &[(&str, &[u8])], check_finds_it: bool, expected: Expect) {
+    let fixture = Fixture::new(files);
+    let root = fixture.root.path().display().to_string();
+    let error = fixture.loader.load(&fixture.directory()).unwrap_err().to_string();
+    expected.assert_eq(&error.replace(&root, "ROOT"));
+    let checked = fixture.loader.check(&fixture.directory());
+    assert_eq!(checked.err().map(|found| found.to_string()), check_finds_it.then_some(error));
+}
+
+#[test]
+fn an_emulated_model_is_ready_at_once() {
+    let fixture = Fixture::new(&[("model.toml", EMULATED.as_bytes())]);
+    let mut loaded = fixture.load();
+    assert_eq!((loaded.name.as_str(), loaded.version.as_str()), ("m", "1"));
+    assert_eq!((loaded.engine, loaded.platform), ("emulated", "emulated"));
+    assert_eq!((loaded.slo, loaded.slo_guessed), (Span::from_millis(25), false));
+    assert_eq!((loaded.rows_max, loaded.queue_max, loaded.priority), (8, 99, 2));
+    assert_eq!(loaded.measured.origin, Origin::Known);
+    assert_eq!(loaded.plan.exec(8), Span::from_millis(13));
+    assert_eq!(loaded.residents.len(), 2);
+    let rows = sample_rows(&loaded.signature, 2, 1);
+    let outputs = loaded.residents[1].run(&rows).unwrap();
+    assert_eq!(outputs[0][0].data, rows[0].tensors[0]);
+    assert!(fixture.loader.check(&fixture.directory()).is_ok());
+}
+
+#[test]
+fn a_trained_model_is_measured_and_its_profile_kept() {
+    let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 4")]);
+    let mut loaded = fixture.load();
+    assert_eq!((loaded.engine, loaded.platform), ("rten", "rten_onnx"));
+    assert_eq!((loaded.slo, loaded.slo_guessed), (Span::from_millis(100), true));
+    assert_eq!((loaded.rows_max, loaded.residents.len()), (4, 2));
+    let sizes: Vec<_> = loaded.measured.sizes.iter().map(|size| size.rows).collect();
+    assert_eq!(sizes, [1, 2, 3, 4]);
+    assert!(loaded.measured.sizes.iter().all(|size| size.runs >= 3));
+    assert_eq!(loaded.measured.origin, Origin::Measured);
+    assert_eq!(loaded.plan.rows_max(), 4);
+    let rows = sample_rows(&loaded.signature, 4, 1);
+    let outputs = loaded.residents[1].run(&rows).unwrap();
+    assert_eq!(outputs[3][0].shape, [1, 10]);
+    assert_eq!(fixture.profiles().len(), 1);
+}
+
+#[test]
+fn a_damaged_profile_is_measured_again() {
+    let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 2")]);
+    fixture.load();
+    let profile = fixture.profiles().remove(0);
+    fs::write(&profile, "size = 3").unwrap();
+    assert_eq!(fixture.load().measured.origin, Origin::Measured);
+    assert!(fs::read_to_string(&profile).unwrap().contains("p95_ns"));
+    // A profile that cannot be true is measured again, too.
+    let good = fs::read_to_string(&profile).unwrap();
+    let slower: String = good
+        .lines()
+        .map(|line| match line.split_once("_ns = ") {
+            Some((key, value)) => format!("{key}_ns = {value}000000\n"),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    fs::write(&profile, slower).unwrap();
+    assert_eq!(fixture.load().measured.origin, Origin::Measured);
+    assert_eq!(fixture.profiles().len(), 1);
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_does_not_stop_serving() {
+    let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 1")]);
+    fs::write(fixture.root.path().join("cache"), "a file in the way").unwrap();
+    assert_eq!(fixture.load().measured.origin, Origin::Measured);
+}
+
+#[test]
+fn a_fingerprint_changes_with_files_version_and_settings() {
+    let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 1")]);
+    let state = || fixture.loader.fingerprint(&fixture.directory()).unwrap();
+    let mut seen = vec![fixture.load().fingerprint];
+    assert_eq!(state(), seen[0]);
+    fixture.write("model.toml", b"max_batch = 2");
+    seen.push(state());
+    fixture.write("2/model.onnx", &digits());
+    seen.push(state());
+    // The producer's name is part of the file and of nothing that is computed.
+    let mut model = symphony_onnx::Model::decode(digits().into()).unwrap();
+    model.edit(|proto| proto.producer_name = Some("another".to_owned())).unwrap();
+    fixture.write("2/model.onnx", &model.encode());
+    seen.push(state());
+    let mut distinct = seen.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), seen.len());
+    fixture.write("2/model.onnx", b"");
+    assert!(fixture.loader.fingerprint(&fixture.directory()).is_err());
+}
+
+#[test]
+fn what_cannot_be_served_is_refused() {
+    let digits = digits();
+    refused(&[("model.toml", b"slo = 1")], true, expect![[r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `generate`, `emulated`, `input`, `output`"#]]);
+    refused(&[("1/model.onnx", b"no model")], true, expect![[r#"model "m" cannot be served: ROOT/models/m/1/model.onnx: not an ONNX model, or cut short: failed to decode Protobuf message: invalid wire type value: 6"#]]);
+    refused(&[("1/model.onnx", &digits[..digits.len() / 2])], true, expect![[r#"model "m" cannot be served: ROOT/models/m/1/model.onnx: not an ONNX model, or cut short: failed to decode Protobuf message: ModelProto.graph: buffer underflow"#]]);
+    refused(&[("model.toml", b"generate = 'alexnet'")], true, expect![[r#"model "m" cannot be served: no example "alexnet"; there are mobilenet_v2, resnet50, encoder, wide_dense"#]]);
+    let wrong_rank = b"shape = { image = [64] }";
+    refused(&[("1/model.onnx", &digits), ("model.toml", wrong_rank)], true, expect![[r#"model "m" cannot be served: shape in model.toml gives input "image" 1 dimensions: give the 3 of one row, or all 4"#]]);
+    let library = b"engine = 'onnxruntime'";
+    refused(&[("1/model.onnx", &digits), ("model.toml", library)], true, expect![[r#"model "m" cannot be served: onnxruntime is not usable (configured as /nowhere/libonnxruntime.so, /nowhere/libonnxruntime.so: No such file or directory (os error 2)): pip install onnxruntime (1.24 or later), or set ORT_DYLIB_PATH to its library"#]]);
+    let hasty = EMULATED.replace("slo_ms = 25", "slo_ms = 5.5");
+    refused(&[("model.toml", hasty.as_bytes())], false, expect![[r#"model "m" cannot be served: slo_ms = 5.5 cannot be met: one row alone takes 6.000ms (95th percentile) on emulated; give at least that, or an engine or machine that is faster"#]]);
+}
