@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod engine;
 pub mod engines;
+pub mod loader;
 pub mod operators;
 pub mod prepare;
 pub mod profiling;

@@ -1,6 +1,8 @@
 //! From directories to models that are ready to serve, without an onnxruntime library. Its own
 //! process: a process opens one library at most.
 
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
 use expect_test::{Expect, expect};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -180,14 +182,56 @@ fn a_fingerprint_changes_with_files_version_and_settings() {
 #[test]
 fn what_cannot_be_served_is_refused() {
     let digits = digits();
-    refused(&[("model.toml", b"slo = 1")], true, expect![[r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `generate`, `emulated`, `input`, `output`"#]]);
-    refused(&[("1/model.onnx", b"no model")], true, expect![[r#"model "m" cannot be served: ROOT/models/m/1/model.onnx: not an ONNX model, or cut short: failed to decode Protobuf message: invalid wire type value: 6"#]]);
-    refused(&[("1/model.onnx", &digits[..digits.len() / 2])], true, expect![[r#"model "m" cannot be served: ROOT/models/m/1/model.onnx: not an ONNX model, or cut short: failed to decode Protobuf message: ModelProto.graph: buffer underflow"#]]);
-    refused(&[("model.toml", b"generate = 'alexnet'")], true, expect![[r#"model "m" cannot be served: no example "alexnet"; there are mobilenet_v2, resnet50, encoder, wide_dense"#]]);
+    refused(
+        &[("model.toml", b"slo = 1")],
+        true,
+        expect![[
+            r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `generate`, `emulated`, `input`, `output`"#
+        ]],
+    );
+    refused(
+        &[("1/model.onnx", b"no model")],
+        true,
+        expect![[
+            r#"model "m" cannot be served: ROOT/models/m/1/model.onnx: not an ONNX model, or cut short: failed to decode Protobuf message: invalid wire type value: 6"#
+        ]],
+    );
+    refused(
+        &[("1/model.onnx", &digits[..digits.len() / 2])],
+        true,
+        expect![[
+            r#"model "m" cannot be served: ROOT/models/m/1/model.onnx: not an ONNX model, or cut short: failed to decode Protobuf message: ModelProto.graph: buffer underflow"#
+        ]],
+    );
+    refused(
+        &[("model.toml", b"generate = 'alexnet'")],
+        true,
+        expect![[
+            r#"model "m" cannot be served: no example "alexnet"; there are mobilenet_v2, resnet50, encoder, wide_dense"#
+        ]],
+    );
     let wrong_rank = b"shape = { image = [64] }";
-    refused(&[("1/model.onnx", &digits), ("model.toml", wrong_rank)], true, expect![[r#"model "m" cannot be served: shape in model.toml gives input "image" 1 dimensions: give the 3 of one row, or all 4"#]]);
+    refused(
+        &[("1/model.onnx", &digits), ("model.toml", wrong_rank)],
+        true,
+        expect![[
+            r#"model "m" cannot be served: shape in model.toml gives input "image" 1 dimensions: give the 3 of one row, or all 4"#
+        ]],
+    );
     let library = b"engine = 'onnxruntime'";
-    refused(&[("1/model.onnx", &digits), ("model.toml", library)], true, expect![[r#"model "m" cannot be served: onnxruntime is not usable (configured as /nowhere/libonnxruntime.so, /nowhere/libonnxruntime.so: No such file or directory (os error 2)): pip install onnxruntime (1.24 or later), or set ORT_DYLIB_PATH to its library"#]]);
+    refused(
+        &[("1/model.onnx", &digits), ("model.toml", library)],
+        true,
+        expect![[
+            r#"model "m" cannot be served: onnxruntime is not usable (configured as /nowhere/libonnxruntime.so, /nowhere/libonnxruntime.so: No such file or directory (os error 2)): pip install onnxruntime (1.24 or later), or set ORT_DYLIB_PATH to its library"#
+        ]],
+    );
     let hasty = EMULATED.replace("slo_ms = 25", "slo_ms = 5.5");
-    refused(&[("model.toml", hasty.as_bytes())], false, expect![[r#"model "m" cannot be served: slo_ms = 5.5 cannot be met: one row alone takes 6.000ms (95th percentile) on emulated; give at least that, or an engine or machine that is faster"#]]);
+    refused(
+        &[("model.toml", hasty.as_bytes())],
+        false,
+        expect![[
+            r#"model "m" cannot be served: slo_ms = 5.5 cannot be met: one row alone takes 6.000ms (95th percentile) on emulated; give at least that, or an engine or machine that is faster"#
+        ]],
+    );
 }
