@@ -1,0 +1,61 @@
+"""Calls the kserve client and prints what it gives, as JSON.
+
+A program of its own, because kserve and tritonclient bring the same protocol under the same names
+and cannot be imported together. Reads `{"http", "grpc", "model", "inputs"}` from standard input.
+"""
+
+import asyncio
+import json
+import sys
+
+import numpy as np
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest
+from kserve.inference_client import RESTConfig
+
+
+def request(asked, binary):
+    inputs = []
+    for name, values in asked["inputs"].items():
+        array = np.array(values, np.int32)
+        inputs.append(InferInput(name, list(array.shape), "INT32"))
+        inputs[-1].set_data_from_numpy(array, binary_data=binary)
+    return InferRequest(model_name=asked["model"], infer_inputs=inputs, request_id="request 7")
+
+
+def answer(response):
+    return {
+        "id": response.id,
+        "model": response.model_name,
+        "outputs": {output.name: output.as_numpy().tolist() for output in response.outputs},
+    }
+
+
+async def rest(asked):
+    address, model = f"http://{asked['http']}", asked["model"]
+    async with InferenceRESTClient(RESTConfig(protocol="v2", retries=0)) as client:
+        return {
+            "live": await client.is_server_live(address),
+            "ready": await client.is_server_ready(address),
+            "model ready": await client.is_model_ready(address, model),
+            "binary": answer(await client.infer(address, request(asked, True), model)),
+            "values": answer(await client.infer(address, request(asked, False), model)),
+        }
+
+
+async def grpc(asked):
+    async with InferenceGRPCClient(asked["grpc"], retries=0) as client:
+        return {
+            "live": await client.is_server_live(),
+            "ready": await client.is_server_ready(),
+            "model ready": await client.is_model_ready(asked["model"]),
+            "binary": answer(await client.infer(request(asked, True))),
+            "values": answer(await client.infer(request(asked, False))),
+        }
+
+
+async def main():
+    asked = json.load(sys.stdin)
+    json.dump({"rest": await rest(asked), "grpc": await grpc(asked)}, sys.stdout)
+
+
+asyncio.run(main())

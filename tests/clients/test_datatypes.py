@@ -1,0 +1,110 @@
+"""Every datatype of the protocol, both ways over both protocols, through ONNX models and through
+the emulated engine."""
+
+import numpy as np
+import pytest
+import tritonclient.grpc
+import tritonclient.http
+from ml_dtypes import bfloat16
+
+import models
+from symphony import EAGER, SOON_S, Server
+
+# onnxruntime's CPU kernels take every type here.
+ONNX = "identity"
+ECHO = "echo"
+
+
+def sample(datatype):
+    """Two rows of four values with the type's extremes among them."""
+    if datatype == "BOOL":
+        values = np.array([[1, 0, 0, 1], [0, 1, 1, 1]], bool)
+    elif datatype == "BYTES":
+        texts = [b"", b"a", "é".encode(), b"\x00\xff", b"x" * 1000, b'"\\', b"7", b" "]
+        values = np.array(texts, object).reshape(2, 4)
+    elif datatype == "BF16":
+        values = np.array([[0, -1, 1.5, 2.0**100], [2.0**-100, -0.0, 256, np.inf]], bfloat16)
+    elif datatype.startswith("FP"):
+        kind = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64}[datatype]
+        limits = np.finfo(kind)
+        values = np.array([[0, -1.5, 1 / 3, limits.max], [limits.tiny, limits.min, 1, 2]], kind)
+    else:
+        kind = np.dtype(datatype.lower())
+        limits = np.iinfo(kind)
+        values = np.array([[0, 1, limits.max, limits.min], [limits.max - 1, 2, 3, 4]], kind)
+    return values
+
+
+@pytest.fixture(scope="module")
+def typed_server(tmp_path_factory):
+    repository = tmp_path_factory.mktemp("typed")
+    for datatype in models.DATATYPES:
+        models.write(
+            repository,
+            f"{ONNX}_{datatype}",
+            models.identity(datatype),
+            engine="onnxruntime",
+            max_batch=2,
+        )
+        models.write_emulated(
+            repository,
+            f"{ECHO}_{datatype}",
+            alpha_ms=0,
+            beta_ms=0.1,
+            datatype=datatype,
+            max_batch=2,
+        )
+    with Server(repository, tmp_path_factory.mktemp("server"), config=EAGER) as server:
+        yield server
+
+
+WAYS = [
+    (datatype, protocol)
+    for datatype in models.DATATYPES
+    for protocol in ("http-binary", "http-json", "grpc")
+    # The protocol has no JSON form for these.
+    if not (protocol == "http-json" and datatype in ("FP16", "BF16"))
+]
+
+
+@pytest.mark.parametrize("engine", [ONNX, ECHO])
+@pytest.mark.parametrize(("datatype", "protocol"), WAYS)
+def test_values_come_back(typed_server, datatype, engine, protocol):
+    values = sample(datatype)
+    if protocol == "http-json" and datatype == "BYTES":
+        # JSON holds text only.
+        values = np.array([["", "a", "é", "7"], ["\x00", '"', "\\", "𝄞"]], object)
+    result = echoed(typed_server, f"{engine}_{datatype}", values, datatype, protocol)
+    assert result.dtype == values.dtype
+    np.testing.assert_array_equal(result, values)
+
+
+def echoed(server, model, values, datatype, protocol):
+    if protocol == "grpc":
+        module, address, options = tritonclient.grpc, server.grpc, {}
+        limits = {}
+    else:
+        module, address = tritonclient.http, server.http
+        options = {"binary_data": protocol == "http-binary"}
+        limits = {"connection_timeout": SOON_S, "network_timeout": SOON_S}
+    x = module.InferInput("x", list(values.shape), datatype)
+    x.set_data_from_numpy(values, **options)
+    y = module.InferRequestedOutput("y", **options)
+    with module.InferenceServerClient(address, **limits) as client:
+        result = client.infer(model, [x], outputs=[y])
+    (described,) = (
+        result.get_response().outputs if protocol == "grpc" else result.get_response()["outputs"]
+    )
+    found = described.datatype if protocol == "grpc" else described["datatype"]
+    assert found == datatype
+    return result.as_numpy("y")
+
+
+@pytest.mark.parametrize("datatype", models.DATATYPES)
+def test_the_models_tell_their_types(typed_server, datatype):
+    with tritonclient.http.InferenceServerClient(typed_server.http) as client:
+        metadata = client.get_model_metadata(f"{ONNX}_{datatype}")
+        config = client.get_model_config(f"{ONNX}_{datatype}")
+    assert metadata["inputs"] == [{"name": "x", "datatype": datatype, "shape": [-1, 4]}]
+    configured = "STRING" if datatype == "BYTES" else datatype
+    assert config["output"][0]["data_type"] == f"TYPE_{configured}"
