@@ -1,1 +1,207 @@
-//! placeholder
+//! Where clients meet the system: the open inference protocol over HTTP and gRPC, metrics,
+//! health, the repository API, and an in-process client.
+//!
+//! A frontend decodes and checks requests, stamps their deadlines, keeps their tensors in the
+//! in-flight table and hands the metadata to the scheduler; then it waits for the outcome, never
+//! past the deadline. It knows no engine and takes no scheduling decision.
+
+mod admission;
+mod check;
+mod deadline;
+mod error;
+mod facts;
+mod grpc;
+mod http;
+mod in_process;
+mod metrics;
+mod request;
+mod serve;
+
+pub use error::{ErrorKind, FrontendError, InferError, Missed, Objective};
+pub use in_process::InProcess;
+pub use request::{InferResponse, InputTensor, OutputOf};
+
+use admission::Admission;
+use grpc::GrpcApi;
+use http::HttpApi;
+use serve::{Port, Protocol, Stop, Stopper};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use symphony_wire::catalog::SharedCatalog;
+use symphony_wire::clock::Clock;
+use symphony_wire::inflight::InFlight;
+use symphony_wire::repository::RepositoryPort;
+use symphony_wire::schedule::SchedulerPort;
+
+/// The compiled protocol: messages, client and server of `inference.GRPCInferenceService`.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
+    reason = "generated; proto/inference.proto documents it"
+)]
+pub mod proto {
+    tonic::include_proto!("inference");
+
+    /// The protocol's description in compiled form, for reflection.
+    pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.fds"));
+}
+
+/// Bound on a request's body where the configuration sets none: 64 MiB.
+pub const BODY_MAX_DEFAULT: usize = 64 << 20;
+
+/// Bound on open connections per port where the configuration sets none.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 8192;
+
+/// Where and within which limits to serve.
+#[derive(Clone, Debug)]
+pub struct FrontendConfig {
+    /// Address or name to listen on.
+    pub host: String,
+    /// Port for HTTP; 0 takes a free one, here and below.
+    pub http_port: u16,
+    /// Port for gRPC.
+    pub grpc_port: u16,
+    /// Port for the metrics page.
+    pub metrics_port: u16,
+    /// Bound on a request's body in bytes, compressed or not.
+    pub body_max: usize,
+    /// Bound on open connections, per port.
+    pub connections_max: usize,
+    /// At shutdown, how long open connections may take to end by themselves.
+    pub drain: Duration,
+}
+
+impl Default for FrontendConfig {
+    fn default() -> FrontendConfig {
+        FrontendConfig {
+            host: "127.0.0.1".to_owned(),
+            http_port: 8000,
+            grpc_port: 8001,
+            metrics_port: 8002,
+            body_max: BODY_MAX_DEFAULT,
+            connections_max: CONNECTIONS_MAX_DEFAULT,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The rest of the system, as a frontend sees it.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// What is served.
+    pub catalog: SharedCatalog,
+    /// Where admitted requests wait.
+    pub inflight: Arc<InFlight>,
+    /// The way into the scheduler.
+    pub scheduler: SchedulerPort,
+    /// The way to the loader.
+    pub repository: RepositoryPort,
+    /// The process's clock.
+    pub clock: Clock,
+}
+
+/// Where the servers listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// HTTP.
+    pub http: SocketAddr,
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// Metrics.
+    pub metrics: SocketAddr,
+}
+
+/// The servers, before they are bound to ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Frontend;
+
+impl Frontend {
+    /// Binds every port. Nothing is answered before [`Bound::serve`].
+    ///
+    /// # Errors
+    /// A port cannot be had; names it and the flag that changes it.
+    pub async fn bind(config: FrontendConfig, services: Services) -> Result<Bound, FrontendError> {
+        let host = config.host.as_str();
+        let http = Port::bind(host, config.http_port, "HTTP", "--http-port").await?;
+        let grpc = Port::bind(host, config.grpc_port, "gRPC", "--grpc-port").await?;
+        let metrics = Port::bind(host, config.metrics_port, "metrics", "--metrics-port").await?;
+        let admission = Arc::new(Admission::new(&services));
+        let (stopper, stop) = Stopper::new();
+        let routes = grpc::routes(GrpcApi {
+            admission: Arc::clone(&admission),
+            repository: services.repository.clone(),
+            body_max: config.body_max,
+            stop: stop.clone(),
+        })?;
+        let api = HttpApi {
+            admission: Arc::clone(&admission),
+            repository: services.repository,
+            body_max: config.body_max,
+        };
+        let ports = [
+            (http, Protocol::Http(Arc::new(api))),
+            (grpc, Protocol::Grpc(Arc::clone(&admission), routes)),
+            (metrics, Protocol::Metrics(Arc::clone(&admission))),
+        ];
+        Ok(Bound {
+            ports,
+            admission,
+            connections_max: config.connections_max,
+            drain: config.drain,
+            stopper,
+            stop,
+        })
+    }
+}
+
+/// The servers, bound to their ports.
+#[derive(Debug)]
+pub struct Bound {
+    ports: [(Port, Protocol); 3],
+    admission: Arc<Admission>,
+    connections_max: usize,
+    drain: Duration,
+    stopper: Stopper,
+    stop: Stop,
+}
+
+impl Bound {
+    /// Where they listen.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        let [http, grpc, metrics] = &self.ports;
+        Addresses { http: http.0.address, grpc: grpc.0.address, metrics: metrics.0.address }
+    }
+
+    /// A client in this process, counted together with those on sockets.
+    #[must_use]
+    pub fn in_process(&self) -> InProcess {
+        InProcess::of(Arc::clone(&self.admission))
+    }
+
+    /// Serves until `shutdown` resolves. Then accepts nothing new, lets open requests end, and
+    /// after the configured time cuts what is still open.
+    ///
+    /// Whoever resolves `shutdown` first marks the catalog as draining and lets the scheduler
+    /// run empty: until then requests are refused by name, not by a closed port.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+        let connections_max = self.connections_max;
+        let ports = self.ports.map(|(port, protocol)| {
+            tokio::spawn(port.serve(protocol, connections_max, self.stop.clone()))
+        });
+        shutdown.await;
+        self.stopper.stop();
+        let ended = futures_util::future::join_all(ports);
+        let mut ended = std::pin::pin!(ended);
+        if tokio::time::timeout(self.drain, &mut ended).await.is_err() {
+            tracing::info!("connections still open at the end of the drain time are cut");
+            self.stopper.cut();
+            ended.await;
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! From a decoded request to its one outcome, the same way for every protocol.
+//!
+//! A request is checked, stamped with its deadline, admitted to the in-flight table and
+//! submitted to the scheduler; then this waits for the outcome, at most until the deadline.
+//! When the waiting future is dropped the client has left, and the request leaves the queue.
+
+use crate::Services;
+use crate::check;
+use crate::error::{ErrorKind, InferError, Missed, Objective};
+use crate::facts;
+use crate::metrics::{self, Ending, Metrics, ModelHandle};
+use crate::proto;
+use crate::request::{InferRequest, InferResponse, OutputOf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use symphony_core::{DropReason, Request, RequestId, Span, Time};
+use symphony_wire::catalog::{ServedModel, SharedCatalog};
+use symphony_wire::clock::Clock;
+use symphony_wire::inflight::{Answer, InFlight, Outcome};
+use symphony_wire::schedule::{SchedulerPort, Statistics, SubmitError};
+use tokio::sync::oneshot;
+
+/// What a client refused for lack of room is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long the scheduler's counters are waited for.
+const STATISTICS_WAIT: Duration = Duration::from_secs(1);
+
+/// Failures of an engine are logged at most this often; the counters have them all.
+const WARNING_EVERY: Span = Span::from_secs(1);
+
+/// The one way for requests into the system.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) catalog: SharedCatalog,
+    pub(crate) inflight: Arc<InFlight>,
+    pub(crate) scheduler: SchedulerPort,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+    /// Numbers requests for the log when the client gave no id.
+    sequence: AtomicU64,
+    /// When the next warning may be written.
+    warning_after: AtomicU64,
+}
+
+/// What the log needs to name a request.
+#[derive(Clone, Copy)]
+struct Label<'a> {
+    handle: &'a ModelHandle,
+    id: &'a str,
+}
+
+impl Admission {
+    pub(crate) fn new(services: &Services) -> Admission {
+        Admission {
+            catalog: services.catalog.clone(),
+            inflight: Arc::clone(&services.inflight),
+            scheduler: services.scheduler.clone(),
+            clock: services.clock,
+            metrics: Metrics::default(),
+            sequence: AtomicU64::new(0),
+            warning_after: AtomicU64::new(0),
+        }
+    }
+
+    /// The model a request is for.
+    ///
+    /// # Errors
+    /// It is not served, or the server is draining; counted as a refused request.
+    pub(crate) fn target(&self, name: &str, version: &str) -> Result<Arc<ModelHandle>, InferError> {
+        let catalog = self.catalog.load();
+        let found = if catalog.draining {
+            Err(InferError::Unavailable("the server is shutting down".to_owned()))
+        } else {
+            facts::find(&catalog, name, version)
+        };
+        match found {
+            Ok(model) => Ok(self.metrics.handle(model)),
+            Err(error) => {
+                self.metrics.refused(error.kind());
+                tracing::debug!(model = name, version, outcome = "refused", %error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts a request that its protocol could not decode, and hands the error back.
+    pub(crate) fn refuse(&self, handle: &ModelHandle, id: &str, error: InferError) -> InferError {
+        self.metrics.refused(error.kind());
+        handle.ended(Ending::Refused, Span::ZERO);
+        self.log(Label { handle, id }, Ending::Refused, Span::ZERO, &error);
+        error
+    }
+
+    /// Runs one request to its outcome.
+    ///
+    /// # Errors
+    /// It was refused, dropped, late, or failed.
+    pub(crate) async fn infer(
+        &self,
+        handle: &ModelHandle,
+        request: InferRequest,
+    ) -> Result<InferResponse, InferError> {
+        let id = request.id.clone();
+        let (wanted, mut admitted, mut reply) =
+            self.admit(handle, request).map_err(|error| self.refuse(handle, &id, error))?;
+        let outcome = match self.clock.instant(admitted.deadline) {
+            Some(at) => tokio::time::timeout_at(at.into(), &mut reply).await.ok(),
+            None => Some((&mut reply).await),
+        };
+        let result = match outcome {
+            Some(Ok(outcome)) => admitted.settle(outcome),
+            // Whoever took the entry let it go without even the outcome that a drop gives.
+            Some(Err(_)) => admitted.settle(Outcome::Failed("its outcome was lost".to_owned())),
+            None => admitted.expire(&mut reply),
+        };
+        drop(admitted);
+        let answer = result?;
+        Ok(InferResponse {
+            model: Arc::clone(&handle.model),
+            id,
+            outputs: select(&handle.model, answer.outputs, &wanted)?,
+            execution: answer.execution,
+        })
+    }
+
+    /// The scheduler's counters; `None` when it does not answer soon.
+    pub(crate) async fn statistics(&self) -> Option<Statistics> {
+        let reply = self.scheduler.statistics().ok()?;
+        tokio::time::timeout(STATISTICS_WAIT, reply).await.ok()?.ok()
+    }
+
+    /// The metrics page.
+    pub(crate) async fn metrics_page(&self) -> String {
+        let statistics = self.statistics().await;
+        metrics::render(&metrics::Sources {
+            metrics: &self.metrics,
+            catalog: &self.catalog.load(),
+            statistics,
+            waiting: self.inflight.len(),
+        })
+    }
+
+    /// The counters of one model, or of all when the name is empty. A name that is not served has
+    /// none.
+    pub(crate) async fn model_statistics(
+        &self,
+        name: &str,
+        version: &str,
+    ) -> proto::ModelStatisticsResponse {
+        let statistics = self.statistics().await.unwrap_or_default();
+        let catalog = self.catalog.load();
+        let wanted = catalog.models.values().filter(|model| {
+            (name.is_empty() || model.name == name)
+                && (version.is_empty() || model.version == version)
+        });
+        let model_stats = wanted
+            .map(|model| {
+                let counters = statistics.models.iter().find(|(id, _)| *id == model.id);
+                let counters = counters.map(|(_, counters)| *counters).unwrap_or_default();
+                facts::statistics(&self.metrics.handle(model), counters)
+            })
+            .collect();
+        proto::ModelStatisticsResponse { model_stats }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the three parts go separate ways at once")]
+    fn admit<'a>(
+        &'a self,
+        handle: &'a ModelHandle,
+        request: InferRequest,
+    ) -> Result<(Vec<usize>, Admitted<'a>, oneshot::Receiver<Outcome>), InferError> {
+        let model = &handle.model;
+        let wanted = check::outputs(model, &request.outputs)?;
+        let inputs = check::inputs(model, request.inputs)?;
+        let rows = inputs.rows;
+        let objective = match request.limit {
+            Some(limit) if limit < model.slo => Objective::Own(limit),
+            _ => Objective::Slo(model.slo),
+        };
+        let (Objective::Own(span) | Objective::Slo(span)) = objective;
+        let deadline = request.arrival + span;
+        let (sender, reply) = oneshot::channel();
+        let id =
+            self.inflight.admit(inputs, sender).map_err(|full| overloaded(full.to_string()))?;
+        self.metrics.in_flight.up();
+        let mut admitted = Admitted {
+            admission: self,
+            handle,
+            label: request.id,
+            id,
+            rows,
+            arrival: request.arrival,
+            deadline,
+            objective,
+            settled: false,
+        };
+        let metadata = Request { id, arrival: request.arrival, deadline, rows };
+        if let Err(error) = self.scheduler.submit(model.id, metadata) {
+            admitted.settled = true;
+            drop(self.inflight.take(id));
+            return Err(match error {
+                SubmitError::Full => overloaded(error.to_string()),
+                SubmitError::Stopped => {
+                    InferError::Unavailable("the server is shutting down".to_owned())
+                }
+            });
+        }
+        Ok((wanted, admitted, reply))
+    }
+
+    /// One line for a request without a result: at debug level, for overload must not flood
+    /// the log; failures of the server are warnings, a few of them.
+    fn log(&self, label: Label<'_>, ending: Ending, after: Span, error: &InferError) {
+        let warn = error.kind() == ErrorKind::Internal && self.may_warn();
+        if !warn && !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let generated;
+        let request = if label.id.is_empty() {
+            generated = format!("#{}", self.sequence.fetch_add(1, Ordering::Relaxed));
+            &generated
+        } else {
+            label.id
+        };
+        let model = label.handle.model.name.as_str();
+        let outcome = ending.name();
+        let after_ms = after.as_millis_f64();
+        if warn {
+            tracing::warn!(request, model, outcome, after_ms, %error, "request failed");
+        } else {
+            tracing::debug!(request, model, outcome, after_ms, %error, "request without result");
+        }
+    }
+
+    fn may_warn(&self) -> bool {
+        let now = self.clock.now();
+        let after = self.warning_after.load(Ordering::Relaxed);
+        now.0 >= after
+            && self
+                .warning_after
+                .compare_exchange(
+                    after,
+                    (now + WARNING_EVERY).0,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+}
+
+/// A request between admission and outcome. Dropped unsettled, its client has left.
+struct Admitted<'a> {
+    admission: &'a Admission,
+    handle: &'a ModelHandle,
+    label: String,
+    id: RequestId,
+    rows: u32,
+    arrival: Time,
+    deadline: Time,
+    objective: Objective,
+    settled: bool,
+}
+
+impl Admitted<'_> {
+    /// The outcome came.
+    fn settle(&mut self, outcome: Outcome) -> Result<Answer, InferError> {
+        let now = self.admission.clock.now();
+        let elapsed = now.since(self.arrival);
+        match outcome {
+            Outcome::Done(answer) => {
+                self.handle.ran(self.rows, &answer.execution);
+                if now > self.deadline {
+                    return Err(self.missed(Ending::Late, Missed::Running, elapsed));
+                }
+                self.settled = true;
+                self.handle.good(self.rows, elapsed, &answer.execution);
+                Ok(answer)
+            }
+            Outcome::Dropped { reason, queued } => Err(self.dropped(reason, queued)),
+            Outcome::Failed(message) => {
+                let model = self.handle.model.name.clone();
+                let error = InferError::Failed { model, message };
+                Err(self.end(Ending::Failed, elapsed, error))
+            }
+        }
+    }
+
+    /// The deadline came first.
+    fn expire(&mut self, reply: &mut oneshot::Receiver<Outcome>) -> Result<Answer, InferError> {
+        let elapsed = self.admission.clock.now().since(self.arrival);
+        if self.withdraw() {
+            return Err(self.missed(Ending::Expired, Missed::Queued, elapsed));
+        }
+        match reply.try_recv() {
+            Ok(outcome) => self.settle(outcome),
+            Err(_) => Err(self.missed(Ending::Late, Missed::Running, elapsed)),
+        }
+    }
+
+    fn dropped(&mut self, reason: DropReason, queued: Span) -> InferError {
+        let model = &self.handle.model;
+        let error = match reason {
+            DropReason::Hopeless | DropReason::Overload => {
+                return self.missed(Ending::Dropped(reason), Missed::Dropped(reason), queued);
+            }
+            DropReason::QueueFull => overloaded(format!(
+                "the queue of model {:?} is full: it holds {} requests, its limit",
+                model.name, model.queue_max
+            )),
+            DropReason::TooLarge => InferError::Invalid(format!(
+                "{} rows are more than model {:?} takes at once: split the request",
+                self.rows, model.name
+            )),
+            DropReason::Unloaded => InferError::Unavailable(format!(
+                "model {:?} was unloaded while the request was queued",
+                model.name
+            )),
+        };
+        self.end(Ending::Dropped(reason), queued, error)
+    }
+
+    fn missed(&mut self, ending: Ending, missed: Missed, queued: Span) -> InferError {
+        let model = self.handle.model.name.clone();
+        let error = InferError::Deadline { model, objective: self.objective, queued, missed };
+        self.end(ending, queued, error)
+    }
+
+    fn end(&mut self, ending: Ending, after: Span, error: InferError) -> InferError {
+        self.settled = true;
+        self.handle.ended(ending, after);
+        let label = Label { handle: self.handle, id: &self.label };
+        self.admission.log(label, ending, after, &error);
+        error
+    }
+
+    /// Takes the request out of the queue, unless someone has taken it already.
+    fn withdraw(&self) -> bool {
+        let Some(pending) = self.admission.inflight.take(self.id) else { return false };
+        drop(pending);
+        self.admission.scheduler.cancel(self.handle.model.id, self.id, self.deadline);
+        true
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.admission.metrics.in_flight.down();
+        if !self.settled {
+            self.withdraw();
+            let elapsed = self.admission.clock.now().since(self.arrival);
+            self.handle.ended(Ending::Cancelled, elapsed);
+            tracing::debug!(
+                request = self.label,
+                model = self.handle.model.name,
+                outcome = "cancelled",
+                after_ms = elapsed.as_millis_f64(),
+                "the client left"
+            );
+        }
+    }
+}
+
+fn overloaded(message: String) -> InferError {
+    InferError::Overloaded { message, retry_after: RETRY_AFTER }
+}
+
+/// The wanted outputs of all.
+fn select(
+    model: &ServedModel,
+    outputs: Vec<symphony_wire::tensor::OutputTensor>,
+    wanted: &[usize],
+) -> Result<Vec<OutputOf>, InferError> {
+    let mut outputs: Vec<_> = outputs.into_iter().map(Some).collect();
+    let selected = wanted.iter().map(|&index| {
+        let tensor = outputs.get_mut(index)?.take()?;
+        Some(OutputOf { index, tensor })
+    });
+    selected.collect::<Option<Vec<_>>>().ok_or_else(|| InferError::Failed {
+        model: model.name.clone(),
+        message: "the engine returned fewer outputs than the model has".to_owned(),
+    })
+}

@@ -1,0 +1,203 @@
+//! What can go wrong: with one request ([`InferError`], every answer that is not an inference)
+//! and with the servers as a whole ([`FrontendError`]).
+//!
+//! Knows no protocol: `http` and `grpc` each translate [`InferError::kind`] to their own codes.
+
+use std::time::Duration;
+use symphony_core::{DropReason, Span};
+use symphony_wire::repository::RepositoryError;
+
+/// Why the servers could not start or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum FrontendError {
+    /// A port could not be had.
+    #[error(
+        "cannot listen on {host}:{port} for {protocol}: {source}; \
+         choose another address with --host or another port with {flag} (0 takes a free one)"
+    )]
+    Bind {
+        /// The host asked for.
+        host: String,
+        /// The port asked for.
+        port: u16,
+        /// What it is for.
+        protocol: &'static str,
+        /// The command-line flag that sets it.
+        flag: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The gRPC reflection service could not be built from the compiled protocol.
+    #[error("the compiled protocol description cannot be served: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// How the classes of refusal differ for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request is wrong; the same request will be refused again.
+    Invalid,
+    /// The request is well formed and asks for something this server does not do.
+    Unsupported,
+    /// There is no such model, version or route.
+    NotFound,
+    /// More than a configured size.
+    TooLarge,
+    /// The server has no room now.
+    Overloaded,
+    /// The server, or the model, takes no requests now.
+    Unavailable,
+    /// The deadline passed, or was going to.
+    Deadline,
+    /// The server failed.
+    Internal,
+}
+
+/// Whose limit a deadline was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objective {
+    /// The model's latency objective.
+    Slo(Span),
+    /// A shorter limit that the request set.
+    Own(Span),
+}
+
+impl std::fmt::Display for Objective {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Objective::Slo(span) => write!(f, "the model's objective of {span}"),
+            Objective::Own(span) => write!(f, "the request's own limit of {span}"),
+        }
+    }
+}
+
+/// Where a request stood when its deadline was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// The scheduler took it out of the queue.
+    Dropped(DropReason),
+    /// It was still queued at the deadline.
+    Queued,
+    /// It had been handed to an accelerator and had no answer at the deadline.
+    Running,
+}
+
+impl Missed {
+    fn text(self, queued: Span) -> String {
+        match self {
+            Missed::Dropped(DropReason::Overload) => format!(
+                "dropped after {queued} in the queue, \
+                 because more requests arrive than can be served in time"
+            ),
+            Missed::Dropped(DropReason::Hopeless) => format!(
+                "dropped after {queued} in the queue, because it could no longer finish in time"
+            ),
+            Missed::Dropped(reason) => {
+                format!("dropped after {queued} in the queue ({})", reason.name())
+            }
+            Missed::Queued => format!("still queued after {queued}"),
+            Missed::Running => format!("no result yet {queued} after it arrived"),
+        }
+    }
+}
+
+/// Why a request has no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InferError {
+    /// The request is wrong; the text names what and says what is expected.
+    #[error("{0}")]
+    Invalid(String),
+    /// The request asks for something this server does not do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The body, compressed or not, is over the limit.
+    #[error(
+        "the {what} is larger than the limit of {limit} bytes; \
+         send less at a time or raise the limit with --body-max"
+    )]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// There is no room for it now.
+    #[error("{message}; try again later")]
+    Overloaded {
+        /// What is full.
+        message: String,
+        /// When another try may have success.
+        retry_after: Duration,
+    },
+    /// The server or the model takes no requests now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The deadline was missed, or was going to be.
+    #[error("model {model:?} missed {objective}: {}", .missed.text(*.queued))]
+    Deadline {
+        /// The model.
+        model: String,
+        /// Which limit.
+        objective: Objective,
+        /// How long it was queued; for a running request, the time since it arrived.
+        queued: Span,
+        /// Where it stood.
+        missed: Missed,
+    },
+    /// The engine, or the server, failed.
+    #[error("model {model:?} failed: {message}")]
+    Failed {
+        /// The model.
+        model: String,
+        /// What happened.
+        message: String,
+    },
+}
+
+impl InferError {
+    /// The class of the refusal.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            InferError::Invalid(_) => ErrorKind::Invalid,
+            InferError::Unsupported(_) => ErrorKind::Unsupported,
+            InferError::NotFound(_) => ErrorKind::NotFound,
+            InferError::TooLarge { .. } => ErrorKind::TooLarge,
+            InferError::Overloaded { .. } => ErrorKind::Overloaded,
+            InferError::Unavailable(_) => ErrorKind::Unavailable,
+            InferError::Deadline { .. } => ErrorKind::Deadline,
+            InferError::Failed { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// When another try may have success, for those where it may.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            InferError::Overloaded { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+/// Refuses a tensor that is said to lie in shared memory.
+pub(crate) fn no_shared_memory(what: &str, name: &str) -> InferError {
+    InferError::Unsupported(format!(
+        "{what} {name:?} names a shared memory region, which this server does not read: \
+         send the data in the request"
+    ))
+}
+
+impl From<RepositoryError> for InferError {
+    fn from(error: RepositoryError) -> InferError {
+        let text = error.to_string();
+        match error {
+            RepositoryError::Unknown(_) => InferError::NotFound(text),
+            RepositoryError::Load(_) => InferError::Invalid(text),
+            RepositoryError::Stopped => InferError::Unavailable(text),
+        }
+    }
+}

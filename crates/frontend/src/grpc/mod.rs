@@ -1,0 +1,312 @@
+//! The protocol over gRPC: the inference service, health and reflection.
+//!
+//! Decodes, asks [`Admission`], encodes; decides nothing about a request's fate.
+
+mod convert;
+mod health;
+
+use crate::admission::Admission;
+use crate::deadline;
+use crate::error::{ErrorKind, FrontendError, InferError};
+use crate::facts;
+use crate::proto::grpc_inference_service_server::{
+    GrpcInferenceService, GrpcInferenceServiceServer,
+};
+use crate::proto::infer_parameter::ParameterChoice;
+use crate::proto::*;
+use crate::serve::Stop;
+use futures_util::{Stream, StreamExt};
+use std::pin::Pin;
+use std::sync::Arc;
+use symphony_core::Span;
+use symphony_wire::repository::RepositoryPort;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::service::Routes;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+/// Requests of one stream that may be in flight; further ones wait on the connection.
+const STREAM_IN_FLIGHT_MAX: usize = 1024;
+
+/// Room for what a message holds beside its tensors.
+const ENVELOPE_MAX: usize = 64 * 1024;
+
+/// Says on the last answer to a request of a stream that it is the last.
+const FINAL: &str = "triton_final_response";
+
+/// What gRPC handlers work with.
+#[derive(Clone, Debug)]
+pub(crate) struct GrpcApi {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) repository: RepositoryPort,
+    /// Bound on a message, in bytes.
+    pub(crate) body_max: usize,
+    /// Ends open streams when the server stops.
+    pub(crate) stop: Stop,
+}
+
+/// Every service of the gRPC port.
+///
+/// # Errors
+/// The compiled protocol description is broken.
+pub(crate) fn routes(api: GrpcApi) -> Result<Routes, FrontendError> {
+    let health = health::service(Arc::clone(&api.admission), api.stop.clone());
+    let limit = api.body_max.saturating_add(ENVELOPE_MAX);
+    let inference = GrpcInferenceServiceServer::new(api)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(usize::MAX);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(Routes::new(inference)
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .prepare())
+}
+
+impl GrpcApi {
+    async fn infer(
+        &self,
+        message: ModelInferRequest,
+        limit: Result<Option<Span>, InferError>,
+    ) -> Result<ModelInferResponse, InferError> {
+        let arrival = self.admission.clock.now();
+        let handle = self.admission.target(&message.model_name, &message.model_version)?;
+        let request = limit
+            .and_then(|limit| convert::request(message, arrival, limit))
+            .map_err(|error| self.admission.refuse(&handle, "", error))?;
+        let response = self.admission.infer(&handle, request).await?;
+        Ok(convert::response(response))
+    }
+
+    /// One request of a stream: an error is an answer like any other.
+    async fn streamed(&self, message: ModelInferRequest) -> ModelStreamInferResponse {
+        let name = message.model_name.clone();
+        let id = message.id.clone();
+        let (error_message, mut response) = match self.infer(message, Ok(None)).await {
+            Ok(response) => (String::new(), response),
+            Err(error) => {
+                let failed =
+                    ModelInferResponse { model_name: name, id, ..ModelInferResponse::default() };
+                (error.to_string(), failed)
+            }
+        };
+        let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
+        response.parameters.insert(FINAL.to_owned(), last);
+        ModelStreamInferResponse { error_message, infer_response: Some(response) }
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for GrpcApi {
+    type ModelStreamInferStream =
+        Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+
+    async fn model_infer(
+        &self,
+        request: Request<ModelInferRequest>,
+    ) -> Result<Response<ModelInferResponse>, Status> {
+        let limit = call_timeout(request.metadata());
+        answer(self.infer(request.into_inner(), limit).await)
+    }
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
+        let api = Arc::new(self.clone());
+        let stopped = self.stop.clone().stopped();
+        let answers = request
+            .into_inner()
+            .take_until(stopped)
+            .map(move |message| {
+                let api = Arc::clone(&api);
+                async move { Ok(api.streamed(message?).await) }
+            })
+            .buffered(STREAM_IN_FLIGHT_MAX);
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn server_live(
+        &self,
+        _request: Request<ServerLiveRequest>,
+    ) -> Result<Response<ServerLiveResponse>, Status> {
+        Ok(Response::new(ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _request: Request<ServerReadyRequest>,
+    ) -> Result<Response<ServerReadyResponse>, Status> {
+        let ready = facts::ready(&self.admission.catalog.load());
+        Ok(Response::new(ServerReadyResponse { ready }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: Request<ModelReadyRequest>,
+    ) -> Result<Response<ModelReadyResponse>, Status> {
+        let ModelReadyRequest { name, version } = request.into_inner();
+        let ready = facts::model_ready(&self.admission.catalog.load(), &name, &version);
+        answer(ready.map(|ready| ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _request: Request<ServerMetadataRequest>,
+    ) -> Result<Response<ServerMetadataResponse>, Status> {
+        Ok(Response::new(facts::server()))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<ModelMetadataRequest>,
+    ) -> Result<Response<ModelMetadataResponse>, Status> {
+        let ModelMetadataRequest { name, version } = request.into_inner();
+        let catalog = self.admission.catalog.load();
+        answer(facts::find(&catalog, &name, &version).map(|model| facts::metadata(model)))
+    }
+
+    async fn model_config(
+        &self,
+        request: Request<ModelConfigRequest>,
+    ) -> Result<Response<ModelConfigResponse>, Status> {
+        let ModelConfigRequest { name, version } = request.into_inner();
+        let catalog = self.admission.catalog.load();
+        let config = facts::find(&catalog, &name, &version).map(|model| facts::config(model));
+        answer(config.map(|config| ModelConfigResponse { config: Some(config) }))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<ModelStatisticsRequest>,
+    ) -> Result<Response<ModelStatisticsResponse>, Status> {
+        let ModelStatisticsRequest { name, version } = request.into_inner();
+        if !name.is_empty() {
+            let catalog = self.admission.catalog.load();
+            facts::find(&catalog, &name, &version).map_err(|error| status(&error))?;
+        }
+        Ok(Response::new(self.admission.model_statistics(&name, &version).await))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<RepositoryIndexRequest>,
+    ) -> Result<Response<RepositoryIndexResponse>, Status> {
+        let ready = request.into_inner().ready;
+        Ok(Response::new(facts::index(&self.admission.catalog.load(), ready)))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<RepositoryModelLoadRequest>,
+    ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
+        let RepositoryModelLoadRequest { model_name, parameters, .. } = request.into_inner();
+        facts::check_load_parameters(parameters.keys().map(String::as_str))
+            .map_err(|error| status(&error))?;
+        let loaded = self.repository.load(model_name).await.map_err(InferError::from);
+        answer(loaded.map(|()| RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<RepositoryModelUnloadRequest>,
+    ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
+        let name = request.into_inner().model_name;
+        let unloaded = self.repository.unload(name).await.map_err(InferError::from);
+        answer(unloaded.map(|()| RepositoryModelUnloadResponse {}))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        _request: Request<SystemSharedMemoryStatusRequest>,
+    ) -> Result<Response<SystemSharedMemoryStatusResponse>, Status> {
+        Ok(Response::new(SystemSharedMemoryStatusResponse::default()))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _request: Request<SystemSharedMemoryRegisterRequest>,
+    ) -> Result<Response<SystemSharedMemoryRegisterResponse>, Status> {
+        Err(unsupported("shared memory"))
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _request: Request<SystemSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<SystemSharedMemoryUnregisterResponse>, Status> {
+        Ok(Response::new(SystemSharedMemoryUnregisterResponse {}))
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _request: Request<CudaSharedMemoryStatusRequest>,
+    ) -> Result<Response<CudaSharedMemoryStatusResponse>, Status> {
+        Ok(Response::new(CudaSharedMemoryStatusResponse::default()))
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _request: Request<CudaSharedMemoryRegisterRequest>,
+    ) -> Result<Response<CudaSharedMemoryRegisterResponse>, Status> {
+        Err(unsupported("shared memory"))
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _request: Request<CudaSharedMemoryUnregisterRequest>,
+    ) -> Result<Response<CudaSharedMemoryUnregisterResponse>, Status> {
+        Ok(Response::new(CudaSharedMemoryUnregisterResponse {}))
+    }
+
+    async fn trace_setting(
+        &self,
+        _request: Request<TraceSettingRequest>,
+    ) -> Result<Response<TraceSettingResponse>, Status> {
+        Err(unsupported("trace settings"))
+    }
+
+    async fn log_settings(
+        &self,
+        _request: Request<LogSettingsRequest>,
+    ) -> Result<Response<LogSettingsResponse>, Status> {
+        Err(unsupported("log settings"))
+    }
+}
+
+fn answer<T>(result: Result<T, InferError>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| status(&error))
+}
+
+fn unsupported(what: &str) -> Status {
+    status(&InferError::Unsupported(format!("{what}: not supported by this server")))
+}
+
+/// The client's limit for the whole call.
+fn call_timeout(metadata: &MetadataMap) -> Result<Option<Span>, InferError> {
+    let Some(value) = metadata.get("grpc-timeout") else { return Ok(None) };
+    deadline::grpc_timeout(value.to_str().unwrap_or("")).map(Some)
+}
+
+fn status(error: &InferError) -> Status {
+    let code = match error.kind() {
+        ErrorKind::Invalid => Code::InvalidArgument,
+        ErrorKind::Unsupported => Code::Unimplemented,
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::TooLarge | ErrorKind::Overloaded => Code::ResourceExhausted,
+        ErrorKind::Unavailable => Code::Unavailable,
+        ErrorKind::Deadline => Code::DeadlineExceeded,
+        ErrorKind::Internal => Code::Internal,
+    };
+    let mut status = Status::new(code, error.to_string());
+    if let Some(wait) = error.retry_after() {
+        let seconds = MetadataValue::from(wait.as_secs().max(1));
+        status.metadata_mut().insert("retry-after", seconds);
+    }
+    status
+}

@@ -1,0 +1,319 @@
+//! An inference request from the body of a POST: JSON, JSON followed by binary tensors, or one
+//! raw tensor.
+//!
+//! Binary tensors are slices of the body. What is decoded here is not yet checked against the
+//! model, except where the form itself needs the model (the raw tensor).
+
+use super::elements;
+use crate::check::element_count;
+use crate::deadline::{brief, timeout_parameter, timeout_text};
+use crate::error::{InferError, no_shared_memory};
+use crate::request::{InferRequest, InputTensor, earliest};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use symphony_core::{Span, Time};
+use symphony_wire::catalog::ServedModel;
+use symphony_wire::tensor::{DataType, TensorSpec, bytes_count};
+
+/// A body and what its headers say about it.
+#[derive(Clone, Debug)]
+pub(super) struct Envelope {
+    /// Decompressed.
+    pub(super) body: Bytes,
+    /// Where the JSON ends and binary tensors begin; without it, all is JSON.
+    pub(super) json_length: Option<usize>,
+    /// When the server had it.
+    pub(super) arrival: Time,
+    /// The limit a header set.
+    pub(super) limit: Option<Span>,
+}
+
+/// The request, and in which form it wants the answer.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) request: InferRequest,
+    pub(super) form: AnswerForm,
+}
+
+/// Which outputs are wanted as binary data.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AnswerForm {
+    /// Where an output says nothing itself.
+    pub(super) binary: bool,
+    /// By output.
+    pub(super) by_name: Vec<(String, bool)>,
+}
+
+impl AnswerForm {
+    pub(super) fn is_binary(&self, output: &str) -> bool {
+        let own = self.by_name.iter().find(|(name, _)| name == output);
+        own.map_or(self.binary, |(_, binary)| *binary)
+    }
+}
+
+#[derive(Deserialize)]
+struct JsonRequest<'a> {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    parameters: RequestParameters,
+    #[serde(borrow)]
+    inputs: Vec<JsonInput<'a>>,
+    #[serde(default, borrow)]
+    outputs: Vec<JsonOutput<'a>>,
+}
+
+/// Those parameters that mean something here; the protocol has clients send others too.
+#[derive(Default, Deserialize)]
+struct RequestParameters {
+    timeout: Option<Value>,
+    #[serde(default)]
+    binary_data_output: bool,
+}
+
+#[derive(Deserialize)]
+struct JsonInput<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    datatype: Cow<'a, str>,
+    shape: Vec<i64>,
+    #[serde(default)]
+    parameters: TensorParameters,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct JsonOutput<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(default)]
+    parameters: TensorParameters,
+}
+
+#[derive(Default, Deserialize)]
+struct TensorParameters {
+    binary_data_size: Option<Value>,
+    binary_data: Option<bool>,
+    shared_memory_region: Option<IgnoredAny>,
+    classification: Option<Value>,
+}
+
+/// The value of `Inference-Header-Content-Length`.
+///
+/// # Errors
+/// It is no number.
+pub(super) fn json_length(header: &str) -> Result<usize, InferError> {
+    let digits = header.bytes().all(|byte| byte.is_ascii_digit());
+    header.parse().ok().filter(|_| digits).ok_or_else(|| {
+        InferError::Invalid(format!(
+            "Inference-Header-Content-Length is {:?}: \
+             give the length of the JSON part of the body in bytes",
+            brief(header)
+        ))
+    })
+}
+
+/// Decodes a request.
+///
+/// # Errors
+/// What is malformed.
+pub(super) fn decode(model: &ServedModel, envelope: Envelope) -> Result<Decoded, InferError> {
+    match envelope.json_length {
+        Some(0) => raw(model, envelope),
+        length => json(&envelope, length),
+    }
+}
+
+fn json(envelope: &Envelope, length: Option<usize>) -> Result<Decoded, InferError> {
+    let body = &envelope.body;
+    let length = length.unwrap_or(body.len());
+    let text = body.get(..length).ok_or_else(|| {
+        InferError::Invalid(format!(
+            "Inference-Header-Content-Length is {length}, more than the {} bytes of the body",
+            body.len()
+        ))
+    })?;
+    let parsed: JsonRequest<'_> = serde_json::from_slice(text).map_err(|error| {
+        InferError::Invalid(format!("the request is not JSON as the protocol has it: {error}"))
+    })?;
+    let own = parsed.parameters.timeout.as_ref().map(timeout).transpose()?;
+    let mut binary = Binary { body, next: length };
+    let inputs = parsed
+        .inputs
+        .into_iter()
+        .map(|input| read_input(input, &mut binary))
+        .collect::<Result<Vec<_>, _>>()?;
+    binary.end()?;
+    let form = answer_form(parsed.parameters.binary_data_output, &parsed.outputs)?;
+    Ok(Decoded {
+        request: InferRequest {
+            id: parsed.id,
+            inputs,
+            outputs: parsed.outputs.into_iter().map(|output| output.name.into_owned()).collect(),
+            arrival: envelope.arrival,
+            limit: earliest(envelope.limit, own),
+        },
+        form,
+    })
+}
+
+fn timeout(value: &Value) -> Result<Span, InferError> {
+    match value {
+        Value::String(text) => timeout_text(text),
+        other => match other.as_i64() {
+            Some(micros) => timeout_parameter(micros),
+            None => timeout_text(&other.to_string()),
+        },
+    }
+}
+
+/// The binary tensors after the JSON, taken in the order of the inputs.
+struct Binary<'a> {
+    body: &'a Bytes,
+    next: usize,
+}
+
+impl Binary<'_> {
+    fn take(&mut self, input: &str, size: usize) -> Result<Bytes, InferError> {
+        let left = self.body.len() - self.next;
+        if size > left {
+            return Err(InferError::Invalid(format!(
+                "input {input:?} says binary_data_size {size}, but only {left} bytes are left \
+                 of the body"
+            )));
+        }
+        let start = self.next;
+        self.next += size;
+        Ok(self.body.slice(start..self.next))
+    }
+
+    fn end(&self) -> Result<(), InferError> {
+        match self.body.len() - self.next {
+            0 => Ok(()),
+            left => Err(InferError::Invalid(format!(
+                "the body has {left} bytes after the last binary tensor: \
+                 the sum of binary_data_size must be what follows the JSON"
+            ))),
+        }
+    }
+}
+
+fn read_input(input: JsonInput<'_>, binary: &mut Binary<'_>) -> Result<InputTensor, InferError> {
+    let name = input.name.into_owned();
+    if input.parameters.shared_memory_region.is_some() {
+        return Err(no_shared_memory("input", &name));
+    }
+    let datatype: DataType = input
+        .datatype
+        .parse()
+        .map_err(|error| InferError::Invalid(format!("input {name:?}: {error}")))?;
+    let data = match (input.parameters.binary_data_size, input.data) {
+        (Some(_), Some(_)) => Err("has both data and binary_data_size: send one".to_owned()),
+        (Some(size), None) => match size.as_u64().and_then(|size| usize::try_from(size).ok()) {
+            Some(size) => return Ok(tensor(name, datatype, input.shape, binary, size)?),
+            None => Err(format!(
+                "has binary_data_size {}: give a number of bytes",
+                brief(&size.to_string())
+            )),
+        },
+        (None, Some(data)) => match element_count(&input.shape) {
+            Some(elements) => elements::read(data, datatype, &input.shape, elements),
+            None => Err(format!(
+                "has the shape {:?}: dimensions must not be negative, \
+                 and their product must be countable",
+                input.shape
+            )),
+        },
+        (None, None) => {
+            Err("has no data: send data, or binary data and its binary_data_size".to_owned())
+        }
+    };
+    match data {
+        Ok(data) => Ok(InputTensor { name, datatype, shape: input.shape, data }),
+        Err(problem) => Err(InferError::Invalid(format!("input {name:?} {problem}"))),
+    }
+}
+
+fn tensor(
+    name: String,
+    datatype: DataType,
+    shape: Vec<i64>,
+    binary: &mut Binary<'_>,
+    size: usize,
+) -> Result<InputTensor, InferError> {
+    let data = binary.take(&name, size)?;
+    Ok(InputTensor { name, datatype, shape, data })
+}
+
+fn answer_form(binary: bool, outputs: &[JsonOutput<'_>]) -> Result<AnswerForm, InferError> {
+    let mut form = AnswerForm { binary, by_name: Vec::new() };
+    for output in outputs {
+        if output.parameters.shared_memory_region.is_some() {
+            return Err(no_shared_memory("output", &output.name));
+        }
+        let classes = output.parameters.classification.as_ref();
+        if classes.is_some_and(|classes| classes.as_u64() != Some(0)) {
+            return Err(InferError::Unsupported(format!(
+                "output {:?} asks for classification, which this server does not do: \
+                 ask for the tensor",
+                output.name
+            )));
+        }
+        if let Some(own) = output.parameters.binary_data {
+            form.by_name.push((output.name.clone().into_owned(), own));
+        }
+    }
+    Ok(form)
+}
+
+/// The whole body is the tensor of a model with one input; the answer is binary too.
+fn raw(model: &ServedModel, envelope: Envelope) -> Result<Decoded, InferError> {
+    let [spec] = &model.signature.inputs[..] else {
+        return Err(InferError::Invalid(format!(
+            "model {:?} has {} inputs: a body that is one raw tensor \
+             (Inference-Header-Content-Length: 0) needs a model with one input",
+            model.name,
+            model.signature.inputs.len()
+        )));
+    };
+    let rows = model.signature.batched.then(|| raw_rows(spec, &envelope.body));
+    let row = spec.row_shape.iter().map(|dim| dim.and_then(|dim| i64::try_from(dim).ok()));
+    let shape = rows.into_iter().map(Some).chain(row).collect::<Option<Vec<_>>>();
+    let shape = shape.ok_or_else(|| {
+        InferError::Invalid(format!(
+            "input {:?} of model {:?} has no fixed shape: send its shape in a JSON request",
+            spec.name, model.name
+        ))
+    })?;
+    let input = InputTensor {
+        name: spec.name.clone(),
+        datatype: spec.datatype,
+        shape,
+        data: envelope.body,
+    };
+    Ok(Decoded {
+        request: InferRequest {
+            id: String::new(),
+            inputs: vec![input],
+            outputs: Vec::new(),
+            arrival: envelope.arrival,
+            limit: envelope.limit,
+        },
+        form: AnswerForm { binary: true, by_name: Vec::new() },
+    })
+}
+
+/// The rows that a raw tensor most likely has; whether they fit is checked like any other's.
+fn raw_rows(spec: &TensorSpec, data: &[u8]) -> i64 {
+    let rows = match spec.row_bytes() {
+        Some(row) => data.len().checked_div(row),
+        None => bytes_count(data).ok().and_then(|count| count.checked_div(spec.row_elements()?)),
+    };
+    rows.and_then(|rows| i64::try_from(rows).ok()).unwrap_or(1).max(1)
+}

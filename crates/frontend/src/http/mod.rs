@@ -1,0 +1,343 @@
+//! The protocol over HTTP: what each route answers. Every error body is `{"error": "..."}`.
+//!
+//! Decodes, asks [`Admission`], encodes; decides nothing about a request's fate.
+
+mod body;
+mod decode;
+mod elements;
+mod encode;
+mod route;
+
+use crate::admission::Admission;
+use crate::deadline;
+use crate::error::{ErrorKind, InferError};
+use crate::facts;
+use crate::proto;
+use crate::request::InferResponse;
+use body::Coding;
+pub(crate) use body::Pieces;
+use bytes::Bytes;
+use decode::{AnswerForm, Decoded, Envelope};
+use encode::Encoded;
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use route::{ModelPath, Of, Route};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use symphony_wire::repository::RepositoryPort;
+
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+const TIMEOUT: HeaderName = HeaderName::from_static("request-timeout-ms");
+
+/// Decoding and encoding more than this is left to a thread that may block; less is done where
+/// the request is served.
+const INLINE_MAX: usize = 256 * 1024;
+
+/// What HTTP handlers work with.
+#[derive(Debug)]
+pub(crate) struct HttpApi {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) repository: RepositoryPort,
+    /// Bound on a body, in bytes, compressed or not.
+    pub(crate) body_max: usize,
+}
+
+/// An answer that is no result.
+enum Refused {
+    Error(InferError),
+    Method(Method),
+}
+
+impl From<InferError> for Refused {
+    fn from(error: InferError) -> Refused {
+        Refused::Error(error)
+    }
+}
+
+impl HttpApi {
+    /// Answers one request of the protocol.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Pieces> {
+        match self.route(request).await {
+            Ok(response) => response,
+            Err(Refused::Error(error)) => refusal(&error),
+            Err(Refused::Method(method)) => {
+                let text = format!("this route takes {method} requests");
+                let mut response = error_body(StatusCode::METHOD_NOT_ALLOWED, &text);
+                if let Ok(value) = HeaderValue::from_str(method.as_str()) {
+                    response.headers_mut().insert(ALLOW, value);
+                }
+                response
+            }
+        }
+    }
+
+    async fn route(&self, request: Request<Incoming>) -> Result<Response<Pieces>, Refused> {
+        let path = request.uri().path();
+        let route = Route::of(path).ok_or_else(|| {
+            InferError::NotFound(format!("there is no {:?} here", deadline::brief(path)))
+        })?;
+        let sent = match *request.method() {
+            Method::HEAD => &Method::GET,
+            ref other => other,
+        };
+        if let Some(method) = route.method()
+            && method != *sent
+        {
+            return Err(Refused::Method(method));
+        }
+        match route {
+            Route::Model(ModelPath { name, version, what: Of::Infer }) => {
+                Ok(self.infer(&name, &version, request).await?)
+            }
+            Route::Model(path) => Ok(self.of_model(&path).await?),
+            Route::Load(name) => Ok(self.load(name, request).await?),
+            Route::Unload(name) => {
+                body::read(request.into_body(), self.body_max).await?;
+                self.repository.unload(name).await.map_err(InferError::from)?;
+                Ok(json_body(&json!({})))
+            }
+            Route::Index => Ok(self.index(request).await?),
+            Route::Unsupported(what) => {
+                Err(InferError::Unsupported(format!("{what}: not supported by this server")).into())
+            }
+            other => Ok(self.of_server(&other).await),
+        }
+    }
+
+    async fn of_server(&self, route: &Route) -> Response<Pieces> {
+        match route {
+            Route::Server => json_body(&facts::server()),
+            Route::Ready => {
+                let ready = facts::ready(&self.admission.catalog.load());
+                with_readiness(ready, &json!({ "ready": ready }))
+            }
+            Route::Statistics => json_body(&self.admission.model_statistics("", "").await),
+            Route::RegionStatus => json_body(&json!([])),
+            Route::RegionUnregister => json_body(&json!({})),
+            _ => json_body(&json!({ "live": true })),
+        }
+    }
+
+    async fn of_model(&self, path: &ModelPath) -> Result<Response<Pieces>, InferError> {
+        let (name, version) = (path.name.as_str(), path.version.as_str());
+        let model = {
+            let catalog = self.admission.catalog.load();
+            if path.what == Of::Ready {
+                let ready = facts::model_ready(&catalog, name, version)?;
+                return Ok(with_readiness(ready, &json!({ "name": name, "ready": ready })));
+            }
+            Arc::clone(facts::find(&catalog, name, version)?)
+        };
+        Ok(match path.what {
+            Of::Config => json_body(&facts::config(&model)),
+            Of::Statistics => json_body(&self.admission.model_statistics(name, version).await),
+            _ => json_body(&facts::metadata(&model)),
+        })
+    }
+
+    async fn index(&self, request: Request<Incoming>) -> Result<Response<Pieces>, InferError> {
+        #[derive(Default, Deserialize)]
+        struct Wanted {
+            #[serde(default)]
+            ready: bool,
+        }
+        let wanted: Wanted = optional_json(&body::read(request.into_body(), self.body_max).await?)?;
+        let index = facts::index(&self.admission.catalog.load(), wanted.ready);
+        let models: Vec<Value> = index.models.iter().map(index_line).collect();
+        Ok(json_body(&models))
+    }
+
+    async fn load(
+        &self,
+        name: String,
+        request: Request<Incoming>,
+    ) -> Result<Response<Pieces>, InferError> {
+        #[derive(Default, Deserialize)]
+        struct Wanted {
+            #[serde(default)]
+            parameters: Map<String, Value>,
+        }
+        let wanted: Wanted = optional_json(&body::read(request.into_body(), self.body_max).await?)?;
+        facts::check_load_parameters(wanted.parameters.keys().map(String::as_str))?;
+        self.repository.load(name).await?;
+        Ok(json_body(&json!({})))
+    }
+
+    async fn infer(
+        &self,
+        name: &str,
+        version: &str,
+        request: Request<Incoming>,
+    ) -> Result<Response<Pieces>, InferError> {
+        let (head, body) = request.into_parts();
+        let body = body::read(body, self.body_max).await;
+        let handle = self.admission.target(name, version)?;
+        let refuse = |error| self.admission.refuse(&handle, "", error);
+        let envelope = self.envelope(&head.headers, body).await.map_err(refuse)?;
+        let large = envelope.json_length.unwrap_or(envelope.body.len()) > INLINE_MAX;
+        let decoding = Arc::clone(&handle);
+        let decoded = off_thread(large, move || decode::decode(&decoding.model, envelope)).await;
+        let Decoded { request, form } = decoded.and_then(|decoded| decoded).map_err(refuse)?;
+        encode::check_form(&handle.model, &request.outputs, &form).map_err(refuse)?;
+        let response = self.admission.infer(&handle, request).await?;
+        let accepted = text_header(&head.headers, &ACCEPT_ENCODING)?.and_then(Coding::accepted);
+        encoded(response, form, accepted).await
+    }
+
+    /// What the headers say, and the plain body.
+    async fn envelope(
+        &self,
+        headers: &HeaderMap,
+        body: Result<Bytes, InferError>,
+    ) -> Result<Envelope, InferError> {
+        let body = body?;
+        let arrival = self.admission.clock.now();
+        let json_length =
+            text_header(headers, &JSON_LENGTH)?.map(decode::json_length).transpose()?;
+        let limit = text_header(headers, &TIMEOUT)?.map(deadline::header_ms).transpose()?;
+        let coding = text_header(headers, &CONTENT_ENCODING)?.map(Coding::of_content);
+        let limit_bytes = self.body_max;
+        let body = match coding.transpose()?.flatten() {
+            None => body,
+            Some(coding) => {
+                // How large it will become is known only afterwards.
+                off_thread(true, move || coding.decompress(&body, limit_bytes)).await??
+            }
+        };
+        Ok(Envelope { body, json_length, arrival, limit })
+    }
+}
+
+/// The metrics page, and nothing else, for the metrics port.
+pub(crate) async fn answer_metrics(
+    admission: &Admission,
+    request: Request<Incoming>,
+) -> Response<Pieces> {
+    if request.uri().path() != "/metrics" {
+        return error_body(StatusCode::NOT_FOUND, "metrics are at /metrics");
+    }
+    let text = admission.metrics_page().await;
+    let mut response = Response::new(Pieces::one(text));
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Encodes an answer, compressed if the client takes that and it is worth it.
+async fn encoded(
+    response: InferResponse,
+    form: AnswerForm,
+    accepted: Option<Coding>,
+) -> Result<Response<Pieces>, InferError> {
+    let size: usize = response.outputs.iter().map(|output| output.tensor.data.len()).sum();
+    let large = size > INLINE_MAX;
+    let (Encoded { pieces, json_length }, compressed) = off_thread(large, move || {
+        let encoded = encode::encode(&response, &form)?;
+        let compressed =
+            accepted.and_then(|coding| Some((coding, coding.compress(&encoded.pieces)?)));
+        Ok::<_, InferError>((encoded, compressed))
+    })
+    .await??;
+    let (coding, pieces) = match compressed {
+        Some((coding, body)) => (Some(coding), Pieces::one(body)),
+        None => (None, Pieces::new(pieces)),
+    };
+    let mut answer = Response::new(pieces);
+    let headers = answer.headers_mut();
+    let kind = if json_length.is_some() { "application/octet-stream" } else { "application/json" };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if let Some(length) = json_length {
+        headers.insert(JSON_LENGTH, HeaderValue::from(length));
+    }
+    if let Some(coding) = coding {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    }
+    Ok(answer)
+}
+
+/// Does work here, or, when there is much of it, on a thread that may block.
+async fn off_thread<T: Send + 'static>(
+    large: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, InferError> {
+    if !large {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| InferError::Unavailable("the server is shutting down".to_owned()))
+}
+
+fn text_header<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, InferError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| InferError::Invalid(format!("the header {name} is not plain text")))
+}
+
+/// JSON from a body that may be empty.
+fn optional_json<T: Default + for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, InferError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        InferError::Invalid(format!("the body is not JSON as the protocol has it: {error}"))
+    })
+}
+
+fn index_line(model: &proto::repository_index_response::ModelIndex) -> Value {
+    json!({
+        "name": model.name,
+        "version": model.version,
+        "state": model.state,
+        "reason": model.reason,
+    })
+}
+
+fn with_readiness(ready: bool, body: &Value) -> Response<Pieces> {
+    let mut response = json_body(body);
+    if !ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
+
+fn json_body<T: Serialize + ?Sized>(value: &T) -> Response<Pieces> {
+    // What is answered here are our own types, all of which have a JSON form.
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    let mut response = Response::new(Pieces::one(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn refusal(error: &InferError) -> Response<Pieces> {
+    let status = match error.kind() {
+        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+        ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Deadline => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut response = error_body(status, &error.to_string());
+    if let Some(wait) = error.retry_after() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    response
+}
+
+fn error_body(status: StatusCode, text: &str) -> Response<Pieces> {
+    let mut response = json_body(&json!({ "error": text }));
+    *response.status_mut() = status;
+    response
+}

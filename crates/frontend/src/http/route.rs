@@ -1,0 +1,155 @@
+//! Which resource a path names. Knows the paths, not what is done with them.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Server,
+    Live,
+    Ready,
+    Model(ModelPath),
+    /// Statistics of every model.
+    Statistics,
+    Index,
+    Load(String),
+    Unload(String),
+    /// Status of all shared memory regions, or of one.
+    RegionStatus,
+    /// Forgetting shared memory regions.
+    RegionUnregister,
+    /// A part of the protocol that this server does not have.
+    Unsupported(&'static str),
+}
+
+/// Something of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ModelPath {
+    pub(super) name: String,
+    /// Empty for whichever version is served.
+    pub(super) version: String,
+    pub(super) what: Of,
+}
+
+/// What of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Metadata,
+    Ready,
+    Config,
+    Statistics,
+    Infer,
+}
+
+impl Route {
+    /// The route of a path; `None` when there is none.
+    pub(super) fn of(path: &str) -> Option<Route> {
+        let path = path.strip_prefix('/')?;
+        let segments: Vec<String> = path
+            .trim_end_matches('/')
+            .split('/')
+            .map(|segment| percent_decode_str(segment).decode_utf8().ok().map(Into::into))
+            .collect::<Option<_>>()?;
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        match segments.split_first() {
+            Some((&"v2", rest)) => v2(rest),
+            _ => None,
+        }
+    }
+
+    /// The method a route takes; `None` when it takes any.
+    pub(super) fn method(&self) -> Option<Method> {
+        match self {
+            Route::Model(ModelPath { what: Of::Infer, .. })
+            | Route::Index
+            | Route::Load(_)
+            | Route::Unload(_)
+            | Route::RegionUnregister => Some(Method::POST),
+            Route::Unsupported(_) => None,
+            _ => Some(Method::GET),
+        }
+    }
+}
+
+fn v2(segments: &[&str]) -> Option<Route> {
+    Some(match *segments {
+        [] => Route::Server,
+        ["health", "live"] => Route::Live,
+        ["health", "ready"] => Route::Ready,
+        ["models", "stats"] => Route::Statistics,
+        ["models", name, "versions", version, ref rest @ ..] => model(name, version, rest)?,
+        ["models", name, ref rest @ ..] => model(name, "", rest)?,
+        ["repository", "index"] => Route::Index,
+        ["repository", "models", name, "load"] => Route::Load(name.to_owned()),
+        ["repository", "models", name, "unload"] => Route::Unload(name.to_owned()),
+        ["systemsharedmemory" | "cudasharedmemory", ref rest @ ..] => shared_memory(rest)?,
+        ["logging"] => Route::Unsupported("log settings"),
+        ["trace", "setting"] => Route::Unsupported("trace settings"),
+        _ => return None,
+    })
+}
+
+fn model(name: &str, version: &str, rest: &[&str]) -> Option<Route> {
+    let what = match *rest {
+        [] => Of::Metadata,
+        ["ready"] => Of::Ready,
+        ["config"] => Of::Config,
+        ["stats"] => Of::Statistics,
+        ["infer"] => Of::Infer,
+        ["generate" | "generate_stream"] => return Some(Route::Unsupported("text generation")),
+        ["trace", "setting"] => return Some(Route::Unsupported("trace settings")),
+        _ => return None,
+    };
+    Some(Route::Model(ModelPath { name: name.to_owned(), version: version.to_owned(), what }))
+}
+
+fn shared_memory(rest: &[&str]) -> Option<Route> {
+    match *rest {
+        ["status"] | ["region", _, "status"] => Some(Route::RegionStatus),
+        ["unregister"] | ["region", _, "unregister"] => Some(Route::RegionUnregister),
+        ["region", _, "register"] => Some(Route::Unsupported("shared memory")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn paths_name_routes() {
+        let model = |name: &str, version: &str, what| {
+            Some(Route::Model(ModelPath { name: name.into(), version: version.into(), what }))
+        };
+        let cases = [
+            ("/v2", Some(Route::Server)),
+            ("/v2/", Some(Route::Server)),
+            ("/v2/health/live", Some(Route::Live)),
+            ("/v2/models/stats", Some(Route::Statistics)),
+            ("/v2/models/m", model("m", "", Of::Metadata)),
+            ("/v2/models/a%20b/infer", model("a b", "", Of::Infer)),
+            ("/v2/models/m/versions/3/infer", model("m", "3", Of::Infer)),
+            ("/v2/models/m/versions/3", model("m", "3", Of::Metadata)),
+            ("/v2/models/m/stats", model("m", "", Of::Statistics)),
+            ("/v2/repository/models/m/load", Some(Route::Load("m".into()))),
+            ("/v2/cudasharedmemory/region/x/status", Some(Route::RegionStatus)),
+            ("/v2/models/m/generate", Some(Route::Unsupported("text generation"))),
+            ("/v2/models/%ff", None),
+            ("/v2/models/m/infer/more", None),
+            ("/v1/models", None),
+            ("", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(Route::of(path), expected, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_a_route_or_none(path in ".*") {
+            let _ = Route::of(&path);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What is counted, and where: one [`ModelMetrics`] per model version for as long as the process
+//! runs, one [`ModelHandle`] per load of it, resolved once and then reached by index.
+//!
+//! Counting takes no lock. Nothing here decides anything.
+
+mod exposition;
+mod page;
+
+use arc_swap::ArcSwap;
+pub(crate) use exposition::{Counter, Gauge, Histogram};
+pub(crate) use page::{Sources, render};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use symphony_core::{DropReason, Span};
+use symphony_wire::catalog::ServedModel;
+use symphony_wire::inflight::Execution;
+
+use crate::error::ErrorKind;
+
+/// Bounds of the time histograms, in nanoseconds: 100 us to 10 s.
+const TIME_BOUNDS: [u64; 16] = [
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// Bounds of the batch size histogram, in rows.
+const ROWS_BOUNDS: [u64; 14] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 1024];
+
+/// Why a request was dropped, with the one reason that is the frontend's own: nobody had taken
+/// it by its deadline.
+pub(crate) const DROPPED: [&str; DropReason::ALL.len() + 1] =
+    ["hopeless", "overload", "queue_full", "too_large", "unloaded", "expired"];
+
+/// Counters of one model version.
+#[derive(Debug)]
+pub(crate) struct ModelMetrics {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// Answered within the deadline.
+    pub(crate) good: Counter,
+    /// Handed to an accelerator, and no answer by the deadline.
+    pub(crate) late: Counter,
+    pub(crate) cancelled: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) refused: Counter,
+    /// By reason, in the order of [`DROPPED`].
+    pub(crate) dropped: [Counter; DROPPED.len()],
+    /// Rows of good requests.
+    pub(crate) rows: Counter,
+    /// Nanoseconds, summed over good requests.
+    pub(crate) total_ns: Counter,
+    pub(crate) queue_ns: Counter,
+    pub(crate) assembly_ns: Counter,
+    pub(crate) compute_ns: Counter,
+    pub(crate) split_ns: Counter,
+    /// Nanoseconds, summed over requests without a result.
+    pub(crate) fail_ns: Counter,
+    /// Milliseconds since the Unix epoch at the last good request.
+    pub(crate) last_ms: std::sync::atomic::AtomicU64,
+    pub(crate) queue: Histogram,
+    pub(crate) execution: Histogram,
+    pub(crate) total: Histogram,
+    pub(crate) batch: Histogram,
+    pub(crate) slack: Histogram,
+}
+
+impl ModelMetrics {
+    fn new(name: &str, version: &str) -> ModelMetrics {
+        ModelMetrics {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            good: Counter::default(),
+            late: Counter::default(),
+            cancelled: Counter::default(),
+            failed: Counter::default(),
+            refused: Counter::default(),
+            dropped: Default::default(),
+            rows: Counter::default(),
+            total_ns: Counter::default(),
+            queue_ns: Counter::default(),
+            assembly_ns: Counter::default(),
+            compute_ns: Counter::default(),
+            split_ns: Counter::default(),
+            fail_ns: Counter::default(),
+            last_ms: std::sync::atomic::AtomicU64::new(0),
+            queue: Histogram::new(&TIME_BOUNDS),
+            execution: Histogram::new(&TIME_BOUNDS),
+            total: Histogram::new(&TIME_BOUNDS),
+            batch: Histogram::new(&ROWS_BOUNDS),
+            slack: Histogram::new(&TIME_BOUNDS),
+        }
+    }
+
+    pub(crate) fn dropped_all(&self) -> u64 {
+        self.dropped.iter().map(Counter::get).sum()
+    }
+
+    /// Requests without a result.
+    pub(crate) fn failures(&self) -> u64 {
+        let others = [&self.late, &self.cancelled, &self.failed, &self.refused];
+        self.dropped_all() + others.into_iter().map(Counter::get).sum::<u64>()
+    }
+}
+
+/// How a request without a result ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Late,
+    Cancelled,
+    Failed,
+    Refused,
+    Dropped(DropReason),
+    /// Dropped by the frontend: still queued at its deadline.
+    Expired,
+}
+
+impl Ending {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Ending::Late => "late",
+            Ending::Cancelled => "cancelled",
+            Ending::Failed => "failed",
+            Ending::Refused => "refused",
+            Ending::Dropped(reason) => reason.name(),
+            Ending::Expired => "expired",
+        }
+    }
+}
+
+/// Executions of one batch size, as seen by the requests in them.
+#[derive(Debug, Default)]
+pub(crate) struct BatchSize {
+    /// Rows of requests seen: one execution of `b` rows adds `b`, whatever its requests.
+    pub(crate) rows: Counter,
+    /// Nanoseconds times rows.
+    pub(crate) assembly: Counter,
+    pub(crate) compute: Counter,
+    pub(crate) split: Counter,
+}
+
+/// One load of a model: what is served and where to count.
+#[derive(Debug)]
+pub(crate) struct ModelHandle {
+    pub(crate) model: Arc<ServedModel>,
+    pub(crate) metrics: Arc<ModelMetrics>,
+    /// By batch size, from one row.
+    pub(crate) batches: Box<[BatchSize]>,
+}
+
+impl ModelHandle {
+    /// A request was answered in time.
+    pub(crate) fn good(&self, rows: u32, total: Span, execution: &Execution) {
+        let metrics = &self.metrics;
+        metrics.good.add(1);
+        metrics.rows.add(u64::from(rows));
+        metrics.total_ns.add(total.0);
+        metrics.queue_ns.add(execution.queued.0);
+        metrics.assembly_ns.add(execution.assembly.0);
+        metrics.compute_ns.add(execution.compute.0);
+        metrics.split_ns.add(execution.split.0);
+        metrics.total.observe(total.0);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        metrics.last_ms.store(now, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// A request ran, in time or not.
+    pub(crate) fn ran(&self, rows: u32, execution: &Execution) {
+        let metrics = &self.metrics;
+        metrics.queue.observe(execution.queued.0);
+        metrics.execution.observe(execution.compute.0);
+        metrics.batch.observe(u64::from(execution.batch_rows));
+        metrics.slack.observe(execution.slack.0);
+        let size = usize::try_from(execution.batch_rows).unwrap_or(0);
+        if let Some(batch) = size.checked_sub(1).and_then(|index| self.batches.get(index)) {
+            let rows = u64::from(rows);
+            batch.rows.add(rows);
+            batch.assembly.add(execution.assembly.0.saturating_mul(rows));
+            batch.compute.add(execution.compute.0.saturating_mul(rows));
+            batch.split.add(execution.split.0.saturating_mul(rows));
+        }
+    }
+
+    /// A request ended without a result, this long after it arrived.
+    pub(crate) fn ended(&self, ending: Ending, after: Span) {
+        let metrics = &self.metrics;
+        metrics.fail_ns.add(after.0);
+        match ending {
+            Ending::Late => {
+                metrics.late.add(1);
+                metrics.total.observe(after.0);
+            }
+            Ending::Cancelled => metrics.cancelled.add(1),
+            Ending::Failed => metrics.failed.add(1),
+            Ending::Refused => metrics.refused.add(1),
+            Ending::Dropped(reason) => {
+                let index = DropReason::ALL.iter().position(|known| *known == reason);
+                metrics.dropped[index.unwrap_or(0)].add(1);
+            }
+            Ending::Expired => metrics.dropped[DropReason::ALL.len()].add(1),
+        }
+    }
+}
+
+/// Every counter of the frontend.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    /// By name and version, for as long as the process runs.
+    models: Mutex<BTreeMap<(String, String), Arc<ModelMetrics>>>,
+    /// The same, by the scheduler's identity of the model, for the path of a request.
+    handles: ArcSwap<Vec<Option<Arc<ModelHandle>>>>,
+    /// Refused requests by class, whether or not their model is known.
+    refused: [Counter; REFUSED.len()],
+    pub(crate) in_flight: Gauge,
+    pub(crate) http_connections: Gauge,
+    pub(crate) grpc_connections: Gauge,
+}
+
+/// Classes of refusal and their names.
+pub(crate) const REFUSED: [(ErrorKind, &str); 6] = [
+    (ErrorKind::Invalid, "invalid"),
+    (ErrorKind::Unsupported, "unsupported"),
+    (ErrorKind::NotFound, "not_found"),
+    (ErrorKind::TooLarge, "too_large"),
+    (ErrorKind::Overloaded, "overloaded"),
+    (ErrorKind::Unavailable, "unavailable"),
+];
+
+impl Metrics {
+    /// Where requests for this load of a model are counted.
+    pub(crate) fn handle(&self, model: &Arc<ServedModel>) -> Arc<ModelHandle> {
+        let handles = self.handles.load();
+        match handles.get(model.id.index()) {
+            Some(Some(handle)) if Arc::ptr_eq(&handle.model, model) => Arc::clone(handle),
+            _ => self.new_handle(model),
+        }
+    }
+
+    /// Every model version that was ever served, in the order of names.
+    pub(crate) fn models(&self) -> Vec<Arc<ModelMetrics>> {
+        self.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn refused(&self, kind: ErrorKind) {
+        if let Some(index) = REFUSED.iter().position(|(known, _)| *known == kind) {
+            self.refused[index].add(1);
+        }
+    }
+
+    fn new_handle(&self, model: &Arc<ServedModel>) -> Arc<ModelHandle> {
+        let mut models = self.lock();
+        let key = (model.name.clone(), model.version.clone());
+        let metrics = models
+            .entry(key)
+            .or_insert_with(|| Arc::new(ModelMetrics::new(&model.name, &model.version)));
+        let handle = Arc::new(ModelHandle {
+            model: Arc::clone(model),
+            metrics: Arc::clone(metrics),
+            batches: (0..model.profile.rows_max()).map(|_| BatchSize::default()).collect(),
+        });
+        // Under the lock, so that two of these never overwrite each other's work.
+        let mut handles = Vec::clone(&self.handles.load());
+        let index = model.id.index();
+        match handles.get(index) {
+            Some(Some(known)) if Arc::ptr_eq(&known.model, model) => return Arc::clone(known),
+            Some(_) => {}
+            None => handles.resize(index + 1, None),
+        }
+        handles[index] = Some(Arc::clone(&handle));
+        self.handles.store(Arc::new(handles));
+        handle
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Arc<ModelMetrics>>> {
+        self.models.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

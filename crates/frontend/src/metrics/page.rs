@@ -1,0 +1,235 @@
+//! The metrics page: which metric has which name, type and labels.
+
+use super::exposition::{Counter, Histogram, Kind, Page};
+use super::{DROPPED, Metrics, ModelMetrics, REFUSED};
+use std::sync::Arc;
+use symphony_wire::catalog::Catalog;
+use symphony_wire::schedule::{ModelStatistics, Statistics};
+
+/// A counter of each model version.
+type ModelCounter = (&'static str, &'static str, fn(&ModelMetrics) -> u64);
+
+const MODEL_COUNTERS: [ModelCounter; 7] = [
+    (
+        "nv_inference_request_success",
+        "Number of successful inference requests, all batch sizes.",
+        |m| m.good.get(),
+    ),
+    ("nv_inference_count", "Number of inferences performed (rows of good requests).", |m| {
+        m.rows.get()
+    }),
+    (
+        "nv_inference_request_duration_us",
+        "Cumulative end-to-end time of successful requests in microseconds.",
+        |m| m.total_ns.get() / 1_000,
+    ),
+    (
+        "nv_inference_queue_duration_us",
+        "Cumulative time successful requests were queued in microseconds.",
+        |m| m.queue_ns.get() / 1_000,
+    ),
+    (
+        "nv_inference_compute_input_duration_us",
+        "Cumulative time to assemble inputs in microseconds.",
+        |m| m.assembly_ns.get() / 1_000,
+    ),
+    (
+        "nv_inference_compute_infer_duration_us",
+        "Cumulative time executing the model in microseconds.",
+        |m| m.compute_ns.get() / 1_000,
+    ),
+    (
+        "nv_inference_compute_output_duration_us",
+        "Cumulative time to split outputs in microseconds.",
+        |m| m.split_ns.get() / 1_000,
+    ),
+];
+
+type Outcome = (&'static str, fn(&ModelMetrics) -> u64);
+
+const OUTCOMES: [Outcome; 6] = [
+    ("good", |m| m.good.get()),
+    ("late", |m| m.late.get()),
+    ("dropped", ModelMetrics::dropped_all),
+    ("cancelled", |m| m.cancelled.get()),
+    ("failed", |m| m.failed.get()),
+    ("refused", |m| m.refused.get()),
+];
+
+const FAILURES: [Outcome; 4] = [
+    ("REJECTED", |m| m.dropped_all() + m.refused.get()),
+    ("CANCELED", |m| m.cancelled.get()),
+    ("BACKEND", |m| m.failed.get()),
+    ("OTHER", |m| m.late.get()),
+];
+
+type ModelHistogram = (&'static str, &'static str, f64, fn(&ModelMetrics) -> &Histogram);
+
+const HISTOGRAMS: [ModelHistogram; 5] = [
+    (
+        "symphony_queue_seconds",
+        "From arrival until the backend began to assemble the batch, per request that ran.",
+        1e9,
+        |m| &m.queue,
+    ),
+    (
+        "symphony_execution_seconds",
+        "Time the engine took for the batch, per request that ran.",
+        1e9,
+        |m| &m.execution,
+    ),
+    (
+        "symphony_request_seconds",
+        "From arrival until the answer, per good or late request.",
+        1e9,
+        |m| &m.total,
+    ),
+    ("symphony_batch_rows", "Rows in the batch, per request that ran.", 1.0, |m| &m.batch),
+    (
+        "symphony_slack_seconds",
+        "What was left until the deadline at dispatch after the planned execution, \
+         per request that ran.",
+        1e9,
+        |m| &m.slack,
+    ),
+];
+
+/// What a page is made from.
+pub(crate) struct Sources<'a> {
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) catalog: &'a Catalog,
+    /// None when the scheduler did not answer in time.
+    pub(crate) statistics: Option<Statistics>,
+    /// Admitted requests that nobody has taken yet.
+    pub(crate) waiting: usize,
+}
+
+/// The page as text.
+pub(crate) fn render(sources: &Sources<'_>) -> String {
+    for model in sources.catalog.models.values() {
+        // A model shows its zeros before its first request.
+        let _ = sources.metrics.handle(model);
+    }
+    let models = sources.metrics.models();
+    let mut page = Page::default();
+    model_counters(&mut page, &models);
+    for (name, help, unit, histogram) in HISTOGRAMS {
+        page.family(name, Kind::Histogram, help);
+        for model in &models {
+            page.histogram(name, &labels(model), histogram(model), unit);
+        }
+    }
+    process(&mut page, sources);
+    if let Some(statistics) = &sources.statistics {
+        scheduler(&mut page, sources.catalog, statistics);
+    }
+    page.into_text()
+}
+
+fn labels(model: &ModelMetrics) -> [(&str, &str); 2] {
+    [("model", &model.name), ("version", &model.version)]
+}
+
+fn model_counters(page: &mut Page, models: &[Arc<ModelMetrics>]) {
+    for (name, help, value) in MODEL_COUNTERS {
+        page.family(name, Kind::Counter, help);
+        for model in models {
+            page.sample(name, &labels(model), value(model));
+        }
+    }
+    let by_label = |page: &mut Page, name: &str, label: &str, values: &[Outcome]| {
+        for model in models {
+            let [model_label, version] = labels(model);
+            for (text, value) in values {
+                page.sample(name, &[model_label, version, (label, text)], value(model));
+            }
+        }
+    };
+    let name = "nv_inference_request_failure";
+    page.family(name, Kind::Counter, "Number of requests without a result, by reason.");
+    by_label(page, name, "reason", &FAILURES);
+    let name = "symphony_requests_total";
+    page.family(name, Kind::Counter, "Requests by outcome; each has exactly one.");
+    by_label(page, name, "outcome", &OUTCOMES);
+    let name = "symphony_dropped_total";
+    page.family(name, Kind::Counter, "Dropped requests by reason.");
+    for model in models {
+        let [model_label, version] = labels(model);
+        for (reason, count) in DROPPED.iter().zip(&model.dropped) {
+            page.sample(name, &[model_label, version, ("reason", reason)], count.get());
+        }
+    }
+}
+
+fn process(page: &mut Page, sources: &Sources<'_>) {
+    let metrics = sources.metrics;
+    let name = "symphony_refused_total";
+    page.family(name, Kind::Counter, "Refused inference requests, known model or not.");
+    for ((_, reason), count) in REFUSED.iter().zip(&metrics.refused) {
+        page.sample(name, &[("reason", reason)], Counter::get(count));
+    }
+    let mut gauge = |name: &str, help: &str, labelled: &[(&[(&str, &str)], u64)]| {
+        page.family(name, Kind::Gauge, help);
+        for (labels, value) in labelled {
+            page.sample(name, labels, value);
+        }
+    };
+    gauge(
+        "symphony_requests_in_flight",
+        "Admitted requests without an outcome yet.",
+        &[(&[], metrics.in_flight.get())],
+    );
+    gauge(
+        "symphony_requests_waiting",
+        "Admitted requests whose tensors no backend has taken yet.",
+        &[(&[], sources.waiting as u64)],
+    );
+    gauge(
+        "symphony_connections",
+        "Open client connections.",
+        &[
+            (&[("protocol", "http")], metrics.http_connections.get()),
+            (&[("protocol", "grpc")], metrics.grpc_connections.get()),
+        ],
+    );
+    gauge(
+        "symphony_ready",
+        "1 when every start-up model serves and the server is not draining.",
+        &[(&[], u64::from(sources.catalog.ready && !sources.catalog.draining))],
+    );
+}
+
+fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
+    type Value = fn(&ModelStatistics) -> u64;
+    let families: [(&str, Kind, &str, Value); 3] = [
+        ("nv_inference_exec_count", Kind::Counter, "Number of batches executed.", |s| s.batches),
+        (
+            "nv_inference_pending_request_count",
+            Kind::Gauge,
+            "Number of requests waiting for execution.",
+            |s| s.queued,
+        ),
+        ("symphony_queued_requests", Kind::Gauge, "Requests in the scheduler's queue.", |s| {
+            s.queued
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        page.family(name, kind, help);
+        for model in catalog.models.values() {
+            let found = statistics.models.iter().find(|(id, _)| *id == model.id);
+            let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
+            page.sample(name, &labels, found.map_or(0, |(_, counters)| value(counters)));
+        }
+    }
+    let name = "symphony_accelerator_busy_seconds_total";
+    page.family(name, Kind::Counter, "Time the accelerator spent on batches.");
+    for (index, accelerator) in statistics.accelerators.iter().enumerate() {
+        let number = index.to_string();
+        page.sample(name, &[("accelerator", &number)], accelerator.busy.as_secs_f64());
+    }
+    let name = "symphony_accelerator_batches_total";
+    page.family(name, Kind::Counter, "Batches the accelerator completed.");
+    for (index, accelerator) in statistics.accelerators.iter().enumerate() {
+        page.sample(name, &[("accelerator", &index.to_string())], accelerator.batches);
+    }
+}

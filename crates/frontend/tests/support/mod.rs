@@ -1,0 +1,413 @@
+//! A served system without scheduler and engine: a thread that takes submissions and gives each
+//! the outcome that its model's behaviour says, and a plain HTTP client.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use symphony_core::{AcceleratorId, DropReason, ModelId, Profile, Request, RequestId, Span};
+use symphony_frontend::{Addresses, Frontend, FrontendConfig, InProcess, Services};
+use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
+use symphony_wire::clock::Clock;
+use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Pending};
+use symphony_wire::repository::{self, RepositoryCommand, RepositoryError};
+use symphony_wire::schedule::{
+    AcceleratorStatistics, ModelStatistics, Statistics, ToScheduler, inbox,
+};
+use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+/// What happens to the requests of a model.
+#[derive(Clone, Copy, Debug)]
+pub enum Behaviour {
+    /// Answered at once with its inputs as outputs.
+    Echo,
+    /// Left in the queue for ever.
+    Ignore,
+    /// Taken and never answered, as by an engine that runs on and on.
+    Run,
+    /// Left in the queue until [`Rig::release`].
+    Hold,
+    Drop(DropReason),
+    Fail,
+}
+
+/// The models of the rig: name, behaviour, whether batched, tensors.
+fn models() -> Vec<(String, Behaviour, bool, Vec<TensorSpec>)> {
+    use DataType::{Fp32, Int32};
+    let one = || vec![spec("x", Fp32, &[2])];
+    let mut models = vec![
+        ("echo".to_owned(), Behaviour::Echo, true, one()),
+        ("flat".to_owned(), Behaviour::Echo, false, vec![spec("x", Fp32, &[2, 2])]),
+        (
+            "pair".to_owned(),
+            Behaviour::Echo,
+            true,
+            vec![spec("a", Fp32, &[2]), spec("b", Int32, &[1])],
+        ),
+        ("ignored".to_owned(), Behaviour::Ignore, true, one()),
+        ("running".to_owned(), Behaviour::Run, true, one()),
+        ("held".to_owned(), Behaviour::Hold, true, one()),
+        ("failing".to_owned(), Behaviour::Fail, true, one()),
+        ("large".to_owned(), Behaviour::Echo, true, vec![spec("x", Fp32, &[100_000])]),
+    ];
+    for reason in DropReason::ALL {
+        models.push((format!("drop_{}", reason.name()), Behaviour::Drop(reason), true, one()));
+    }
+    for datatype in DataType::ALL {
+        let tensors = vec![spec("x", datatype, &[3])];
+        models.push((format!("type_{datatype}"), Behaviour::Echo, true, tensors));
+    }
+    models
+}
+
+fn spec(name: &str, datatype: DataType, row_shape: &[usize]) -> TensorSpec {
+    TensorSpec {
+        name: name.to_owned(),
+        datatype,
+        row_shape: row_shape.iter().map(|dim| Some(*dim)).collect(),
+    }
+}
+
+/// The objective of every model; tests that need a shorter one set their own limit.
+pub const SLO: Span = Span::from_secs(20);
+
+/// The objective of `ignored` alone.
+pub const SLO_IGNORED: Span = Span::from_millis(40);
+
+/// Bound on requests in flight.
+pub const IN_FLIGHT_MAX: usize = 64;
+
+/// Bound on bodies: a mebibyte.
+pub const BODY_MAX: usize = 1 << 20;
+
+/// A served system.
+pub struct Rig {
+    pub addresses: Addresses,
+    pub catalog: SharedCatalog,
+    pub inflight: Arc<InFlight>,
+    pub in_process: InProcess,
+    /// Requests that the scheduler was told to forget.
+    pub cancelled: Arc<Mutex<Vec<RequestId>>>,
+    held: Arc<Mutex<Vec<(ModelId, Request)>>>,
+    answers: Arc<Stub>,
+    shutdown: Option<oneshot::Sender<()>>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+struct Stub {
+    inflight: Arc<InFlight>,
+    models: Vec<(Behaviour, Arc<ServedModel>)>,
+    running: Mutex<Vec<Pending>>,
+    counts: Mutex<HashMap<ModelId, ModelStatistics>>,
+}
+
+impl Rig {
+    /// Serves on free ports.
+    pub async fn start() -> Rig {
+        Rig::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut FrontendConfig)) -> Rig {
+        let (scheduler, submissions) = inbox();
+        let (repository, commands) = repository::commands();
+        let inflight = Arc::new(InFlight::new(IN_FLIGHT_MAX));
+        let catalog = SharedCatalog::default();
+        let models = served();
+        catalog.update(|catalog| {
+            catalog.ready = true;
+            catalog.models = models.iter().map(|(_, m)| (m.name.clone(), Arc::clone(m))).collect();
+            catalog.index = index(&models);
+        });
+        let services = Services {
+            catalog: catalog.clone(),
+            inflight: Arc::clone(&inflight),
+            scheduler,
+            repository,
+            clock: Clock::start(),
+        };
+        let mut config = FrontendConfig {
+            http_port: 0,
+            grpc_port: 0,
+            metrics_port: 0,
+            body_max: BODY_MAX,
+            ..FrontendConfig::default()
+        };
+        change(&mut config);
+        let bound = Frontend::bind(config, services).await.unwrap();
+        let addresses = bound.addresses();
+        let in_process = bound.in_process();
+        let (shutdown, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(bound.serve(async { drop(stopped.await) }));
+        tokio::spawn(load(commands));
+        let answers = Arc::new(Stub {
+            inflight: Arc::clone(&inflight),
+            models,
+            running: Mutex::default(),
+            counts: Mutex::default(),
+        });
+        let cancelled = Arc::new(Mutex::default());
+        let held = Arc::new(Mutex::default());
+        let (stub, notes, kept) = (Arc::clone(&answers), Arc::clone(&cancelled), Arc::clone(&held));
+        std::thread::spawn(move || stub.run(&submissions, &notes, &kept));
+        let shutdown = Some(shutdown);
+        Rig {
+            addresses,
+            catalog,
+            inflight,
+            in_process,
+            cancelled,
+            held,
+            answers,
+            shutdown,
+            serving,
+        }
+    }
+
+    /// Answers every request held back until now; how many there were.
+    pub fn release(&self) -> usize {
+        let held = std::mem::take(&mut *self.held.lock().unwrap());
+        let answered = held.iter().map(|(model, request)| self.answers.echo(*model, *request));
+        answered.filter(|answered| *answered).count()
+    }
+
+    pub fn held(&self) -> usize {
+        self.held.lock().unwrap().len()
+    }
+
+    /// Waits for something that is about to become true.
+    pub async fn until(&self, what: &str, condition: impl Fn(&Rig) -> bool) {
+        for _ in 0..2_000 {
+            if condition(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{what}: still not so after 10 s");
+    }
+
+    /// Shuts down and waits for the end of every connection.
+    pub async fn stop(mut self) {
+        drop(self.shutdown.take());
+        (&mut self.serving).await.unwrap();
+    }
+
+    pub fn begin_stop(&mut self) {
+        drop(self.shutdown.take());
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.serving.is_finished()
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<Bytes>) -> Reply {
+        self.send("POST", path, &[], body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send("GET", path, &[], Bytes::new()).await
+    }
+
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Reply {
+        send(self.addresses.http, method, path, headers, body.into()).await
+    }
+
+    /// One sample of the metrics page; zero when it is not there.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let page = send(self.addresses.metrics, "GET", "/metrics", &[], Bytes::new()).await.text();
+        let line = page.lines().find_map(|line| line.strip_prefix(sample));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+}
+
+fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
+    let models = models().into_iter().enumerate();
+    models
+        .map(|(index, (name, behaviour, batched, tensors))| {
+            let rows_max = if batched { 4 } else { 1 };
+            let profile =
+                Profile::linear(Span::from_millis(1), Span::from_millis(5), rows_max).unwrap();
+            let model = ServedModel {
+                id: ModelId(u32::try_from(index).unwrap()),
+                slo: if name == "ignored" { SLO_IGNORED } else { SLO },
+                name,
+                version: "3".to_owned(),
+                signature: Signature { inputs: tensors.clone(), outputs: tensors, batched },
+                rows_max,
+                queue_max: 8,
+                engine: "emulated".to_owned(),
+                platform: "emulated_onnx".to_owned(),
+                profile: Arc::new(profile),
+            };
+            (behaviour, Arc::new(model))
+        })
+        .collect()
+}
+
+fn index(models: &[(Behaviour, Arc<ServedModel>)]) -> Vec<IndexEntry> {
+    let entry = |name: &str, version: &str, state| IndexEntry {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        state,
+    };
+    let served = models.iter().map(|(_, m)| entry(&m.name, &m.version, ModelState::Ready));
+    let others = [
+        entry("loading", "1", ModelState::Loading),
+        entry("broken", "1", ModelState::Unavailable("operator Foo is unknown".to_owned())),
+        entry("unloaded", "1", ModelState::Unavailable(String::new())),
+    ];
+    served.chain(others).collect()
+}
+
+async fn load(mut commands: tokio::sync::mpsc::Receiver<RepositoryCommand>) {
+    while let Some(command) = commands.recv().await {
+        let (model, done) = match command {
+            RepositoryCommand::Load { model, done } | RepositoryCommand::Unload { model, done } => {
+                (model, done)
+            }
+            RepositoryCommand::Reload { done } => (String::new(), done),
+        };
+        let _ = done.send(match model.as_str() {
+            "echo" => Ok(()),
+            "broken" => Err(RepositoryError::Load("operator Foo is unknown".to_owned())),
+            _ => Err(RepositoryError::Unknown(model)),
+        });
+    }
+}
+
+impl Stub {
+    fn run(
+        &self,
+        submissions: &Receiver<ToScheduler>,
+        cancelled: &Mutex<Vec<RequestId>>,
+        held: &Mutex<Vec<(ModelId, Request)>>,
+    ) {
+        for message in submissions {
+            match message {
+                ToScheduler::Submit { model, request } => match self.models[model.index()].0 {
+                    Behaviour::Hold => held.lock().unwrap().push((model, request)),
+                    behaviour => self.act(behaviour, model, request),
+                },
+                ToScheduler::Cancel { request, .. } => cancelled.lock().unwrap().push(request),
+                ToScheduler::Statistics(reply) => {
+                    let _ = reply.send(self.statistics());
+                }
+                other => panic!("the frontend has no reason to send {other:?}"),
+            }
+        }
+    }
+
+    fn act(&self, behaviour: Behaviour, model: ModelId, request: Request) {
+        match behaviour {
+            Behaviour::Echo | Behaviour::Hold => {
+                self.echo(model, request);
+            }
+            Behaviour::Ignore => {}
+            Behaviour::Run => {
+                let pending = self.inflight.take(request.id).unwrap();
+                self.running.lock().unwrap().push(pending);
+            }
+            Behaviour::Drop(reason) => {
+                let outcome = Outcome::Dropped { reason, queued: Span::from_millis(3) };
+                self.inflight.take(request.id).unwrap().answer(outcome);
+            }
+            Behaviour::Fail => {
+                let outcome = Outcome::Failed("operator Foo divided by zero".to_owned());
+                self.inflight.take(request.id).unwrap().answer(outcome);
+            }
+        }
+    }
+
+    fn echo(&self, id: ModelId, request: Request) -> bool {
+        let Some(pending) = self.inflight.take(request.id) else { return false };
+        let model = &self.models[id.index()].1;
+        let rows = model.signature.batched.then_some(request.rows as usize);
+        let specs = model.signature.outputs.iter().zip(&pending.inputs.tensors);
+        let outputs = specs.map(|(spec, data)| OutputTensor {
+            shape: rows.into_iter().chain(spec.row_shape.iter().map(|d| d.unwrap())).collect(),
+            data: data.clone(),
+        });
+        let outputs = outputs.collect();
+        let mut counts = self.counts.lock().unwrap();
+        let counts = counts.entry(id).or_default();
+        counts.batches += 1;
+        counts.requests += 1;
+        counts.rows += u64::from(request.rows);
+        let execution = Execution {
+            accelerator: AcceleratorId(0),
+            batch_rows: request.rows,
+            queued: Span::from_millis(2),
+            assembly: Span::from_micros(10),
+            compute: Span::from_millis(5),
+            split: Span::from_micros(10),
+            slack: Span::from_millis(1),
+        };
+        pending.answer(Outcome::Done(Answer { outputs, execution }));
+        true
+    }
+
+    fn statistics(&self) -> Statistics {
+        let counts = self.counts.lock().unwrap();
+        Statistics {
+            models: counts.iter().map(|(id, counts)| (*id, *counts)).collect(),
+            accelerators: vec![AcceleratorStatistics { batches: 7, busy: Span::from_millis(1500) }],
+        }
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Reply {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// One request on its own connection.
+pub async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Reply {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = http::Request::builder().method(method).uri(path).header("host", "test");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = sender.send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Reply { status: head.status.as_u16(), headers: head.headers, body }
+}
