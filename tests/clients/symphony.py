@@ -6,6 +6,7 @@ knows nothing of inference requests, which the clients under test send.
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,7 +16,6 @@ import urllib.request
 from pathlib import Path
 
 import psutil
-from prometheus_client.parser import text_string_to_metric_families
 
 # Loading profiles each model; shared machines are slow.
 START_LIMIT_S = 300
@@ -30,6 +30,10 @@ accelerators = 1
 threads = 1
 rule = "eager"
 """
+
+# A line of the metrics page, its names as they stand there; libraries rename counters.
+SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)")
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 IN_FLIGHT = "symphony_requests_in_flight"
 
@@ -148,13 +152,18 @@ class Server:
 
     def scrape(self):
         """Every sample of the metrics page: (name, sorted labels) to value."""
+        found = {}
+        for line in self.metrics_page().splitlines():
+            if line and not line.startswith("#"):
+                name, labels, value = SAMPLE.fullmatch(line).groups()
+                key = (name, tuple(sorted(LABEL.findall(labels or ""))))
+                assert key not in found, f"twice on the page: {line}"
+                found[key] = float(value)
+        return found
+
+    def metrics_page(self):
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=SOON_S) as response:
-            text = response.read().decode()
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+            return response.read().decode()
 
     def total(self, name, **labels):
         """The sum of the samples with this name and at least these labels."""
