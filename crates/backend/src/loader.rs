@@ -174,7 +174,7 @@ impl Loader {
                 let content = file.content;
                 let prepared = self.prepare(&source, shapes, file)?;
                 let graph = graph_fingerprint(content, shapes);
-                let running = self.run_onnx(&source, &prepared, *choice, graph)?;
+                let running = self.run_onnx(&source, prepared, *choice, graph)?;
                 (running, fingerprint(&source, Some(content)))
             }
             ModelKind::Emulated(model) => (self.run_emulated(model)?, fingerprint(&source, None)),
@@ -271,15 +271,17 @@ impl Loader {
     fn run_onnx(
         &self,
         source: &ModelSource,
-        prepared: &Prepared,
+        prepared: Prepared,
         choice: EngineChoice,
         content: Fingerprint,
     ) -> Result<Running, LoadProblem> {
         let engines = self.engines(choice)?;
         let (engine, runnable) = first_that(&source.name, &engines, |installed| {
-            prove(installed, prepared)?;
+            prove(installed, &prepared)?;
             Ok(prepared.load(installed.engine)?)
         })?;
+        // The engine has its own copy of the weights; measuring takes long enough to free this one.
+        drop(prepared);
         let Runnable { signature, rows_max, executables } = runnable;
         let mut residents = residents(&signature, rows_max, executables)?;
         let version = engine.version();

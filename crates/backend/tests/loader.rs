@@ -114,7 +114,7 @@ fn a_trained_model_is_measured_and_its_profile_kept() {
     let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 4")]);
     let mut loaded = fixture.load();
     assert_eq!((loaded.engine, loaded.platform), ("rten", "rten_onnx"));
-    assert_eq!((loaded.slo, loaded.slo_guessed), (Span::from_millis(100), true));
+    assert!(loaded.slo_guessed && loaded.slo >= Span::from_millis(100));
     assert_eq!((loaded.rows_max, loaded.residents.len()), (4, 2));
     let sizes: Vec<_> = loaded.measured.sizes.iter().map(|size| size.rows).collect();
     assert_eq!(sizes, [1, 2, 3, 4]);

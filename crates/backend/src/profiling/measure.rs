@@ -139,10 +139,12 @@ impl Target<'_> {
         let mut times = Vec::new();
         loop {
             let now = (self.now)();
-            let runs = times.len();
-            let full = runs >= effort.runs as usize && now.since(warm) >= effort.size_time;
-            let out_of_time = runs >= effort.runs_least as usize && now.since(start) >= allotted;
-            if full || out_of_time {
+            let spent = now.since(warm);
+            let runs = u32::try_from(times.len()).unwrap_or(u32::MAX);
+            let full = runs >= effort.runs && spent >= effort.size_time;
+            let next = Span(spent.0 / u64::from(runs.max(1)));
+            let out_of_time = now.since(start) + next > allotted;
+            if full || runs >= effort.runs_least && out_of_time {
                 return Ok(times);
             }
             times.push(self.run(rows)?);

@@ -1,0 +1,79 @@
+//! Which engine a model is loaded on, where the onnxruntime library is installed.
+
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
+use std::fs;
+use std::path::Path;
+use symphony_backend::engine::Cores;
+use symphony_backend::loader::{LoadError, Loaded, Loader, LoaderConfig};
+use symphony_backend::profiling::Effort;
+use symphony_backend::repository::Repository;
+use symphony_core::Span;
+use symphony_onnx::Model;
+
+/// Loads one model from a repository of its own.
+fn load(settings: &str, onnx: Option<&[u8]>) -> Result<Loaded, LoadError> {
+    assert!(
+        std::env::var_os("ORT_DYLIB_PATH").is_some(),
+        "this test needs the onnxruntime library: run `cargo xtask test`, or set ORT_DYLIB_PATH"
+    );
+    let root = tempfile::tempdir().unwrap();
+    let models = root.path().join("models");
+    fs::create_dir_all(models.join("m")).unwrap();
+    fs::write(models.join("m/model.toml"), settings).unwrap();
+    if let Some(onnx) = onnx {
+        fs::write(models.join("m/model.onnx"), onnx).unwrap();
+    }
+    let loader = Loader::new(LoaderConfig {
+        cores: Cores { accelerators: 1, threads: 1 },
+        cache_dir: root.path().join("cache"),
+        onnxruntime: None,
+        effort: Effort { runs: 3, size_time: Span::ZERO, ..Effort::default() },
+    });
+    let directory = Repository::open(&models).unwrap().find("m").unwrap();
+    loader.load(&directory)
+}
+
+fn digits() -> Vec<u8> {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models");
+    fs::read(models.join("digits/1/model.onnx")).unwrap()
+}
+
+#[test]
+fn onnxruntime_is_taken_where_it_is_found_unless_another_is_asked_for() {
+    for (settings, engine, platform) in [
+        ("max_batch = 2", "onnxruntime", "onnxruntime_onnx"),
+        ("max_batch = 2\nengine = 'onnxruntime'", "onnxruntime", "onnxruntime_onnx"),
+        ("max_batch = 2\nengine = 'rten'", "rten", "rten_onnx"),
+    ] {
+        let loaded = load(settings, Some(&digits())).unwrap();
+        assert_eq!((loaded.engine, loaded.platform), (engine, platform), "{settings}");
+        assert_eq!(loaded.measured.sizes.len(), 2);
+    }
+}
+
+#[test]
+fn an_example_is_generated_and_loaded() {
+    let loaded = load("generate = 'mobilenet_v2'\nmax_batch = 2", None).unwrap();
+    assert_eq!((loaded.engine, loaded.rows_max), ("onnxruntime", 2));
+    assert_eq!(loaded.signature.inputs[0].row_shape, [Some(3), Some(224), Some(224)]);
+}
+
+#[test]
+fn what_no_engine_runs_is_refused_with_what_each_says() {
+    let mut model = Model::decode(digits().into()).unwrap();
+    model
+        .edit(|proto| {
+            for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
+                if node.op_type() == "Relu" {
+                    node.op_type = Some("Frobnicate".to_owned());
+                }
+            }
+        })
+        .unwrap();
+    let error = load("", Some(&model.encode())).unwrap_err().to_string();
+    assert!(error.starts_with("model \"m\" cannot be served: no engine runs it: "), "{error}");
+    for engine in ["onnxruntime", "rten"] {
+        assert!(error.contains(&format!("is not proven right on {engine}")), "{error}");
+    }
+}
