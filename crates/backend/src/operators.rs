@@ -18,8 +18,8 @@ use std::sync::LazyLock;
 
 use symphony_onnx::{Model, Node};
 
-pub use facets::{Facet, Kind};
-pub use table::{Row, Table};
+pub use facets::{Facet, Kind, UNKNOWN};
+pub use table::{Row, Table, may_hold};
 use values::Values;
 
 /// The engines that run ONNX graphs.
@@ -73,7 +73,9 @@ impl fmt::Display for OnnxEngine {
 
 /// One use of an operator that an engine is not proven right on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("operator {operator} {limit} at opset {opset} (node {node:?}) is not proven right on {engine}: {remedy}")]
+#[error(
+    "operator {operator} {limit} at opset {opset} (node {node:?}) is not proven right on {engine}: {remedy}"
+)]
 pub struct Unproven {
     /// The engine.
     pub engine: OnnxEngine,
@@ -123,7 +125,7 @@ pub struct Usage<'a> {
 /// Describes every node of a model.
 #[must_use]
 pub fn usages(model: &Model) -> Vec<Usage<'_>> {
-    let mut values = Values::default();
+    let mut values = Values::of(model);
     let mut usages = Vec::new();
     for node in model.nodes() {
         let operator = match node.domain() {
@@ -143,8 +145,7 @@ pub fn usages(model: &Model) -> Vec<Usage<'_>> {
         if let Some(schema) = current {
             usage.facets = facets::describe(&node, schema, &values);
             let newer = schemas.iter().filter(|newer| newer.first > schema.last);
-            usage.newer =
-                newer.map(|s| (s.first, facets::describe(&node, s, &values))).collect();
+            usage.newer = newer.map(|s| (s.first, facets::describe(&node, s, &values))).collect();
             values.follow(&node, schema);
         }
         usages.push(usage);
@@ -184,6 +185,9 @@ impl Usage<'_> {
     fn remedy(&self, engine: OnnxEngine, opset: i64) -> String {
         if self.node.is_local_function {
             return "inline the model's functions (onnx.inliner.inline_local_functions)".to_owned();
+        }
+        if self.operator == "ai.onnx.ml.ZipMap" {
+            return "export with options={\"zipmap\": False}".to_owned();
         }
         let mut ways = Vec::new();
         if engine == OnnxEngine::Rten && self.limit(OnnxEngine::Onnxruntime, opset).is_none() {

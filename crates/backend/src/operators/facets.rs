@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use symphony_onnx::proto::TensorProto;
 use symphony_onnx::{Attribute, ElementType, Node};
 
 use super::schema::{Parameter, Schema};
@@ -60,7 +61,7 @@ pub struct Facet {
 /// The value of what is left out.
 pub(super) const ABSENT: &str = "-";
 /// The value of what cannot be known before a run.
-pub(super) const UNKNOWN: &str = "unknown";
+pub const UNKNOWN: &str = "unknown";
 
 impl Facet {
     fn new(kind: Kind, name: &str, value: impl Into<String>) -> Facet {
@@ -125,7 +126,7 @@ pub(super) fn describe<'a>(
             facets.insert(Facet::new(Kind::Type, &format!("input{position}"), UNKNOWN));
         }
     }
-    outputs(node, schema, &mut facets);
+    outputs(node, schema, values, &mut facets);
     attributes(node, schema, &mut facets);
     circumstances(node, schema, values, &mut facets);
     facets
@@ -148,9 +149,16 @@ fn input<'a>(
     facets.insert(Facet::new(Kind::Type, name, element));
     let stored = node.input(position).constant.is_some();
     facets.insert(Facet::new(Kind::Origin, name, if stored { STORED } else { COMPUTED }));
-    if matches!(element, "int64" | "int32") {
-        let list = node.input_ints(position);
-        contents(name, list.as_deref(), facets);
+    let stands_out = match element {
+        "int64" | "int32" => integers(node.input_ints(position).as_deref()),
+        "float" if matches!(name, "scales" | "ratio") => {
+            numbers(node.input(position).constant.and_then(floats).as_deref())
+        }
+        "bool" if name == "training_mode" => truth(node.input(position).constant),
+        _ => vec![],
+    };
+    for value in stands_out {
+        facets.insert(Facet::new(Kind::Circumstance, name, value));
     }
 }
 
@@ -158,12 +166,8 @@ fn input<'a>(
 const LIST_MAX: usize = 16;
 
 /// What stands out in a list of integers that an operator is told by an input.
-fn contents(name: &str, list: Option<&[i64]>, facets: &mut BTreeSet<Facet>) {
-    let mut add = |value| facets.insert(Facet::new(Kind::Circumstance, name, value));
-    let Some(list) = list.filter(|list| list.len() <= LIST_MAX) else {
-        add(UNKNOWN);
-        return;
-    };
+fn integers(list: Option<&[i64]>) -> Vec<&'static str> {
+    let Some(list) = list.filter(|list| list.len() <= LIST_MAX) else { return vec![UNKNOWN] };
     let narrow = i64::from(i32::MIN)..=i64::from(i32::MAX);
     let found = [
         ("empty", list.is_empty()),
@@ -171,17 +175,48 @@ fn contents(name: &str, list: Option<&[i64]>, facets: &mut BTreeSet<Facet>) {
         ("zero", list.contains(&0)),
         ("far", list.iter().any(|v| !narrow.contains(v))),
     ];
-    for (value, is_found) in found {
-        if is_found {
-            add(value);
-        }
+    found.into_iter().filter(|(_, is_found)| *is_found).map(|(value, _)| value).collect()
+}
+
+/// What stands out in a list of numbers, such as scales.
+fn numbers(list: Option<&[f32]>) -> Vec<&'static str> {
+    match list.filter(|list| list.len() <= LIST_MAX) {
+        None => vec![UNKNOWN],
+        Some(list) if list.iter().all(|v| *v == 0.0) => vec!["zero"],
+        Some(list) if list.iter().any(|v| *v < 1.0) => vec!["below_one"],
+        Some(_) => vec![],
     }
 }
 
-fn outputs(node: &Node<'_>, schema: &Schema, facets: &mut BTreeSet<Facet>) {
+/// What a stored switch is set to.
+fn truth(tensor: Option<&TensorProto>) -> Vec<&'static str> {
+    let Some(tensor) = tensor else { return vec![UNKNOWN] };
+    let raw = tensor.raw_data.iter().flatten().any(|v| *v != 0);
+    vec![if raw || tensor.int32_data.iter().any(|v| *v != 0) { "on" } else { "off" }]
+}
+
+/// The numbers of a short stored tensor.
+fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
+    match &tensor.raw_data {
+        Some(raw) if raw.len() <= LIST_MAX * size_of::<f32>() => {
+            let (values, _) = raw.as_chunks::<4>();
+            Some(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+        }
+        Some(raw) if !raw.is_empty() => None,
+        _ => Some(tensor.float_data.clone()),
+    }
+}
+
+fn outputs<'a>(
+    node: &Node<'a>,
+    schema: &Schema,
+    values: &Values<'a>,
+    facets: &mut BTreeSet<Facet>,
+) {
     for (position, parameter) in schema.outputs.iter().enumerate() {
         if parameter.optional {
-            let used = node.proto.output.get(position).is_some_and(|name| !name.is_empty());
+            let name = node.proto.output.get(position);
+            let used = name.is_some_and(|name| values.is_read(name));
             let value = if used { "used" } else { ABSENT };
             facets.insert(Facet::new(Kind::Output, parameter.name, value));
         }
@@ -277,15 +312,21 @@ fn circumstances<'a>(
     values: &Values<'a>,
     facets: &mut BTreeSet<Facet>,
 ) {
-    let mut add = |name, value| facets.insert(Facet::new(Kind::Circumstance, name, value));
-    let rank = values.input(node, 0).rank;
-    if node.has_input(0) {
-        add("rank", rank.map_or_else(|| UNKNOWN.to_owned(), |rank| rank.to_string()));
+    let mut add = |name: &str, value| {
+        facets.insert(Facet::new(Kind::Circumstance, name, value));
+    };
+    for (position, parameter) in schema.inputs.iter().enumerate() {
+        if node.has_input(position) {
+            let rank = values.input(node, position).rank;
+            let rank = rank.map_or_else(|| UNKNOWN.to_owned(), |rank| rank.to_string());
+            add(&format!("{}.rank", parameter.name), rank);
+        }
     }
     let flattens = matches!(node.operator(), "Softmax" | "LogSoftmax" | "Hardmax");
     if flattens && schema.first < 13 {
         // These normalise over all axes from `axis` on; from opset 13 over `axis` alone.
         let axis = node.int("axis").unwrap_or(1);
+        let rank = values.input(node, 0).rank;
         let span = match rank.and_then(|rank| i64::try_from(rank).ok()) {
             None => UNKNOWN,
             Some(rank) if axis == -1 || axis == rank - 1 => "one",
@@ -301,7 +342,8 @@ mod tests {
 
     #[test]
     fn facets_read_back() {
-        for word in ["X:float", "W~stored", "mask>used", "equation=ij,jk->ik", "rank#4", "axis=-"] {
+        for word in ["X:float", "W~stored", "mask>used", "equation=ij,jk->ik", "X.rank#4", "axis=-"]
+        {
             assert_eq!(Facet::parse(word).expect(word).to_string(), word);
         }
         for word in ["", "X", "X:", "=1", "X?1"] {

@@ -36,7 +36,8 @@ impl Row {
         if let Some(facet) = facets.iter().find(|facet| !self.proves(facet)) {
             return Some(vec![facet.clone()]);
         }
-        let refused = self.refused.iter().find(|all| all.iter().all(|one| may_hold(one, facets)))?;
+        let refused =
+            self.refused.iter().find(|all| all.iter().all(|one| may_hold(one, facets)))?;
         Some(refused.iter().cloned().collect())
     }
 
@@ -67,10 +68,10 @@ impl Row {
 }
 
 /// Whether a refused facet is among a node's, or cannot be ruled out before a run.
-fn may_hold(refused: &Facet, facets: &BTreeSet<Facet>) -> bool {
+#[must_use]
+pub fn may_hold(refused: &Facet, facets: &BTreeSet<Facet>) -> bool {
     let unknown = || Facet { value: UNKNOWN.to_owned(), ..refused.clone() };
-    facets.contains(refused)
-        || (refused.kind == Kind::Circumstance && facets.contains(&unknown()))
+    facets.contains(refused) || (refused.kind == Kind::Circumstance && facets.contains(&unknown()))
 }
 
 impl fmt::Display for Row {
@@ -125,9 +126,9 @@ mod tests {
     fn check(words: &str, expected: Option<&str>) {
         let row = Row::parse(ROW).expect("the row parses");
         let facets = words.split(' ').map(|word| Facet::parse(word).expect(word)).collect();
-        let limit = row.limit(&facets).map(|limit| {
-            limit.iter().map(Facet::to_string).collect::<Vec<_>>().join("&")
-        });
+        let limit = row
+            .limit(&facets)
+            .map(|limit| limit.iter().map(Facet::to_string).collect::<Vec<_>>().join("&"));
         assert_eq!(limit.as_deref(), expected, "{words}");
     }
 

@@ -3,9 +3,9 @@
 //!
 //! A value about which nothing follows stays unknown; nothing here guesses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use symphony_onnx::{Attribute, ElementType, Node};
+use symphony_onnx::{Attribute, ElementType, Model, Node};
 
 use super::schema::Schema;
 
@@ -17,12 +17,32 @@ pub(super) struct Value {
 }
 
 /// What is known of the values that the nodes seen so far give.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Values<'a> {
     given: HashMap<&'a str, Value>,
+    read: HashSet<&'a str>,
 }
 
 impl<'a> Values<'a> {
+    /// Nothing given yet; every node of the model is to [`follow`](Values::follow).
+    pub(super) fn of(model: &'a Model) -> Values<'a> {
+        let mut read: HashSet<&str> = HashSet::new();
+        for node in model.nodes() {
+            read.extend(node.proto.input.iter().map(String::as_str));
+            for graph in node.proto.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+                read.extend(graph.output.iter().map(|value| value.name()));
+            }
+        }
+        let outputs = model.proto().graph.iter().flat_map(|graph| &graph.output);
+        read.extend(outputs.map(|value| value.name()));
+        Values { given: HashMap::new(), read }
+    }
+
+    /// Whether a node or the graph's output reads a value; exporters name outputs nobody reads.
+    pub(super) fn is_read(&self, name: &str) -> bool {
+        !name.is_empty() && self.read.contains(name)
+    }
+
     /// What is known of a node's input.
     pub(super) fn input(&self, node: &Node<'a>, position: usize) -> Value {
         let name = node.proto.input.get(position).map_or("", String::as_str);
@@ -140,18 +160,86 @@ fn by_attribute(node: &Node<'_>) -> Option<ElementType> {
 
 /// Operators whose output has as many dimensions as the widest input.
 const BROADCAST: &[&str] = &[
-    "Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Mean",
-    "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor",
+    "Add",
+    "And",
+    "Div",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "Max",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Sub",
+    "Sum",
+    "Where",
+    "Xor",
 ];
 
 /// Operators whose first output has as many dimensions as their first input.
 const SAME_RANK: &[&str] = &[
-    "Abs", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Conv",
-    "ConvTranspose", "Cos", "CumSum", "DequantizeLinear", "Dropout", "Elu", "Erf", "Exp", "Floor",
-    "Gelu", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "HardSigmoid", "HardSwish",
-    "Hardmax", "Identity", "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "Log",
-    "LogSoftmax", "LpNormalization", "MaxPool", "Mish", "Neg", "Not", "Pad", "QuantizeLinear",
-    "Reciprocal", "Relu", "Resize", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Slice", "Softmax",
-    "Softplus", "Softsign", "Split", "Sqrt", "Tanh", "ThresholdedRelu", "Tile", "Transpose", "Trilu",
+    "Abs",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Ceil",
+    "Clip",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "Cos",
+    "CumSum",
+    "DequantizeLinear",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "GroupNormalization",
+    "HardSigmoid",
+    "HardSwish",
+    "Hardmax",
+    "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "LpNormalization",
+    "MaxPool",
+    "Mish",
+    "Neg",
+    "Not",
+    "Pad",
+    "QuantizeLinear",
+    "Reciprocal",
+    "Relu",
+    "Resize",
+    "Round",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Slice",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Split",
+    "Sqrt",
+    "Tanh",
+    "ThresholdedRelu",
+    "Tile",
+    "Transpose",
+    "Trilu",
     "Upsample",
 ];

@@ -17,6 +17,7 @@ from cases import convert, explicit, type_string, versions
 
 # How many cases of an operator are also tried in every other element type.
 TYPED_PER_OPERATOR = 4
+TYPED_FROM = (np.float32, np.int32, np.int64, np.bool_)
 NUMPY = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
     "tensor(bool)": np.bool_, "tensor(int8)": np.int8, "tensor(int16)": np.int16,
@@ -26,19 +27,21 @@ NUMPY = {
 
 
 def typed(case):
-    """The case in every other element type that its first input may have."""
-    schema, first = case.schema, case.inputs[0] if case.inputs else None
-    if first is None or first.dtype != np.float32:
-        return
-    variable = schema.inputs[0].type_str
+    """The case in every other element type that its main input may have."""
+    schema = case.schema
+    kinds = [schema.inputs[min(i, len(schema.inputs) - 1)].type_str for i in range(len(case.inputs))]
+    main = [i for i, v in enumerate(case.inputs) if v is not None and v.dtype in TYPED_FROM]
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
-    for text in allowed.get(variable, ()):
-        if text not in NUMPY or text == "tensor(float)":
+    main = [i for i in main if len(allowed.get(kinds[i], ())) > 1]
+    if not main:
+        return
+    kind, source = kinds[main[0]], case.inputs[main[0]].dtype
+    for text in allowed[kind]:
+        if text not in NUMPY or NUMPY[text] == source:
             continue
         inputs = [
             _as(value, text, case.node.op_type)
-            if value is not None and value.dtype == np.float32
-            and schema.inputs[min(i, len(schema.inputs) - 1)].type_str == variable
+            if value is not None and value.dtype == source and kinds[i] == kind
             else value
             for i, value in enumerate(case.inputs)
         ]
@@ -56,7 +59,8 @@ def _as(value, text, operator):
         return value.astype(kind)
     if kind.kind == "b":
         return value > 0
-    whole = np.clip(np.round(value * 4), 0 if kind.kind == "u" else -100, 100).astype(kind)
+    scaled = value * 4 if value.dtype.kind == "f" else value
+    whole = np.clip(np.round(scaled), 0 if kind.kind == "u" else -100, 100).astype(kind)
     # Dividing a whole number by zero means nothing.
     return np.where(whole == 0, kind.type(1), whole) if operator in ("Div", "Mod") else whole
 

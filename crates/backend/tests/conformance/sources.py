@@ -143,8 +143,23 @@ def _normalised(operator, rows):
     return np.log(shares) if operator == "LogSoftmax" else shares
 
 
+def uneven_pools():
+    """MaxPool with more padding at one end than at the other: the same as of a padded image."""
+    image = np.random.default_rng(3).normal(size=(2, 4, 9, 9)).astype(np.float32)
+    for pads in ([0, 0, 1, 1], [1, 0, 0, 1]):
+        for stride in (1, 2):
+            window = {"kernel_shape": [3, 3], "strides": [stride] * 2}
+            ends = [(0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])]
+            padded = np.pad(image, ends, constant_values=-np.inf)
+            pool = helper.make_node("MaxPool", ["x0"], ["y0"], **window)
+            outputs = reference(pool, 12, [padded])
+            pool = helper.make_node("MaxPool", ["x0"], ["y0"], pads=pads, **window)
+            yield Case(f"maxpool_{pads}_{stride}", pool, 12, [image], outputs)
+
+
 def ours():
     """What exporters write and the project's tests leave out, evaluated by the reference."""
+    yield from uneven_pools()
     for name, node, version, inputs in _ours():
         outputs = reference(node, version, inputs)
         if outputs is not None and plain(outputs):
@@ -211,6 +226,26 @@ def _ours():
             name = f"conv_{groups}_{wide}_{stride}_{kernel}"
             yield name, node("Conv", 2, **attributes), 11, [data, weights]
             yield f"{name}_bias", node("Conv", 3, **attributes), 11, [data, weights, bias]
+    image = rng.normal(size=(2, 4, 9, 9)).astype(np.float32)
+    weights = rng.normal(size=(3, 4, 3, 3)).astype(np.float32)
+    for pads in ([0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]):
+        for stride in (1, 2):
+            window = {"kernel_shape": [3, 3], "strides": [stride] * 2, "pads": pads}
+            name = f"{pads}_{stride}"
+            yield f"conv_{name}", node("Conv", 2, **window), 11, [image, weights]
+            if pads[:2] == pads[2:]:  # the reference implementation pads others at the wrong ends
+                yield f"maxpool_{name}", node("MaxPool", 1, **window), 12, [image]
+            for counts in (0, 1):
+                window["count_include_pad"] = counts
+                yield f"average_{name}_{counts}", node("AveragePool", 1, **window), 11, [image]
+    for equation, *shapes in (
+        ("bnqd,bnkd->bnqk", (2, 3, 4, 5), (2, 3, 6, 5)), ("bnqk,bnkd->bnqd", (2, 3, 4, 6), (2, 3, 6, 5)),
+        ("bqnd,bknd->bnqk", (2, 4, 3, 5), (2, 6, 3, 5)), ("bnqk,bknd->bqnd", (2, 3, 4, 6), (2, 6, 3, 5)),
+        ("ij,jk->ik", (2, 3), (3, 4)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)), ("i,j->ij", (3,), (4,)),
+        ("bhwc,hkc->bhwk", (2, 3, 4, 5), (3, 6, 5)), ("bhwc,wkc->bhwk", (2, 3, 4, 5), (4, 6, 5)),
+    ):
+        operands = [rng.normal(size=s).astype(np.float32) for s in shapes]
+        yield f"einsum_{equation}", node("Einsum", 2, equation=equation), 12, operands
     for count in (1, 2, 3):
         for axis in (0, 1, -1):
             parts = [rng.normal(size=(2, 2)).astype(np.float32) for _ in range(count)]
@@ -232,4 +267,68 @@ def _ours():
 
 def sklearn():
     """Nodes of what skl2onnx exports, with what the reference implementation gives for them."""
-    return iter(())
+    for name, model, values in sklearn_models():
+        yield from split(f"sklearn_{name}", model, values)
+
+
+def sklearn_models():
+    """(name, exported model, inputs) of estimators of every common kind."""
+    from skl2onnx import to_onnx  # noqa: PLC0415 - slow to import
+
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(120, 5)).astype(np.float32)
+    two = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
+    three = np.digitize(x[:, 0], [-0.5, 0.5]).astype(np.int64)
+    for name, estimator in estimators():
+        targets = {"number": x @ np.arange(5, dtype=np.float32)}
+        if hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function"):
+            targets = {"two": two, "three": three, "text": np.array(["a", "b", "c"])[three]}
+        for kind, target in targets.items():
+            fitted = estimator.fit(x, target)
+            # LinearSVC has no probabilities, hence no maps of them to leave out.
+            maps = "number" not in targets and name != "linear_svc"
+            options = {id(fitted): {"zipmap": False}} if maps else None
+            for opset in (13, 18):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    model = to_onnx(fitted, x[:1], options=options, target_opset={"": opset, "ai.onnx.ml": 3})
+                yield f"{name}_{kind}_{opset}", model, {model.graph.input[0].name: x[:4]}
+
+
+def estimators():
+    from sklearn import cluster, decomposition, ensemble, linear_model, naive_bayes  # noqa: PLC0415
+    from sklearn import neighbors, neural_network, pipeline, preprocessing, svm, tree  # noqa: PLC0415
+
+    fixed = {"random_state": 0}
+    return [
+        ("logistic", linear_model.LogisticRegression()),
+        ("linear", linear_model.LinearRegression()),
+        ("ridge_classifier", linear_model.RidgeClassifier()),
+        ("sgd", linear_model.SGDClassifier(loss="log_loss", **fixed)),
+        ("tree", tree.DecisionTreeClassifier(max_depth=4, **fixed)),
+        ("tree_regressor", tree.DecisionTreeRegressor(max_depth=4, **fixed)),
+        ("forest", ensemble.RandomForestClassifier(n_estimators=5, max_depth=4, **fixed)),
+        ("forest_regressor", ensemble.RandomForestRegressor(n_estimators=5, max_depth=4, **fixed)),
+        ("boosting", ensemble.GradientBoostingClassifier(n_estimators=5, **fixed)),
+        ("boosting_regressor", ensemble.GradientBoostingRegressor(n_estimators=5, **fixed)),
+        ("svc", svm.SVC(probability=False, **fixed)),
+        ("svc_linear", svm.SVC(kernel="linear", **fixed)),
+        ("svc_poly", svm.SVC(kernel="poly", **fixed)),
+        ("svr", svm.SVR()),
+        ("linear_svc", svm.LinearSVC(**fixed)),
+        ("bayes", naive_bayes.GaussianNB()),
+        ("neighbors", neighbors.KNeighborsClassifier(3)),
+        ("neighbors_regressor", neighbors.KNeighborsRegressor(3)),
+        ("kmeans", cluster.KMeans(3, n_init=1, **fixed)),
+        ("mlp", neural_network.MLPClassifier(hidden_layer_sizes=(8,), max_iter=50, **fixed)),
+        ("mlp_regressor", neural_network.MLPRegressor(hidden_layer_sizes=(8,), max_iter=50, **fixed)),
+        ("pca", decomposition.PCA(2)),
+        ("minmax", preprocessing.MinMaxScaler()),
+        ("robust", preprocessing.RobustScaler()),
+        ("binarizer", preprocessing.Binarizer()),
+        ("normalizer_l1", preprocessing.Normalizer("l1")),
+        ("normalizer_l2", preprocessing.Normalizer("l2")),
+        ("polynomial", preprocessing.PolynomialFeatures(2)),
+        ("scaled_logistic", pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression())),
+        ("scaled_forest", pipeline.make_pipeline(preprocessing.StandardScaler(), ensemble.RandomForestClassifier(n_estimators=5, max_depth=4, **fixed))),
+    ]

@@ -1,0 +1,160 @@
+//! Proves the engines: runs the ONNX project's own tests on each, derives the table of what was
+//! right, and compares it with the one checked in, which decides what may be loaded.
+//!
+//! `SYMPHONY_WRITE_TABLES=1` writes the tables instead of comparing them.
+
+#[path = "conformance/case.rs"]
+mod case;
+#[path = "conformance/prove.rs"]
+mod prove;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs, panic, thread};
+
+use case::{Case, Verdict};
+use prove::Sample;
+use symphony_backend::engine::{Cores, Engine};
+use symphony_backend::engines::onnxruntime::Onnxruntime;
+use symphony_backend::engines::rten::Rten;
+use symphony_backend::operators::{self, OnnxEngine};
+use symphony_onnx::Model;
+
+/// Where generated files go.
+fn scratch() -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance");
+    fs::create_dir_all(&directory).expect("the target directory can be written");
+    directory
+}
+
+fn run_python(script: &str, output: &Path) {
+    let python = env::var("SYMPHONY_TEST_PYTHON").expect(
+        "SYMPHONY_TEST_PYTHON names no Python with onnx, onnxruntime and skl2onnx: run \
+         `cargo xtask test`, which prepares one",
+    );
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(script);
+    let status = Command::new(&python).arg(&script).arg(output).status();
+    let status = status.unwrap_or_else(|error| panic!("cannot start {python}: {error}"));
+    assert!(status.success(), "{} failed: {status}", script.display());
+}
+
+/// What a case gave on every engine.
+struct Outcome {
+    verdicts: [Verdict; 2],
+    problems: [String; 2],
+}
+
+fn run_all(cases: &[Case], engines: [&dyn Engine; 2]) -> Vec<Outcome> {
+    let run =
+        |engine: &dyn Engine| -> Vec<_> { cases.iter().map(|case| case.run(engine)).collect() };
+    // Engines may panic on what they do not expect: it counts as a refusal and needs no trace.
+    panic::set_hook(Box::new(|_| {}));
+    let ran = thread::scope(|scope| {
+        engines.map(|engine| scope.spawn(move || run(engine))).map(|thread| thread.join())
+    });
+    let _silent = panic::take_hook();
+    let [rten, onnxruntime] = ran.map(|results| results.expect("running a case does not panic"));
+    let both = rten.into_iter().zip(onnxruntime);
+    both.map(|((first, why_first), (second, why_second))| Outcome {
+        verdicts: [first, second],
+        problems: [why_first, why_second],
+    })
+    .collect()
+}
+
+/// Whether a case was right on an engine, and its expected outputs are beyond doubt: where a case
+/// was derived, onnxruntime must not have found something else.
+fn is_proof(case: &Case, outcome: &Outcome, engine: OnnxEngine) -> bool {
+    let doubtful =
+        !case.original && outcome.verdicts[OnnxEngine::Onnxruntime as usize] == Verdict::Wrong;
+    outcome.verdicts[engine as usize] == Verdict::Right && !doubtful
+}
+
+fn table(engine: OnnxEngine, cases: &[Case], outcomes: &[Outcome]) -> String {
+    let mut samples = Vec::new();
+    let mut log = String::new();
+    for (case, outcome) in cases.iter().zip(outcomes) {
+        let is_right = is_proof(case, outcome, engine);
+        let verdict = outcome.verdicts[engine as usize];
+        // What an engine refuses by itself is not proven, but no silent wrong answer either.
+        let is_wrong = !is_right && verdict != Verdict::Refused;
+        if !is_right {
+            let problem = &outcome.problems[engine as usize];
+            log += &format!("{}\t{verdict:?}\t{problem}\n", case.name);
+        }
+        for usage in operators::usages(&case.model) {
+            let Some(versions) = usage.versions else { continue };
+            let (name, operator, facets) = (case.name.clone(), usage.operator, usage.facets);
+            samples.push(Sample { name, operator, versions, facets, is_right, is_wrong });
+        }
+    }
+    let (rows, hopeless) = prove::rows(&samples);
+    for line in &hopeless {
+        log += &format!("hopeless\t{line}\n");
+    }
+    fs::write(scratch().join(format!("{engine}.log")), log).expect("the log can be written");
+    let mut text =
+        format!("# What {engine} is proven right on: written by the test `conformance`.\n");
+    for row in rows {
+        text += &format!("{row}\n");
+    }
+    text
+}
+
+/// Compares a generated file with the one checked in, or writes it when asked to.
+fn check(name: &str, generated: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/operators").join(name);
+    if env::var_os("SYMPHONY_WRITE_TABLES").is_some() {
+        fs::write(&path, generated).expect("the source can be written");
+        return;
+    }
+    let checked_in = fs::read_to_string(&path).expect("the table is checked in");
+    let missing = |from: &str, of: &str| -> Vec<String> {
+        of.lines().filter(|line| !from.lines().any(|l| l == *line)).map(str::to_owned).collect()
+    };
+    let (gone, new) = (missing(generated, &checked_in), missing(&checked_in, generated));
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "{name} is not what the tests prove; run with SYMPHONY_WRITE_TABLES=1 and read the \
+         difference.\nno longer proven:\n{}\nproven:\n{}",
+        gone.join("\n"),
+        new.join("\n"),
+    );
+}
+
+#[test]
+fn the_tables_say_what_the_tests_of_the_onnx_project_prove() {
+    let path = scratch().join("cases");
+    run_python("generate.py", &path);
+    let cases = case::read(&path).expect("the generated cases can be read");
+    let cores = Cores { accelerators: 1, threads: 1 };
+    let rten = Rten::new(cores);
+    let onnxruntime = Onnxruntime::open(None, cores).unwrap_or_else(|error| panic!("{error}"));
+    let outcomes = run_all(&cases, [&rten, &onnxruntime]);
+    let tables = OnnxEngine::ALL.map(|engine| (engine, table(engine, &cases, &outcomes)));
+    for (engine, table) in tables {
+        check(&format!("{engine}.txt"), &table);
+    }
+}
+
+#[test]
+fn exports_of_common_tools_are_within_what_is_proven() {
+    let directory = scratch().join("models");
+    run_python("models.py", &directory);
+    let mut refused = Vec::new();
+    let files = fs::read_dir(&directory).expect("the models were written");
+    for file in files {
+        let path = file.expect("the directory can be read").path();
+        let model = Model::read(&path).unwrap_or_else(|error| panic!("{error}"));
+        for engine in OnnxEngine::ALL {
+            for unproven in operators::check(engine, &model).err().into_iter().flatten() {
+                refused.push(format!(
+                    "{}: {unproven}",
+                    path.file_stem().unwrap_or_default().display()
+                ));
+            }
+        }
+    }
+    refused.sort();
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}

@@ -1,0 +1,210 @@
+//! Reading the generated cases, and running one on an engine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{fs, io};
+
+use bytes::Bytes;
+use prost::Message;
+use symphony_backend::batch::Arena;
+use symphony_backend::engine::{Engine, Graph, LoadRequest};
+use symphony_onnx::proto::{GraphProto, TensorProto};
+use symphony_onnx::{Dim, ElementType, Model, ValueInfo};
+use symphony_wire::tensor::{
+    DataType, Inputs, OutputTensor, Signature, TensorSpec, bytes_contents,
+};
+
+/// A model of one node, its inputs and what it must give.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) model: Model,
+    /// Whether the expected outputs are the ONNX project's own for exactly this model.
+    pub(crate) original: bool,
+    rtol: f64,
+    atol: f64,
+    tensors: BTreeMap<String, TensorProto>,
+}
+
+/// What became of a case on an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Right,
+    /// The engine said itself that it cannot.
+    Refused,
+    Wrong,
+}
+
+/// Every case of a file, in order.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<Case>> {
+    let mut rest = Bytes::from(fs::read(path)?);
+    let mut cases = Vec::new();
+    while !rest.is_empty() {
+        let model = Model::decode(record(&mut rest)?).map_err(io::Error::other)?;
+        let data = GraphProto::decode(record(&mut rest)?).map_err(io::Error::other)?;
+        let fact = |key: &str| {
+            let all = &model.proto().metadata_props;
+            all.iter().find(|entry| entry.key() == key).map_or("", |entry| entry.value())
+        };
+        let number = |key| fact(key).parse::<f64>().map_err(io::Error::other);
+        cases.push(Case {
+            name: fact("name").to_owned(),
+            original: fact("original") == "1",
+            rtol: number("rtol")?,
+            atol: number("atol")?,
+            tensors: data.initializer.into_iter().map(|t| (t.name().to_owned(), t)).collect(),
+            model,
+        });
+    }
+    Ok(cases)
+}
+
+fn record(rest: &mut Bytes) -> io::Result<Bytes> {
+    let short = || io::Error::other("the file of cases is cut short");
+    let length = rest.first_chunk::<4>().ok_or_else(short)?;
+    let end = 4 + u32::from_le_bytes(*length) as usize;
+    if rest.len() < end {
+        return Err(short());
+    }
+    Ok(rest.split_to(end).slice(4..))
+}
+
+impl Case {
+    /// Runs the case; the text says how it went wrong.
+    pub(crate) fn run(&self, engine: &dyn Engine) -> (Verdict, String) {
+        let outputs = match self.outputs(engine) {
+            Ok(outputs) => outputs,
+            Err(problem) => return (Verdict::Refused, problem),
+        };
+        for (value, output) in self.model.signature().outputs.iter().zip(outputs) {
+            if let Err(problem) = self.compare(&value.name, &output) {
+                return (Verdict::Wrong, format!("{}: {problem}", value.name));
+            }
+        }
+        (Verdict::Right, String::new())
+    }
+
+    fn outputs(&self, engine: &dyn Engine) -> Result<Vec<OutputTensor>, String> {
+        let described = self.model.signature();
+        let specs = |values: &[ValueInfo]| values.iter().map(spec).collect::<Result<_, _>>();
+        let signature = Signature {
+            inputs: specs(&described.inputs)?,
+            outputs: specs(&described.outputs)?,
+            batched: false,
+        };
+        let graph = Graph { model: &self.model, path: Path::new("case"), patched: true };
+        let request =
+            LoadRequest { name: &self.name, graph, signature: &signature, accelerators: 1 };
+        let mut loaded = engine.load(&request).map_err(|e| e.to_string())?;
+        let executable = loaded.first_mut().ok_or("nothing was loaded")?;
+        let mut arena =
+            Arena::new(&signature, 1, executable.representation()).map_err(|e| e.to_string())?;
+        let tensors = signature.inputs.iter().map(|s| contents(&self.tensors[&s.name])).collect();
+        arena.push(&Inputs { rows: 1, tensors }).map_err(|e| e.to_string())?;
+        executable.run(&arena.batch()).map_err(|e| e.to_string())
+    }
+
+    fn compare(&self, name: &str, got: &OutputTensor) -> Result<(), String> {
+        let wanted = &self.tensors[name];
+        let shape: Vec<usize> =
+            wanted.dims.iter().map(|d| usize::try_from(*d).expect("sizes are positive")).collect();
+        if got.shape != shape {
+            return Err(format!("shape {:?} instead of {shape:?}", got.shape));
+        }
+        let element = ElementType::from_code(wanted.data_type()).expect("a known type");
+        let expected = contents(wanted);
+        if matches!(element, ElementType::String) {
+            return if got.data == expected { Ok(()) } else { Err("other strings".to_owned()) };
+        }
+        let (got, expected) = (numbers(element, &got.data), numbers(element, &expected));
+        let finite = expected.iter().filter(|v| v.is_finite());
+        let largest = finite.fold(1.0, |most: f64, v| most.max(v.abs()));
+        // A sum rounds in proportion to what was added up, however small the result.
+        let atol = self.atol.max(1e-6 * largest);
+        // Half precision keeps eleven bits: two roundings in other places differ by more than usual.
+        let rtol = if element == ElementType::Float16 { self.rtol.max(5e-3) } else { self.rtol };
+        let is_whole =
+            !matches!(element, ElementType::Float16 | ElementType::Float32 | ElementType::Float64);
+        let differ = |(got, wanted): &(&f64, &f64)| {
+            let (got, wanted) = (**got, **wanted);
+            let same = got == wanted || (got.is_nan() && wanted.is_nan());
+            let near = !is_whole && (got - wanted).abs() <= atol + rtol * wanted.abs();
+            !same && !near
+        };
+        match got.iter().zip(&expected).find(differ) {
+            Some((got, wanted)) => Err(format!("{got} instead of {wanted}")),
+            None if got.len() != expected.len() => Err("another number of elements".to_owned()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn spec(value: &ValueInfo) -> Result<TensorSpec, String> {
+    let tensor = value.tensor().ok_or("not a tensor")?;
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) => usize::try_from(*size).ok(),
+        Dim::Named(_) | Dim::Unknown => None,
+    };
+    Ok(TensorSpec {
+        name: value.name.clone(),
+        datatype: datatype(tensor.element).ok_or("a type no client can send")?,
+        row_shape: tensor.dims.iter().flatten().map(size).collect(),
+    })
+}
+
+fn datatype(element: ElementType) -> Option<DataType> {
+    Some(match element {
+        ElementType::Bool => DataType::Bool,
+        ElementType::Uint8 => DataType::Uint8,
+        ElementType::Uint16 => DataType::Uint16,
+        ElementType::Uint32 => DataType::Uint32,
+        ElementType::Uint64 => DataType::Uint64,
+        ElementType::Int8 => DataType::Int8,
+        ElementType::Int16 => DataType::Int16,
+        ElementType::Int32 => DataType::Int32,
+        ElementType::Int64 => DataType::Int64,
+        ElementType::Float16 => DataType::Fp16,
+        ElementType::Float32 => DataType::Fp32,
+        ElementType::Float64 => DataType::Fp64,
+        ElementType::String => DataType::Bytes,
+        _ => return None,
+    })
+}
+
+fn contents(tensor: &TensorProto) -> Bytes {
+    if tensor.data_type() == ElementType::String.code() {
+        return bytes_contents(tensor.string_data.iter().map(Vec::as_slice)).into();
+    }
+    tensor.raw_data.clone().unwrap_or_default()
+}
+
+macro_rules! widen {
+    ($data:expr, $type:ty) => {
+        $data
+            .chunks_exact(size_of::<$type>())
+            .map(|bytes| <$type>::from_le_bytes(bytes.try_into().expect("an exact chunk")))
+            .map(|value| value as f64)
+            .collect()
+    };
+}
+
+/// Elements as numbers; whole numbers beyond 2^53 lose their last digits on both sides alike.
+#[expect(clippy::cast_lossless, reason = "one macro for types that widen without loss and others")]
+fn numbers(element: ElementType, data: &[u8]) -> Vec<f64> {
+    match element {
+        ElementType::Bool | ElementType::Uint8 => widen!(data, u8),
+        ElementType::Int8 => widen!(data, i8),
+        ElementType::Uint16 => widen!(data, u16),
+        ElementType::Int16 => widen!(data, i16),
+        ElementType::Uint32 => widen!(data, u32),
+        ElementType::Int32 => widen!(data, i32),
+        ElementType::Uint64 => widen!(data, u64),
+        ElementType::Int64 => widen!(data, i64),
+        ElementType::Float32 => widen!(data, f32),
+        ElementType::Float64 => widen!(data, f64),
+        ElementType::Float16 => data
+            .chunks_exact(2)
+            .map(|bytes| half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64())
+            .collect(),
+        other => panic!("the cases hold no {other}"),
+    }
+}
