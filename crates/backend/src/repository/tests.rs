@@ -327,3 +327,38 @@ fn a_fingerprint_tells_files_apart() {
     assert!(of(&["gone"]).is_err());
     assert_eq!(of(&[]).unwrap().to_string().len(), 64);
 }
+
+/// Lines of which a file that almost parses is made.
+const LINES: [&str; 16] = [
+    "slo_ms = 1e300",
+    "slo_ms = 0x7fffffffffffffff",
+    "max_batch = 9223372036854775807",
+    "max_batch = 4096",
+    "priority = -9223372036854775808",
+    "engine = 'emulated'",
+    "shape = { x = [9223372036854775807, 2], '' = [] }",
+    "shape.x = [[1]]",
+    "generate = ''",
+    "[emulated]",
+    "alpha_ms = 86400000",
+    "latency_ms = [1e-300, inf]",
+    "[[input]]\nname = 'é'\ndatatype = 'FP64'\nshape = [9223372036854775807, 3]",
+    "[[output]]\nname = 'y'\ndatatype = 'BOOL'\nshape = []",
+    "\u{feff}",
+    "'",
+];
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_reading_it_panic(
+        lines in proptest::collection::vec(0..LINES.len(), 0..8),
+        noise in ".{0,16}",
+        at in 0usize..9,
+    ) {
+        let mut lines: Vec<&str> = lines.into_iter().map(|line| LINES[line]).collect();
+        lines.insert(at.min(lines.len()), &noise);
+        let source = TomlSource::from_text(Path::new("model.toml"), &lines.join("\n"));
+        // An error or a configuration: both are fine.
+        let _ = ModelConfig::parse(&source);
+    }
+}
