@@ -71,10 +71,10 @@ pub(crate) fn batched(
         }
     }
     let limit = if trial.dynamic { TOLERANCE_QUANTIZED } else { 0.0 };
-    if let Some(reference) = &trial.reference {
-        if let Some(difference) = difference(&signature, reference, &alone, limit) {
-            return Ok(Verdict::Single(format!("with an open batch dimension {difference}")));
-        }
+    let reference = trial.reference.as_ref();
+    let changed = reference.and_then(|rows| difference(&signature, rows, &alone, limit));
+    if let Some(difference) = changed {
+        return Ok(Verdict::Single(format!("with an open batch dimension {difference}")));
     }
     if trial.rows_max > 1 {
         let together = match resident.run(&rows) {
@@ -214,4 +214,45 @@ fn numbers(datatype: DataType, data: &[u8]) -> Vec<f64> {
 
 fn chunks<const N: usize>(data: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     data.as_chunks::<N>().0.iter().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use symphony_wire::tensor::TensorSpec;
+
+    #[test]
+    fn rounding_is_no_difference_and_anything_else_is() {
+        let fp32 = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+        let check = |expected: &[f32], got: &[f32], limit: f64, close: bool| {
+            let result = is_close(DataType::Fp32, &fp32(expected), &fp32(got), limit);
+            assert_eq!(result, close, "{expected:?} {got:?}");
+        };
+        check(&[1000.0, 0.0], &[1001.0, -1.0], 0.0, true);
+        check(&[1000.0, 0.0], &[1003.0, 0.0], 0.0, false);
+        check(&[1000.0, 0.0], &[1003.0, 0.0], 0.25, true);
+        check(&[0.0], &[1e-3], 0.0, false);
+        check(&[f32::NAN, f32::INFINITY], &[f32::NAN, f32::INFINITY], 0.0, true);
+        check(&[f32::INFINITY, 1.0], &[1.0, 1.0], 0.25, false);
+        check(&[1.0], &[f32::NAN], 0.25, false);
+        let half = |value: f32| f16::from_f32(value).to_le_bytes();
+        assert!(is_close(DataType::Fp16, &half(1.0), &half(1.02), 0.0));
+        assert!(!is_close(DataType::Bf16, &half(1.0), &half(1.2), 0.0));
+        assert!(is_close(DataType::Uint8, &[0, 7], &[255, 8], 0.0));
+        assert!(!is_close(DataType::Int8, &[7], &[9], 0.0));
+        assert!(!is_close(DataType::Int64, &[7], &[8], 0.0));
+        assert!(is_close(DataType::Bytes, b"a", b"a", 0.0));
+    }
+
+    #[test]
+    fn an_output_dimension_that_varies_stays_unknown() {
+        let spec =
+            TensorSpec { name: "y".to_owned(), datatype: DataType::Uint8, row_shape: vec![] };
+        let mut signature = Signature { inputs: vec![], outputs: vec![spec], batched: true };
+        let row =
+            |shape: &[usize]| vec![OutputTensor { shape: shape.to_vec(), data: Bytes::new() }];
+        observe(&mut signature, &[row(&[1, 4, 2]), row(&[1, 4, 3])]);
+        assert_eq!(signature.outputs[0].row_shape, [Some(4), None]);
+    }
 }

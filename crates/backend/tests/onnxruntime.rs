@@ -1,6 +1,9 @@
 //! The engine onnxruntime, with its library; and that the embedded engine agrees with it.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first error")]
+
 use bytes::Bytes;
+use prost::Message;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use symphony_backend::engine::{Cores, Engine};
@@ -11,6 +14,8 @@ use symphony_backend::profiling::sample_rows;
 use symphony_backend::resident::Resident;
 use symphony_onnx::builder::GraphBuilder;
 use symphony_onnx::examples::{Encoder, WideDense, encoder, mobilenet_v2, resnet50, wide_dense};
+use symphony_onnx::proto::StringStringEntryProto;
+use symphony_onnx::proto::tensor_proto::DataLocation;
 use symphony_onnx::{Dim, ElementType, Model};
 use symphony_wire::tensor::{DataType, Inputs, OutputTensor, bytes_contents};
 
@@ -166,5 +171,37 @@ fn a_graph_that_does_not_load_is_an_error() {
         let error = prepared.load(engine).unwrap_err().to_string();
         let expected = format!("{} cannot load model \"broken\"", engine.name());
         assert!(error.starts_with(&expected) && error.contains("NoSuchOperator"), "{error}");
+    }
+}
+
+#[test]
+fn weights_outside_the_model_file_are_found() {
+    let mut graph = GraphBuilder::new("outside", 17, 1);
+    let dims = [Dim::Named("batch".to_owned()), Dim::Named("length".to_owned())];
+    graph.input("x", ElementType::Float32, &dims);
+    graph.floats("w", &[2], &[3.0, 5.0]);
+    graph.node("y", "Mul", &["x", "w"], vec![]);
+    graph.output("y", ElementType::Float32, &dims);
+    let mut proto = graph.finish().unwrap().proto().clone();
+    let weights = &mut proto.graph.as_mut().unwrap().initializer[0];
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("weights.bin");
+    std::fs::write(&file, weights.raw_data.take().unwrap()).unwrap();
+    weights.data_location = Some(DataLocation::External.into());
+    for (key, value) in [("location", "weights.bin"), ("offset", "0"), ("length", "8")] {
+        let (key, value) = (Some(key.to_owned()), Some(value.to_owned()));
+        weights.external_data.push(StringStringEntryProto { key, value });
+    }
+    let path = directory.path().join("model.onnx");
+    std::fs::write(&path, proto.encode_to_vec()).unwrap();
+    let shape = BTreeMap::from([("x".to_owned(), vec![2])]);
+    let options = Options { name: "outside", shape: &shape, rows_max: 4, accelerators: 2 };
+    for engine in [&onnxruntime() as &dyn Engine, &Rten::new(CORES)] {
+        // The shape changes the graph, so it is loaded from memory.
+        let prepared = Prepared::new(Model::read(&path).unwrap(), &path, &options).unwrap();
+        let runnable = prepared.load(engine).unwrap();
+        let ones = [1f32, 1.0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+        let request = Inputs { rows: 1, tensors: vec![ones.into()] };
+        assert_eq!(floats(&run(runnable, &[request])[0][0]), [3.0, 5.0], "{}", engine.name());
     }
 }

@@ -1,6 +1,8 @@
 //! A process without a usable onnxruntime library: a clear error for every kind of wrong file,
 //! never a panic. A process of its own, because a library once opened stays.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first error")]
+
 use std::path::{Path, PathBuf};
 use symphony_backend::engine::Cores;
 use symphony_backend::engines::onnxruntime::{Onnxruntime, Places};

@@ -167,7 +167,7 @@ impl Onnxruntime {
     /// One session, with the threads of one accelerator.
     fn session(&self, source: &Source<'_>) -> Result<Session, EngineError> {
         let failed = |error: ort::Error| EngineError::Library(error.to_string());
-        let mut builder = self.builder().map_err(|error| failed(error))?;
+        let mut builder = self.builder().map_err(failed)?;
         match source {
             Source::File(path) => builder.commit_from_file(path),
             Source::Memory { graph, weights } => {

@@ -87,7 +87,7 @@ fn represents(datatype: DataType) -> bool {
 
 fn load(request: &LoadRequest<'_>) -> Result<Model, EngineError> {
     let mut options = ModelOptions::with_all_ops();
-    // Inference of shapes can panic on graphs that run well without it.
+    // Inference of shapes can panic on graphs that run well without it, and gains no time.
     options.prepack_weights(true).shape_inference(ShapeInferenceMode::Off);
     let Graph { model, path, patched } = request.graph;
     let is_named_onnx = path.extension().is_some_and(|extension| extension == "onnx");

@@ -139,10 +139,10 @@ fn types_that_cannot_be_served_are_refused_by_name() {
     let mut sequence = scaled(&[named("n")], &[named("n")], None);
     sequence
         .edit(|proto| {
-            use symphony_onnx::proto::{type_proto::Sequence, type_proto::Value};
+            use symphony_onnx::proto::type_proto::Value;
             let graph = proto.graph.as_mut().unwrap();
             let kind = graph.output[0].r#type.as_mut().unwrap();
-            kind.value = Some(Value::SequenceType(Box::new(Sequence::default())));
+            kind.value = Some(Value::SequenceType(Box::default()));
         })
         .unwrap();
     let outcome = outcome(sequence, &[], 4);
@@ -150,4 +150,22 @@ fn types_that_cannot_be_served_are_refused_by_name() {
         outcome.contains("output \"y\" is a sequence") && outcome.contains("zipmap"),
         "{outcome}"
     );
+}
+
+#[test]
+fn rows_that_share_a_quantisation_scale_still_share_a_batch() {
+    let dims = [named("n"), Dim::Fixed(3)];
+    let mut graph = GraphBuilder::new("quantized", 17, 1);
+    graph.input("x", ElementType::Float32, &dims);
+    graph.node("q", "DynamicQuantizeLinear", &["x"], vec![]);
+    graph.node("y", "DequantizeLinear", &["q", "scale", "zero"], vec![]);
+    graph.output("y", ElementType::Float32, &dims);
+    let mut model = graph.finish().unwrap();
+    model
+        .edit(|proto| {
+            let node = &mut proto.graph.as_mut().unwrap().node[0];
+            node.output.extend(["scale", "zero"].map(str::to_owned));
+        })
+        .unwrap();
+    assert_eq!(outcome(model, &[], 8), "[-1, 3] -> [-1, 3], at most 8");
 }

@@ -94,13 +94,15 @@ impl Places {
     /// Why there is no library and what to do, given what each candidate said.
     pub(super) fn explain(&self, refusals: &[String]) -> String {
         let source = match (&self.configured, &self.from_environment) {
-            (Some(path), _) => format!("configured as {}, ", path.display()),
-            (None, Some(path)) => format!("ORT_DYLIB_PATH is {}, ", path.display()),
-            (None, None) => String::new(),
+            (Some(_), _) => "as configured, ",
+            (None, Some(_)) => "from ORT_DYLIB_PATH, ",
+            (None, None) => "",
         };
-        let found = match refusals {
-            [] => "no library found".to_owned(),
-            refusals => refusals.join("; "),
+        let asked = self.configured.as_ref().or(self.from_environment.as_ref());
+        let found = match (refusals, asked) {
+            ([], Some(directory)) => format!("no library found in {}", directory.display()),
+            ([], None) => "no library found".to_owned(),
+            (refusals, _) => refusals.join("; "),
         };
         format!(
             "onnxruntime is not usable ({source}{found}): pip install onnxruntime (1.{} or \
@@ -211,6 +213,6 @@ mod tests {
         assert!(text.contains("no library found") && text.contains("pip install"), "{text}");
         let places = Places { configured: Some("x.so".into()), ..Places::default() };
         let text = places.explain(&["x.so: not a file".to_owned()]);
-        assert!(text.contains("configured as x.so, x.so: not a file"), "{text}");
+        assert!(text.contains("(as configured, x.so: not a file)"), "{text}");
     }
 }
