@@ -1,2 +1,27 @@
-//! symphony
-fn main() {}
+//! The `symphony` command: every role of the system and every question about it.
+
+mod args;
+mod config;
+mod logging;
+mod plot;
+mod profile;
+mod serve;
+
+use args::{Args, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.command {
+        Command::Serve(args) => serve::command(args),
+        Command::Profile(args) => profile::command(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -64,7 +64,7 @@ pub struct Delays {
     pub data: Span,
     /// Backend to client: from the end of execution until the answer is sent.
     pub response: Span,
-    /// Allowance for timers that fire late and executions that run long.
+    /// How late timers fire: whoever waits for the last moment wakes up that much earlier.
     pub jitter: Span,
 }
 
@@ -73,11 +73,5 @@ impl Delays {
     #[must_use]
     pub fn lead(&self, rows: u32) -> Span {
         self.control + self.data.times(u64::from(rows))
-    }
-
-    /// What has to be left between the end of execution and the deadline.
-    #[must_use]
-    pub fn tail(&self) -> Span {
-        self.response + self.jitter
     }
 }

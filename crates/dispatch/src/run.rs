@@ -43,12 +43,16 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
     /// A scheduler for `accelerators` idle accelerators; `send` brings a plan to one of them and
     /// must not block: at most two are under way to each.
     pub fn new(rule: Rule, accelerators: u32, inflight: Arc<InFlight>, send: S) -> Loop<S> {
+        let meter = Meter::new();
+        let mut scheduler = Scheduler::new(rule, accelerators);
+        let mut todo = Actions::default();
+        scheduler.on_event(Time::ZERO, Event::SetDelays(meter.delays()), &mut todo);
         Loop {
-            scheduler: Scheduler::new(rule, accelerators),
-            todo: Actions::default(),
+            scheduler,
+            todo,
             inflight,
             send,
-            meter: Meter::new(),
+            meter,
             running: HashMap::new(),
             models: Vec::new(),
             accelerators: vec![AcceleratorStatistics::default(); accelerators as usize],
@@ -112,8 +116,9 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
     }
 
     /// The loop woke by its timer, this late.
-    pub fn timer_fired(&mut self, late: Span) {
+    pub fn timer_fired(&mut self, now: Time, late: Span) {
         self.meter.timer_fired(late);
+        self.update_delays(now);
     }
 
     /// Whether it was told to drain and nothing is queued or running; tells who asked.
@@ -147,13 +152,19 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         }
         self.event(now, Event::Complete { accelerator, batch });
         let control = taken.since(running.decided);
-        if self.meter.completed(running.model, completion, control, running.planned) {
-            let delays = self.meter.delays();
-            let overruns: Vec<_> = self.meter.overruns().collect();
-            self.event(now, Event::SetDelays(delays));
-            for (model, overrun) in overruns {
-                self.event(now, Event::SetOverrun { model, overrun });
-            }
+        self.meter.completed(running.model, completion, control, running.planned);
+        self.update_delays(now);
+    }
+
+    /// Takes over the measured delays from time to time.
+    fn update_delays(&mut self, now: Time) {
+        if !self.meter.is_due() {
+            return;
+        }
+        let overruns: Vec<_> = self.meter.overruns().collect();
+        self.event(now, Event::SetDelays(self.meter.delays()));
+        for (model, overrun) in overruns {
+            self.event(now, Event::SetOverrun { model, overrun });
         }
     }
 
@@ -213,7 +224,8 @@ fn wait<S: FnMut(AcceleratorId, BatchPlan)>(
         Ok(message) => Some(Some(message)),
         Err(RecvTimeoutError::Disconnected) => None,
         Err(RecvTimeoutError::Timeout) => {
-            scheduler.timer_fired(clock.now().since(wake));
+            let now = clock.now();
+            scheduler.timer_fired(now, now.since(wake));
             Some(None)
         }
     }

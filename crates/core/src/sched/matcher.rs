@@ -124,15 +124,15 @@ impl Matcher {
         self.release(now, reply.accelerator);
     }
 
-    /// An accelerator finished a batch; `false`, and no effect, when it runs no such batch.
-    pub fn complete(&mut self, now: Time, id: AcceleratorId, batch: BatchId) -> bool {
-        let Some(accelerator) = self.accelerators.get_mut(id.index()) else { return false };
+    /// An accelerator finished a batch: whose it was. No effect when it runs no such batch.
+    pub fn complete(&mut self, now: Time, id: AcceleratorId, batch: BatchId) -> Option<ModelId> {
+        let accelerator = self.accelerators.get_mut(id.index())?;
         let [first, second] = accelerator.outstanding;
         let is = |place: Option<Outstanding>| place.filter(|o| o.started.batch == batch);
         let (done, left) = match (is(first), is(second)) {
             (Some(done), _) => (done, second),
             (None, Some(done)) => (done, first),
-            (None, None) => return false,
+            (None, None) => return None,
         };
         accelerator.outstanding = [left, None];
         if left.is_none() {
@@ -140,7 +140,7 @@ impl Matcher {
         }
         self.models[done.model.index()].running -= 1;
         self.release(now, id);
-        true
+        Some(done.model)
     }
 
     /// Batches of a model that were sent and have not completed.

@@ -1,5 +1,5 @@
-//! The measured arrival rate of one model: rows over a sliding window, in constant time per
-//! request and without a logarithm or an exponential, so that every machine computes the same.
+//! The measured arrivals of one model over a sliding window, in constant time per request and
+//! without a logarithm or an exponential, so that every machine computes the same.
 
 use crate::time::{Span, Time};
 
@@ -14,8 +14,8 @@ const WINDOW_SLOS: u64 = 8;
 #[derive(Clone, Debug)]
 pub(crate) struct RateEstimator {
     width: Span,
-    counts: [u64; BUCKETS],
-    total: u64,
+    buckets: [Bucket; BUCKETS],
+    total: Bucket,
     /// Number of the bucket that is being filled, counted from the epoch.
     current: u64,
     /// When counting began: the first arrival, which itself is not counted (a rate is
@@ -23,54 +23,101 @@ pub(crate) struct RateEstimator {
     since: Option<Time>,
 }
 
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    /// Rows that arrived.
+    rows: u64,
+    /// Of these, rows that found another request of the model queued or running.
+    accompanied: u64,
+    /// Nanoseconds without any request of the model, ended by an arrival in this bucket.
+    idle: u64,
+}
+
 impl RateEstimator {
     /// An estimator for a model with this objective.
     pub(crate) fn new(slo: Span) -> RateEstimator {
         let width = Span((slo.0 / BUCKETS as u64).saturating_mul(WINDOW_SLOS).max(1));
-        RateEstimator { width, counts: [0; BUCKETS], total: 0, current: 0, since: None }
+        let empty = Bucket::default();
+        RateEstimator { width, buckets: [empty; BUCKETS], total: empty, current: 0, since: None }
     }
 
-    /// Counts an arrival of `rows` rows.
-    pub(crate) fn record(&mut self, now: Time, rows: u32) {
+    /// Counts an arrival of `rows` rows; `idle` is how long the model had had no request, if it
+    /// had none.
+    pub(crate) fn record(&mut self, now: Time, rows: u32, idle: Option<Span>) {
         if self.since.is_none() {
             self.since = Some(now);
             self.current = now.0 / self.width.0;
             return;
         }
         self.slide(now);
-        self.counts[bucket(self.current)] += u64::from(rows);
-        self.total += u64::from(rows);
+        let rows = u64::from(rows);
+        let window = self.width.times(BUCKETS as u64);
+        let arrival = Bucket {
+            rows,
+            accompanied: if idle.is_none() { rows } else { 0 },
+            idle: idle.map_or(0, |idle| idle.min(window).0),
+        };
+        self.buckets[place(self.current)].add(arrival);
+        self.total.add(arrival);
     }
 
     /// Rows per nanosecond over the window; zero before anything could be measured.
     pub(crate) fn rows_per_ns(&mut self, now: Time) -> f64 {
-        let Some(since) = self.since else { return 0.0 };
+        let covered = self.covered(now);
+        self.total.rows as f64 / covered.0 as f64
+    }
+
+    /// Rows per nanosecond that join a request while it waits or runs.
+    ///
+    /// For independent arrivals that is the rate. A client that sends its next request only
+    /// after the answer adds to the rate but never joins anyone.
+    pub(crate) fn companions_per_ns(&mut self, now: Time) -> f64 {
+        let rate = self.rows_per_ns(now);
+        let engaged = Span(self.covered(now).0.saturating_sub(self.total.idle)).max(self.width);
+        rate.min(self.total.accompanied as f64 / engaged.0 as f64)
+    }
+
+    /// The time that the counts are of, at least a bucket.
+    fn covered(&mut self, now: Time) -> Span {
+        let Some(since) = self.since else { return self.width };
         self.slide(now);
-        let begun =
-            Time(self.current.saturating_sub(BUCKETS as u64 - 1).saturating_mul(self.width.0));
-        let covered = now.since(begun.max(since)).max(self.width);
-        self.total as f64 / covered.0 as f64
+        let first = self.current.saturating_sub(BUCKETS as u64 - 1);
+        let begun = Time(first.saturating_mul(self.width.0));
+        now.since(begun.max(since)).max(self.width)
     }
 
     /// Empties the buckets that fell out of the window.
     fn slide(&mut self, now: Time) {
         let target = now.0 / self.width.0;
         if target >= self.current + BUCKETS as u64 {
-            self.counts = [0; BUCKETS];
-            self.total = 0;
+            self.buckets = [Bucket::default(); BUCKETS];
+            self.total = Bucket::default();
             self.current = target;
         }
         while self.current < target {
             self.current += 1;
-            let count = &mut self.counts[bucket(self.current)];
-            self.total -= *count;
-            *count = 0;
+            let old = std::mem::take(&mut self.buckets[place(self.current)]);
+            self.total.subtract(old);
         }
     }
 }
 
+impl Bucket {
+    fn add(&mut self, other: Bucket) {
+        self.rows += other.rows;
+        self.accompanied += other.accompanied;
+        self.idle += other.idle;
+    }
+
+    fn subtract(&mut self, other: Bucket) {
+        self.rows -= other.rows;
+        self.accompanied -= other.accompanied;
+        self.idle -= other.idle;
+    }
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "a remainder by 16")]
-fn bucket(number: u64) -> usize {
+fn place(number: u64) -> usize {
     (number % BUCKETS as u64) as usize
 }
 
@@ -82,7 +129,7 @@ mod tests {
     fn feed(rate: &mut RateEstimator, from: Span, to: Span, gap: Span) -> f64 {
         let mut at = from;
         while at < to {
-            rate.record(Time(at.0), 1);
+            rate.record(Time(at.0), 1, None);
             at += gap;
         }
         rate.rows_per_ns(Time(to.0)) * 1e9
@@ -104,9 +151,21 @@ mod tests {
     #[test]
     fn the_first_arrivals_are_not_taken_for_a_burst() {
         let mut rate = RateEstimator::new(Span::from_millis(100));
-        rate.record(Time(0), 1);
-        rate.record(Time(1_000), 1);
+        rate.record(Time(0), 1, None);
+        rate.record(Time(1_000), 1, None);
         let rows_per_second = rate.rows_per_ns(Time(1_000)) * 1e9;
         assert!(rows_per_second <= 20.0, "{rows_per_second}");
+    }
+
+    #[test]
+    fn a_client_that_waits_for_its_answer_joins_nobody() {
+        let mut rate = RateEstimator::new(Span::from_millis(25));
+        for millisecond in 0..400 {
+            let idle = Some(Span::from_micros(700));
+            rate.record(Time(Span::from_millis(millisecond).0), 1, idle);
+        }
+        let now = Time(Span::from_millis(400).0);
+        assert!(rate.rows_per_ns(now) * 1e9 > 900.0);
+        assert!(rate.companions_per_ns(now).abs() < f64::EPSILON);
     }
 }

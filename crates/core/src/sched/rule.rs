@@ -38,8 +38,8 @@ pub(crate) struct Outlook {
     pub(crate) rows: u32,
     /// Requests are queued that do not fit this batch.
     pub(crate) more: bool,
-    /// Measured arrivals.
-    pub(crate) rows_per_ns: f64,
+    /// Measured arrivals of rows that join a waiting request.
+    pub(crate) companions_per_ns: f64,
 }
 
 /// The largest batch that, decided at `now` for an accelerator free from `free`, ends by `due`.
@@ -91,19 +91,19 @@ impl Rule {
     /// rule drops only what is hopeless.
     ///
     /// It is the largest `b` whose requests, at the measured rate, gather in the time that its
-    /// execution leaves: `l(b) + b/r <= budget`. (The paper writes `l(b) * (1 + 1/n)` with
+    /// execution leaves: `l(b) + b/r <= budget`, the objective less what follows execution. (The paper writes `l(b) * (1 + 1/n)` with
     /// `n = r * l(b) / b` accelerators in use; the two are the same.)
     pub(crate) fn drop_target(
         self,
         profile: &Profile,
         delays: &Delays,
-        slo: Span,
+        budget: Span,
         rows_per_ns: f64,
     ) -> u32 {
         if self == Rule::Eager || rows_per_ns <= 0.0 {
             return 0;
         }
-        let budget = slo.saturating_sub(delays.tail()).saturating_sub(delays.control);
+        let budget = budget.saturating_sub(delays.control);
         let (mut lowest, mut highest) = (0, profile.rows_within(budget));
         while lowest < highest {
             let middle = lowest + (highest - lowest).div_ceil(2);
@@ -129,8 +129,8 @@ fn deferred_exec(profile: &Profile, delays: &Delays, now: Time, outlook: &Outloo
     if outlook.more || !profile.cheaper_beyond(outlook.rows) {
         return now;
     }
-    let frontrun = send_time(profile, delays, outlook.due, outlook.rows + 1);
-    let companions = frontrun.since(outlook.arrival).0 as f64 * outlook.rows_per_ns;
+    let frontrun = send_time(profile, delays, outlook.due, outlook.rows + 1) - delays.jitter;
+    let companions = frontrun.since(outlook.arrival).0 as f64 * outlook.companions_per_ns;
     // Fewer than one arrival in the whole time the oldest request can wait: it would wait alone.
     if companions < 1.0 { now } else { frontrun }
 }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn outlook(rows: u32) -> Outlook {
-        Outlook { arrival: at(0.0), due: at(12.0), rows, more: false, rows_per_ns: 1e-6 }
+        Outlook { arrival: at(0.0), due: at(12.0), rows, more: false, companions_per_ns: 1e-6 }
     }
 
     #[test]
@@ -165,6 +165,9 @@ mod tests {
         let delays = Delays { control: ms(0.5), data: ms(0.25), ..NO_DELAYS };
         let window = Rule::Deferred.window(&batching(), &delays, at(0.0), &outlook(1));
         assert_eq!(window, Window { exec: at(4.0), latest: at(5.25) });
+        let delays = Delays { jitter: ms(0.5), ..NO_DELAYS };
+        let window = Rule::Deferred.window(&batching(), &delays, at(0.0), &outlook(1));
+        assert_eq!(window, Window { exec: at(4.5), latest: at(6.0) }, "a late timer is in time");
         let window = Rule::Eager.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1));
         assert_eq!(window, Window { exec: at(0.0), latest: at(6.0) });
     }
@@ -176,7 +179,7 @@ mod tests {
         };
         let flat = Profile::linear(ms(3.0), Span::ZERO, 64).unwrap();
         assert_eq!(exec(&flat, &outlook(1)), at(1.0), "no row gets cheaper");
-        let rare = Outlook { rows_per_ns: 1e-9, ..outlook(1) };
+        let rare = Outlook { companions_per_ns: 1e-9, ..outlook(1) };
         assert_eq!(exec(&batching(), &rare), at(1.0), "no companion to expect");
         let full = Outlook { more: true, ..outlook(3) };
         assert_eq!(exec(&batching(), &full), at(1.0), "the next request does not fit");

@@ -74,7 +74,9 @@ impl Policy for Scheduler {
                 self.shard.cancel(model, request, deadline);
             }
             Event::Complete { accelerator, batch } => {
-                self.matcher.complete(now, accelerator, batch);
+                if let Some(model) = self.matcher.complete(now, accelerator, batch) {
+                    self.shard.complete(now, model);
+                }
             }
             Event::AddModel { model, terms } => self.shard.add(model, terms),
             Event::RemoveModel { model } => {

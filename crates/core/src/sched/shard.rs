@@ -46,9 +46,12 @@ struct Model {
     terms: ModelTerms,
     queue: Queue,
     rate: RateEstimator,
-    /// The pool's delays with this model's overrun, as far as its objective has room for them.
-    delays: Delays,
+    /// What is left free for executions that run longer than planned.
     overrun: Span,
+    /// Batches sent and not completed.
+    running: u32,
+    /// Since when nothing is queued or running.
+    idle_since: Option<Time>,
     touched: bool,
     closing: bool,
     /// Grants answered so far; the generation of the next candidate.
@@ -82,20 +85,19 @@ impl Shard {
         }
         let slot = &mut self.models[model.index()];
         assert!(slot.is_none(), "{model:?} is in use");
-        let mut state = Model {
+        *slot = Some(Model {
             rate: RateEstimator::new(terms.slo),
             terms,
             queue: Queue::default(),
-            delays: Delays::default(),
             overrun: Span::ZERO,
+            running: 0,
+            idle_since: Some(Time::ZERO),
             touched: false,
             closing: false,
             answered: 0,
             published: None,
             stats: ModelStatistics::default(),
-        };
-        state.allow_for(&self.delays);
-        *slot = Some(state);
+        });
     }
 
     /// Takes no more requests for a model; its queue runs empty.
@@ -126,10 +128,7 @@ impl Shard {
     pub fn set_delays(&mut self, delays: Delays) {
         self.delays = delays;
         for index in 0..self.models.len() {
-            if let Some(state) = &mut self.models[index] {
-                state.allow_for(&delays);
-                self.touch(index);
-            }
+            self.touch(index);
         }
     }
 
@@ -137,7 +136,6 @@ impl Shard {
     pub fn set_overrun(&mut self, model: ModelId, overrun: Span) {
         if let Some(Some(state)) = self.models.get_mut(model.index()) {
             state.overrun = overrun;
-            state.allow_for(&self.delays);
             self.touch(model.index());
         }
     }
@@ -161,10 +159,20 @@ impl Shard {
         }
         let Some(state) = state else { return };
         // A refused request counts towards the rate: it is part of the load.
-        state.rate.record(now, request.rows);
+        let idle = state.idle_since.map(|since| now.since(since));
+        state.rate.record(now, request.rows, idle);
         if refusal.is_none() {
+            state.idle_since = None;
             state.queue.push(request);
             self.touch(model.index());
+        }
+    }
+
+    /// A batch of the model ended.
+    pub fn complete(&mut self, now: Time, model: ModelId) {
+        if let Some(Some(state)) = self.models.get_mut(model.index()) {
+            state.running = state.running.saturating_sub(1);
+            state.note_idle(now);
         }
     }
 
@@ -189,7 +197,8 @@ impl Shard {
         for model in self.touched_before.drain(..) {
             let Some(state) = self.models[model.index()].as_mut() else { continue };
             state.touched = false;
-            let offer = state.offer(model, self.rule, now, todo);
+            let offer = state.offer(model, self.rule, &self.delays, now, todo);
+            state.note_idle(now);
             match offer {
                 Some(offer) => self.expiries.set(model.0, offer.latest + Span(1)),
                 None => self.expiries.remove(model.0),
@@ -210,7 +219,7 @@ impl Shard {
         let declined = Reply { model, accelerator, started: None };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
         state.answered = state.answered.wrapping_add(1);
-        let prefix = state.sealable(self.rule, now, free);
+        let prefix = state.sealable(self.rule, &self.delays, now, free);
         if prefix.count == 0 {
             return declined;
         }
@@ -218,10 +227,11 @@ impl Shard {
         self.next_batch += 1;
         let first = todo.requests.len();
         state.queue.take(prefix.count, &mut todo.requests);
+        state.running += 1;
         state.stats.batches += 1;
         state.stats.requests += prefix.count as u64;
         state.stats.rows += u64::from(prefix.rows);
-        let lead = state.delays.lead(prefix.rows);
+        let lead = self.delays.lead(prefix.rows);
         let begin = free.max(now + lead);
         let exec = state.terms.profile.exec(prefix.rows);
         let requests = first..todo.requests.len();
@@ -270,37 +280,27 @@ impl Model {
         &mut self,
         model: ModelId,
         rule: Rule,
+        delays: &Delays,
         now: Time,
         todo: &mut Actions,
     ) -> Option<Offer> {
-        let delays = self.delays;
-        let rows_per_ns = self.rate.rows_per_ns(now);
         let mut target = None;
         loop {
             let head = *self.queue.head()?;
-            let due = head.deadline - delays.tail();
-            let rows = rows_in_time(&self.terms.profile, &delays, now, now, due);
-            let prefix = self.queue.fit(rows);
-            let reason = if prefix.count == 0 {
+            let outlook = self.outlook(&head, delays, now, now);
+            let reason = if outlook.rows == 0 {
                 DropReason::Hopeless
-            } else if prefix.count < self.queue.len() && {
-                let target = *target.get_or_insert_with(|| self.drop_target(rule, rows_per_ns));
-                u64::from(prefix.rows) < u64::from(target).min(self.queue.rows())
+            } else if outlook.more && {
+                let target = *target.get_or_insert_with(|| self.drop_target(rule, delays, now));
+                u64::from(outlook.rows) < u64::from(target).min(self.queue.rows())
             } {
                 DropReason::Overload
             } else {
-                let outlook = Outlook {
-                    arrival: head.arrival,
-                    due,
-                    rows: prefix.rows,
-                    more: prefix.count < self.queue.len(),
-                    rows_per_ns,
-                };
-                let window = rule.window(&self.terms.profile, &delays, now, &outlook);
+                let window = rule.window(&self.terms.profile, delays, now, &outlook);
                 return Some(Offer {
                     exec: window.exec,
                     latest: window.latest,
-                    lead: delays.lead(prefix.rows),
+                    lead: delays.lead(outlook.rows),
                     priority: self.terms.priority,
                 });
             };
@@ -309,37 +309,49 @@ impl Model {
         }
     }
 
-    fn drop_target(&self, rule: Rule, rows_per_ns: f64) -> u32 {
-        rule.drop_target(&self.terms.profile, &self.delays, self.terms.slo, rows_per_ns)
-    }
-
-    /// Takes over the pool's delays. What is allowed for jitter and overrun is at most half of
-    /// what the objective leaves beside execution: measured in a bad moment and taken whole,
-    /// it could make every request hopeless, and then nothing would ever be measured again.
-    fn allow_for(&mut self, delays: &Delays) {
-        let taken = self.terms.profile.exec(1) + delays.lead(1) + delays.response;
-        let room = Span(self.terms.slo.saturating_sub(taken).0 / 2);
-        self.delays = Delays { jitter: room.min(delays.jitter + self.overrun), ..*delays };
-    }
-
-    /// The batch to run on an accelerator that is free from `free`, if its window is open.
-    fn sealable(&mut self, rule: Rule, now: Time, free: Time) -> Prefix {
-        let delays = self.delays;
-        let Some(head) = self.queue.head().copied() else { return Prefix::default() };
-        let due = head.deadline - delays.tail();
-        let rows = rows_in_time(&self.terms.profile, &delays, now, free, due);
-        let prefix = self.queue.fit(rows);
-        let outlook = Outlook {
+    /// The largest batch from the head on, for an accelerator that is free from `free`; fitted
+    /// into the queue's prefix.
+    fn outlook(&mut self, head: &Request, delays: &Delays, now: Time, free: Time) -> Outlook {
+        let profile = &self.terms.profile;
+        let end = head.deadline - delays.response;
+        let mut due = end - self.overrun;
+        let mut prefix = self.queue.fit(rows_in_time(profile, delays, now, free, due));
+        if prefix.count == 0 {
+            // What is left free for a long execution is left so by choice; a request that
+            // only needs that room runs in it.
+            due = end;
+            prefix = self.queue.fit(rows_in_time(profile, delays, now, free, due));
+        }
+        Outlook {
             arrival: head.arrival,
             due,
             rows: prefix.rows,
             more: prefix.count < self.queue.len(),
-            rows_per_ns: self.rate.rows_per_ns(now),
-        };
-        if prefix.count == 0 {
+            companions_per_ns: self.rate.companions_per_ns(now),
+        }
+    }
+
+    fn drop_target(&mut self, rule: Rule, delays: &Delays, now: Time) -> u32 {
+        let budget = self.terms.slo.saturating_sub(delays.response).saturating_sub(self.overrun);
+        let rows_per_ns = self.rate.rows_per_ns(now);
+        rule.drop_target(&self.terms.profile, delays, budget, rows_per_ns)
+    }
+
+    /// The batch to run on an accelerator that is free from `free`, if its window is open.
+    fn sealable(&mut self, rule: Rule, delays: &Delays, now: Time, free: Time) -> Prefix {
+        let Some(head) = self.queue.head().copied() else { return Prefix::default() };
+        let outlook = self.outlook(&head, delays, now, free);
+        if outlook.rows == 0 {
             return Prefix::default();
         }
-        let window = rule.window(&self.terms.profile, &delays, now, &outlook);
-        if window.exec > now { Prefix::default() } else { prefix }
+        let window = rule.window(&self.terms.profile, delays, now, &outlook);
+        if window.exec > now { Prefix::default() } else { self.queue.fit(outlook.rows) }
+    }
+
+    /// Remembers since when the model has had nothing to do.
+    fn note_idle(&mut self, now: Time) {
+        if self.queue.is_empty() && self.running == 0 && self.idle_since.is_none() {
+            self.idle_since = Some(now);
+        }
     }
 }

@@ -1,0 +1,110 @@
+//! The command line as typed. What is left out is decided in `config`.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Serve deep neural networks within their latency objectives, on few accelerators.
+#[derive(Debug, Parser)]
+#[command(name = "symphony", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a directory of models over HTTP and gRPC.
+    Serve(ServeArgs),
+    /// Measure one model's latency by batch size: a table and a plot.
+    Profile(ProfileArgs),
+}
+
+/// Options of everything that starts a pool in this process.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct PoolArgs {
+    /// Configuration file; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// How batches are scheduled [default: deferred].
+    #[arg(long, value_enum)]
+    pub(crate) rule: Option<RuleName>,
+    /// Accelerators to split the machine's cores into [default: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) accelerators: Option<u32>,
+    /// Threads of each accelerator [default: the cores there are for it].
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<u32>,
+    /// Where generated examples and measured profiles are kept [default: ~/.cache/symphony].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// The onnxruntime library [default: ORT_DYLIB_PATH, or an installed Python package's].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+    /// Format of log lines [default: text].
+    #[arg(long, value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Least severe level that is logged: error, warn, info, debug, trace [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// The directory of models.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) models: PathBuf,
+    /// Address to listen on [default: 127.0.0.1].
+    #[arg(long)]
+    pub(crate) host: Option<IpAddr>,
+    /// Port for HTTP; 0 takes a free one [default: 8000].
+    #[arg(long, value_name = "PORT")]
+    pub(crate) http_port: Option<u16>,
+    /// Port for gRPC; 0 takes a free one [default: 8001].
+    #[arg(long, value_name = "PORT")]
+    pub(crate) grpc_port: Option<u16>,
+    /// Port for /metrics; 0 takes a free one [default: 8002].
+    #[arg(long, value_name = "PORT")]
+    pub(crate) metrics_port: Option<u16>,
+    /// Write the ports as JSON to this file once the server is ready.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ports_file: Option<PathBuf>,
+    /// Serve the models that load and leave out those that do not, instead of giving up.
+    #[arg(long)]
+    pub(crate) skip_failed: bool,
+    /// Check the configuration and every model of the repository, then exit.
+    #[arg(long)]
+    pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ProfileArgs {
+    /// The model's directory, such as examples/models/digits.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// Where to write the plot [default: MODEL-profile.svg here].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RuleName {
+    /// Wait while a batch can still grow and its deadline allows.
+    Deferred,
+    /// Start whatever is queued whenever an accelerator is free.
+    Eager,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}

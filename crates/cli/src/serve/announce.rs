@@ -1,0 +1,78 @@
+//! What `symphony serve` tells the person who started it.
+
+use super::models::LoadReport;
+use std::fmt::Write;
+use std::net::SocketAddr;
+use symphony_backend::profiling::Origin;
+use symphony_core::Span;
+use symphony_wire::catalog::ServedModel;
+use symphony_wire::tensor::{DataType, TensorSpec};
+
+/// Batch sizes shown of a profile: enough to see its shape on one line.
+const SIZES_SHOWN: [u32; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+
+/// A `curl` line with more numbers than this is nothing to look at.
+const CURL_ELEMENTS_MAX: usize = 256;
+
+/// One model that was loaded, on two lines.
+pub(crate) fn loaded(report: &LoadReport) -> String {
+    let LoadReport { model, slo_guessed, measured } = report;
+    let guess = if *slo_guessed { " (a guess: set slo_ms in model.toml)" } else { "" };
+    let origin = match measured.origin {
+        Origin::Measured => "measured now",
+        Origin::Cached => "measured earlier, checked",
+        Origin::Known => "as configured",
+    };
+    let mut text = format!(
+        "  {} {}: {}, SLO {}{guess}, batches to {}\n    p95 in ms by rows, {origin}:",
+        model.name,
+        model.version,
+        model.engine,
+        millis(model.slo),
+        model.rows_max
+    );
+    for rows in SIZES_SHOWN.into_iter().filter(|rows| *rows <= model.rows_max) {
+        let _ = write!(text, " {rows}: {:.2}", measured.plan.exec(rows).as_millis_f64());
+    }
+    text
+}
+
+/// A request to try, for the model whose input is smallest; `None` when all are too large.
+pub(crate) fn curl<'a>(
+    models: impl Iterator<Item = &'a ServedModel>,
+    http: SocketAddr,
+) -> Option<String> {
+    let size = |model: &&ServedModel| {
+        let inputs = &model.signature.inputs;
+        inputs.iter().map(|spec| spec.row_elements().unwrap_or(usize::MAX)).max()
+    };
+    let model = models.min_by_key(size)?;
+    if size(&model)? > CURL_ELEMENTS_MAX {
+        return None;
+    }
+    let batched = model.signature.batched;
+    let inputs: Vec<_> = model.signature.inputs.iter().map(|spec| example(spec, batched)).collect();
+    let body = serde_json::json!({ "inputs": inputs });
+    Some(format!("curl -s http://{http}/v2/models/{}/infer -d '{body}'", model.name))
+}
+
+fn example(spec: &TensorSpec, batched: bool) -> serde_json::Value {
+    let row = spec.row_shape.iter().flatten().copied();
+    let shape: Vec<usize> = batched.then_some(1).into_iter().chain(row).collect();
+    let element = match spec.datatype {
+        DataType::Bool => serde_json::json!(false),
+        DataType::Bytes => serde_json::json!("text"),
+        _ => serde_json::json!(0),
+    };
+    let data = vec![element; spec.row_elements().unwrap_or(0)];
+    serde_json::json!({
+        "name": spec.name,
+        "datatype": spec.datatype.name(),
+        "shape": shape,
+        "data": data,
+    })
+}
+
+fn millis(span: Span) -> String {
+    format!("{} ms", span.as_millis_f64())
+}

@@ -1,0 +1,278 @@
+//! The models of a pool: loads, replaces and unloads them, one at a time, on a thread of its own.
+//!
+//! A new version is loaded, profiled and warmed up beside the old one and then takes over; a load
+//! that fails leaves the old one serving. The catalog shows every step.
+
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use symphony_backend::loader::{LoadError, Loaded, Loader};
+use symphony_backend::repository::{Fingerprint, ModelDirectory, Repository};
+use symphony_backend::worker::WorkerPort;
+use symphony_core::ModelId;
+use symphony_core::sched::ModelTerms;
+use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
+use symphony_wire::repository::{RepositoryCommand, RepositoryError};
+use symphony_wire::schedule::{SchedulerPort, ToScheduler};
+use symphony_wire::tensor::Signature;
+use tokio::sync::{mpsc, oneshot};
+
+/// Where models go once they are loaded.
+#[derive(Clone, Debug)]
+pub(crate) struct Destinations {
+    pub(crate) catalog: SharedCatalog,
+    pub(crate) scheduler: SchedulerPort,
+    pub(crate) workers: Vec<WorkerPort>,
+}
+
+/// Every model of the repository and where it stands. Owned by the thread that loads.
+#[derive(Debug)]
+pub(crate) struct Models {
+    repository: Repository,
+    loader: Loader,
+    to: Destinations,
+    entries: BTreeMap<String, Entry>,
+    ids: Ids,
+}
+
+#[derive(Debug)]
+struct Entry {
+    version: String,
+    state: ModelState,
+    serving: Option<Serving>,
+}
+
+#[derive(Debug)]
+struct Serving {
+    model: Arc<ServedModel>,
+    fingerprint: Fingerprint,
+}
+
+/// Identities that are free to use, lowest first.
+#[derive(Debug, Default)]
+struct Ids {
+    free: Vec<u32>,
+    next: u32,
+}
+
+/// What came up when a model was loaded, for the start-up report.
+#[derive(Debug)]
+pub(crate) struct LoadReport {
+    pub(crate) model: Arc<ServedModel>,
+    pub(crate) slo_guessed: bool,
+    pub(crate) measured: symphony_backend::profiling::Measured,
+}
+
+impl Models {
+    pub(crate) fn new(repository: Repository, loader: Loader, to: Destinations) -> Models {
+        Models { repository, loader, to, entries: BTreeMap::new(), ids: Ids::default() }
+    }
+
+    /// Loads every model of the repository, telling of each as it is done.
+    pub(crate) fn load_all(
+        &mut self,
+        mut report: impl FnMut(&str, &Result<LoadReport, LoadError>),
+    ) -> Result<()> {
+        let directories = self.repository.scan()?;
+        for directory in &directories {
+            self.set_state(&directory.name, None, ModelState::Loading);
+        }
+        for directory in &directories {
+            let result = self.load(directory);
+            report(&directory.name, &result);
+        }
+        Ok(())
+    }
+
+    /// Carries out commands until every port to this thread is gone.
+    pub(crate) fn serve(&mut self, commands: &mut mpsc::Receiver<RepositoryCommand>) {
+        while let Some(command) = commands.blocking_recv() {
+            // Who asked may have left meanwhile.
+            let _ = match command {
+                RepositoryCommand::Load { model, done } => done.send(self.load_named(&model)),
+                RepositoryCommand::Unload { model, done } => done.send(self.unload(&model)),
+                RepositoryCommand::Reload { done } => done.send(self.reload()),
+            };
+        }
+    }
+
+    fn load_named(&mut self, name: &str) -> Result<(), RepositoryError> {
+        let directory =
+            self.repository.find(name).ok_or_else(|| RepositoryError::Unknown(name.to_owned()))?;
+        self.load_if_changed(&directory).map_err(|error| RepositoryError::Load(error.to_string()))
+    }
+
+    /// Loads what is new or changed and unloads what is gone; the first failure is returned.
+    fn reload(&mut self) -> Result<(), RepositoryError> {
+        let directories =
+            self.repository.scan().map_err(|error| RepositoryError::Load(error.to_string()))?;
+        let mut failed = None;
+        for directory in &directories {
+            if let Err(error) = self.load_if_changed(directory) {
+                failed.get_or_insert(RepositoryError::Load(error.to_string()));
+            }
+        }
+        let gone = |name: &&String| !directories.iter().any(|directory| directory.name == **name);
+        let gone: Vec<String> = self.entries.keys().filter(gone).cloned().collect();
+        for name in gone {
+            self.stop_serving(&name);
+            self.entries.remove(&name);
+        }
+        self.publish();
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn load_if_changed(&mut self, directory: &ModelDirectory) -> Result<(), LoadError> {
+        let serving = self.entries.get(&directory.name).and_then(|entry| entry.serving.as_ref());
+        if let Some(serving) = serving
+            && self.loader.fingerprint(directory).is_ok_and(|now| now == serving.fingerprint)
+        {
+            return Ok(());
+        }
+        self.load(directory).map(|_| ())
+    }
+
+    fn load(&mut self, directory: &ModelDirectory) -> Result<LoadReport, LoadError> {
+        let name = &directory.name;
+        if !self.entries.get(name).is_some_and(|entry| entry.serving.is_some()) {
+            self.set_state(name, None, ModelState::Loading);
+        }
+        match self.loader.load(directory) {
+            Ok(loaded) => Ok(self.take_over(loaded)),
+            Err(error) => {
+                tracing::error!(model = %name, "{error}");
+                if !self.entries.get(name).is_some_and(|entry| entry.serving.is_some()) {
+                    self.set_state(name, None, ModelState::Unavailable(error.to_string()));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts a loaded model in service, in place of the one of that name before.
+    fn take_over(&mut self, loaded: Loaded) -> LoadReport {
+        let id = self.ids.take();
+        let measured = loaded.measured.clone();
+        let slo_guessed = loaded.slo_guessed;
+        let fingerprint = loaded.fingerprint;
+        let model = Arc::new(ServedModel {
+            id,
+            name: loaded.name,
+            version: loaded.version,
+            signature: Signature::clone(&loaded.signature),
+            slo: loaded.slo,
+            rows_max: loaded.rows_max,
+            queue_max: loaded.queue_max,
+            engine: loaded.engine.to_owned(),
+            platform: loaded.platform.to_owned(),
+            profile: Arc::clone(&measured.plan),
+        });
+        for (worker, resident) in self.to.workers.iter().zip(loaded.residents) {
+            if let Err(stopped) = worker.load(id, resident) {
+                tracing::error!(model = %model.name, "{stopped}");
+            }
+        }
+        let terms = ModelTerms {
+            profile: Arc::clone(&model.profile),
+            slo: model.slo,
+            queue_max: model.queue_max,
+            priority: loaded.priority,
+        };
+        let (done, added) = oneshot::channel();
+        let _ = self.to.scheduler.send(ToScheduler::AddModel { model: id, terms, done });
+        let _ = added.blocking_recv();
+        let serving = Serving { model: Arc::clone(&model), fingerprint };
+        let entry = Entry {
+            version: model.version.clone(),
+            state: ModelState::Ready,
+            serving: Some(serving),
+        };
+        let before = self.entries.insert(model.name.clone(), entry);
+        self.publish();
+        tracing::info!(model = %model.name, version = %model.version, engine = %model.engine, "serving");
+        if let Some(before) = before.and_then(|entry| entry.serving) {
+            self.retire(&before.model);
+        }
+        LoadReport { model, slo_guessed, measured }
+    }
+
+    fn unload(&mut self, name: &str) -> Result<(), RepositoryError> {
+        if !self.entries.contains_key(name) {
+            return Err(RepositoryError::Unknown(name.to_owned()));
+        }
+        self.stop_serving(name);
+        Ok(())
+    }
+
+    fn stop_serving(&mut self, name: &str) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        entry.state = ModelState::Unavailable("unloaded".to_owned());
+        let serving = entry.serving.take();
+        self.publish();
+        if let Some(serving) = serving {
+            tracing::info!(model = %name, version = %serving.model.version, "unloading");
+            self.retire(&serving.model);
+        }
+    }
+
+    /// Lets a model's queue run empty, then frees it everywhere.
+    fn retire(&mut self, model: &ServedModel) {
+        let (done, removed) = oneshot::channel();
+        if self.to.scheduler.send(ToScheduler::RemoveModel { model: model.id, done }).is_err() {
+            return;
+        }
+        let _ = removed.blocking_recv();
+        for worker in &self.to.workers {
+            let (done, freed) = oneshot::channel();
+            if worker.unload(model.id, done).is_ok() {
+                // Freed here, not on the accelerator's thread: that one has batches to run.
+                drop(freed.blocking_recv());
+            }
+        }
+        self.ids.give_back(model.id);
+    }
+
+    fn set_state(&mut self, name: &str, version: Option<String>, state: ModelState) {
+        let entry = self.entries.entry(name.to_owned()).or_insert_with(|| Entry {
+            version: String::new(),
+            state: ModelState::Loading,
+            serving: None,
+        });
+        entry.state = state;
+        if let Some(version) = version {
+            entry.version = version;
+        }
+        self.publish();
+    }
+
+    /// Shows the table to the frontends.
+    fn publish(&self) {
+        let serving = |(name, entry): (&String, &Entry)| {
+            Some((name.clone(), Arc::clone(&entry.serving.as_ref()?.model)))
+        };
+        let models: BTreeMap<_, _> = self.entries.iter().filter_map(serving).collect();
+        let line = |(name, entry): (&String, &Entry)| IndexEntry {
+            name: name.clone(),
+            version: entry.version.clone(),
+            state: entry.state.clone(),
+        };
+        let index: Vec<_> = self.entries.iter().map(line).collect();
+        self.to.catalog.update(|catalog| {
+            catalog.models.clone_from(&models);
+            catalog.index.clone_from(&index);
+        });
+    }
+}
+
+impl Ids {
+    fn take(&mut self) -> ModelId {
+        ModelId(self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        }))
+    }
+
+    fn give_back(&mut self, id: ModelId) {
+        self.free.push(id.0);
+    }
+}
