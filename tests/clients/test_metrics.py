@@ -113,8 +113,14 @@ def test_accelerators_tell_how_busy_they_are(server):
     growth = Growth(server)
     for _ in range(5):
         assert wire.infer(server, "echo", wire.tensor([ROW])).status == 200
-    growth.end()
-    # Five batches of 2.1 ms.
+
+    def five_batches():
+        growth.end()
+        return growth("symphony_accelerator_batches_total") == 5
+
+    # The scheduler hears of a batch's end a moment after the client.
+    eventually(five_batches, "five batches")
+    # Each takes 2.1 ms.
     assert growth("symphony_accelerator_busy_seconds_total") >= 0.010
 
 
