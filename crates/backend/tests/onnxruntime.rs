@@ -185,10 +185,10 @@ fn weights_outside_the_model_file_are_found() {
     let mut proto = graph.finish().unwrap().proto().clone();
     let weights = &mut proto.graph.as_mut().unwrap().initializer[0];
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("weights.bin");
+    let file = directory.path().join("model.onnx.data");
     std::fs::write(&file, weights.raw_data.take().unwrap()).unwrap();
     weights.data_location = Some(DataLocation::External.into());
-    for (key, value) in [("location", "weights.bin"), ("offset", "0"), ("length", "8")] {
+    for (key, value) in [("location", "model.onnx.data"), ("offset", "0"), ("length", "8")] {
         let (key, value) = (Some(key.to_owned()), Some(value.to_owned()));
         weights.external_data.push(StringStringEntryProto { key, value });
     }
