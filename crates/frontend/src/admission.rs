@@ -79,7 +79,7 @@ impl Admission {
             Ok(model) => Ok(self.metrics.handle(model)),
             Err(error) => {
                 self.metrics.refused(error.kind());
-                tracing::debug!(model = name, version, outcome = "refused", %error);
+                tracing::debug!(outcome = "refused", error = error.message(), "request refused");
                 Err(error)
             }
         }
@@ -165,7 +165,7 @@ impl Admission {
         proto::ModelStatisticsResponse { model_stats }
     }
 
-    #[expect(clippy::type_complexity, reason = "the three parts go separate ways at once")]
+    /// Checks a request, stamps its deadline, keeps its tensors and submits it.
     fn admit<'a>(
         &'a self,
         handle: &'a ModelHandle,
@@ -227,10 +227,11 @@ impl Admission {
         let model = label.handle.model.name.as_str();
         let outcome = ending.name();
         let after_ms = after.as_millis_f64();
+        let error = error.message();
         if warn {
-            tracing::warn!(request, model, outcome, after_ms, %error, "request failed");
+            tracing::warn!(request, model, outcome, after_ms, error, "request failed");
         } else {
-            tracing::debug!(request, model, outcome, after_ms, %error, "request without result");
+            tracing::debug!(request, model, outcome, after_ms, error, "request without result");
         }
     }
 

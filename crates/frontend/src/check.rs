@@ -3,8 +3,9 @@
 //! Everything a client can get wrong about names, datatypes, shapes and sizes is refused here,
 //! once, for every protocol; what passes needs no further check by a backend.
 
+use crate::deadline::brief;
 use crate::error::InferError;
-use crate::request::InputTensor;
+use crate::request::{InputTensor, shape_text};
 use bytes::Bytes;
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::tensor::{DataType, Inputs, TensorSpec, bytes_count};
@@ -56,8 +57,9 @@ pub(crate) fn outputs(model: &ServedModel, wanted: &[String]) -> Result<Vec<usiz
     for name in wanted {
         let position = specs.iter().position(|spec| spec.name == *name).ok_or_else(|| {
             InferError::Invalid(format!(
-                "model {:?} has no output {name:?}; its outputs are {}",
+                "model {:?} has no output {:?}; its outputs are {}",
                 model.name,
+                brief(name),
                 names(specs)
             ))
         })?;
@@ -75,8 +77,9 @@ fn position(model: &ServedModel, name: &str) -> Result<usize, InferError> {
     let specs = &model.signature.inputs;
     specs.iter().position(|spec| spec.name == name).ok_or_else(|| {
         InferError::Invalid(format!(
-            "model {:?} has no input {name:?}; its inputs are {}",
+            "model {:?} has no input {:?}; its inputs are {}",
             model.name,
+            brief(name),
             names(specs)
         ))
     })
@@ -113,8 +116,9 @@ fn shape(model: &ServedModel, spec: &TensorSpec, input: &InputTensor) -> Result<
     let batched = model.signature.batched;
     if let Some(dim) = input.shape.iter().find(|dim| **dim < 0) {
         return Err(InferError::Invalid(format!(
-            "input {:?} has the shape {:?}: dimension {dim} is negative, give its actual size",
-            input.name, input.shape
+            "input {:?} has the shape {}: dimension {dim} is negative, give its actual size",
+            input.name,
+            shape_text(&input.shape)
         )));
     }
     let row_shape = if batched { input.shape.get(1..) } else { Some(&input.shape[..]) };
@@ -128,9 +132,9 @@ fn shape(model: &ServedModel, spec: &TensorSpec, input: &InputTensor) -> Result<
     if !fits {
         let batch = if batched { " (the first dimension is the number of rows)" } else { "" };
         return Err(InferError::Invalid(format!(
-            "input {:?} has the shape {:?}, the model takes {:?}{batch}",
+            "input {:?} has the shape {}, the model takes {:?}{batch}",
             input.name,
-            input.shape,
+            shape_text(&input.shape),
             spec.wire_shape(batched)
         )));
     }
@@ -143,8 +147,9 @@ fn shape(model: &ServedModel, spec: &TensorSpec, input: &InputTensor) -> Result<
 fn checked_rows(model: &ServedModel, input: &InputTensor, rows: i64) -> Result<u32, InferError> {
     match u32::try_from(rows) {
         Ok(0) => Err(InferError::Invalid(format!(
-            "input {:?} has the shape {:?}: send at least one row",
-            input.name, input.shape
+            "input {:?} has the shape {}: send at least one row",
+            input.name,
+            shape_text(&input.shape)
         ))),
         Ok(rows) if rows <= model.rows_max => Ok(rows),
         _ => Err(InferError::Invalid(format!(
@@ -163,8 +168,9 @@ pub(crate) fn element_count(shape: &[i64]) -> Option<usize> {
 
 fn overflow(input: &InputTensor) -> InferError {
     InferError::Invalid(format!(
-        "input {:?} has the shape {:?}, which is more elements than can be counted",
-        input.name, input.shape
+        "input {:?} has the shape {}, which is more elements than can be counted",
+        input.name,
+        shape_text(&input.shape)
     ))
 }
 
@@ -174,10 +180,10 @@ fn contents(input: &InputTensor, elements: usize) -> Result<(), InferError> {
     let expected = elements.checked_mul(size).ok_or_else(|| overflow(input))?;
     if input.data.len() != expected {
         return Err(InferError::Invalid(format!(
-            "input {:?} has {} bytes of data, its shape {:?} of {} needs {expected}",
+            "input {:?} has {} bytes of data, its shape {} of {} needs {expected}",
             input.name,
             input.data.len(),
-            input.shape,
+            shape_text(&input.shape),
             input.datatype
         )));
     }
@@ -196,8 +202,9 @@ fn byte_strings(input: &InputTensor, elements: usize) -> Result<(), InferError> 
     match bytes_count(&input.data) {
         Ok(count) if count == elements => Ok(()),
         Ok(count) => Err(InferError::Invalid(format!(
-            "input {:?} has {count} byte strings, its shape {:?} needs {elements}",
-            input.name, input.shape
+            "input {:?} has {count} byte strings, its shape {} needs {elements}",
+            input.name,
+            shape_text(&input.shape)
         ))),
         Err(at) => Err(InferError::Invalid(format!(
             "input {:?} is truncated at byte {at} of {}: \

@@ -3,8 +3,11 @@
 //! Every form ends as a span from the request's arrival; whether it is earlier than the model's
 //! objective is decided at admission.
 
-use crate::error::InferError;
+use crate::error::{InferError, shortened};
 use symphony_core::Span;
+
+/// How much of a client's text an error repeats, in characters.
+const BRIEF_MAX: usize = 48;
 
 /// The `timeout` parameter: whole microseconds.
 ///
@@ -87,11 +90,7 @@ fn not_a_timeout(value: &str) -> InferError {
 
 /// The beginning of a text that a client sent, short enough for a message.
 pub(crate) fn brief(text: &str) -> String {
-    const SHOWN: usize = 48;
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
+    shortened(text.chars().take(BRIEF_MAX + 1).collect(), BRIEF_MAX)
 }
 
 #[cfg(test)]

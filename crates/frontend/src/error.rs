@@ -173,6 +173,11 @@ impl InferError {
         }
     }
 
+    /// The text for a client: short enough for a header, whatever the client sent.
+    pub(crate) fn message(&self) -> String {
+        shortened(self.to_string(), MESSAGE_MAX)
+    }
+
     /// When another try may have success, for those where it may.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -181,6 +186,18 @@ impl InferError {
             _ => None,
         }
     }
+}
+
+/// Longest error text that is sent, in characters. Names and shapes in it may come from a client.
+const MESSAGE_MAX: usize = 1000;
+
+/// A text, or its beginning.
+pub(crate) fn shortened(mut text: String, chars_max: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(chars_max) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
 }
 
 /// Refuses a tensor that is said to lie in shared memory.

@@ -16,6 +16,9 @@ use symphony_wire::tensor::{DataType, TensorSpec};
 const EXTENSIONS: [&str; 5] =
     ["model_repository", "model_configuration", "binary_tensor_data", "parameters", "statistics"];
 
+/// How many served models an error names.
+const NAMED_MAX: usize = 10;
+
 /// The served model of this name, and of this version unless that is empty.
 ///
 /// # Errors
@@ -47,8 +50,14 @@ fn not_served(catalog: &Catalog, name: &str) -> InferError {
             "model {name:?} is still being loaded: wait until it is ready"
         )),
         None => {
-            let served: Vec<_> = catalog.models.keys().map(|name| format!("{name:?}")).collect();
-            let served = if served.is_empty() { "none".to_owned() } else { served.join(", ") };
+            let mut served: Vec<_> =
+                catalog.models.keys().take(NAMED_MAX).map(|name| format!("{name:?}")).collect();
+            match catalog.models.len() {
+                0 => served.push("none".to_owned()),
+                count if count > NAMED_MAX => served.push(format!("{} more", count - NAMED_MAX)),
+                _ => {}
+            }
+            let served = served.join(", ");
             InferError::NotFound(format!("unknown model {name:?}; served models: {served}"))
         }
     }

@@ -93,7 +93,7 @@ impl GrpcApi {
             Err(error) => {
                 let failed =
                     ModelInferResponse { model_name: name, id, ..ModelInferResponse::default() };
-                (error.to_string(), failed)
+                (error.message(), failed)
             }
         };
         let last = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
@@ -303,7 +303,7 @@ fn status(error: &InferError) -> Status {
         ErrorKind::Deadline => Code::DeadlineExceeded,
         ErrorKind::Internal => Code::Internal,
     };
-    let mut status = Status::new(code, error.to_string());
+    let mut status = Status::new(code, error.message());
     if let Some(wait) = error.retry_after() {
         let seconds = MetadataValue::from(wait.as_secs().max(1));
         status.metadata_mut().insert("retry-after", seconds);

@@ -8,7 +8,7 @@ use super::elements;
 use crate::check::element_count;
 use crate::deadline::{brief, timeout_parameter, timeout_text};
 use crate::error::{InferError, no_shared_memory};
-use crate::request::{InferRequest, InputTensor, earliest};
+use crate::request::{InferRequest, InputTensor, earliest, shape_text};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -216,7 +216,7 @@ fn read_input(input: JsonInput<'_>, binary: &mut Binary<'_>) -> Result<InputTens
     let data = match (input.parameters.binary_data_size, input.data) {
         (Some(_), Some(_)) => Err("has both data and binary_data_size: send one".to_owned()),
         (Some(size), None) => match size.as_u64().and_then(|size| usize::try_from(size).ok()) {
-            Some(size) => return Ok(tensor(name, datatype, input.shape, binary, size)?),
+            Some(size) => return tensor(name, datatype, input.shape, binary, size),
             None => Err(format!(
                 "has binary_data_size {}: give a number of bytes",
                 brief(&size.to_string())
@@ -225,9 +225,9 @@ fn read_input(input: JsonInput<'_>, binary: &mut Binary<'_>) -> Result<InputTens
         (None, Some(data)) => match element_count(&input.shape) {
             Some(elements) => elements::read(data, datatype, &input.shape, elements),
             None => Err(format!(
-                "has the shape {:?}: dimensions must not be negative, \
+                "has the shape {}: dimensions must not be negative, \
                  and their product must be countable",
-                input.shape
+                shape_text(&input.shape)
             )),
         },
         (None, None) => {
@@ -316,4 +316,90 @@ fn raw_rows(spec: &TensorSpec, data: &[u8]) -> i64 {
         None => bytes_count(data).ok().and_then(|count| count.checked_div(spec.row_elements()?)),
     };
     rows.and_then(|rows| i64::try_from(rows).ok()).unwrap_or(1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+    use symphony_core::{ModelId, Profile};
+    use symphony_wire::tensor::Signature;
+
+    fn model() -> ServedModel {
+        let spec = |name: &str, datatype| TensorSpec {
+            name: name.to_owned(),
+            datatype,
+            row_shape: vec![Some(2)],
+        };
+        ServedModel {
+            id: ModelId(0),
+            name: "m".to_owned(),
+            version: "1".to_owned(),
+            signature: Signature {
+                inputs: vec![spec("x", DataType::Fp32)],
+                outputs: vec![spec("y", DataType::Fp32)],
+                batched: true,
+            },
+            slo: Span::from_millis(10),
+            rows_max: 4,
+            queue_max: 4,
+            engine: String::new(),
+            platform: String::new(),
+            profile: Arc::new(Profile::linear(Span(1), Span(1), 4).unwrap()),
+        }
+    }
+
+    fn decode_bytes(body: &[u8], json_length: Option<usize>) -> Result<Decoded, InferError> {
+        let body = Bytes::copy_from_slice(body);
+        decode(&model(), Envelope { body, json_length, arrival: Time::ZERO, limit: None })
+    }
+
+    #[test]
+    fn binary_tensors_are_slices_of_the_body() {
+        let json = r#"{"inputs":[
+            {"name":"a","datatype":"UINT8","shape":[2],"parameters":{"binary_data_size":2}},
+            {"name":"b","datatype":"UINT8","shape":[1],"data":[9]},
+            {"name":"c","datatype":"UINT8","shape":[3],"parameters":{"binary_data_size":3}}]}"#;
+        let body = Bytes::from([json.as_bytes(), &[1, 2, 3, 4, 5]].concat());
+        let envelope = Envelope {
+            body: body.clone(),
+            json_length: Some(json.len()),
+            arrival: Time::ZERO,
+            limit: None,
+        };
+        let inputs = decode(&model(), envelope).unwrap().request.inputs;
+        assert_eq!(inputs[0].data, [1, 2][..]);
+        assert_eq!(inputs[1].data, [9][..]);
+        assert_eq!(inputs[2].data, [3, 4, 5][..]);
+        assert_eq!(inputs[2].data.as_ptr(), body[json.len() + 2..].as_ptr());
+    }
+
+    const VALID: &str = r#"{"id":"7","parameters":{"timeout":"50","binary_data_output":true},
+        "inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[[1,2.5]]},
+        {"name":"y","datatype":"BYTES","shape":[1],"parameters":{"binary_data_size":6}}],
+        "outputs":[{"name":"y","parameters":{"binary_data":false}}]}....BYTES"#;
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(
+            body in prop::collection::vec(any::<u8>(), 0..200),
+            json_length in prop::option::of(0..220usize),
+        ) {
+            let _ = decode_bytes(&body, json_length);
+        }
+
+        #[test]
+        fn a_damaged_request_decodes_or_is_refused(
+            at in 0..VALID.len(),
+            byte in any::<u8>(),
+            end in 0..=VALID.len(),
+            json_length in prop::option::of(0..=VALID.len()),
+        ) {
+            let mut body = VALID.as_bytes().to_vec();
+            body[at] = byte;
+            body.truncate(end);
+            let _ = decode_bytes(&body, json_length);
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! requests they have to travel as binary data.
 
 use crate::deadline::brief;
+use crate::request::shape_text;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -44,7 +45,11 @@ pub(super) fn read(
         reader.take(token)?;
     }
     if reader.count != elements {
-        return Err(format!("has {} elements, its shape {shape:?} needs {elements}", reader.count));
+        return Err(format!(
+            "has {} elements, its shape {} needs {elements}",
+            reader.count,
+            shape_text(shape)
+        ));
     }
     Ok(Bytes::from(reader.contents))
 }
@@ -154,8 +159,9 @@ impl Reader<'_> {
         }
         if self.count == self.elements {
             return Err(format!(
-                "has more than the {} elements of its shape {:?}",
-                self.elements, self.shape
+                "has more than the {} elements of its shape {}",
+                self.elements,
+                shape_text(self.shape)
             ));
         }
         self.count += 1;
@@ -168,8 +174,8 @@ impl Reader<'_> {
 
     fn nesting(&self) -> String {
         format!(
-            "must be one flat array of its elements, or arrays nested as its shape {:?} says",
-            self.shape
+            "must be one flat array of its elements, or arrays nested as its shape {} says",
+            shape_text(self.shape)
         )
     }
 }
@@ -338,7 +344,8 @@ mod tests {
     #[test]
     fn arrays_read_as_bytes_or_say_what_is_wrong() {
         use DataType as T;
-        let cases: [(&str, DataType, &[i64], Result<&[u8], &str>); 25] = [
+        type Case = (&'static str, DataType, &'static [i64], Result<&'static [u8], &'static str>);
+        let cases: [Case; 25] = [
             ("[1, 2,3]", T::Uint8, &[3], Ok(&[1, 2, 3])),
             ("[[1,2],[3,4]]", T::Uint8, &[2, 2], Ok(&[1, 2, 3, 4])),
             ("[1,2,3,4]", T::Uint8, &[2, 2], Ok(&[1, 2, 3, 4])),

@@ -183,8 +183,9 @@ impl HttpApi {
         let decoded = off_thread(large, move || decode::decode(&decoding.model, envelope)).await;
         let Decoded { request, form } = decoded.and_then(|decoded| decoded).map_err(refuse)?;
         encode::check_form(&handle.model, &request.outputs, &form).map_err(refuse)?;
+        let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+        let accepted = accepted.and_then(Coding::accepted);
         let response = self.admission.infer(&handle, request).await?;
-        let accepted = text_header(&head.headers, &ACCEPT_ENCODING)?.and_then(Coding::accepted);
         encoded(response, form, accepted).await
     }
 
@@ -329,7 +330,7 @@ fn refusal(error: &InferError) -> Response<Pieces> {
         ErrorKind::Deadline => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut response = error_body(status, &error.to_string());
+    let mut response = error_body(status, &error.message());
     if let Some(wait) = error.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }

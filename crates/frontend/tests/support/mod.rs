@@ -2,6 +2,7 @@
 //! the outcome that its model's behaviour says, and a plain HTTP client.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use bytes::Bytes;
 use crossbeam_channel::Receiver;

@@ -1,0 +1,621 @@
+//! The protocol over HTTP, over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
+use serde_json::{Value, json};
+use std::io::Read;
+use support::{BODY_MAX, IN_FLIGHT_MAX, Reply, Rig};
+use symphony_wire::tensor::DataType;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const ECHO: &str = "/v2/models/echo/infer";
+const LENGTH: &str = "inference-header-content-length";
+
+/// A request of one input.
+fn one(shape: &[i64], data: &Value) -> String {
+    json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": shape, "data": data}]}).to_string()
+}
+
+fn row() -> String {
+    one(&[1, 2], &json!([1, 2]))
+}
+
+/// A body of JSON and what follows it, and the header that says where that begins.
+fn with_binary(json: &Value, binary: &[u8]) -> (String, Vec<u8>) {
+    let json = json.to_string();
+    (json.len().to_string(), [json.as_bytes(), binary].concat())
+}
+
+#[track_caller]
+fn expect_error(reply: &Reply, status: u16, part: &str, what: &str) {
+    let error = reply.json()["error"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(reply.status, status, "{what}: {error}");
+    assert!(error.contains(part), "{what}: {error:?} does not say {part:?}");
+}
+
+#[tokio::test]
+async fn json_requests_are_answered() {
+    let rig = Rig::start().await;
+    let nested = one(&[2, 2], &json!([[1, 2], [3, 4]]));
+    let flat = one(&[2, 2], &json!([1, 2, 3, 4]));
+    for (path, body) in [
+        (ECHO, &nested),
+        (ECHO, &flat),
+        ("/v2/models/echo/versions/3/infer", &flat),
+        ("/v2/models/flat/infer", &nested),
+    ] {
+        let reply = rig.post(path, body.clone()).await;
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        assert_eq!(reply.header("content-type"), "application/json");
+        assert_eq!(reply.header(LENGTH), "");
+        let answer = reply.json();
+        assert_eq!(answer["model_version"], "3");
+        assert_eq!(answer.get("id"), None);
+        let output =
+            json!({"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1.0, 2.0, 3.0, 4.0]});
+        assert_eq!(answer["outputs"], json!([output]), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn ids_come_back_and_outputs_are_chosen() {
+    let rig = Rig::start().await;
+    let inputs = json!([
+        {"name": "b", "datatype": "INT32", "shape": [1, 1], "data": [-7]},
+        {"name": "a", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 2]},
+    ]);
+    let body = json!({"id": "r \"1\"", "inputs": inputs, "outputs": [{"name": "b"}]});
+    let answer = rig.post("/v2/models/pair/infer", body.to_string()).await.json();
+    assert_eq!(answer["id"], "r \"1\"");
+    assert_eq!(
+        answer["outputs"],
+        json!([{"name": "b", "datatype": "INT32", "shape": [1, 1], "data": [-7]}])
+    );
+}
+
+/// Raw contents of three elements of each type, and their JSON form where there is one.
+fn samples(datatype: DataType) -> (Vec<u8>, Option<Value>) {
+    let raw = |size: usize| (0..3 * size).map(|i| u8::from(i % size == 0)).collect::<Vec<u8>>();
+    match datatype {
+        DataType::Bool => (vec![1, 0, 1], Some(json!([true, false, true]))),
+        DataType::Fp16 | DataType::Bf16 => (raw(2), None),
+        DataType::Fp32 => {
+            let values = [0.1f32, -1e30, 16_777_217.0];
+            (
+                values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+                Some(json!([0.1, -1e30, 1.6777216e7])),
+            )
+        }
+        DataType::Fp64 => {
+            let values = [0.1f64, -1e300, 9_007_199_254_740_993.0];
+            (values.iter().flat_map(|v| v.to_le_bytes()).collect(), Some(json!(values)))
+        }
+        DataType::Bytes => {
+            (b"\x02\0\0\0\xc3\xa9\0\0\0\0\x01\0\0\0\"".to_vec(), Some(json!(["é", "", "\""])))
+        }
+        integer => (raw(integer.size().unwrap()), Some(json!([1, 1, 1]))),
+    }
+}
+
+#[tokio::test]
+async fn every_datatype_goes_there_and_back_as_binary_and_as_json() {
+    let rig = Rig::start().await;
+    for datatype in DataType::ALL {
+        let path = format!("/v2/models/type_{datatype}/infer");
+        let (raw, as_json) = samples(datatype);
+        let input = |more: Value| {
+            let mut input = json!({"name": "x", "datatype": datatype.name(), "shape": [1, 3]});
+            input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            input
+        };
+        let binary = input(json!({"parameters": {"binary_data_size": raw.len()}}));
+        let request = json!({"parameters": {"binary_data_output": true}, "inputs": [binary]});
+        let (length, body) = with_binary(&request, &raw);
+        let reply = rig.send("POST", &path, &[(LENGTH, &length)], body).await;
+        assert_eq!(reply.status, 200, "{datatype}: {reply:?}");
+        let split = reply.header(LENGTH).parse().unwrap();
+        let (head, tail) = reply.body.split_at(split);
+        assert_eq!(tail, raw, "{datatype}");
+        let head: Value = serde_json::from_slice(head).unwrap();
+        assert_eq!(head["outputs"][0]["parameters"]["binary_data_size"], raw.len());
+
+        if let Some(values) = as_json {
+            let request = json!({"inputs": [input(json!({"data": values}))]}).to_string();
+            let answer = rig.post(&path, request).await.json();
+            assert_eq!(answer["outputs"][0]["data"], values, "{datatype}");
+        } else {
+            let request = json!({"inputs": [binary]});
+            let (length, body) = with_binary(&request, &raw);
+            let reply = rig.send("POST", &path, &[(LENGTH, &length)], body).await;
+            expect_error(&reply, 400, "no JSON form", datatype.name());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_can_be_one_raw_tensor() {
+    let rig = Rig::start().await;
+    let cases: [(&str, &[u8], u16); 5] = [
+        ("echo", &[7; 16], 200),
+        ("flat", &[7; 16], 200),
+        ("type_BYTES", b"\x01\0\0\0a\0\0\0\0\x01\0\0\0b", 200),
+        ("echo", &[7; 13], 400),
+        ("pair", &[7; 8], 400),
+    ];
+    for (model, tensor, status) in cases {
+        let path = format!("/v2/models/{model}/infer");
+        let reply = rig.send("POST", &path, &[(LENGTH, "0")], tensor).await;
+        assert_eq!(reply.status, status, "{model}: {reply:?}");
+        if status == 200 {
+            assert!(reply.body.ends_with(tensor), "{model}");
+        }
+    }
+}
+
+fn squeeze(coding: &str, data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    match coding {
+        "gzip" => GzEncoder::new(data, Compression::best()).read_to_end(&mut out).unwrap(),
+        _ => ZlibEncoder::new(data, Compression::best()).read_to_end(&mut out).unwrap(),
+    };
+    out
+}
+
+fn expand(coding: &str, data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    match coding {
+        "gzip" => GzDecoder::new(data).read_to_end(&mut out).unwrap(),
+        "deflate" => ZlibDecoder::new(data).read_to_end(&mut out).unwrap(),
+        _ => return data.to_vec(),
+    };
+    out
+}
+
+#[tokio::test]
+async fn bodies_may_be_compressed_both_ways() {
+    let rig = Rig::start().await;
+    let tensor: Vec<u8> = (0..100_000u32).flat_map(|i| (i as f32).to_le_bytes()).collect();
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [1, 100_000],
+        "parameters": {"binary_data_size": tensor.len()}});
+    let request = json!({"parameters": {"binary_data_output": true}, "inputs": [input]});
+    let (length, body) = with_binary(&request, &tensor);
+    for coding in ["gzip", "deflate"] {
+        for answer in ["gzip", "deflate", "identity"] {
+            let headers = [
+                (LENGTH, length.as_str()),
+                ("content-encoding", coding),
+                ("accept-encoding", answer),
+            ];
+            let path = "/v2/models/large/infer";
+            let reply = rig.send("POST", path, &headers, squeeze(coding, &body)).await;
+            assert_eq!(reply.status, 200, "{coding} {answer}");
+            let wanted = if answer == "identity" { "" } else { answer };
+            assert_eq!(reply.header("content-encoding"), wanted);
+            assert!(expand(answer, &reply.body).ends_with(&tensor));
+        }
+    }
+    let small = rig.send("POST", ECHO, &[("accept-encoding", "gzip")], row()).await;
+    assert_eq!(small.header("content-encoding"), "", "a small answer is not worth it");
+}
+
+/// Everything a client can get wrong about a request's contents: status, a part of the error,
+/// headers and body.
+type BadCase = (&'static str, u16, &'static str, Vec<(&'static str, String)>, Vec<u8>);
+
+fn bad_json() -> Vec<BadCase> {
+    let input = |name: &str, datatype: &str, shape: Value, data: Value| json!({"name": name, "datatype": datatype, "shape": shape, "data": data});
+    let good = input("x", "FP32", json!([1, 2]), json!([1, 2]));
+    let bodies = [
+        ("not JSON", 400, "not JSON", "{\"inputs\":".to_owned()),
+        ("no inputs", 400, "inputs", "{}".to_owned()),
+        ("empty", 400, "not JSON", String::new()),
+        ("deep nesting", 400, "", format!("{{\"inputs\":{}", "[".repeat(100_000))),
+        ("deep data", 400, "nested", {
+            let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+            row().replace("\"data\":[1,2]", &format!("\"data\":{deep}"))
+        }),
+        ("missing input", 400, "\"x\"", json!({"inputs": []}).to_string()),
+        ("doubled input", 400, "twice", json!({"inputs": [good, good]}).to_string()),
+        ("extra input", 400, "no input \"z\"", {
+            let extra = input("z", "FP32", json!([1, 2]), json!([1, 2]));
+            json!({"inputs": [good, extra]}).to_string()
+        }),
+        ("unknown output", 400, "no output \"z\"", {
+            json!({"inputs": [good], "outputs": [{"name": "z"}]}).to_string()
+        }),
+        ("doubled output", 400, "twice", {
+            json!({"inputs": [good], "outputs": [{"name": "x"}, {"name": "x"}]}).to_string()
+        }),
+        ("shared memory", 501, "shared memory", {
+            let region = json!({"name": "x", "datatype": "FP32", "shape": [1, 2],
+                "parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 8}});
+            json!({"inputs": [region]}).to_string()
+        }),
+        ("classification", 501, "classification", {
+            let output = json!({"name": "x", "parameters": {"classification": 3}});
+            json!({"inputs": [good], "outputs": [output]}).to_string()
+        }),
+    ];
+    let mut cases: Vec<BadCase> = bodies
+        .into_iter()
+        .map(|(what, status, part, body)| (what, status, part, vec![], body.into_bytes()))
+        .collect();
+    let tensors = [
+        ("wrong name", "no input \"y\"", input("y", "FP32", json!([1, 2]), json!([1, 2]))),
+        ("wrong datatype", "takes FP32", input("x", "INT32", json!([1, 2]), json!([1, 2]))),
+        ("no datatype", "unknown datatype", input("x", "FLOAT", json!([1, 2]), json!([1, 2]))),
+        ("wrong shape", "takes [-1, 2]", input("x", "FP32", json!([1, 3]), json!([1, 2, 3]))),
+        ("wrong rank", "takes [-1, 2]", input("x", "FP32", json!([2]), json!([1, 2]))),
+        ("no rank", "takes [-1, 2]", input("x", "FP32", json!([]), json!([1]))),
+        ("too few", "needs 2", input("x", "FP32", json!([1, 2]), json!([1]))),
+        ("too many", "more than the 2", input("x", "FP32", json!([1, 2]), json!([1, 2, 3]))),
+        ("negative", "negative", input("x", "FP32", json!([-1, 2]), json!([1, 2]))),
+        ("no rows", "at least one row", input("x", "FP32", json!([0, 2]), json!([]))),
+        ("zero", "takes [-1, 2]", input("x", "FP32", json!([1, 0]), json!([]))),
+        ("overflow", "countable", { input("x", "FP32", json!([i64::MAX, i64::MAX]), json!([1])) }),
+        ("huge", "needs 9223372036854775807", input("x", "FP32", json!([i64::MAX]), json!([1]))),
+        ("beyond i64", "not JSON", input("x", "FP32", json!([1e30]), json!([1]))),
+        ("too many rows", "more than the 4", {
+            input("x", "FP32", json!([5, 2]), json!([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]))
+        }),
+        ("text", "element 1", input("x", "FP32", json!([1, 2]), json!([1, "2"]))),
+        ("out of range", "element 0", input("x", "FP32", json!([1, 2]), json!([1e60, 2]))),
+        ("object", "element 0", input("x", "FP32", json!([1, 2]), json!([{"a": 1}, 2]))),
+        ("no data", "no data", json!({"name": "x", "datatype": "FP32", "shape": [1, 2]})),
+    ];
+    cases.extend(tensors.map(|(what, part, input)| {
+        (what, 400, part, vec![], json!({"inputs": [input]}).to_string().into_bytes())
+    }));
+    for (what, value) in [("zero", json!(0)), ("negative", json!(-1)), ("text", json!("soon"))] {
+        let body = json!({"inputs": [good], "parameters": {"timeout": value}}).to_string();
+        cases.push((what, 400, "microseconds", vec![], body.into_bytes()));
+    }
+    cases
+}
+
+fn bad_binary() -> Vec<BadCase> {
+    let request = |size: Value| {
+        json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2],
+            "parameters": {"binary_data_size": size}}]})
+    };
+    let framed = |what, part, size: Value, binary: &[u8]| -> BadCase {
+        let (length, body) = with_binary(&request(size), binary);
+        (what, 400, part, vec![(LENGTH, length)], body)
+    };
+    let mut cases = vec![
+        framed("bytes missing", "only 7 bytes are left", json!(8), &[0; 7]),
+        framed("bytes over", "1 bytes after the last", json!(8), &[0; 9]),
+        framed("shorter than the shape", "needs 8", json!(4), &[0; 4]),
+        framed("longer than the shape", "needs 8", json!(12), &[0; 12]),
+        framed("negative size", "binary_data_size -8", json!(-8), &[0; 8]),
+        framed("size as text", "binary_data_size", json!("8"), &[0; 8]),
+        framed("huge size", "are left", json!(u64::MAX), &[0; 8]),
+    ];
+    for (what, length, part) in [
+        ("longer than the body", "100000", "more than the"),
+        ("negative length", "-1", "Content-Length is \"-1\""),
+        ("no number", "ten", "Content-Length is \"ten\""),
+        ("signed", "+10", "Content-Length is \"+10\""),
+        ("overflowing", "99999999999999999999999", "Content-Length"),
+        ("inside the JSON", "10", "not JSON"),
+    ] {
+        cases.push((what, 400, part, vec![(LENGTH, length.to_owned())], row().into_bytes()));
+    }
+    for (what, header, value, status, part) in [
+        ("zero limit", "request-timeout-ms", "0", 400, "Request-Timeout-Ms"),
+        ("garbage limit", "request-timeout-ms", "soon", 400, "Request-Timeout-Ms"),
+        ("negative limit", "request-timeout-ms", "-4", 400, "Request-Timeout-Ms"),
+        ("unknown coding", "content-encoding", "br", 501, "\"br\""),
+        ("corrupted gzip", "content-encoding", "gzip", 400, "gzip"),
+        ("corrupted deflate", "content-encoding", "deflate", 400, "deflate"),
+    ] {
+        cases.push((what, status, part, vec![(header, value.to_owned())], row().into_bytes()));
+    }
+    cases
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_by_name_and_leave_nothing_behind() {
+    let rig = Rig::start().await;
+    let cases: Vec<BadCase> = bad_json().into_iter().chain(bad_binary()).collect();
+    for (what, status, part, headers, body) in &cases {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let reply = rig.send("POST", ECHO, &headers, body.clone()).await;
+        expect_error(&reply, *status, part, what);
+    }
+    assert_eq!(rig.post(ECHO, row()).await.status, 200);
+    assert_eq!(rig.inflight.len(), 0);
+    let sample = |outcome| {
+        format!("symphony_requests_total{{model=\"echo\",version=\"3\",outcome=\"{outcome}\"}}")
+    };
+    assert_eq!(rig.metric(&sample("refused")).await, cases.len() as f64);
+    assert_eq!(rig.metric(&sample("good")).await, 1.0);
+    assert_eq!(rig.metric("symphony_requests_in_flight").await, 0.0);
+}
+
+#[tokio::test]
+async fn byte_strings_and_bools_are_checked_inside() {
+    let rig = Rig::start().await;
+    let cases: [(&str, &[u8], &str); 4] = [
+        ("BYTES", b"\x01\0\0\0a", "has 1 byte strings"),
+        ("BYTES", b"\xff\0\0\0a", "truncated at byte 0"),
+        ("BYTES", b"\x01\0\0\0a\x01\0", "truncated at byte 5"),
+        ("BOOL", &[0, 2, 1], "the byte 2 at 1"),
+    ];
+    for (datatype, tensor, part) in cases {
+        let request = json!({"inputs": [{"name": "x", "datatype": datatype, "shape": [1, 3],
+            "parameters": {"binary_data_size": tensor.len()}}]});
+        let (length, body) = with_binary(&request, tensor);
+        let path = format!("/v2/models/type_{datatype}/infer");
+        let reply = rig.send("POST", &path, &[(LENGTH, &length)], body).await;
+        expect_error(&reply, 400, part, datatype);
+    }
+}
+
+#[tokio::test]
+async fn bodies_over_the_limit_and_bombs_are_stopped() {
+    let rig = Rig::start().await;
+    let large = vec![b' '; BODY_MAX + 1];
+    let bomb = squeeze("gzip", &vec![b' '; 100 << 20]);
+    assert!(bomb.len() < BODY_MAX);
+    let limit = BODY_MAX.to_string();
+    for (what, headers, body) in
+        [("plain", vec![], large), ("gzip bomb", vec![("content-encoding", "gzip")], bomb)]
+    {
+        let reply = rig.send("POST", ECHO, &headers, body).await;
+        expect_error(&reply, 413, &limit, what);
+        expect_error(&reply, 413, "--body-max", what);
+    }
+    let whole = one(&[1, 2], &json!([1, 2]));
+    let padded = format!("{whole}{}", " ".repeat(BODY_MAX - whole.len()));
+    assert_eq!(rig.post(ECHO, padded).await.status, 200, "exactly the limit fits");
+}
+
+#[tokio::test]
+async fn a_chunked_body_over_the_limit_is_stopped_as_it_comes() {
+    let rig = Rig::start().await;
+    let mut stream = TcpStream::connect(rig.addresses.http).await.unwrap();
+    let head = format!("POST {ECHO} HTTP/1.1\r\nhost: t\r\ntransfer-encoding: chunked\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let chunk = vec![b' '; 1 << 16];
+    // The server reads a few limits more before it answers, so all of this can be written.
+    for _ in 0..BODY_MAX / chunk.len() + 2 {
+        stream.write_all(format!("{:x}\r\n", chunk.len()).as_bytes()).await.unwrap();
+        stream.write_all(&chunk).await.unwrap();
+        stream.write_all(b"\r\n").await.unwrap();
+    }
+    stream.write_all(b"0\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+#[tokio::test]
+async fn models_that_are_not_served_are_refused_with_the_reason() {
+    let rig = Rig::start().await;
+    for (path, status, part) in [
+        ("/v2/models/nope/infer", 404, "unknown model \"nope\""),
+        ("/v2/models/echo/versions/9/infer", 404, "only in version \"3\""),
+        ("/v2/models/loading/infer", 503, "still being loaded"),
+        ("/v2/models/broken/infer", 503, "operator Foo is unknown"),
+        ("/v2/models/unloaded/infer", 404, "repository API"),
+        ("/v2/models/failing/infer", 500, "divided by zero"),
+        ("/v2/models/drop_hopeless/infer", 504, "dropped after 3.000ms"),
+        ("/v2/models/drop_overload/infer", 504, "more requests arrive"),
+        ("/v2/models/drop_queue_full/infer", 429, "queue of model"),
+        ("/v2/models/drop_too_large/infer", 400, "split the request"),
+        ("/v2/models/drop_unloaded/infer", 503, "was unloaded"),
+        ("/v2/models/echo/generate", 501, "not supported"),
+        ("/v2/logging", 501, "not supported"),
+        ("/v2/nothing", 404, "/v2/nothing"),
+        ("/v2/models/echo/config", 405, "GET"),
+    ] {
+        let reply = rig.post(path, row()).await;
+        expect_error(&reply, status, part, path);
+        assert_eq!(reply.header("retry-after").is_empty(), status != 429, "{path}");
+        assert_eq!(reply.header("allow").is_empty(), status != 405, "{path}");
+    }
+    assert_eq!(rig.inflight.len(), 0);
+}
+
+#[tokio::test]
+async fn the_earliest_limit_decides_and_is_named() {
+    let rig = Rig::start().await;
+    let ask = |timeout: Option<Value>| {
+        let mut body: Value = serde_json::from_str(&row()).unwrap();
+        if let Some(timeout) = timeout {
+            body["parameters"] = json!({"timeout": timeout});
+        }
+        body.to_string()
+    };
+    let own = |ms: &str| format!("the request's own limit of {ms}");
+    let cases = [
+        ("ignored", None, None, "the model's objective of 40.000ms".to_owned(), "still queued"),
+        ("ignored", None, Some("9999"), "the model's objective of 40.000ms".to_owned(), "queued"),
+        ("ignored", Some(json!(20_000)), None, own("20.000ms"), "still queued"),
+        ("ignored", Some(json!("20000")), Some("30"), own("20.000ms"), "still queued"),
+        ("running", Some(json!(50_000)), Some("20.5"), own("20.500ms"), "no result yet"),
+    ];
+    for (model, timeout, header, objective, why) in cases {
+        let headers: Vec<_> = header.map(|ms| ("request-timeout-ms", ms)).into_iter().collect();
+        let path = format!("/v2/models/{model}/infer");
+        let reply = rig.send("POST", &path, &headers, ask(timeout)).await;
+        expect_error(&reply, 504, &objective, model);
+        expect_error(&reply, 504, why, model);
+        expect_error(&reply, 504, &format!("model {model:?}"), model);
+    }
+    assert_eq!(rig.inflight.len(), 0);
+    rig.until("the scheduler is told", |rig| rig.cancelled.lock().unwrap().len() == 4).await;
+    let sample = r#"symphony_dropped_total{model="ignored",version="3",reason="expired"}"#;
+    assert_eq!(rig.metric(sample).await, 4.0);
+    let sample = r#"symphony_requests_total{model="running",version="3",outcome="late"}"#;
+    assert_eq!(rig.metric(sample).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_request_along() {
+    let rig = Rig::start().await;
+    let body = row();
+    let head = format!(
+        "POST /v2/models/held/infer HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(rig.addresses.http).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    rig.until("queued", |rig| rig.held() == 1).await;
+    drop(stream);
+    rig.until("taken out", |rig| rig.inflight.is_empty()).await;
+    rig.until("the scheduler is told", |rig| rig.cancelled.lock().unwrap().len() == 1).await;
+    assert_eq!(rig.release(), 0, "nobody is left to answer");
+    let sample = r#"symphony_requests_total{model="held",version="3",outcome="cancelled"}"#;
+    assert_eq!(rig.metric(sample).await, 1.0);
+    assert_eq!(rig.metric("symphony_requests_in_flight").await, 0.0);
+}
+
+#[tokio::test]
+async fn too_many_in_flight_are_told_to_come_back() {
+    let rig = std::sync::Arc::new(Rig::start().await);
+    let clients: Vec<_> = (0..IN_FLIGHT_MAX)
+        .map(|_| {
+            let rig = std::sync::Arc::clone(&rig);
+            tokio::spawn(async move { rig.post("/v2/models/held/infer", row()).await.status })
+        })
+        .collect();
+    rig.until("all are queued", |rig| rig.held() == IN_FLIGHT_MAX).await;
+    let reply = rig.post(ECHO, row()).await;
+    expect_error(&reply, 429, "64 requests are already in flight", "one more");
+    assert_eq!(reply.header("retry-after"), "1");
+    assert_eq!(rig.release(), IN_FLIGHT_MAX);
+    for client in clients {
+        assert_eq!(client.await.unwrap(), 200);
+    }
+    assert_eq!(rig.post(ECHO, row()).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_server_describes_itself_and_its_models() {
+    let rig = Rig::start().await;
+    assert_eq!(rig.get("/v2").await.json()["name"], "symphony");
+    assert_eq!(rig.get("/v2/health/live").await.json(), json!({"live": true}));
+    assert_eq!(rig.get("/v2/health/ready").await.json(), json!({"ready": true}));
+    let ready = rig.get("/v2/models/echo/versions/3/ready").await.json();
+    assert_eq!(ready, json!({"name": "echo", "ready": true}));
+    assert_eq!(rig.get("/v2/models/loading/ready").await.status, 503);
+    assert_eq!(rig.get("/v2/models/nope/ready").await.status, 404);
+    let metadata = rig.get("/v2/models/echo").await.json();
+    let tensor = json!({"name": "x", "datatype": "FP32", "shape": [-1, 2]});
+    assert_eq!(metadata["inputs"], json!([tensor]));
+    let config = rig.get("/v2/models/type_BYTES/config").await.json();
+    assert_eq!(config["max_batch_size"], 4);
+    assert_eq!(config["input"][0]["data_type"], "TYPE_STRING");
+    assert_eq!(rig.get("/v2/models/flat/config").await.json()["max_batch_size"], 0);
+
+    assert_eq!(rig.post(ECHO, one(&[2, 2], &json!([1, 2, 3, 4]))).await.status, 200);
+    let statistics = rig.get("/v2/models/echo/stats").await.json();
+    let statistics = &statistics["model_stats"][0];
+    assert_eq!(statistics["inference_count"], 2);
+    assert_eq!(statistics["execution_count"], 1);
+    assert_eq!(
+        statistics["inference_stats"]["compute_infer"],
+        json!({"count": 1, "ns": 5_000_000})
+    );
+    assert_eq!(statistics["batch_stats"][0]["batch_size"], 2);
+    let all = rig.get("/v2/models/stats").await.json();
+    assert_eq!(all["model_stats"].as_array().unwrap().len(), rig.catalog.load().models.len());
+}
+
+#[tokio::test]
+async fn the_repository_is_listed_and_changed() {
+    let rig = Rig::start().await;
+    let index = rig.post("/v2/repository/index", "").await.json();
+    let broken = json!({"name": "broken", "version": "1", "state": "UNAVAILABLE",
+        "reason": "operator Foo is unknown"});
+    assert!(index.as_array().unwrap().contains(&broken));
+    let ready = rig.post("/v2/repository/index", r#"{"ready":true}"#).await.json();
+    assert_eq!(ready.as_array().unwrap().len(), rig.catalog.load().models.len());
+    let config = r#"{"parameters":{"config":"{}"}}"#;
+    for (path, body, status) in [
+        ("/v2/repository/models/echo/load", "", 200),
+        ("/v2/repository/models/echo/load", "{}", 200),
+        ("/v2/repository/models/echo/load", config, 501),
+        ("/v2/repository/models/echo/load", "{", 400),
+        ("/v2/repository/models/broken/load", "", 400),
+        ("/v2/repository/models/nope/load", "", 404),
+        ("/v2/repository/models/echo/unload", r#"{"parameters":{}}"#, 200),
+        ("/v2/repository/models/nope/unload", "", 404),
+    ] {
+        assert_eq!(rig.post(path, body).await.status, status, "{path} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_draining_server_says_so_and_lets_open_requests_end() {
+    let mut rig = Rig::start().await;
+    let address = rig.addresses.http;
+    let open = tokio::spawn(async move {
+        support::send(address, "POST", "/v2/models/held/infer", &[], Bytes::from(row())).await
+    });
+    let idle = TcpStream::connect(address).await.unwrap();
+    rig.until("queued", |rig| rig.held() == 1).await;
+    rig.catalog.update(|catalog| catalog.draining = true);
+    let refused = rig.post(ECHO, row()).await;
+    expect_error(&refused, 503, "shutting down", "draining");
+    assert_eq!(rig.get("/v2/health/live").await.status, 200);
+    let ready = rig.get("/v2/health/ready").await;
+    assert_eq!((ready.status, ready.json()), (503, json!({"ready": false})));
+    rig.begin_stop();
+    rig.release();
+    assert_eq!(open.await.unwrap().status, 200);
+    drop(idle);
+    rig.stop().await;
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_its_flag() {
+    let rig = Rig::start().await;
+    let services = symphony_frontend::Services {
+        catalog: rig.catalog.clone(),
+        inflight: rig.inflight.clone(),
+        scheduler: symphony_wire::schedule::inbox().0,
+        repository: symphony_wire::repository::commands().0,
+        clock: symphony_wire::clock::Clock::start(),
+    };
+    let config = symphony_frontend::FrontendConfig {
+        http_port: 0,
+        grpc_port: rig.addresses.grpc.port(),
+        metrics_port: 0,
+        ..Default::default()
+    };
+    let error = symphony_frontend::Frontend::bind(config, services).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("127.0.0.1:{}", rig.addresses.grpc.port())), "{error}");
+    assert!(error.contains("--grpc-port"), "{error}");
+}
+
+#[tokio::test]
+async fn the_in_process_client_is_counted_with_the_others() {
+    let rig = Rig::start().await;
+    let input = symphony_frontend::InputTensor {
+        name: "x".to_owned(),
+        datatype: DataType::Fp32,
+        shape: vec![1, 2],
+        data: Bytes::from_static(&[1; 8]),
+    };
+    let answer = rig.in_process.infer("echo", vec![input.clone()], None).await.unwrap();
+    assert_eq!(answer.named().next().unwrap().1.data, [1; 8][..]);
+    let limit = Some(std::time::Duration::from_millis(20));
+    let missed = rig.in_process.infer("ignored", vec![input], limit).await.unwrap_err();
+    assert_eq!(missed.kind(), symphony_frontend::ErrorKind::Deadline);
+    let sample = r#"nv_inference_request_success{model="echo",version="3"}"#;
+    assert_eq!(rig.metric(sample).await, 1.0);
+    assert_eq!(
+        rig.metric(r#"symphony_accelerator_busy_seconds_total{accelerator="0"}"#).await,
+        1.5
+    );
+}
