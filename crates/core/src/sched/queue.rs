@@ -31,9 +31,15 @@ impl Queue {
         self.requests.is_empty()
     }
 
-    /// Rows of all requests.
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
+    /// Rows of the mean request, rounded down; at least one.
+    pub(crate) fn request_rows(&self) -> u32 {
+        let mean = self.rows / (self.requests.len() as u64).max(1);
+        u32::try_from(mean).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// Rows of the request that stands behind the first `count`, if one does.
+    pub(crate) fn rows_behind(&self, count: usize) -> Option<u32> {
+        self.requests.get(count).map(|request| request.rows)
     }
 
     pub(crate) fn head(&self) -> Option<&Request> {
@@ -170,7 +176,10 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(queue.len(), model.len());
-                prop_assert_eq!(queue.rows(), model.iter().map(|r| u64::from(r.rows)).sum::<u64>());
+                let rows: u32 = model.iter().map(|r| r.rows).sum();
+                let mean = rows.checked_div(u32::try_from(model.len()).unwrap()).unwrap_or(1);
+                prop_assert_eq!(queue.request_rows(), mean);
+                prop_assert_eq!(queue.rows_behind(1), model.get(1).map(|r| r.rows));
                 prop_assert_eq!(queue.head(), model.first());
             }
         }

@@ -36,8 +36,10 @@ pub(crate) struct Outlook {
     pub(crate) due: Time,
     /// Rows in the largest batch that meets `due`.
     pub(crate) rows: u32,
-    /// Requests are queued that do not fit this batch.
-    pub(crate) more: bool,
+    /// Rows of the next request, which does not fit this batch; none when none is queued.
+    pub(crate) next: Option<u32>,
+    /// Rows that a typical request has, at least one.
+    pub(crate) request_rows: u32,
     /// Measured arrivals of rows that join a waiting request.
     pub(crate) companions_per_ns: f64,
 }
@@ -91,8 +93,10 @@ impl Rule {
     /// rule drops only what is hopeless.
     ///
     /// It is the largest `b` whose requests, at the measured rate, gather in the time that its
-    /// execution leaves: `l(b) + b/r <= budget`, the objective less what follows execution. (The paper writes `l(b) * (1 + 1/n)` with
-    /// `n = r * l(b) / b` accelerators in use; the two are the same.)
+    /// execution leaves: `l(b) + b/r <= budget`. (The paper writes `l(b) * (1 + 1/n)` with
+    /// `n = r * l(b) / b` accelerators in use; the two are the same.) `budget` is what the head
+    /// had from its arrival to its deadline, less what follows execution: one that came with
+    /// little of it never had room for the batches that others reach, and is not held to them.
     pub(crate) fn drop_target(
         self,
         profile: &Profile,
@@ -126,13 +130,14 @@ fn send_time(profile: &Profile, delays: &Delays, due: Time, rows: u32) -> Time {
 
 /// From when on waiting can no longer make the batch bigger, or buys nothing.
 fn deferred_exec(profile: &Profile, delays: &Delays, now: Time, outlook: &Outlook) -> Time {
-    if outlook.more || !profile.cheaper_beyond(outlook.rows) {
+    if outlook.next.is_some() || !profile.cheaper_beyond(outlook.rows) {
         return now;
     }
-    let frontrun = send_time(profile, delays, outlook.due, outlook.rows + 1) - delays.jitter;
+    let grown = outlook.rows.saturating_add(outlook.request_rows);
+    let frontrun = send_time(profile, delays, outlook.due, grown) - delays.jitter;
     let companions = frontrun.since(outlook.arrival).0 as f64 * outlook.companions_per_ns;
-    // Fewer than one arrival in the whole time the oldest request can wait: it would wait alone.
-    if companions < 1.0 { now } else { frontrun }
+    // Fewer than one request in the whole time the oldest one can wait: it would wait alone.
+    if companions < f64::from(outlook.request_rows) { now } else { frontrun }
 }
 
 #[cfg(test)]
@@ -155,7 +160,14 @@ mod tests {
     }
 
     fn outlook(rows: u32) -> Outlook {
-        Outlook { arrival: at(0.0), due: at(12.0), rows, more: false, companions_per_ns: 1e-6 }
+        Outlook {
+            arrival: at(0.0),
+            due: at(12.0),
+            rows,
+            next: None,
+            request_rows: 1,
+            companions_per_ns: 1e-6,
+        }
     }
 
     #[test]
@@ -181,7 +193,11 @@ mod tests {
         assert_eq!(exec(&flat, &outlook(1)), at(1.0), "no row gets cheaper");
         let rare = Outlook { companions_per_ns: 1e-9, ..outlook(1) };
         assert_eq!(exec(&batching(), &rare), at(1.0), "no companion to expect");
-        let full = Outlook { more: true, ..outlook(3) };
+        let large = Outlook { request_rows: 4, companions_per_ns: 0.9e-6, ..outlook(1) };
+        assert_eq!(exec(&batching(), &large), at(1.0), "1.8 rows in 2 ms are no request of four");
+        let large = Outlook { request_rows: 2, ..outlook(1) };
+        assert_eq!(exec(&batching(), &large), at(4.0), "past it no request of two rows fits");
+        let full = Outlook { next: Some(1), ..outlook(3) };
         assert_eq!(exec(&batching(), &full), at(1.0), "the next request does not fit");
         assert_eq!(exec(&batching(), &outlook(1)), at(5.0));
     }

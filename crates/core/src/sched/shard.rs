@@ -284,16 +284,12 @@ impl Model {
         now: Time,
         todo: &mut Actions,
     ) -> Option<Offer> {
-        let mut target = None;
         loop {
             let head = *self.queue.head()?;
             let outlook = self.outlook(&head, delays, now, now);
             let reason = if outlook.rows == 0 {
                 DropReason::Hopeless
-            } else if outlook.more && {
-                let target = *target.get_or_insert_with(|| self.drop_target(rule, delays, now));
-                u64::from(outlook.rows) < u64::from(target).min(self.queue.rows())
-            } {
+            } else if self.stands_in_the_way(rule, delays, now, &head, &outlook) {
                 DropReason::Overload
             } else {
                 let window = rule.window(&self.terms.profile, delays, now, &outlook);
@@ -326,15 +322,34 @@ impl Model {
             arrival: head.arrival,
             due,
             rows: prefix.rows,
-            more: prefix.count < self.queue.len(),
+            next: self.queue.rows_behind(prefix.count),
+            request_rows: self.queue.request_rows(),
             companions_per_ns: self.rate.companions_per_ns(now),
         }
     }
 
-    fn drop_target(&mut self, rule: Rule, delays: &Delays, now: Time) -> u32 {
-        let budget = self.terms.slo.saturating_sub(delays.response).saturating_sub(self.overrun);
+    /// Whether the head leaves out a request that a batch of the target size would take in. The
+    /// number of rows alone does not tell: one request of eight fills a target of ten.
+    fn stands_in_the_way(
+        &mut self,
+        rule: Rule,
+        delays: &Delays,
+        now: Time,
+        head: &Request,
+        outlook: &Outlook,
+    ) -> bool {
+        let Some(next) = outlook.next.filter(|_| !self.is_deferring(now)) else { return false };
+        let allowed = head.deadline.since(head.arrival);
+        let budget = allowed.saturating_sub(delays.response).saturating_sub(self.overrun);
         let rows_per_ns = self.rate.rows_per_ns(now);
-        rule.drop_target(&self.terms.profile, delays, budget, rows_per_ns)
+        let target = rule.drop_target(&self.terms.profile, delays, budget, rows_per_ns);
+        next <= target.saturating_sub(outlook.rows)
+    }
+
+    /// Whether the batch was still held back for company. It has not had its chance to start.
+    fn is_deferring(&self, now: Time) -> bool {
+        let current = self.published.filter(|published| published.generation == self.answered);
+        current.and_then(|published| published.offer).is_some_and(|offer| offer.exec > now)
     }
 
     /// The batch to run on an accelerator that is free from `free`, if its window is open.
