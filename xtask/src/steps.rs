@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 
 use crate::command;
@@ -81,8 +81,9 @@ pub(crate) fn run(workspace: &Workspace, only: &[Step], pytest: &[String]) -> Re
     for (index, step) in steps.iter().enumerate() {
         let start = Instant::now();
         eprintln!("\n== {} ({} of {})", step.name(), index + 1, steps.len());
-        step.run(workspace, pytest)
-            .with_context(|| format!("step {} failed: {}", step.name(), step.remedy()))?;
+        step.run(workspace, pytest).map_err(|error| {
+            anyhow!("{error:#}\nstep {} failed: {}", step.name(), step.remedy())
+        })?;
         // The last runner's own summary stays the last line.
         if index + 1 < steps.len() {
             eprintln!("-- {} passed in {:.1} s", step.name(), start.elapsed().as_secs_f64());
