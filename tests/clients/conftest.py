@@ -19,9 +19,6 @@ def shared_models(tmp_path_factory):
     return {
         "simple": models.write(repository, "simple", models.simple(), max_batch=8),
         "affine": models.write(repository, "affine", models.affine(), max_batch=8),
-        "text": models.write(
-            repository, "text", models.identity("BYTES"), max_batch=8, engine="onnxruntime"
-        ),
     }
 
 
