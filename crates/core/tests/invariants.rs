@@ -6,17 +6,34 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
 use symphony_core::{
-    AcceleratorId, BatchId, Delays, ModelId, Profile, Request, RequestId, Span, Time,
+    AcceleratorId, BatchId, Delays, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
 };
 
 /// One thing that happens from outside.
 #[derive(Clone, Debug)]
 enum Happening {
-    Arrive { model: u32, rows: u32, slo_us: u64 },
+    Arrive {
+        model: u32,
+        rows: u32,
+        slo_us: u64,
+    },
     CancelOldest,
-    MeasureDelays { control_us: u64, data_us: u64, jitter_us: u64 },
-    MeasureOverrun { model: u32, us: u64 },
-    Remove { model: u32 },
+    MeasureDelays {
+        control_us: u64,
+        data_us: u64,
+        jitter_us: u64,
+    },
+    MeasureOverrun {
+        model: u32,
+        us: u64,
+    },
+    Remove {
+        model: u32,
+    },
+    /// Again, once the last trace of it is gone.
+    Add {
+        model: u32,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +56,7 @@ fn histories() -> impl Strategy<Value = History> {
         }),
         1 => (0u32..3, 0u64..30_000).prop_map(|(model, us)| Happening::MeasureOverrun { model, us }),
         1 => (0u32..3).prop_map(|model| Happening::Remove { model }),
+        1 => (0u32..3).prop_map(|model| Happening::Add { model }),
     ];
     (
         prop_oneof![Just(Rule::Deferred), Just(Rule::Eager)],
@@ -70,7 +88,8 @@ struct World<'a> {
     busy_until: Vec<Time>,
     ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId)>>,
     batches: usize,
-    removed: Vec<ModelId>,
+    /// Models that were told to go, and whether they are gone.
+    removed: BTreeMap<ModelId, bool>,
     log: Vec<String>,
 }
 
@@ -89,7 +108,7 @@ impl<'a> World<'a> {
             busy_until: vec![Time::ZERO; count],
             ends: BinaryHeap::new(),
             batches: 0,
-            removed: Vec::new(),
+            removed: BTreeMap::new(),
             log: Vec::new(),
         };
         for model in 0..3 {
@@ -143,9 +162,17 @@ impl<'a> World<'a> {
                 self.event(Event::SetOverrun { model: ModelId(model), overrun });
             }
             Happening::Remove { model } => {
-                if !self.removed.contains(&ModelId(model)) {
-                    self.removed.push(ModelId(model));
+                // Telling it twice changes nothing.
+                if self.removed.get(&ModelId(model)) != Some(&true) {
+                    self.removed.insert(ModelId(model), false);
                     self.event(Event::RemoveModel { model: ModelId(model) });
+                }
+            }
+            Happening::Add { model } => {
+                if self.removed.get(&ModelId(model)) == Some(&true) {
+                    self.removed.remove(&ModelId(model));
+                    let terms = self.terms(model);
+                    self.event(Event::AddModel { model: ModelId(model), terms });
                 }
             }
         }
@@ -181,19 +208,39 @@ impl<'a> World<'a> {
             self.log.push(format!("{} -> {action:?}", self.now));
             match action {
                 Action::Start(start) => self.start(start, todo.batch(start)),
-                Action::Drop { request, .. } => {
-                    // A request that was cancelled may be dropped instead of found.
-                    self.open.remove(&request.id);
+                Action::Drop { model, request, reason } => {
+                    let known = self.open.remove(&request.id);
+                    assert_eq!(known, Some((*model, *request)), "{}", self.story("dropped twice"));
+                    self.check_drop(*model, request, *reason);
                 }
                 Action::Removed { model } => {
-                    assert!(self.removed.contains(model), "{}", self.story("removed unasked"));
+                    let before = self.removed.insert(*model, true);
+                    assert_eq!(before, Some(false), "{}", self.story("removed unasked"));
                     let left = self.open.values().any(|(of, _)| of == model);
                     assert!(!left, "{}", self.story("removed with requests left"));
                 }
             }
         }
+        let idle = self.running.iter().any(Vec::is_empty);
+        if idle && self.history.rule == Rule::Eager {
+            assert!(self.open.is_empty(), "{}", self.story("work and an idle accelerator"));
+        }
         let wake = self.scheduler.next_wake();
         assert!(wake.is_none_or(|wake| wake > self.now), "{}", self.story("spins in place"));
+    }
+
+    fn check_drop(&self, model: ModelId, request: &Request, reason: DropReason) {
+        let terms = self.terms(model.0);
+        let end = self.now + self.delays.lead(request.rows) + terms.profile.exec(request.rows);
+        let alone = end + self.delays.response <= request.deadline;
+        let justified = match reason {
+            DropReason::Hopeless => !alone,
+            DropReason::Overload => alone && self.history.rule == Rule::Deferred,
+            DropReason::TooLarge => request.rows > terms.profile.rows_max(),
+            DropReason::QueueFull => !self.removed.contains_key(&model),
+            DropReason::Unloaded => self.removed.contains_key(&model),
+        };
+        assert!(justified, "{}", self.story("dropped without a reason"));
     }
 
     fn start(&mut self, start: &Start, requests: &[Request]) {

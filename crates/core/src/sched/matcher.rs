@@ -17,8 +17,10 @@ pub struct Matcher {
     /// Candidates whose window is open: priority, then the moment it closes.
     ready: IndexedHeap<(u8, Time)>,
     accelerators: Vec<Accelerator>,
-    /// Accelerators that can be granted, by number.
-    free: IndexedHeap<()>,
+    /// Accelerators with nothing to do, by number.
+    idle: IndexedHeap<()>,
+    /// Accelerators about to end their last batch, to which the next may be sent ahead.
+    ending: IndexedHeap<()>,
     /// Accelerators that run their last batch, by when the next may be sent ahead.
     ahead: IndexedHeap<Time>,
 }
@@ -29,7 +31,7 @@ struct Slot {
     offer: Option<Offer>,
     /// Grants issued; a candidate made before the newest was answered is stale.
     issued: u32,
-    /// Batches sent and not completed.
+    /// Batches granted or sent, and not completed.
     running: u32,
 }
 
@@ -56,16 +58,17 @@ impl Matcher {
     /// A matcher for `accelerators` idle accelerators, numbered from zero.
     #[must_use]
     pub fn new(accelerators: u32) -> Matcher {
-        let mut free = IndexedHeap::new();
+        let mut idle = IndexedHeap::new();
         for number in 0..accelerators {
-            free.set(number, ());
+            idle.set(number, ());
         }
         Matcher {
             models: Vec::new(),
             waiting: IndexedHeap::new(),
             ready: IndexedHeap::new(),
             accelerators: vec![Accelerator::default(); accelerators as usize],
-            free,
+            idle,
+            ending: IndexedHeap::new(),
             ahead: IndexedHeap::new(),
         }
     }
@@ -90,17 +93,19 @@ impl Matcher {
             && time <= now
         {
             self.ahead.remove(number);
-            self.free.set(number, ());
+            self.ending.set(number, ());
         }
-        while let Some(((), number)) = self.free.peek()
-            && let Some(model) = self.next_ready(now, self.accelerators[number as usize].free)
+        while let Some((model, offer)) = self.next_ready(now)
+            && let Some(number) = self.accelerator_for(now, &offer)
         {
-            self.free.remove(number);
+            self.idle.remove(number);
+            self.ending.remove(number);
             let accelerator = &mut self.accelerators[number as usize];
             accelerator.promised = true;
             let slot = &mut self.models[model.index()];
             slot.offer = None;
             slot.issued = slot.issued.wrapping_add(1);
+            slot.running += 1;
             self.ready.remove(model.0);
             issue(Grant { model, accelerator: AcceleratorId(number), free: accelerator.free });
         }
@@ -118,8 +123,9 @@ impl Matcher {
             let place = accelerator.outstanding.iter_mut().find(|place| place.is_none());
             let place = place.expect("an accelerator with no room is not granted");
             *place = Some(Outstanding { model: reply.model, started });
-            accelerator.free = started.end;
-            self.models[reply.model.index()].running += 1;
+            accelerator.free = accelerator.free.max(started.ready) + started.exec;
+        } else {
+            self.models[reply.model.index()].running -= 1;
         }
         self.release(now, reply.accelerator);
     }
@@ -135,15 +141,14 @@ impl Matcher {
             (None, None) => return None,
         };
         accelerator.outstanding = [left, None];
-        if left.is_none() {
-            accelerator.free = now;
-        }
+        // The one behind starts now, whether this one ended early or late.
+        accelerator.free = left.map_or(now, |o| now.max(o.started.ready) + o.started.exec);
         self.models[done.model.index()].running -= 1;
         self.release(now, id);
         Some(done.model)
     }
 
-    /// Batches of a model that were sent and have not completed.
+    /// Batches of a model that were granted or sent, and have not completed.
     #[must_use]
     pub fn running(&self, model: ModelId) -> u32 {
         self.models.get(model.index()).map_or(0, |slot| slot.running)
@@ -166,8 +171,9 @@ impl Matcher {
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
         let ahead = self.ahead.peek().map(|(time, _)| time);
-        // Without a free accelerator an opening window changes nothing.
-        let opening = self.waiting.peek().map(|(time, _)| time).filter(|_| !self.free.is_empty());
+        // Without an accelerator to grant an opening window changes nothing.
+        let none = self.idle.is_empty() && self.ending.is_empty();
+        let opening = self.waiting.peek().map(|(time, _)| time).filter(|_| !none);
         [ahead, opening].into_iter().flatten().min()
     }
 
@@ -182,9 +188,9 @@ impl Matcher {
         }
     }
 
-    /// The ready candidate to serve next on an accelerator that is free from `free`. Candidates
-    /// past their window are forgotten: their shard makes new ones.
-    fn next_ready(&mut self, now: Time, free: Time) -> Option<ModelId> {
+    /// The ready candidate to serve next. Candidates past their window are forgotten: their
+    /// shard makes new ones.
+    fn next_ready(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         while let Some((exec, index)) = self.waiting.peek()
             && exec <= now
         {
@@ -197,26 +203,119 @@ impl Matcher {
                 self.ready.remove(index);
                 continue;
             }
-            return (free <= offer.latest + offer.lead).then_some(ModelId(index));
+            return Some((ModelId(index), offer));
         }
+    }
+
+    /// The lowest-numbered accelerator on which the batch can start as early as anywhere; one
+    /// that is still running when the batch's window allows to wait for it.
+    fn accelerator_for(&mut self, now: Time, offer: &Offer) -> Option<u32> {
+        // One that should have ended and has not may never end: nothing more is sent to it.
+        while let Some(((), number)) = self.ending.peek()
+            && self.accelerators[number as usize].free < now
+        {
+            self.ending.remove(number);
+        }
+        let idle = self.idle.peek().map(|((), number)| number);
+        let ending = self.ending.peek().map(|((), number)| number);
+        let start_by = match idle {
+            Some(_) => now + offer.lead,
+            None => offer.latest + offer.lead,
+        };
+        let in_time = |number: &u32| self.accelerators[*number as usize].free <= start_by;
+        [idle, ending.filter(in_time)].into_iter().flatten().min()
     }
 
     /// Makes an accelerator available as far as its batches allow.
     fn release(&mut self, now: Time, id: AcceleratorId) {
         let accelerator = &self.accelerators[id.index()];
-        self.free.remove(id.0);
+        self.idle.remove(id.0);
+        self.ending.remove(id.0);
         self.ahead.remove(id.0);
         if accelerator.promised {
             return;
         }
         match accelerator.outstanding {
-            [None, _] => self.free.set(id.0, ()),
+            [None, _] => self.idle.set(id.0, ()),
             // Its end is a plan, not a fact: send ahead only to hide a delay.
             [Some(only), None] if only.started.lead > Span::ZERO => {
                 let from = accelerator.free - only.started.lead;
-                if from <= now { self.free.set(id.0, ()) } else { self.ahead.set(id.0, from) }
+                if from <= now { self.ending.set(id.0, ()) } else { self.ahead.set(id.0, from) }
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODEL: ModelId = ModelId(0);
+
+    fn at(ms: u64) -> Time {
+        Time(Span::from_millis(ms).0)
+    }
+
+    fn ms(ms: u64) -> Span {
+        Span::from_millis(ms)
+    }
+
+    /// Offers a batch that may be sent from now until `latest` and runs for 10 ms, its inputs
+    /// underway for `lead`: the accelerator that gets it.
+    fn send(matcher: &mut Matcher, now: Time, batch: u64, latest: Time, lead: Span) -> Option<u32> {
+        let generation = matcher.models.first().map_or(0, |slot| slot.issued);
+        let offer = Some(Offer { exec: now, latest, lead, priority: 0 });
+        matcher.candidate(now, Candidate { model: MODEL, generation, offer });
+        let mut grants = Vec::new();
+        matcher.assign(now, |grant| grants.push(grant));
+        let accelerator = grants.pop()?.accelerator;
+        let started = Started { batch: BatchId(batch), ready: now + lead, exec: ms(10), lead };
+        matcher.reply(now, Reply { model: MODEL, accelerator, started: Some(started) });
+        Some(accelerator.0)
+    }
+
+    #[test]
+    fn nothing_is_sent_ahead_to_an_accelerator_that_overran() {
+        let mut matcher = Matcher::new(2);
+        assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(1)), Some(0));
+        // Planned from 1 to 11 ms.
+        assert_eq!(send(&mut matcher, at(12), 1, at(30), ms(1)), Some(1));
+        assert_eq!(send(&mut matcher, at(13), 2, at(30), ms(1)), None);
+        assert!(matcher.complete(at(20), AcceleratorId(0), BatchId(0)).is_some());
+        assert_eq!(send(&mut matcher, at(20), 3, at(30), ms(1)), Some(0));
+    }
+
+    #[test]
+    fn an_idle_accelerator_is_not_passed_over_for_one_that_is_still_running() {
+        let mut matcher = Matcher::new(2);
+        assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(5)), Some(0));
+        // It ends at 15 ms, and something with a lead of 5 ms could be sent from 10 ms on.
+        assert_eq!(send(&mut matcher, at(10), 1, at(11), ms(1)), Some(1));
+        assert_eq!(send(&mut matcher, at(12), 2, at(12), ms(3)), Some(0), "no loss in waiting");
+    }
+
+    #[test]
+    fn a_batch_sent_ahead_ends_later_when_the_one_before_it_does() {
+        let mut matcher = Matcher::new(1);
+        assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(1)), Some(0));
+        assert_eq!(send(&mut matcher, at(10), 1, at(20), ms(1)), Some(0));
+        // The first ends at 18 instead of 11 ms, so the second at 28 instead of 21 ms.
+        assert!(matcher.complete(at(18), AcceleratorId(0), BatchId(0)).is_some());
+        assert_eq!(matcher.next_wake(), Some(at(27)));
+        assert_eq!(send(&mut matcher, at(22), 2, at(25), ms(1)), None);
+        assert_eq!(send(&mut matcher, at(27), 3, at(30), ms(1)), Some(0));
+    }
+
+    #[test]
+    fn an_unanswered_grant_counts_as_running() {
+        let mut matcher = Matcher::new(1);
+        let offer = Some(Offer { exec: at(0), latest: at(1), lead: ms(0), priority: 0 });
+        matcher.candidate(at(0), Candidate { model: MODEL, generation: 0, offer });
+        matcher.assign(at(0), |_| {});
+        assert_eq!(matcher.running(MODEL), 1);
+        let declined = Reply { model: MODEL, accelerator: AcceleratorId(0), started: None };
+        matcher.reply(at(0), declined);
+        assert_eq!(matcher.running(MODEL), 0);
     }
 }

@@ -212,8 +212,10 @@ pub struct Reply {
 pub struct Started {
     /// The batch.
     pub batch: BatchId,
-    /// When it is planned to end.
-    pub end: Time,
-    /// From sending until execution could begin.
+    /// When its inputs are there: the earliest start of execution.
+    pub ready: Time,
+    /// How long it is planned to run.
+    pub exec: Span,
+    /// From sending until its inputs are there.
     pub lead: Span,
 }

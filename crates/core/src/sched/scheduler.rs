@@ -51,17 +51,21 @@ impl Scheduler {
         self.shard.stats(model)
     }
 
-    /// Reports models that were closed and have nothing left, and forgets them.
+    /// Reports models that were closed and have nothing left, and forgets them. One that was
+    /// never there is gone too: whoever asked is told.
     fn finish_closing(&mut self, todo: &mut Actions) {
         let Scheduler { shard, matcher, closing, .. } = self;
         closing.retain(|&model| {
-            let done = shard.is_closed(model) && matcher.running(model) == 0;
-            if done {
+            let known = shard.stats(model).is_some();
+            if known && !(shard.is_closed(model) && matcher.running(model) == 0) {
+                return true;
+            }
+            if known {
                 shard.remove(model);
                 matcher.remove(model);
-                todo.list.push(Action::Removed { model });
             }
-            !done
+            todo.list.push(Action::Removed { model });
+            false
         });
     }
 }
@@ -81,7 +85,9 @@ impl Policy for Scheduler {
             Event::AddModel { model, terms } => self.shard.add(model, terms),
             Event::RemoveModel { model } => {
                 self.shard.close(model);
-                self.closing.push(model);
+                if !self.closing.contains(&model) {
+                    self.closing.push(model);
+                }
             }
             Event::SetDelays(delays) => self.shard.set_delays(delays),
             Event::SetOverrun { model, overrun } => self.shard.set_overrun(model, overrun),
@@ -111,5 +117,20 @@ impl Policy for Scheduler {
 
     fn next_wake(&self) -> Option<Time> {
         [self.shard.next_wake(), self.matcher.next_wake()].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn removing_a_model_that_is_not_there_is_answered() {
+        let mut scheduler = Scheduler::new(Rule::Eager, 1);
+        let mut todo = Actions::default();
+        let model = ModelId(7);
+        scheduler.on_event(Time::ZERO, Event::RemoveModel { model }, &mut todo);
+        scheduler.settle(Time::ZERO, &mut todo);
+        assert_eq!(todo.list, [Action::Removed { model }]);
     }
 }

@@ -158,7 +158,11 @@ impl Shard {
             todo.list.push(Action::Drop { model, request, reason });
         }
         let Some(state) = state else { return };
-        // A refused request counts towards the rate: it is part of the load.
+        // A request that can never run promises nothing to others. Any other refused one counts
+        // towards the rate: it is part of the load.
+        if refusal == Some(DropReason::TooLarge) {
+            return;
+        }
         let idle = state.idle_since.map(|since| now.since(since));
         state.rate.record(now, request.rows, idle);
         if refusal.is_none() {
@@ -237,7 +241,7 @@ impl Shard {
         let requests = first..todo.requests.len();
         let start = Start { batch, accelerator, model, requests, rows: prefix.rows, begin, exec };
         todo.list.push(Action::Start(start));
-        Reply { started: Some(Started { batch, end: begin + exec, lead }), ..declined }
+        Reply { started: Some(Started { batch, ready: now + lead, exec, lead }), ..declined }
     }
 
     /// When to settle again though nothing happens.
