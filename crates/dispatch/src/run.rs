@@ -151,6 +151,9 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
             statistics.busy += exec;
         }
         self.event(now, Event::Complete { accelerator, batch });
+        if exec == Span::ZERO {
+            return; // every client had left: nothing ran, so it teaches nothing
+        }
         let control = taken.since(running.decided);
         self.meter.completed(running.model, completion, control, running.planned);
         self.update_delays(now);
