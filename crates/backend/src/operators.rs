@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 
 use symphony_onnx::{Model, Node};
 
-pub use facets::{Facet, Kind, UNKNOWN};
+pub use facets::{Facet, Kind, OTHER, UNKNOWN};
 pub use table::{Row, Table, may_hold};
 use values::Values;
 
@@ -179,7 +179,7 @@ impl Usage<'_> {
         let Some(row) = row else { return Some("(in any form)".to_owned()) };
         let limit = row.limit(&self.facets)?;
         let words: Vec<_> = limit.iter().map(Facet::words).collect();
-        Some(format!("with {}", words.join(" and ")).replace("with without", "without"))
+        Some(words.join(" and "))
     }
 
     fn remedy(&self, engine: OnnxEngine, opset: i64) -> String {

@@ -78,20 +78,23 @@ impl Facet {
         (!name.is_empty() && !value.is_empty()).then(|| Facet::new(kind, name, value))
     }
 
-    /// The facet in words, for an error.
+    /// The facet in words that follow an operator's name, for an error.
     pub(super) fn words(&self) -> String {
         let Facet { kind, name, value } = self;
         match (kind, value.as_str()) {
             (Kind::Type, ABSENT) => format!("without input {name}"),
-            (Kind::Type, UNKNOWN) => format!("input {name} of a type the file does not tell"),
-            (Kind::Type, _) => format!("input {name} of type {value}"),
-            (Kind::Origin, STORED) => format!("input {name} stored in the model"),
-            (Kind::Origin, _) => format!("input {name} computed by the graph"),
+            (Kind::Type, UNKNOWN) => format!("with input {name} of a type the file does not tell"),
+            (Kind::Type, _) => format!("with input {name} of type {value}"),
+            (Kind::Origin, STORED) => format!("with input {name} stored in the model"),
+            (Kind::Origin, _) => format!("with input {name} computed by the graph"),
             (Kind::Output, ABSENT) => format!("without output {name}"),
-            (Kind::Output, _) => format!("output {name} in use"),
+            (Kind::Output, _) => format!("with output {name} in use"),
             (Kind::Attribute, ABSENT) => format!("without {name}"),
-            (Kind::Attribute, _) => format!("{name} = {value}"),
-            (Kind::Circumstance, _) => format!("{name} {value}"),
+            (Kind::Attribute, _) => format!("with {name} = {value}"),
+            (Kind::Circumstance, _) if name == AXES_NORMALISED => {
+                "normalising over several axes at once".to_owned()
+            }
+            (Kind::Circumstance, _) => format!("with {name} {value}"),
         }
     }
 }
@@ -101,6 +104,9 @@ impl fmt::Display for Facet {
         write!(f, "{}{}{}", self.name, self.kind.mark(), self.value)
     }
 }
+
+/// The circumstance of Softmax and its kin before opset 13: over `one` axis or `many`.
+const AXES_NORMALISED: &str = "axes_normalised";
 
 const STORED: &str = "stored";
 const COMPUTED: &str = "computed";
@@ -123,7 +129,7 @@ pub(super) fn describe<'a>(
     }
     for position in schema.inputs.len()..node.proto.input.len() {
         if schema.input(position).is_none() {
-            facets.insert(Facet::new(Kind::Type, &format!("input{position}"), UNKNOWN));
+            facets.insert(Facet::new(Kind::Type, &format!("input{position}"), OTHER));
         }
     }
     outputs(node, schema, values, &mut facets);
@@ -237,21 +243,20 @@ fn attributes(node: &Node<'_>, schema: &Schema, facets: &mut BTreeSet<Facet>) {
     }
 }
 
-/// A value no case has, so that nothing can be proven of it.
-const OTHER: &str = "other";
+/// A value about which nothing can be proven.
+pub const OTHER: &str = "other";
 
 /// The class of an attribute's value: two values of one class ask the same of an engine.
 fn class(name: &str, value: Attribute<'_>) -> String {
     match value {
-        Attribute::Int(code) if matches!(name, "to" | "dtype" | "output_dtype") => element(code),
+        Attribute::Int(_) if ANY_INTEGER.contains(&name) => SET.to_owned(),
         Attribute::Int(value) if name == "axis" => {
             (if value < 0 { "negative" } else { "positive" }).to_owned()
         }
-        Attribute::Int(value) => match value {
-            0 | 1 => value.to_string(),
-            2.. => "more".to_owned(),
-            _ => "negative".to_owned(),
-        },
+        Attribute::Int(0) => "0".to_owned(),
+        Attribute::Int(code) if name == "to" || name.ends_with("dtype") => element(code),
+        Attribute::Int(1) => "1".to_owned(),
+        Attribute::Int(value) => (if value < 0 { "negative" } else { "more" }).to_owned(),
         Attribute::Ints(list) => ints_class(name, list),
         Attribute::Text(text) => text_class(text),
         Attribute::Texts(texts) if matches!(name, "nodes_modes" | "activations") => {
@@ -264,6 +269,9 @@ fn class(name: &str, value: Attribute<'_>) -> String {
         Attribute::Reference(_) => OTHER.to_owned(),
     }
 }
+
+/// Attributes whose integer is data or a size, not a switch.
+const ANY_INTEGER: &[&str] = &["default_int64", "hidden_size", "seed", "value_int"];
 
 /// The class of a value of which any is as good as another.
 const SET: &str = "set";
@@ -332,7 +340,7 @@ fn circumstances<'a>(
             Some(rank) if axis == -1 || axis == rank - 1 => "one",
             Some(_) => "many",
         };
-        add("axes_normalised", span.to_owned());
+        add(AXES_NORMALISED, span.to_owned());
     }
 }
 

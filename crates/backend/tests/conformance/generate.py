@@ -16,8 +16,11 @@ import sources
 from cases import convert, explicit, type_string, versions
 
 # How many cases of an operator are also tried in every other element type.
-TYPED_PER_OPERATOR = 4
-TYPED_FROM = (np.float32, np.int32, np.int64, np.bool_)
+TYPED_PER_OPERATOR = 10
+Option = onnx.defs.OpSchema.FormalParameterOption
+# Whole numbers that do not overflow where they are multiplied many times.
+SMALL = {"Pow": (0, 3), "ReduceProd": (-1, 1)}
+TYPED_FROM = (np.float32, np.float64, np.int32, np.int64, np.bool_)
 NUMPY = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16,
     "tensor(bool)": np.bool_, "tensor(int8)": np.int8, "tensor(int16)": np.int16,
@@ -30,27 +33,48 @@ def typed(case):
     """The case in every other element type that its main input may have."""
     schema = case.schema
     kinds = [schema.inputs[min(i, len(schema.inputs) - 1)].type_str for i in range(len(case.inputs))]
-    main = [i for i, v in enumerate(case.inputs) if v is not None and v.dtype in TYPED_FROM]
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
-    main = [i for i in main if len(allowed.get(kinds[i], ())) > 1]
-    if not main:
+    main = [
+        i for i, value in enumerate(case.inputs)
+        if value is not None and value.dtype in TYPED_FROM and len(allowed.get(kinds[i], ())) > 1
+    ]
+    # The limits of an empty set are those of the type, and 64 bits may be computed with 32.
+    if not main or any(value is not None and value.size == 0 for value in case.inputs):
         return
-    kind, source = kinds[main[0]], case.inputs[main[0]].dtype
-    for text in allowed[kind]:
+    source = case.inputs[main[0]].dtype
+    alike = {i for i in main if case.inputs[i].dtype == source}
+    of_one_kind = {i for i in alike if kinds[i] == kinds[main[0]]}
+    for text in allowed[kinds[main[0]]]:
         if text not in NUMPY or NUMPY[text] == source:
             continue
-        inputs = [
-            _as(value, text, case.node.op_type)
-            if value is not None and value.dtype == source and kinds[i] == kind
-            else value
-            for i, value in enumerate(case.inputs)
-        ]
-        outputs = sources.reference(case.node, case.version, inputs)
-        if outputs is not None and sources.plain(outputs):
-            changed = case.with_(f":{text[7:-1]}", inputs=inputs, outputs=outputs)
-            if text == "tensor(float16)":
-                changed.rtol, changed.atol = 1e-2, 1e-2
-            yield changed
+        yield from _retyped(case, of_one_kind, text)
+        if alike != of_one_kind and all(text in allowed[kinds[i]] for i in alike):
+            yield from _retyped(case, alike, text)
+
+
+def _retyped(case, positions, text):
+    inputs = [
+        _as(value, text, case.node.op_type) if i in positions else value
+        for i, value in enumerate(case.inputs)
+    ]
+    outputs = sources.reference(case.node, case.version, inputs)
+    if outputs is not None and sources.plain(outputs):
+        changed = case.with_(f":{text[7:-1]}{len(positions)}", inputs=inputs, outputs=outputs)
+        if text == "tensor(float16)":
+            changed.rtol, changed.atol = 1e-2, 1e-2
+        yield changed
+
+
+def asked_less(case):
+    """The case as it is, and without the outputs that may be left out."""
+    yield case
+    options = [output.option for output in case.schema.outputs]
+    needed = options.count(Option.Single)
+    if 0 < needed < len(case.outputs) and Option.Variadic not in options:
+        node = onnx.NodeProto()
+        node.CopyFrom(case.node)
+        del node.output[needed:]
+        yield case.with_("+less", node=node, outputs=case.outputs[:needed])
 
 
 def _as(value, text, operator):
@@ -60,7 +84,9 @@ def _as(value, text, operator):
     if kind.kind == "b":
         return value > 0
     scaled = value * 4 if value.dtype.kind == "f" else value
-    whole = np.clip(np.round(scaled), 0 if kind.kind == "u" else -100, 100).astype(kind)
+    lowest, highest = SMALL.get(operator, (-100, 100))
+    lowest = max(lowest, 0) if kind.kind == "u" else lowest
+    whole = np.clip(np.round(scaled), lowest, highest).astype(kind)
     # Dividing a whole number by zero means nothing.
     return np.where(whole == 0, kind.type(1), whole) if operator in ("Div", "Mod") else whole
 
@@ -91,20 +117,18 @@ def spread(case):
 def all_cases():
     seen = {}
     origins = (sources.node_tests, sources.stored_tests, sources.flattening, sources.ours, sources.sklearn)
-    for origin in origins:
-        for case in origin():
-            for at in at_every_version(case):
-                for form, constants in spread(at):
-                    yield form, constants
-            key = (case.node.domain, case.node.op_type)
-            if seen.setdefault(key, 0) < TYPED_PER_OPERATOR:
-                variants = list(typed(case))
-                seen[key] += bool(variants)
-                for variant in variants:
-                    for at in at_every_version(variant):
-                        yield at, ()
-                        if len([v for v in at.inputs if v is not None]) > 1:
-                            yield at, tuple(i for i, v in enumerate(at.inputs) if i and v is not None)
+    for case in (less for origin in origins for case in origin() for less in asked_less(case)):
+        for at in at_every_version(case):
+            yield from spread(at)
+        key = (case.node.domain, case.node.op_type)
+        if seen.setdefault(key, 0) < TYPED_PER_OPERATOR:
+            variants = list(typed(case))
+            seen[key] += bool(variants)
+            for at in (at for variant in variants for at in at_every_version(variant)):
+                yield at, ()
+                given = [i for i, value in enumerate(at.inputs) if value is not None]
+                if len(given) > 1:
+                    yield at, tuple(given[1:])
 
 
 def write(file, case, constants):

@@ -62,7 +62,7 @@ fn continues(before: &Row, row: &Row) -> bool {
 fn proven(right: &[&Sample]) -> BTreeMap<(Kind, String), BTreeSet<String>> {
     let mut proven: BTreeMap<(Kind, String), BTreeSet<String>> = BTreeMap::new();
     for facet in right.iter().flat_map(|sample| &sample.facets) {
-        if facet.kind != Kind::Circumstance {
+        if facet.kind != Kind::Circumstance && facet.value != UNKNOWN {
             let key = (facet.kind, facet.name.clone());
             proven.entry(key).or_default().insert(facet.value.clone());
         }

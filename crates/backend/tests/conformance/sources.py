@@ -226,6 +226,31 @@ def _ours():
             name = f"conv_{groups}_{wide}_{stride}_{kernel}"
             yield name, node("Conv", 2, **attributes), 11, [data, weights]
             yield f"{name}_bias", node("Conv", 3, **attributes), 11, [data, weights, bias]
+    for operator in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare"):
+        since = 13 if operator == "ReduceSum" else 18
+        for settings in ({}, {"keepdims": 0}, {"keepdims": 1}):
+            yield f"{operator}_all_{settings}", node(operator, 1, **settings), since, [x]
+            for axes in ([1], [-1], [2, 3]):
+                yield f"{operator}_{axes}_{settings}", node(operator, 2, **settings), since, [x, np.array(axes, np.int64)]
+    ties = np.array([[1, 3, 3], [2, 2, 0], [5, 5, 5]], np.float32)
+    for operator in ("ArgMax", "ArgMin"):
+        for axis in (0, 1, -1):
+            for keep in (0, 1):
+                yield f"{operator}_ties_{axis}_{keep}", node(operator, 1, axis=axis, keepdims=keep), 13, [ties]
+    yield "squeeze_all", node("Squeeze", 1), 13, [rng.normal(size=(2, 1, 3, 1)).astype(np.float32)]
+    for kind in (np.int64, np.int32):
+        yield f"onehot_{kind.__name__}", node("OneHot", 3, axis=-1), 11, [np.array([0, 2, 1], kind), np.array(3, kind), np.array([0, 1], np.float32)]
+        yield f"onehot_list_{kind.__name__}", node("OneHot", 3), 11, [np.array([0, 2, 1], kind), np.array([3], kind), np.array([0, 1], kind)]
+        yield f"gather_{kind.__name__}", node("Gather", 2), 13, [x, np.array([[0, 1]], kind)]
+        yield f"gather_elements_{kind.__name__}", node("GatherElements", 2, axis=-1), 13, [x, np.zeros((2, 3, 4, 1), kind)]
+    for kind in kinds:
+        tensor = numpy_helper.from_array(np.array([1, 0, 1]).astype(kind))
+        yield f"constant_{kind}", node("Constant", 0, value=tensor), 13, []
+        filled = numpy_helper.from_array(np.array([1]).astype(kind))
+        yield f"filled_{kind}", node("ConstantOfShape", 1, value=filled), 9, [np.array([2, 3], np.int64)]
+    yield "filled_default", node("ConstantOfShape", 1), 9, [np.array([2, 3], np.int64)]
+    yield from _quantized(rng, node, x)
+    yield from _recurrent(rng)
     image = rng.normal(size=(2, 4, 9, 9)).astype(np.float32)
     weights = rng.normal(size=(3, 4, 3, 3)).astype(np.float32)
     for pads in ([0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]):
@@ -265,6 +290,60 @@ def _ours():
         yield f"flatten_{axis}", node("Flatten", 1, axis=axis), 13, [data]
 
 
+def _quantized(rng, node, x):
+    scale, whole = np.float32(0.05), rng.integers(-100, 100, size=(2, 3, 4, 5))
+    scales = np.array([0.05, 0.1, 0.02], np.float32)
+    for kind in (np.int8, np.uint8):
+        zero, zeros = kind(3), np.array([1, 2, 3], kind)
+        values = (whole if kind == np.int8 else whole + 100).astype(kind)
+        name = kind.__name__
+        yield f"quantize_{name}", node("QuantizeLinear", 3), 13, [x, scale, zero]
+        yield f"dequantize_{name}", node("DequantizeLinear", 3), 13, [values, scale, zero]
+        yield f"dequantize_{name}_no_zero", node("DequantizeLinear", 2), 13, [values, scale]
+        yield f"quantize_{name}_axis", node("QuantizeLinear", 3, axis=1), 13, [x, scales, zeros]
+        yield f"dequantize_{name}_axis", node("DequantizeLinear", 3, axis=1), 13, [values, scales, zeros]
+        for other in (np.int8, np.uint8):
+            left = rng.integers(0, 100, size=(2, 3)).astype(kind)
+            right = rng.integers(0, 100, size=(3, 4)).astype(other)
+            yield f"matmul_{name}_{other.__name__}", node("MatMulInteger", 4), 10, [left, right, zero, other(2)]
+            yield f"matmul_{name}_{other.__name__}_no_zero", node("MatMulInteger", 2), 10, [left, right]
+            yield f"matmul_{name}_{other.__name__}_zero", node("MatMulInteger", 3), 10, [left, right, zero]
+            image = rng.integers(0, 100, size=(1, 2, 5, 5)).astype(kind)
+            weights = rng.integers(0, 50, size=(3, 2, 3, 3)).astype(other)
+            window = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+            yield f"convinteger_{name}_{other.__name__}", node("ConvInteger", 4, **window), 10, [image, weights, zero, other(0)]
+            yield f"convinteger_{name}_{other.__name__}_no_zero", node("ConvInteger", 2, **window), 10, [image, weights]
+            for per_channel in (False, True):
+                of_weights = [scales, np.zeros(3, other)] if per_channel else [scale, other(0)]
+                inputs = [image, scale, zero, weights, *of_weights, np.float32(2), zero]
+                label = f"qlinearconv_{name}_{other.__name__}_{per_channel}"
+                yield label, node("QLinearConv", 8, **window), 10, inputs
+                yield f"{label}_bias", node("QLinearConv", 9, **window), 10, [*inputs, np.array([5, 6, 7], np.int32)]
+    yield "quantize_no_zero", node("QuantizeLinear", 2), 13, [x, scale]
+    yield "dequantize_int32", node("DequantizeLinear", 2), 13, [whole.astype(np.int32), scale]
+
+
+def _recurrent(rng):
+    """Recurrent networks as PyTorch exports them: with bias, first state and every output."""
+    for operator, gates in (("GRU", 3), ("LSTM", 4), ("RNN", 1)):
+        for directions, direction in ((1, "forward"), (2, "bidirectional")):
+            def part(*sizes):
+                return rng.normal(size=sizes).astype(np.float32) / 2
+
+            inputs = [part(5, 2, 3), part(directions, gates * 4, 3), part(directions, gates * 4, 4), part(directions, 2 * gates * 4), None, part(directions, 2, 4)]
+            outputs = ["y0", "y1"]
+            if operator == "LSTM":
+                inputs.append(part(directions, 2, 4))
+                outputs.append("y2")
+            names = ["" if value is None else f"x{i}" for i, value in enumerate(inputs)]
+            settings = {"hidden_size": 4, "direction": direction}
+            for reset in (0, 1) if operator == "GRU" else (None,):
+                if reset is not None:
+                    settings["linear_before_reset"] = reset
+                made = helper.make_node(operator, names, outputs, **settings)
+                yield f"{operator}_{direction}_{reset}", made, 14, inputs
+
+
 def sklearn():
     """Nodes of what skl2onnx exports, with what the reference implementation gives for them."""
     for name, model, values in sklearn_models():
@@ -280,13 +359,16 @@ def sklearn_models():
     two = (x[:, 0] + x[:, 1] > 0).astype(np.int64)
     three = np.digitize(x[:, 0], [-0.5, 0.5]).astype(np.int64)
     for name, estimator in estimators():
-        targets = {"number": x @ np.arange(5, dtype=np.float32)}
+        number = x @ np.arange(5, dtype=np.float32)
+        targets = {"number": number}
+        if name == "linear":
+            targets["numbers"] = np.stack([number, -number], axis=1)
         if hasattr(estimator, "predict_proba") or hasattr(estimator, "decision_function"):
             targets = {"two": two, "three": three, "text": np.array(["a", "b", "c"])[three]}
         for kind, target in targets.items():
             fitted = estimator.fit(x, target)
             # LinearSVC has no probabilities, hence no maps of them to leave out.
-            maps = "number" not in targets and name != "linear_svc"
+            maps = "three" in targets and name != "linear_svc"
             options = {id(fitted): {"zipmap": False}} if maps else None
             for opset in (13, 18):
                 with warnings.catch_warnings():
