@@ -218,14 +218,6 @@ fn what_cannot_be_served_is_refused() {
             r#"model "m" cannot be served: shape in model.toml gives input "image" 1 dimensions: give the 3 of one row, or all 4"#
         ]],
     );
-    let library = b"engine = 'onnxruntime'";
-    refused(
-        &[("1/model.onnx", &digits), ("model.toml", library)],
-        true,
-        expect![[
-            r#"model "m" cannot be served: onnxruntime is not usable (configured as /nowhere/libonnxruntime.so, /nowhere/libonnxruntime.so: No such file or directory (os error 2)): pip install onnxruntime (1.24 or later), or set ORT_DYLIB_PATH to its library"#
-        ]],
-    );
     let hasty = EMULATED.replace("slo_ms = 25", "slo_ms = 5.5");
     refused(
         &[("model.toml", hasty.as_bytes())],
@@ -234,4 +226,15 @@ fn what_cannot_be_served_is_refused() {
             r#"model "m" cannot be served: slo_ms = 5.5 cannot be met: one row alone takes 6.000ms (95th percentile) on emulated; give at least that, or an engine or machine that is faster"#
         ]],
     );
+}
+
+#[test]
+fn an_engine_that_is_asked_for_but_not_installed_is_refused() {
+    let settings = b"engine = 'onnxruntime'";
+    let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", settings)]);
+    let error = fixture.loader.load(&fixture.directory()).unwrap_err().to_string();
+    for part in ["onnxruntime is not usable", "/nowhere/libonnxruntime.so", "pip install"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(fixture.loader.check(&fixture.directory()).is_err());
 }
