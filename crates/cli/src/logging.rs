@@ -2,11 +2,14 @@
 
 use crate::args::LogFormat;
 use crate::config::LogConfig;
-use std::io;
+use std::io::{self, IsTerminal};
 
 /// Sends the process's log lines to standard error from now on.
 pub(crate) fn start(config: LogConfig) {
-    let lines = tracing_subscriber::fmt().with_max_level(config.level).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(config.level)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     match config.format {
         LogFormat::Text => lines.with_target(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).init(),

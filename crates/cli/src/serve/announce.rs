@@ -32,7 +32,7 @@ pub(crate) fn loaded(report: &LoadReport) -> String {
         model.rows_max
     );
     for rows in SIZES_SHOWN.into_iter().filter(|rows| *rows <= model.rows_max) {
-        let _ = write!(text, " {rows}: {:.2}", measured.plan.exec(rows).as_millis_f64());
+        let _ = write!(text, " {rows}: {:.3}", measured.plan.exec(rows).as_millis_f64());
     }
     text
 }
