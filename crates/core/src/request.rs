@@ -74,4 +74,20 @@ impl Delays {
     pub fn lead(&self, rows: u32) -> Span {
         self.control + self.data.times(u64::from(rows))
     }
+
+    /// The same delays, those around the execution of one row shrunk alike to take at most `room`.
+    pub(crate) fn within(&self, room: Span) -> Delays {
+        let taken = self.lead(1) + self.response;
+        if taken <= room {
+            return *self;
+        }
+        let share = room.0 as f64 / taken.0 as f64;
+        let shrunk = |span: Span| Span::from_millis_f64(span.as_millis_f64() * share);
+        Delays {
+            control: shrunk(self.control),
+            data: shrunk(self.data),
+            response: shrunk(self.response),
+            jitter: self.jitter,
+        }
+    }
 }

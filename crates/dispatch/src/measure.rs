@@ -68,15 +68,17 @@ impl Meter {
         self.samples += 1;
     }
 
-    /// A batch ended.
+    /// A batch ended; `control` is how long it took to reach an accelerator that was idle.
     pub(crate) fn completed(
         &mut self,
         model: ModelId,
         completion: &Completion,
-        control: Span,
+        control: Option<Span>,
         planned: Span,
     ) {
-        self.control.push(control);
+        if let Some(control) = control {
+            self.control.push(control);
+        }
         let after = completion.finished.since(completion.taken).saturating_sub(completion.exec);
         self.response.push(after);
         let overrun = self.overruns.entry(model).or_insert_with(Samples::new);

@@ -25,6 +25,8 @@ pub struct Loop<S> {
     send: S,
     meter: Meter,
     running: HashMap<BatchId, Running>,
+    /// Batches sent to each accelerator and not completed.
+    outstanding: Vec<u32>,
     models: Vec<ModelId>,
     accelerators: Vec<AcceleratorStatistics>,
     removing: Vec<(ModelId, oneshot::Sender<()>)>,
@@ -37,6 +39,8 @@ struct Running {
     model: ModelId,
     decided: Time,
     planned: Span,
+    /// Sent while another ran, so that it had to wait for that one.
+    behind: bool,
 }
 
 impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
@@ -54,6 +58,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
             send,
             meter,
             running: HashMap::new(),
+            outstanding: vec![0; accelerators as usize],
             models: Vec::new(),
             accelerators: vec![AcceleratorStatistics::default(); accelerators as usize],
             removing: Vec::new(),
@@ -138,7 +143,10 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
 
     fn start(&mut self, now: Time, start: &Start, requests: Vec<Request>) {
         let &Start { batch, accelerator, model, rows, exec, .. } = start;
-        self.running.insert(batch, Running { model, decided: now, planned: exec });
+        let outstanding = &mut self.outstanding[accelerator.index()];
+        let behind = *outstanding > 0;
+        *outstanding += 1;
+        self.running.insert(batch, Running { model, decided: now, planned: exec, behind });
         let plan = BatchPlan { batch, model, requests, rows, exec, decided: now };
         (self.send)(accelerator, plan);
     }
@@ -150,11 +158,16 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
             statistics.batches += 1;
             statistics.busy += exec;
         }
+        if let Some(outstanding) = self.outstanding.get_mut(accelerator.index()) {
+            *outstanding = outstanding.saturating_sub(1);
+        }
         self.event(now, Event::Complete { accelerator, batch });
         if exec == Span::ZERO {
             return; // every client had left: nothing ran, so it teaches nothing
         }
-        let control = taken.since(running.decided);
+        // The wait for a batch that still ran is no delay: counted, it would send the next batch
+        // ahead earlier, that would wait longer, and so on.
+        let control = Some(taken.since(running.decided)).filter(|_| !running.behind);
         self.meter.completed(running.model, completion, control, running.planned);
         self.update_delays(now);
     }

@@ -181,3 +181,43 @@ fn measured_delays_make_plans_earlier() {
     assert!(room < Span::from_millis(16), "{room}");
     assert!(room > Span::from_millis(15), "{room}");
 }
+
+#[test]
+fn one_bad_measurement_does_not_shut_a_model_out() {
+    let mut pool = pool(Rule::Deferred);
+    let (_, _first) = pool.submit(at(0));
+    // The accelerator took it up only when its objective had passed, and answered late too.
+    let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
+    let (batch, exec) = (plan.batch, plan.exec);
+    let completion = Completion { accelerator, batch, taken: at(40), exec, finished: at(80) };
+    pool.scheduler.receive(at(80), ToScheduler::Completed(completion));
+    pool.scheduler.settle(at(80));
+    let (_, mut second) = pool.submit(at(100));
+    assert_eq!(pool.planned(), 1, "{:?}", second.try_recv());
+}
+
+#[test]
+fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
+    let mut pool = pool(Rule::Eager);
+    let mut end = |pool: &mut Pool<_>, taken: u64, finished: u64| {
+        let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
+        let (taken, finished) = (at(taken), at(finished));
+        let exec = finished.since(taken);
+        let completion = Completion { accelerator, batch: plan.batch, taken, exec, finished };
+        pool.scheduler.receive(finished, ToScheduler::Completed(completion));
+        pool.scheduler.settle(finished);
+    };
+    // It takes 1 ms to reach the accelerator.
+    let (_, _alone) = pool.submit(at(0));
+    end(&mut pool, 1, 7);
+    for round in 1..10 {
+        let now = round * 100;
+        let (_, _first) = pool.submit(at(now));
+        let (_, _second) = pool.submit(at(now));
+        pool.scheduler.settle(at(now + 6));
+        assert_eq!(pool.planned(), 2, "round {round}: sent 1 ms before the first should end");
+        // The first runs for 34 ms longer than planned, the second behind it.
+        end(&mut pool, now + 1, now + 41);
+        end(&mut pool, now + 41, now + 47);
+    }
+}

@@ -46,6 +46,8 @@ struct Model {
     terms: ModelTerms,
     queue: Queue,
     rate: RateEstimator,
+    /// The pool's delays, as far as the objective has room for them.
+    delays: Delays,
     /// What is left free for executions that run longer than planned.
     overrun: Span,
     /// Batches sent and not completed.
@@ -87,6 +89,7 @@ impl Shard {
         assert!(slot.is_none(), "{model:?} is in use");
         *slot = Some(Model {
             rate: RateEstimator::new(terms.slo),
+            delays: within_objective(&self.delays, &terms),
             terms,
             queue: Queue::default(),
             overrun: Span::ZERO,
@@ -128,7 +131,10 @@ impl Shard {
     pub fn set_delays(&mut self, delays: Delays) {
         self.delays = delays;
         for index in 0..self.models.len() {
-            self.touch(index);
+            if let Some(state) = &mut self.models[index] {
+                state.delays = within_objective(&delays, &state.terms);
+                self.touch(index);
+            }
         }
     }
 
@@ -201,7 +207,7 @@ impl Shard {
         for model in self.touched_before.drain(..) {
             let Some(state) = self.models[model.index()].as_mut() else { continue };
             state.touched = false;
-            let offer = state.offer(model, self.rule, &self.delays, now, todo);
+            let offer = state.offer(model, self.rule, now, todo);
             state.note_idle(now);
             match offer {
                 Some(offer) => self.expiries.set(model.0, offer.latest + Span(1)),
@@ -223,7 +229,7 @@ impl Shard {
         let declined = Reply { model, accelerator, started: None };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
         state.answered = state.answered.wrapping_add(1);
-        let prefix = state.sealable(self.rule, &self.delays, now, free);
+        let prefix = state.sealable(self.rule, now, free);
         if prefix.count == 0 {
             return declined;
         }
@@ -235,7 +241,7 @@ impl Shard {
         state.stats.batches += 1;
         state.stats.requests += prefix.count as u64;
         state.stats.rows += u64::from(prefix.rows);
-        let lead = self.delays.lead(prefix.rows);
+        let lead = state.delays.lead(prefix.rows);
         let begin = free.max(now + lead);
         let exec = state.terms.profile.exec(prefix.rows);
         let requests = first..todo.requests.len();
@@ -265,6 +271,14 @@ impl Shard {
     }
 }
 
+/// The delays, shrunk to three quarters of what the objective leaves beside execution. Measured
+/// in a bad moment and taken whole they could make every request hopeless; then no batch would
+/// run and nothing would be measured again.
+fn within_objective(delays: &Delays, terms: &ModelTerms) -> Delays {
+    let left = terms.slo.saturating_sub(terms.profile.exec(1));
+    delays.within(Span(left.0 / 4 * 3))
+}
+
 impl Model {
     /// Why a request can never run here.
     fn refusal(&self, request: &Request) -> Option<DropReason> {
@@ -284,19 +298,19 @@ impl Model {
         &mut self,
         model: ModelId,
         rule: Rule,
-        delays: &Delays,
         now: Time,
         todo: &mut Actions,
     ) -> Option<Offer> {
+        let delays = self.delays;
         loop {
             let head = *self.queue.head()?;
-            let outlook = self.outlook(&head, delays, now, now);
+            let outlook = self.outlook(&head, now, now);
             let reason = if outlook.rows == 0 {
                 DropReason::Hopeless
-            } else if self.stands_in_the_way(rule, delays, now, &head, &outlook) {
+            } else if self.stands_in_the_way(rule, now, &head, &outlook) {
                 DropReason::Overload
             } else {
-                let window = rule.window(&self.terms.profile, delays, now, &outlook);
+                let window = rule.window(&self.terms.profile, &delays, now, &outlook);
                 return Some(Offer {
                     exec: window.exec,
                     latest: window.latest,
@@ -311,7 +325,8 @@ impl Model {
 
     /// The largest batch from the head on, for an accelerator that is free from `free`; fitted
     /// into the queue's prefix.
-    fn outlook(&mut self, head: &Request, delays: &Delays, now: Time, free: Time) -> Outlook {
+    fn outlook(&mut self, head: &Request, now: Time, free: Time) -> Outlook {
+        let delays = &self.delays;
         let profile = &self.terms.profile;
         let end = head.deadline - delays.response;
         let mut due = end - self.overrun;
@@ -337,16 +352,15 @@ impl Model {
     fn stands_in_the_way(
         &mut self,
         rule: Rule,
-        delays: &Delays,
         now: Time,
         head: &Request,
         outlook: &Outlook,
     ) -> bool {
         let Some(next) = outlook.next.filter(|_| !self.is_deferring(now)) else { return false };
         let allowed = head.deadline.since(head.arrival);
-        let budget = allowed.saturating_sub(delays.response).saturating_sub(self.overrun);
+        let budget = allowed.saturating_sub(self.delays.response).saturating_sub(self.overrun);
         let rows_per_ns = self.rate.rows_per_ns(now);
-        let target = rule.drop_target(&self.terms.profile, delays, budget, rows_per_ns);
+        let target = rule.drop_target(&self.terms.profile, &self.delays, budget, rows_per_ns);
         next <= target.saturating_sub(outlook.rows)
     }
 
@@ -357,13 +371,14 @@ impl Model {
     }
 
     /// The batch to run on an accelerator that is free from `free`, if its window is open.
-    fn sealable(&mut self, rule: Rule, delays: &Delays, now: Time, free: Time) -> Prefix {
+    fn sealable(&mut self, rule: Rule, now: Time, free: Time) -> Prefix {
+        let delays = self.delays;
         let Some(head) = self.queue.head().copied() else { return Prefix::default() };
-        let outlook = self.outlook(&head, delays, now, free);
+        let outlook = self.outlook(&head, now, free);
         if outlook.rows == 0 {
             return Prefix::default();
         }
-        let window = rule.window(&self.terms.profile, delays, now, &outlook);
+        let window = rule.window(&self.terms.profile, &delays, now, &outlook);
         if window.exec > now { Prefix::default() } else { self.queue.fit(outlook.rows) }
     }
 
