@@ -19,6 +19,7 @@ use symphony_wire::catalog::{ServedModel, SharedCatalog};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, InFlight, Outcome};
 use symphony_wire::schedule::{SchedulerPort, Statistics, SubmitError};
+use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
 /// What a client refused for lack of room is told to wait.
@@ -38,6 +39,8 @@ pub(crate) struct Admission {
     pub(crate) scheduler: SchedulerPort,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
+    /// Bound on the bytes of inputs held for requests in flight.
+    tensor_bytes_max: u64,
     /// Numbers requests for the log when the client gave no id.
     sequence: AtomicU64,
     /// When the next warning may be written.
@@ -52,13 +55,14 @@ struct Label<'a> {
 }
 
 impl Admission {
-    pub(crate) fn new(services: &Services) -> Admission {
+    pub(crate) fn new(services: &Services, tensor_bytes_max: usize) -> Admission {
         Admission {
             catalog: services.catalog.clone(),
             inflight: Arc::clone(&services.inflight),
             scheduler: services.scheduler.clone(),
             clock: services.clock,
             metrics: Metrics::default(),
+            tensor_bytes_max: tensor_bytes_max as u64,
             sequence: AtomicU64::new(0),
             warning_after: AtomicU64::new(0),
         }
@@ -182,9 +186,10 @@ impl Admission {
         let (Objective::Own(span) | Objective::Slo(span)) = objective;
         let deadline = request.arrival + span;
         let (sender, reply) = oneshot::channel();
+        let held = self.hold(&inputs)?;
         let id =
             self.inflight.admit(inputs, sender).map_err(|full| overloaded(full.to_string()))?;
-        self.metrics.in_flight.up();
+        self.metrics.in_flight.up(1);
         let mut admitted = Admitted {
             admission: self,
             handle,
@@ -195,6 +200,7 @@ impl Admission {
             deadline,
             objective,
             settled: false,
+            _held: held,
         };
         let metadata = Request { id, arrival: request.arrival, deadline, rows };
         if let Err(error) = self.scheduler.submit(model.id, metadata) {
@@ -208,6 +214,21 @@ impl Admission {
             });
         }
         Ok((wanted, admitted, reply))
+    }
+
+    /// Makes room for a request's inputs.
+    fn hold(&self, inputs: &Inputs) -> Result<Held<'_>, InferError> {
+        let bytes = inputs.tensors.iter().map(|tensor| tensor.len() as u64).sum();
+        let total = self.metrics.tensor_bytes.up(bytes);
+        let held = Held { admission: self, bytes };
+        if total > self.tensor_bytes_max {
+            return Err(overloaded(format!(
+                "requests in flight hold {} bytes of tensors, and the server's limit is {}",
+                total - bytes,
+                self.tensor_bytes_max
+            )));
+        }
+        Ok(held)
     }
 
     /// One line for a request without a result: at debug level, for overload must not flood
@@ -262,6 +283,19 @@ struct Admitted<'a> {
     deadline: Time,
     objective: Objective,
     settled: bool,
+    _held: Held<'a>,
+}
+
+/// Room that a request's inputs take until its outcome.
+struct Held<'a> {
+    admission: &'a Admission,
+    bytes: u64,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.admission.metrics.tensor_bytes.down(self.bytes);
+    }
 }
 
 impl Admitted<'_> {
@@ -347,7 +381,7 @@ impl Admitted<'_> {
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        self.admission.metrics.in_flight.down();
+        self.admission.metrics.in_flight.down(1);
         if !self.settled {
             self.withdraw();
             let elapsed = self.admission.clock.now().since(self.arrival);

@@ -20,7 +20,7 @@ impl InProcess {
     /// ([`Bound::in_process`](crate::Bound::in_process)), so that all are counted together.
     #[must_use]
     pub fn new(services: &Services) -> InProcess {
-        InProcess::of(Arc::new(Admission::new(services)))
+        InProcess::of(Arc::new(Admission::new(services, crate::TENSOR_BYTES_MAX_DEFAULT)))
     }
 
     pub(crate) fn of(admission: Arc<Admission>) -> InProcess {

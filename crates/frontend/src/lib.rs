@@ -22,7 +22,7 @@ pub use in_process::InProcess;
 pub use request::{InferResponse, InputTensor, OutputOf};
 
 use admission::Admission;
-use grpc::GrpcApi;
+use grpc::{GrpcApi, GrpcServices};
 use http::HttpApi;
 use serve::{Port, Protocol, Stop, Stopper};
 use std::future::Future;
@@ -57,6 +57,9 @@ pub const BODY_MAX_DEFAULT: usize = 64 << 20;
 /// Bound on open connections per port where the configuration sets none.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 8192;
 
+/// Bound on the bytes of input tensors in flight where the configuration sets none: 2 GiB.
+pub const TENSOR_BYTES_MAX_DEFAULT: usize = 2 << 30;
+
 /// Where and within which limits to serve.
 #[derive(Clone, Debug)]
 pub struct FrontendConfig {
@@ -70,6 +73,8 @@ pub struct FrontendConfig {
     pub metrics_port: u16,
     /// Bound on a request's body in bytes, compressed or not.
     pub body_max: usize,
+    /// Bound on the bytes of input tensors of all requests in flight together.
+    pub tensor_bytes_max: usize,
     /// Bound on open connections, per port.
     pub connections_max: usize,
     /// At shutdown, how long open connections may take to end by themselves.
@@ -84,6 +89,7 @@ impl Default for FrontendConfig {
             grpc_port: 8001,
             metrics_port: 8002,
             body_max: BODY_MAX_DEFAULT,
+            tensor_bytes_max: TENSOR_BYTES_MAX_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             drain: Duration::from_secs(5),
         }
@@ -130,9 +136,9 @@ impl Frontend {
         let http = Port::bind(host, config.http_port, "HTTP", "--http-port").await?;
         let grpc = Port::bind(host, config.grpc_port, "gRPC", "--grpc-port").await?;
         let metrics = Port::bind(host, config.metrics_port, "metrics", "--metrics-port").await?;
-        let admission = Arc::new(Admission::new(&services));
+        let admission = Arc::new(Admission::new(&services, config.tensor_bytes_max));
         let (stopper, stop) = Stopper::new();
-        let routes = grpc::routes(GrpcApi {
+        let services_grpc = GrpcServices::new(GrpcApi {
             admission: Arc::clone(&admission),
             repository: services.repository.clone(),
             body_max: config.body_max,
@@ -145,7 +151,7 @@ impl Frontend {
         };
         let ports = [
             (http, Protocol::Http(Arc::new(api))),
-            (grpc, Protocol::Grpc(Arc::clone(&admission), routes)),
+            (grpc, Protocol::Grpc(Arc::clone(&admission), Arc::new(services_grpc))),
             (metrics, Protocol::Metrics(Arc::clone(&admission))),
         ];
         Ok(Bound {

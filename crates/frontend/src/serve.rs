@@ -4,13 +4,13 @@
 
 use crate::admission::Admission;
 use crate::error::FrontendError;
+use crate::grpc::GrpcServices;
 use crate::http::{HttpApi, answer_metrics};
 use crate::metrics::{Gauge, Metrics};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tonic::service::Routes;
 
 /// A client has this long to send the head of a request.
 const HEAD_WAIT: Duration = Duration::from_secs(30);
@@ -159,7 +158,7 @@ impl Port {
 #[derive(Debug)]
 pub(crate) enum Protocol {
     Http(Arc<HttpApi>),
-    Grpc(Arc<Admission>, Routes),
+    Grpc(Arc<Admission>, Arc<GrpcServices>),
     Metrics(Arc<Admission>),
 }
 
@@ -183,9 +182,10 @@ impl Protocol {
                     drop(open);
                 })
             }
-            Protocol::Grpc(admission, routes) => {
+            Protocol::Grpc(admission, api) => {
                 let open = Open::new(admission, |metrics| &metrics.grpc_connections);
-                let service = TowerToHyperService::new(routes.clone());
+                let api = Arc::clone(api);
+                let service = service_fn(move |request| api.answer(request));
                 let connection = graceful.watch(http2().serve_connection(stream, service));
                 Box::pin(async move {
                     let _ = connection.await;
@@ -231,13 +231,13 @@ struct Open {
 
 impl Open {
     fn new(admission: &Arc<Admission>, gauge: fn(&Metrics) -> &Gauge) -> Open {
-        gauge(&admission.metrics).up();
+        gauge(&admission.metrics).up(1);
         Open { admission: Arc::clone(admission), gauge }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        (self.gauge)(&self.admission.metrics).down();
+        (self.gauge)(&self.admission.metrics).down(1);
     }
 }

@@ -226,7 +226,10 @@ async fn bad_requests_are_refused_by_name_and_leave_nothing_behind() {
         assert_eq!(retry, code == Code::ResourceExhausted, "{part}");
     }
     let too_long = changed(|r| r.raw_input_contents[0] = vec![0; BODY_MAX * 2].into());
-    assert_eq!(client.model_infer(too_long).await.unwrap_err().code(), Code::OutOfRange);
+    let status = client.model_infer(too_long).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains(&format!("{BODY_MAX} bytes")), "{status}");
+    assert!(status.message().contains("--body-max"), "{status}");
     let mut bombing = client.clone().send_compressed(CompressionEncoding::Gzip);
     let bomb = changed(|r| r.raw_input_contents[0] = vec![0; 50 << 20].into());
     assert_eq!(bombing.model_infer(bomb).await.unwrap_err().code(), Code::ResourceExhausted);

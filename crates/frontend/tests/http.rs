@@ -336,6 +336,8 @@ async fn bad_requests_are_refused_by_name_and_leave_nothing_behind() {
     };
     assert_eq!(rig.metric(&sample("refused")).await, cases.len() as f64);
     assert_eq!(rig.metric(&sample("good")).await, 1.0);
+    assert_eq!(rig.metric("symphony_tensor_bytes").await, 0.0);
+    rig.until_metric(r#"symphony_connections{protocol="http"}"#, 0.0).await;
     assert_eq!(rig.metric("symphony_requests_in_flight").await, 0.0);
 }
 
@@ -440,7 +442,8 @@ async fn the_earliest_limit_decides_and_is_named() {
         ("ignored", None, Some("9999"), "the model's objective of 40.000ms".to_owned(), "queued"),
         ("ignored", Some(json!(20_000)), None, own("20.000ms"), "still queued"),
         ("ignored", Some(json!("20000")), Some("30"), own("20.000ms"), "still queued"),
-        ("running", Some(json!(50_000)), Some("20.5"), own("20.500ms"), "no result yet"),
+        // Long enough that the request is surely taken before.
+        ("running", Some(json!(9_000_000)), Some("1500.5"), own("1500.500ms"), "no result yet"),
     ];
     for (model, timeout, header, objective, why) in cases {
         let headers: Vec<_> = header.map(|ms| ("request-timeout-ms", ms)).into_iter().collect();
@@ -496,6 +499,22 @@ async fn too_many_in_flight_are_told_to_come_back() {
         assert_eq!(client.await.unwrap(), 200);
     }
     assert_eq!(rig.post(ECHO, row()).await.status, 200);
+}
+
+#[tokio::test]
+async fn tensors_in_flight_are_bounded() {
+    let rig = std::sync::Arc::new(Rig::start_with(|config| config.tensor_bytes_max = 20).await);
+    let held = std::sync::Arc::clone(&rig);
+    let two_rows = one(&[2, 2], &json!([1, 2, 3, 4]));
+    let first =
+        tokio::spawn(async move { held.post("/v2/models/held/infer", two_rows).await.status });
+    rig.until("queued", |rig| rig.held() == 1).await;
+    let reply = rig.post(ECHO, row()).await;
+    expect_error(&reply, 429, "hold 16 bytes of tensors", "eight more bytes");
+    rig.release();
+    assert_eq!(first.await.unwrap(), 200);
+    assert_eq!(rig.post(ECHO, row()).await.status, 200);
+    assert_eq!(rig.metric("symphony_tensor_bytes").await, 0.0);
 }
 
 #[tokio::test]

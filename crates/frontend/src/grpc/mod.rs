@@ -16,14 +16,18 @@ use crate::proto::infer_parameter::ParameterChoice;
 use crate::proto::*;
 use crate::serve::Stop;
 use futures_util::{Stream, StreamExt};
+use hyper::body::Incoming;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use symphony_core::Span;
 use symphony_wire::repository::RepositoryPort;
+use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status, Streaming};
+use tower::Service;
 
 /// Requests of one stream that may be in flight; further ones wait on the connection.
 const STREAM_IN_FLIGHT_MAX: usize = 1024;
@@ -46,10 +50,46 @@ pub(crate) struct GrpcApi {
 }
 
 /// Every service of the gRPC port.
-///
-/// # Errors
-/// The compiled protocol description is broken.
-pub(crate) fn routes(api: GrpcApi) -> Result<Routes, FrontendError> {
+#[derive(Debug)]
+pub(crate) struct GrpcServices {
+    routes: Routes,
+    body_max: usize,
+}
+
+impl GrpcServices {
+    /// # Errors
+    /// The compiled protocol description is broken.
+    pub(crate) fn new(api: GrpcApi) -> Result<GrpcServices, FrontendError> {
+        let body_max = api.body_max;
+        Ok(GrpcServices { routes: routes(api)?, body_max })
+    }
+
+    /// Answers one call.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        request: http::Request<Incoming>,
+    ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<> {
+        let call = self.routes.clone().call(request);
+        let services = Arc::clone(self);
+        async move {
+            let response = call.await?;
+            // A message over the limit is refused before it reaches a handler, and with a text
+            // that does not say what to do. Nothing else here ends with this code.
+            Ok(match Status::from_header_map(response.headers()) {
+                Some(refused) if refused.code() == Code::OutOfRange => {
+                    too_large(services.body_max).into_http()
+                }
+                _ => response,
+            })
+        }
+    }
+}
+
+fn too_large(limit: usize) -> Status {
+    status(&InferError::TooLarge { what: "message", limit })
+}
+
+fn routes(api: GrpcApi) -> Result<Routes, FrontendError> {
     let health = health::service(Arc::clone(&api.admission), api.stop.clone());
     let limit = api.body_max.saturating_add(ENVELOPE_MAX);
     let inference = GrpcInferenceServiceServer::new(api)
@@ -126,7 +166,15 @@ impl GrpcInferenceService for GrpcApi {
             .take_until(stopped)
             .map(move |message| {
                 let api = Arc::clone(&api);
-                async move { Ok(api.streamed(message?).await) }
+                async move {
+                    match message {
+                        Ok(message) => Ok(api.streamed(message).await),
+                        Err(refused) if refused.code() == Code::OutOfRange => {
+                            Err(too_large(api.body_max))
+                        }
+                        Err(broken) => Err(broken),
+                    }
+                }
             })
             .buffered(STREAM_IN_FLIGHT_MAX);
         Ok(Response::new(Box::pin(answers)))

@@ -24,12 +24,14 @@ impl Counter {
 pub(crate) struct Gauge(AtomicU64);
 
 impl Gauge {
-    pub(crate) fn up(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// Goes up, and says to what.
+    pub(crate) fn up(&self, amount: u64) -> u64 {
+        self.0.fetch_add(amount, Ordering::Relaxed).saturating_add(amount)
     }
 
-    pub(crate) fn down(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    /// Comes down by what it went up.
+    pub(crate) fn down(&self, amount: u64) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

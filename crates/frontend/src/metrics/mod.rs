@@ -227,6 +227,8 @@ pub(crate) struct Metrics {
     /// Refused requests by class, whether or not their model is known.
     refused: [Counter; REFUSED.len()],
     pub(crate) in_flight: Gauge,
+    /// Bytes of the inputs of requests in flight.
+    pub(crate) tensor_bytes: Gauge,
     pub(crate) http_connections: Gauge,
     pub(crate) grpc_connections: Gauge,
 }

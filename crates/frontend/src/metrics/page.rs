@@ -68,13 +68,13 @@ type ModelHistogram = (&'static str, &'static str, f64, fn(&ModelMetrics) -> &Hi
 const HISTOGRAMS: [ModelHistogram; 5] = [
     (
         "symphony_queue_seconds",
-        "From arrival until the backend began to assemble the batch, per request that ran.",
+        "From arrival until the backend began to assemble the batch, per request with a result.",
         1e9,
         |m| &m.queue,
     ),
     (
         "symphony_execution_seconds",
-        "Time the engine took for the batch, per request that ran.",
+        "Time the engine took for the batch, per request with a result.",
         1e9,
         |m| &m.execution,
     ),
@@ -84,11 +84,11 @@ const HISTOGRAMS: [ModelHistogram; 5] = [
         1e9,
         |m| &m.total,
     ),
-    ("symphony_batch_rows", "Rows in the batch, per request that ran.", 1.0, |m| &m.batch),
+    ("symphony_batch_rows", "Rows in the batch, per request with a result.", 1.0, |m| &m.batch),
     (
         "symphony_slack_seconds",
         "What was left until the deadline at dispatch after the planned execution, \
-         per request that ran.",
+         per request with a result.",
         1e9,
         |m| &m.slack,
     ),
@@ -178,6 +178,11 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
         "symphony_requests_in_flight",
         "Admitted requests without an outcome yet.",
         &[(&[], metrics.in_flight.get())],
+    );
+    gauge(
+        "symphony_tensor_bytes",
+        "Bytes of input tensors of the requests in flight.",
+        &[(&[], metrics.tensor_bytes.get())],
     );
     gauge(
         "symphony_requests_waiting",

@@ -226,6 +226,17 @@ impl Rig {
         send(self.addresses.http, method, path, headers, body.into()).await
     }
 
+    /// Waits for a sample of the metrics page to come to a value.
+    pub async fn until_metric(&self, sample: &str, value: f64) {
+        for _ in 0..1_000 {
+            if self.metric(sample).await == value {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{sample}: still not {value} after 10 s");
+    }
+
     /// One sample of the metrics page; zero when it is not there.
     pub async fn metric(&self, sample: &str) -> f64 {
         let page = send(self.addresses.metrics, "GET", "/metrics", &[], Bytes::new()).await.text();
