@@ -19,7 +19,7 @@ from cases import convert, explicit, type_string, versions
 TYPED_PER_OPERATOR = 10
 Option = onnx.defs.OpSchema.FormalParameterOption
 # Large tensors prove no more than small ones, and their time adds up over all forms.
-DERIVED_BYTES_MAX = 1 << 16
+DERIVED_BYTES_MAX = 1 << 18
 # Whole numbers that do not overflow where they are multiplied many times.
 SMALL = {"Pow": (0, 3), "ReduceProd": (-1, 1)}
 TYPED_FROM = (np.float32, np.float64, np.int32, np.int64, np.bool_)
