@@ -20,8 +20,14 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-/// A client has this long to send the head of a request.
-const HEAD_WAIT: Duration = Duration::from_secs(30);
+/// A client has this long to send the head of a request, the time between two requests on one
+/// connection included: longer than clients keep idle connections.
+const HEAD_WAIT: Duration = Duration::from_secs(300);
+
+/// A gRPC connection is asked this often whether its client is still there, and cut without an
+/// answer, so that a client that vanished without closing does not keep its requests queued.
+const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_WAIT: Duration = Duration::from_secs(20);
 
 /// Pause after accepting failed, as it does when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -217,6 +223,8 @@ fn http2() -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WAIT)
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
