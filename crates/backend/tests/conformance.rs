@@ -33,7 +33,8 @@ fn run_python(script: &str, output: &Path) {
          `cargo xtask test`, which prepares one",
     );
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(script);
-    let status = Command::new(&python).arg(&script).arg(output).status();
+    let status =
+        Command::new(&python).env("PYTHONDONTWRITEBYTECODE", "1").arg(&script).arg(output).status();
     let status = status.unwrap_or_else(|error| panic!("cannot start {python}: {error}"));
     assert!(status.success(), "{} failed: {status}", script.display());
 }
