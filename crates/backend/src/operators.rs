@@ -6,7 +6,7 @@
 //! compares. A table says which element types, attributes and optional inputs of an operator were
 //! right in at least one case, and which combinations were wrong in any; what is in neither is
 //! refused. Each facet is proven by itself, not every combination. What no table can say: rten
-//! computes 64-bit integers with 32 bits, and only inputs and outputs are checked for their range.
+//! computes 64-bit integers with 32 bits, and only the inputs are checked for their range.
 //! Nothing here loads or runs a model.
 
 mod facets;
