@@ -116,7 +116,7 @@ pub enum InferError {
     /// The body, compressed or not, is over the limit.
     #[error(
         "the {what} is larger than the limit of {limit} bytes; \
-         send less at a time or raise the limit with --body-max"
+         send less at a time, or raise body_max_mib under [server] in symphony.toml"
     )]
     TooLarge {
         /// What is too large.

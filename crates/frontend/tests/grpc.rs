@@ -229,7 +229,7 @@ async fn bad_requests_are_refused_by_name_and_leave_nothing_behind() {
     let status = client.model_infer(too_long).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().contains(&format!("{BODY_MAX} bytes")), "{status}");
-    assert!(status.message().contains("--body-max"), "{status}");
+    assert!(status.message().contains("body_max_mib"), "{status}");
     let mut bombing = client.clone().send_compressed(CompressionEncoding::Gzip);
     let bomb = changed(|r| r.raw_input_contents[0] = vec![0; 50 << 20].into());
     assert_eq!(bombing.model_infer(bomb).await.unwrap_err().code(), Code::ResourceExhausted);

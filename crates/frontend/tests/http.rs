@@ -372,7 +372,7 @@ async fn bodies_over_the_limit_and_bombs_are_stopped() {
     {
         let reply = rig.send("POST", ECHO, &headers, body).await;
         expect_error(&reply, 413, &limit, what);
-        expect_error(&reply, 413, "--body-max", what);
+        expect_error(&reply, 413, "body_max_mib", what);
     }
     let whole = one(&[1, 2], &json!([1, 2]));
     let padded = format!("{whole}{}", " ".repeat(BODY_MAX - whole.len()));
