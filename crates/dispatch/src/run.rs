@@ -201,7 +201,8 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
     }
 }
 
-/// Runs the loop on a thread of its own until it is drained or every port is gone.
+/// Runs the loop on a thread of its own until it is drained or every port is gone. However it
+/// ends, by a panic too, every request still in the in-flight table gets its outcome.
 ///
 /// # Errors
 /// The operating system gives no thread.
@@ -214,7 +215,10 @@ where
     S: FnMut(AcceleratorId, BatchPlan) + Send + 'static,
 {
     std::thread::Builder::new().name("scheduler".to_owned()).spawn(move || {
-        while let Some(message) = wait(&inbox, &clock, &mut scheduler) {
+        let inflight = Arc::clone(&scheduler.inflight);
+        let intake = Intake { inbox: Some(inbox), inflight };
+        let Some(inbox) = &intake.inbox else { return };
+        while let Some(message) = wait(inbox, &clock, &mut scheduler) {
             let now = clock.now();
             for message in message.into_iter().chain(inbox.try_iter().take(DRAIN_MAX)) {
                 scheduler.receive(now, message);
@@ -224,8 +228,29 @@ where
                 break;
             }
         }
-        refuse_rest(&inbox, &scheduler.inflight);
     })
+}
+
+/// The thread's end of the inbox. Gone, it leaves no request behind.
+struct Intake {
+    inbox: Option<Receiver<ToScheduler>>,
+    inflight: Arc<InFlight>,
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        // In this order: whoever submits after the inbox is closed is told so, and whoever did
+        // before has put the request in the table first.
+        self.inbox = None;
+        let why = if std::thread::panicking() {
+            "the scheduler failed"
+        } else {
+            "the server is shutting down"
+        };
+        for pending in self.inflight.take_all() {
+            pending.answer(Outcome::Failed(why.to_owned()));
+        }
+    }
 }
 
 /// Waits for a message or the next due moment; `None` when no message can come any more.
@@ -243,17 +268,6 @@ fn wait<S: FnMut(AcceleratorId, BatchPlan)>(
             let now = clock.now();
             scheduler.timer_fired(now, now.since(wake));
             Some(None)
-        }
-    }
-}
-
-/// Requests that came in while the loop ended still get their outcome.
-fn refuse_rest(inbox: &Receiver<ToScheduler>, inflight: &InFlight) {
-    for message in inbox.try_iter() {
-        if let ToScheduler::Submit { request, .. } = message
-            && let Some(pending) = inflight.take(request.id)
-        {
-            pending.answer(Outcome::Failed("the server is shutting down".to_owned()));
         }
     }
 }

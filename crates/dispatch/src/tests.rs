@@ -199,7 +199,7 @@ fn one_bad_measurement_does_not_shut_a_model_out() {
 #[test]
 fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
     let mut pool = pool(Rule::Eager);
-    let mut end = |pool: &mut Pool<_>, taken: u64, finished: u64| {
+    let end = |pool: &mut Pool<_>, taken: u64, finished: u64| {
         let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
         let (taken, finished) = (at(taken), at(finished));
         let exec = finished.since(taken);

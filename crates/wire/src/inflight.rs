@@ -133,7 +133,8 @@ impl InFlight {
             segments: (0..SEGMENTS).map(|_| Mutex::default()).collect(),
             next: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
-            limit,
+            // An identity has room for no more slots.
+            limit: limit.min(1 << SLOT_BITS),
         }
     }
 
@@ -167,16 +168,34 @@ impl InFlight {
     pub fn take(&self, id: RequestId) -> Option<Pending> {
         let (generation, slot, index) = parts(id);
         let mut segment = self.segment(index);
-        let entry = segment.slots.get_mut(slot as usize)?;
-        if entry.generation != generation {
+        if segment.slots.get(slot as usize)?.generation != generation {
             return None;
         }
+        self.take_out(&mut segment, slot as usize)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "slots are numbered by fewer than 32 bits")]
+    fn take_out(&self, segment: &mut Segment, slot: usize) -> Option<Pending> {
+        let entry = segment.slots.get_mut(slot)?;
         let pending = entry.pending.take()?;
         entry.generation = entry.generation.wrapping_add(1);
-        segment.free.push(slot);
-        drop(segment);
+        segment.free.push(slot as u32);
         self.count.fetch_sub(1, Ordering::Relaxed);
         Some(pending)
+    }
+
+    /// Takes every request out, for whoever ends what would have taken them.
+    #[must_use]
+    pub fn take_all(&self) -> Vec<Pending> {
+        let mut all = Vec::new();
+        for index in 0..SEGMENTS {
+            let slots = self.segment(index).slots.len();
+            for slot in 0..slots {
+                let mut segment = self.segment(index);
+                all.extend(self.take_out(&mut segment, slot));
+            }
+        }
+        all
     }
 
     /// How many requests are waiting to be taken.
@@ -253,5 +272,61 @@ mod tests {
         let table = InFlight::new(2);
         assert!(table.take(RequestId(u64::MAX)).is_none());
         assert!(table.take(RequestId(0)).is_none());
+    }
+
+    #[test]
+    fn everything_can_be_taken_out_and_the_slots_are_used_again() {
+        let table = InFlight::new(64);
+        let ids: Vec<_> = (0..40).map(|_| admit(&table).0.unwrap()).collect();
+        drop(table.take(ids[7]));
+        assert_eq!(table.take_all().len(), 39);
+        assert!(table.is_empty());
+        assert!(ids.iter().all(|&id| table.take(id).is_none()));
+        assert!((0..64).all(|_| admit(&table).0.is_ok()));
+    }
+
+    /// Threads admit requests and take their own and each other's, all at once: each request is
+    /// taken by exactly one of them, each gets one outcome, and nothing stays behind.
+    #[test]
+    fn threads_that_race_for_a_request_do_not_both_get_it() {
+        const THREADS: usize = 4;
+        const ROUNDS: usize = 300;
+        const EACH: usize = 8;
+        let table = InFlight::new(THREADS * EACH);
+        let shared: Vec<_> = (0..THREADS * EACH).map(|_| Mutex::new(None)).collect();
+        let barrier = std::sync::Barrier::new(THREADS);
+        let run = |thread: usize| {
+            let mut taken = 0;
+            for _ in 0..ROUNDS {
+                let mine: Vec<_> = (0..EACH).map(|_| admit(&table)).collect();
+                for (at, (id, _)) in (thread * EACH..).zip(&mine) {
+                    *shared[at].lock().unwrap() = Some((*id).unwrap());
+                }
+                barrier.wait();
+                for at in 0..shared.len() {
+                    let at = (at + thread * 3) % shared.len();
+                    let id = shared[at].lock().unwrap().unwrap();
+                    taken += usize::from(table.take(id).is_some());
+                }
+                barrier.wait();
+                for (_, mut outcome) in mine {
+                    assert!(matches!(outcome.try_recv(), Ok(Outcome::Failed(_))));
+                }
+            }
+            taken
+        };
+        let taken: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|thread| {
+                    scope.spawn({
+                        let run = &run;
+                        move || run(thread)
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(taken, THREADS * EACH * ROUNDS);
+        assert!(table.is_empty());
     }
 }

@@ -1,0 +1,245 @@
+//! The scheduler's thread among others, under the real clock: whatever races, every request
+//! gets exactly one outcome.
+
+use crossbeam_channel::{Sender, unbounded};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use symphony_core::sched::{ModelTerms, Rule};
+use symphony_core::{AcceleratorId, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_dispatch::{Loop, spawn};
+use symphony_wire::clock::Clock;
+use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
+use symphony_wire::schedule::{
+    BatchPlan, Completion, SchedulerPort, SubmitError, ToScheduler, inbox,
+};
+use symphony_wire::tensor::Inputs;
+use tokio::sync::oneshot;
+
+const MODELS: u32 = 3;
+const ACCELERATORS: u32 = 2;
+
+/// A numbers generator good enough to vary what threads do.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+struct Pool {
+    clock: Clock,
+    inflight: Arc<InFlight>,
+    port: SchedulerPort,
+    scheduler: JoinHandle<()>,
+    accelerators: Vec<JoinHandle<()>>,
+}
+
+fn start(rule: Rule) -> Pool {
+    let (port, messages) = inbox();
+    let (clock, inflight) = (Clock::start(), Arc::new(InFlight::new(100_000)));
+    let (plans, accelerators): (Vec<Sender<BatchPlan>>, Vec<_>) =
+        (0..ACCELERATORS).map(|number| accelerator(number, clock, &inflight, &port)).unzip();
+    let send = move |id: AcceleratorId, plan| plans[id.index()].send(plan).expect("it runs");
+    let scheduling = Loop::new(rule, ACCELERATORS, Arc::clone(&inflight), send);
+    let scheduler = spawn(scheduling, messages, clock).expect("a thread");
+    for model in 0..MODELS {
+        let (alpha, beta) = (Span::from_micros(5), Span::from_micros(100));
+        let profile = Arc::new(Profile::linear(alpha, beta, 16).expect("valid profile"));
+        let terms = ModelTerms { profile, slo: Span::from_millis(5), queue_max: 50, priority: 1 };
+        let (done, added) = oneshot::channel();
+        let message = ToScheduler::AddModel { model: ModelId(model), terms, done };
+        port.send(message).expect("it runs");
+        added.blocking_recv().expect("added");
+    }
+    Pool { clock, inflight, port, scheduler, accelerators }
+}
+
+/// A thread that answers each batch as soon as it comes.
+fn accelerator(
+    number: u32,
+    clock: Clock,
+    inflight: &Arc<InFlight>,
+    port: &SchedulerPort,
+) -> (Sender<BatchPlan>, JoinHandle<()>) {
+    let (plans, inbox) = unbounded::<BatchPlan>();
+    let (inflight, port, accelerator) = (Arc::clone(inflight), port.clone(), AcceleratorId(number));
+    let thread = thread::spawn(move || {
+        for plan in inbox {
+            let taken = clock.now();
+            for request in &plan.requests {
+                let Some(pending) = inflight.take(request.id) else { continue };
+                pending.answer(Outcome::Done(Answer { outputs: vec![], execution: EXECUTION }));
+            }
+            let (exec, finished) = (Span::ZERO, clock.now());
+            let completion = Completion { accelerator, batch: plan.batch, taken, exec, finished };
+            let _ = port.send(ToScheduler::Completed(completion));
+        }
+    });
+    (plans, thread)
+}
+
+const EXECUTION: Execution = Execution {
+    accelerator: AcceleratorId(0),
+    batch_rows: 1,
+    queued: Span::ZERO,
+    assembly: Span::ZERO,
+    compute: Span::ZERO,
+    split: Span::ZERO,
+    slack: Span::ZERO,
+};
+
+/// How the requests of one client ended.
+#[derive(Debug, Default)]
+struct Tally {
+    submitted: usize,
+    refused: usize,
+    cancelled: usize,
+    done: usize,
+    dropped: usize,
+    failed: usize,
+}
+
+/// Submits `count` requests of all kinds and cancels some. With `drain_at` it goes on, with
+/// pauses in which the pool may find itself idle, until the scheduler has stopped; number
+/// `drain_at` is preceded by the wish to drain.
+fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tally {
+    let (mut dice, mut tally) = (Dice(seed), Tally::default());
+    let mut waiting = Vec::new();
+    for number in 0..count {
+        if drain_at == Some(number) {
+            // Whether it is told before or after this client ends is open.
+            let (done, _drained) = oneshot::channel();
+            let _ = pool.port.send(ToScheduler::Drain(done));
+        }
+        let (reply, outcome) = oneshot::channel();
+        let model = ModelId(u32::try_from(dice.roll(u64::from(MODELS) + 1)).expect("small"));
+        let rows = u32::try_from(dice.roll(18)).expect("small");
+        let id = pool.inflight.admit(Inputs { rows, tensors: vec![] }, reply).expect("room");
+        let arrival = pool.clock.now();
+        let deadline = arrival + Span::from_micros(dice.roll(6000));
+        tally.submitted += 1;
+        if let Err(error) = pool.port.submit(model, Request { id, arrival, deadline, rows }) {
+            assert_eq!(error, SubmitError::Stopped);
+            drop(pool.inflight.take(id));
+            tally.refused += 1;
+            break;
+        }
+        waiting.push((model, id, deadline, outcome));
+        if dice.roll(4) == 0 {
+            let at = usize::try_from(dice.roll(waiting.len() as u64)).expect("small");
+            let (model, id, deadline, _) = &waiting[at];
+            if cancel(pool, *model, *id, *deadline) {
+                waiting.swap_remove(at);
+                tally.cancelled += 1;
+            }
+        }
+        if drain_at.is_some() {
+            thread::sleep(Duration::from_micros(dice.roll(200)));
+        }
+    }
+    for (_, _, _, outcome) in waiting {
+        match outcome.blocking_recv().expect("every request gets an outcome") {
+            Outcome::Done(_) => tally.done += 1,
+            Outcome::Dropped { .. } => tally.dropped += 1,
+            Outcome::Failed(_) => tally.failed += 1,
+        }
+    }
+    tally
+}
+
+fn cancel(pool: &Pool, model: ModelId, id: RequestId, deadline: Time) -> bool {
+    let mine = pool.inflight.take(id).is_some();
+    if mine {
+        pool.port.cancel(model, id, deadline);
+    }
+    mine
+}
+
+#[track_caller]
+fn check(pool: Pool, tallies: &[Tally]) {
+    for tally in tallies {
+        let ended = tally.refused + tally.cancelled + tally.done + tally.dropped + tally.failed;
+        assert_eq!(ended, tally.submitted, "{tally:?}");
+    }
+    let Pool { inflight, port, scheduler, accelerators, .. } = pool;
+    drop(port);
+    scheduler.join().expect("no panic");
+    for accelerator in accelerators {
+        accelerator.join().expect("no panic");
+    }
+    assert!(inflight.is_empty(), "{} left in the table", inflight.len());
+}
+
+fn drain(pool: &Pool) {
+    let (done, drained) = oneshot::channel();
+    pool.port.send(ToScheduler::Drain(done)).expect("it runs");
+    drained.blocking_recv().expect("drained");
+}
+
+#[test]
+fn every_request_gets_one_outcome() {
+    for rule in [Rule::Deferred, Rule::Eager] {
+        let pool = start(rule);
+        let tallies: Vec<_> = thread::scope(|scope| {
+            let pool = &pool;
+            let clients = [1, 2, 3].map(|seed| scope.spawn(move || client(pool, seed, 3000, None)));
+            clients.map(|client| client.join().expect("no panic")).into()
+        });
+        assert!(tallies.iter().all(|tally| tally.failed == 0), "{tallies:?}");
+        drain(&pool);
+        check(pool, &tallies);
+    }
+}
+
+#[test]
+fn every_request_gets_one_outcome_while_the_pool_drains() {
+    for seed in 0..200 {
+        let pool = start(Rule::Eager);
+        let tallies: Vec<_> = thread::scope(|scope| {
+            let pool = &pool;
+            let clients = [0, 1, 2].map(|n| {
+                let drain_at = Some(if n == 0 { 10 } else { usize::MAX });
+                scope.spawn(move || client(pool, seed * 3 + n, 50_000, drain_at))
+            });
+            clients.map(|client| client.join().expect("no panic")).into()
+        });
+        check(pool, &tallies);
+    }
+}
+
+#[test]
+fn a_scheduler_that_panics_leaves_no_request_behind() {
+    let (port, messages) = inbox();
+    let (clock, inflight) = (Clock::start(), Arc::new(InFlight::new(10)));
+    let send = |_, _| panic!("asked to");
+    let scheduling = Loop::new(Rule::Eager, 1, Arc::clone(&inflight), send);
+    let scheduler = spawn(scheduling, messages, clock).expect("a thread");
+    let profile = Arc::new(Profile::linear(Span(1), Span(1), 1).expect("valid profile"));
+    let terms = ModelTerms { profile, slo: Span::from_secs(9), queue_max: 9, priority: 1 };
+    let (done, _added) = oneshot::channel();
+    let model = ModelId(0);
+    port.send(ToScheduler::AddModel { model, terms, done }).expect("it runs");
+    let outcomes: Vec<_> = (0..5)
+        .map(|_| {
+            let (reply, outcome) = oneshot::channel();
+            let inputs = Inputs { rows: 1, tensors: vec![] };
+            let id = inflight.admit(inputs, reply).expect("room");
+            let arrival = clock.now();
+            let request = Request { id, arrival, deadline: arrival + Span::from_secs(9), rows: 1 };
+            if port.submit(model, request).is_err() {
+                drop(inflight.take(id));
+            }
+            outcome
+        })
+        .collect();
+    for outcome in outcomes {
+        let outcome = outcome.blocking_recv().expect("every request gets an outcome");
+        assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    }
+    assert!(scheduler.join().is_err());
+    assert!(inflight.is_empty());
+}
