@@ -95,9 +95,11 @@ impl Profile {
                 return Err(ProfileError::Order { rows });
             }
             let to = (rows, exec.max(from.1));
-            let step = to.1.saturating_sub(from.1).0;
-            let width = u64::from(to.0 - from.0);
-            table.extend((1..=width).map(|i| from.1 + Span(step * i / width)));
+            let step = u128::from(to.1.saturating_sub(from.1).0);
+            let width = to.0 - from.0;
+            #[expect(clippy::cast_possible_truncation, reason = "a share of a step that is a u64")]
+            let part = |i: u32| Span((step * u128::from(i) / u128::from(width)) as u64);
+            table.extend((1..=width).map(|i| from.1 + part(i)));
             from = to;
         }
         Profile::from_table(table)
@@ -198,6 +200,8 @@ mod tests {
         let profile = Profile::from_samples(&[(1, ms(4)), (2, ms(3)), (4, ms(8))]).unwrap();
         let table: Vec<_> = (1..=4).map(|b| profile.exec(b)).collect();
         assert_eq!(table, [ms(4), ms(4), ms(6), ms(8)]);
+        let longest = Profile::from_samples(&[(1, ms(4)), (3, Span::MAX)]).unwrap();
+        assert_eq!(longest.exec(3), Span::MAX);
         assert_eq!(Profile::from_samples(&[(2, ms(4))]), Err(ProfileError::Order { rows: 2 }));
         assert_eq!(
             Profile::from_samples(&[(1, ms(4)), (1, ms(4))]),
