@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Measure one model's latency by batch size: a table and a plot.
     Profile(ProfileArgs),
+    /// Measure the server itself: the figures of docs/performance.md.
+    Bench(crate::bench::BenchArgs),
 }
 
 /// Options of everything that starts a pool in this process.

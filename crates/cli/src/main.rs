@@ -1,6 +1,7 @@
 //! The `symphony` command: every role of the system and every question about it.
 
 mod args;
+mod bench;
 mod config;
 mod logging;
 mod plot;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Serve(args) => serve::command(args),
         Command::Profile(args) => profile::command(args),
+        Command::Bench(args) => bench::command(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

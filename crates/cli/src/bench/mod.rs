@@ -1,0 +1,59 @@
+//! `symphony bench`: the figures of `docs/performance.md`, each with the command that gives it.
+//!
+//! Servers under load are processes of their own, started from this same program; what is
+//! measured is what a client sees, counted from the moment a request was due.
+
+pub(crate) mod client;
+mod idle;
+mod latency;
+mod line;
+pub(crate) mod load;
+mod overload;
+mod pool;
+mod process;
+mod report;
+mod repository;
+mod server;
+mod soak;
+pub(crate) mod tally;
+
+use anyhow::{Context, Result};
+use std::time::Duration;
+
+/// Options of `symphony bench`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Bench {
+    /// What everything that is not the model adds to a request, by protocol.
+    Latency(latency::LatencyArgs),
+    /// A pool of emulated accelerators in this process, beside the simulator's figures.
+    Pool(pool::PoolBenchArgs),
+    /// Good requests against offered ones, from half to twice a real model's capacity.
+    Overload(overload::OverloadArgs),
+    /// Share of a core that an idle server uses.
+    Idle(idle::IdleArgs),
+    /// Memory against requests served.
+    Soak(soak::SoakArgs),
+}
+
+pub(crate) fn command(args: BenchArgs) -> Result<()> {
+    match args.bench {
+        Bench::Latency(args) => latency::command(&args),
+        Bench::Pool(args) => pool::command(&args),
+        Bench::Overload(args) => overload::command(&args),
+        Bench::Idle(args) => idle::command(&args),
+        Bench::Soak(args) => soak::command(&args),
+    }
+}
+
+/// # Errors
+/// A number of seconds that no clock can count.
+fn seconds(seconds: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .with_context(|| format!("{seconds} seconds: give a number of seconds from 0"))
+}
