@@ -18,6 +18,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Measure one model's latency by batch size: a table and a plot.
     Profile(ProfileArgs),
+    /// Drive the example models with both scheduling rules and compare what comes of it.
+    Demo(DemoArgs),
     /// Measure the server itself: the figures of docs/performance.md.
     Bench(crate::bench::BenchArgs),
 }
@@ -89,6 +91,24 @@ pub(crate) struct ProfileArgs {
     /// Where to write the plot [default: MODEL-profile.svg here].
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// The directory of models.
+    #[arg(long, value_name = "DIR", default_value = "examples/models")]
+    pub(crate) models: PathBuf,
+    /// Seconds of load that are counted, per rule.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) seconds: u64,
+    /// Load as a share of what the accelerators can do, split evenly over the models.
+    #[arg(long, default_value_t = 0.8)]
+    pub(crate) load: f64,
+    /// Seed of the arrivals.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
 }

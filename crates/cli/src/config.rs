@@ -3,12 +3,14 @@
 use crate::args::{LogFormat, PoolArgs, RuleName, ServeArgs};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
+use std::time::Duration;
 use symphony_backend::loader::{BackendFile, LoaderConfig};
 use symphony_backend::repository::TomlSource;
 use symphony_core::sched::Rule;
+use symphony_frontend::FrontendConfig;
 use symphony_wire::inflight::IN_FLIGHT_MAX_DEFAULT;
 use tracing::level_filters::LevelFilter;
 
@@ -30,7 +32,10 @@ struct ServerFile {
     grpc_port: Option<u16>,
     metrics_port: Option<u16>,
     body_max_mib: Option<u32>,
+    tensor_bytes_max_mib: Option<u32>,
+    connections_max: Option<u32>,
     in_flight_max: Option<u32>,
+    drain_seconds: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -65,20 +70,12 @@ pub(crate) struct LogConfig {
 #[derive(Clone, Debug)]
 pub(crate) struct ServeConfig {
     pub(crate) models: PathBuf,
-    pub(crate) host: IpAddr,
-    pub(crate) http_port: u16,
-    pub(crate) grpc_port: u16,
-    pub(crate) metrics_port: u16,
-    pub(crate) body_max: usize,
+    pub(crate) frontend: FrontendConfig,
     pub(crate) ports_file: Option<PathBuf>,
     pub(crate) skip_failed: bool,
     pub(crate) pool: PoolConfig,
 }
 
-const HTTP_PORT: u16 = 8000;
-const GRPC_PORT: u16 = 8001;
-const METRICS_PORT: u16 = 8002;
-const BODY_MAX_MIB: u32 = 64;
 /// A body is held in memory: more than this is no request.
 const BODY_MAX_MIB_LIMIT: u32 = 2047;
 
@@ -86,19 +83,10 @@ impl ServeConfig {
     /// Reads the configuration file, if one is named, and lays the flags over it.
     pub(crate) fn resolve(args: ServeArgs) -> Result<ServeConfig> {
         let (file, source) = File::read(args.pool.config.as_deref())?;
-        let server = file.server;
-        let body_max_mib = server.body_max_mib.unwrap_or(BODY_MAX_MIB);
-        if !(1..=BODY_MAX_MIB_LIMIT).contains(&body_max_mib) {
-            bail!("server.body_max_mib = {body_max_mib}: give 1 to {BODY_MAX_MIB_LIMIT}");
-        }
-        let in_flight_max = server.in_flight_max();
+        let in_flight_max = file.server.in_flight_max();
         Ok(ServeConfig {
+            frontend: file.server.frontend(&args)?,
             models: args.models,
-            host: args.host.or(server.host).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            http_port: args.http_port.or(server.http_port).unwrap_or(HTTP_PORT),
-            grpc_port: args.grpc_port.or(server.grpc_port).unwrap_or(GRPC_PORT),
-            metrics_port: args.metrics_port.or(server.metrics_port).unwrap_or(METRICS_PORT),
-            body_max: body_max_mib as usize * 1024 * 1024,
             ports_file: args.ports_file,
             skip_failed: args.skip_failed,
             pool: PoolConfig::from_parts(
@@ -152,6 +140,10 @@ impl PoolConfig {
     }
 }
 
+fn mebibytes(mib: u32) -> usize {
+    mib as usize * 1024 * 1024
+}
+
 /// A value from a flag: it has no place in the file.
 fn plain(count: u32) -> toml::Spanned<i64> {
     toml::Spanned::new(0..0, i64::from(count))
@@ -164,6 +156,36 @@ fn parse_level(level: &str) -> Result<LevelFilter> {
 }
 
 impl ServerFile {
+    /// The frontend's configuration, flags first.
+    fn frontend(&self, args: &ServeArgs) -> Result<FrontendConfig> {
+        let usual = FrontendConfig::default();
+        let host = args.host.or(self.host).map_or(usual.host, |host| host.to_string());
+        let body_max = match self.body_max_mib {
+            None => usual.body_max,
+            Some(mib @ 1..=BODY_MAX_MIB_LIMIT) => mebibytes(mib),
+            Some(mib) => bail!("server.body_max_mib = {mib}: give 1 to {BODY_MAX_MIB_LIMIT}"),
+        };
+        let tensor_bytes_max = self.tensor_bytes_max_mib.map_or(usual.tensor_bytes_max, mebibytes);
+        if tensor_bytes_max < body_max {
+            bail!("server.tensor_bytes_max_mib: less than one body may have (body_max_mib)");
+        }
+        let connections_max =
+            self.connections_max.map_or(usual.connections_max, |max| max as usize);
+        if connections_max == 0 {
+            bail!("server.connections_max = 0: no client could connect; give at least 1");
+        }
+        Ok(FrontendConfig {
+            host,
+            http_port: args.http_port.or(self.http_port).unwrap_or(usual.http_port),
+            grpc_port: args.grpc_port.or(self.grpc_port).unwrap_or(usual.grpc_port),
+            metrics_port: args.metrics_port.or(self.metrics_port).unwrap_or(usual.metrics_port),
+            body_max,
+            tensor_bytes_max,
+            connections_max,
+            drain: self.drain_seconds.map_or(usual.drain, |s| Duration::from_secs(s.into())),
+        })
+    }
+
     fn in_flight_max(&self) -> usize {
         self.in_flight_max.map_or(IN_FLIGHT_MAX_DEFAULT, |max| max as usize)
     }

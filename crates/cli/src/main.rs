@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod config;
+mod demo;
 mod logging;
 mod plot;
 mod profile;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let result = match args.command {
         Command::Serve(args) => serve::command(args),
         Command::Profile(args) => profile::command(args),
+        Command::Demo(args) => demo::command(args),
         Command::Bench(args) => bench::command(args),
     };
     match result {

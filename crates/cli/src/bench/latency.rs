@@ -1,7 +1,7 @@
 //! `symphony bench latency`: a model that takes no time, so that what is left is the system.
 //!
-//! The client watches clock and sockets without sleeping, on a thread of its own: on a machine
-//! with two cores or more its own wake-ups are not in the figures, and everything else is.
+//! Every latency counts from the moment the request was due. The client is awake just before
+//! that, so that it is not its own waking which is measured.
 
 use super::client::{Payload, Protocol, RemoteClient};
 use super::load::{self, Pacing, Plan};
@@ -31,7 +31,7 @@ pub(crate) struct LatencyArgs {
     /// Requests under way in the closed loop, one line each; the highest rate counts.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
     concurrency: Vec<usize>,
-    /// Let the client sleep between requests, as most clients do; its wake-ups then count too.
+    /// Let the client sleep until a request is due; its waking then counts too.
     #[arg(long)]
     sleep: bool,
     /// Seed of the arrivals.
@@ -117,7 +117,7 @@ impl Bench<'_> {
         let stream = Stream { model: ModelId(0), process: Process::Poisson, rate: args.rate };
         let (warmup, measured) = (seconds(args.warmup)?, seconds(args.seconds)?);
         let plan = Plan::new(&[stream], args.seed, warmup, measured)?;
-        let pacing = if args.sleep { Pacing::Sleep } else { Pacing::Spin };
+        let pacing = if args.sleep { Pacing::Sleep } else { Pacing::Exact };
         let client = self.client(protocol, connections).await?;
         let tally = load::open(&[client], plan, pacing, Duration::MAX).await?.remove(0);
         tally.expect_no_failure()?;

@@ -4,13 +4,13 @@
 
 use super::client::Client;
 use super::tally::Tally;
+use super::timer::Timer;
 use anyhow::{Context, Result};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use symphony_core::Time;
 use symphony_wire::clock;
 use symphony_workload::{Arrivals, Stream};
-use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 /// The moments at which requests are due, from the start of the run, and to which model.
@@ -44,11 +44,22 @@ impl Plan {
 /// How the generator waits for the next moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pacing {
-    /// A thread sleeps; the system wakes it some tens of microseconds late.
+    /// It sleeps; the system wakes it some tens of microseconds late.
     Sleep,
-    /// The runtime's own thread watches the clock and its sockets without ever sleeping: exact,
-    /// and one core is gone. For a runtime of one thread.
-    Spin,
+    /// It sleeps until just before, then watches the clock (and the sockets): a request goes out
+    /// when it is due, at the cost of some of a core.
+    Exact,
+}
+
+impl Pacing {
+    /// How long before the moment it is awake.
+    fn watch(self) -> Duration {
+        match self {
+            Pacing::Sleep => Duration::ZERO,
+            // A core that sleeps deeply takes this long to wake.
+            Pacing::Exact => Duration::from_micros(120),
+        }
+    }
 }
 
 /// Sends every request of the plan, each to the client of its model, and waits for all answers.
@@ -64,18 +75,12 @@ pub(crate) async fn open<C: Client>(
 ) -> Result<Vec<Tally>> {
     let fresh = || Arc::new(Mutex::new(Tally::new(objective)));
     let tallies: Vec<_> = clients.iter().map(|_| fresh()).collect();
-    let sender = Sender {
+    let mut sender = Sender {
         targets: clients.iter().cloned().zip(tallies.iter().cloned()).collect(),
-        runtime: Handle::current(),
         under_way: JoinSet::new(),
     };
-    let mut under_way = match pacing {
-        Pacing::Spin => sender.spin(&plan).await?,
-        Pacing::Sleep => tokio::task::spawn_blocking(move || sender.sleep(&plan))
-            .await
-            .context("the load generator's thread panicked")??,
-    };
-    while let Some(ended) = under_way.join_next().await {
+    sender.send_all(&plan, pacing).await?;
+    while let Some(ended) = sender.under_way.join_next().await {
         ended.context(PANICKED)?;
     }
     Ok(tallies.iter().map(|tally| lock(tally).clone()).collect())
@@ -85,29 +90,22 @@ const PANICKED: &str = "the task of a request panicked";
 
 struct Sender<C> {
     targets: Vec<(Arc<C>, Arc<Mutex<Tally>>)>,
-    runtime: Handle,
     under_way: JoinSet<()>,
 }
 
 impl<C: Client> Sender<C> {
-    fn sleep(mut self, plan: &Plan) -> Result<JoinSet<()>> {
+    async fn send_all(&mut self, plan: &Plan, pacing: Pacing) -> Result<()> {
+        let mut timer = Timer::new().context("cannot have a timer")?;
         let start = Instant::now();
         for &(at, target) in &plan.due {
-            std::thread::sleep((start + at).saturating_duration_since(Instant::now()));
-            self.send(target, start + at, at >= plan.warmup)?;
-        }
-        Ok(self.under_way)
-    }
-
-    async fn spin(mut self, plan: &Plan) -> Result<JoinSet<()>> {
-        let start = Instant::now();
-        for &(at, target) in &plan.due {
-            while start.elapsed() < at {
+            let due = start + at;
+            timer.until(due - pacing.watch()).await.context("the timer failed")?;
+            while Instant::now() < due {
                 tokio::task::yield_now().await;
             }
-            self.send(target, start + at, at >= plan.warmup)?;
+            self.send(target, due, at >= plan.warmup)?;
         }
-        Ok(self.under_way)
+        Ok(())
     }
 
     fn send(&mut self, target: usize, due: Instant, counted: bool) -> Result<()> {
@@ -121,7 +119,7 @@ impl<C: Client> Sender<C> {
                 lock(&tally).record(outcome, lag, latency);
             }
         };
-        self.under_way.spawn_on(request, &self.runtime);
+        self.under_way.spawn(request);
         // Ended tasks take room until they are seen.
         while let Some(ended) = self.under_way.try_join_next() {
             ended.context(PANICKED)?;
@@ -198,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_request_of_the_plan_is_sent_once_to_its_own_client() {
-        for pacing in [Pacing::Sleep, Pacing::Spin] {
+        for pacing in [Pacing::Sleep, Pacing::Exact] {
             let clients: Vec<_> = (0..2).map(|_| Arc::new(EverySecond::default())).collect();
             // Due at 1, 2, … 29 ms and at 0.5, 1, … 29.5 ms; counted from 10 ms on.
             let plan = plan(&[1000.0, 2000.0], 10, 20);

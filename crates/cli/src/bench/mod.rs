@@ -11,11 +11,12 @@ pub(crate) mod load;
 mod overload;
 mod pool;
 mod process;
-mod report;
+pub(crate) mod report;
 mod repository;
 mod server;
 mod soak;
 pub(crate) mod tally;
+mod timer;
 
 use anyhow::{Context, Result};
 use std::time::Duration;

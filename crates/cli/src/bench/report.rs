@@ -27,7 +27,8 @@ pub(crate) trait Report: Serialize {
     }
 }
 
-fn table(columns: Vec<String>, rows: Vec<Vec<String>>) -> Table {
+/// A table whose first column is text and whose others are numbers.
+pub(crate) fn table(columns: Vec<String>, rows: Vec<Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(columns).add_rows(rows);
     table

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::thread;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
-use symphony_frontend::{Addresses, Frontend, FrontendConfig, Services};
+use symphony_frontend::{Addresses, Frontend, Services};
 use symphony_wire::catalog::SharedCatalog;
 use symphony_wire::repository::{RepositoryCommand, RepositoryPort, commands};
 use tokio::sync::{mpsc, oneshot};
@@ -73,7 +73,7 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
         repository: port.clone(),
         clock: pool.clock,
     };
-    let frontend = Frontend::bind(frontend_config(&config), services).await?;
+    let frontend = Frontend::bind(config.frontend.clone(), services).await?;
     let addresses = frontend.addresses();
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(frontend.serve(async {
@@ -176,15 +176,4 @@ fn write_ports(path: &Path, addresses: Addresses) -> Result<()> {
     std::fs::write(&unfinished, ports.to_string())
         .and_then(|()| std::fs::rename(&unfinished, path))
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn frontend_config(config: &ServeConfig) -> FrontendConfig {
-    FrontendConfig {
-        host: config.host.to_string(),
-        http_port: config.http_port,
-        grpc_port: config.grpc_port,
-        metrics_port: config.metrics_port,
-        body_max: config.body_max,
-        ..FrontendConfig::default()
-    }
 }

@@ -75,7 +75,7 @@ impl Models {
     ) -> Result<()> {
         let directories = self.repository.scan()?;
         for directory in &directories {
-            self.set_state(&directory.name, None, ModelState::Loading);
+            self.set_state(&directory.name, ModelState::Loading);
         }
         for directory in &directories {
             let result = self.load(directory);
@@ -134,15 +134,15 @@ impl Models {
 
     fn load(&mut self, directory: &ModelDirectory) -> Result<LoadReport, LoadError> {
         let name = &directory.name;
-        if !self.entries.get(name).is_some_and(|entry| entry.serving.is_some()) {
-            self.set_state(name, None, ModelState::Loading);
+        if !self.is_serving(name) {
+            self.set_state(name, ModelState::Loading);
         }
         match self.loader.load(directory) {
             Ok(loaded) => Ok(self.take_over(loaded)),
             Err(error) => {
                 tracing::error!(model = %name, "{error}");
-                if !self.entries.get(name).is_some_and(|entry| entry.serving.is_some()) {
-                    self.set_state(name, None, ModelState::Unavailable(error.to_string()));
+                if !self.is_serving(name) {
+                    self.set_state(name, ModelState::Unavailable(error.to_string()));
                 }
                 Err(error)
             }
@@ -232,16 +232,13 @@ impl Models {
         self.ids.give_back(model.id);
     }
 
-    fn set_state(&mut self, name: &str, version: Option<String>, state: ModelState) {
-        let entry = self.entries.entry(name.to_owned()).or_insert_with(|| Entry {
-            version: String::new(),
-            state: ModelState::Loading,
-            serving: None,
-        });
-        entry.state = state;
-        if let Some(version) = version {
-            entry.version = version;
-        }
+    fn is_serving(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.serving.is_some())
+    }
+
+    fn set_state(&mut self, name: &str, state: ModelState) {
+        let new = Entry { version: String::new(), state: ModelState::Loading, serving: None };
+        self.entries.entry(name.to_owned()).or_insert(new).state = state;
         self.publish();
     }
 

@@ -200,8 +200,10 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<ModelReadyRequest>,
     ) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.into_inner();
-        let ready = facts::model_ready(&self.admission.catalog.load(), &name, &version);
-        answer(ready.map(|ready| ModelReadyResponse { ready }))
+        // A model that nobody knows is not ready: clients ask this way whether it has come.
+        let catalog = self.admission.catalog.load();
+        let ready = facts::model_ready(&catalog, &name, &version).unwrap_or(false);
+        Ok(Response::new(ModelReadyResponse { ready }))
     }
 
     async fn server_metadata(

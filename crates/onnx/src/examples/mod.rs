@@ -47,7 +47,7 @@ pub const CATALOGUE: &[Example] = &[
     Example {
         name: "mobilenet_v2",
         description: "MobileNetV2 on 224x224 images: 14 MB, many small convolutions",
-        model_toml: "slo_ms = 150.0\nmax_batch = 4\n",
+        model_toml: "slo_ms = 150.0\nmax_batch = 2\n",
         build: || mobilenet_v2(224, 1000),
     },
     Example {
@@ -66,7 +66,7 @@ pub const CATALOGUE: &[Example] = &[
     Example {
         name: "wide_dense",
         description: "recommender-like, 4 wide dense layers: 206 MB, batching pays on a CPU",
-        model_toml: "slo_ms = 60.0\nmax_batch = 32\n",
+        model_toml: "slo_ms = 100.0\nmax_batch = 32\n",
         build: || wide_dense(&WideDense::default()),
     },
 ];
