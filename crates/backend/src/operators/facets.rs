@@ -94,6 +94,7 @@ impl Facet {
             (Kind::Circumstance, _) if name == AXES_NORMALISED => {
                 "normalising over several axes at once".to_owned()
             }
+            (Kind::Circumstance, _) if name == GATHERED => format!("gathering {value}"),
             (Kind::Circumstance, _) => format!("with {name} {value}"),
         }
     }
@@ -107,6 +108,9 @@ impl fmt::Display for Facet {
 
 /// The circumstance of Softmax and its kin before opset 13: over `one` axis or `many`.
 const AXES_NORMALISED: &str = "axes_normalised";
+
+/// The circumstance of Gather: it takes `elements`, along the last axis, or whole `slices`.
+const GATHERED: &str = "gathered";
 
 const STORED: &str = "stored";
 const COMPUTED: &str = "computed";
@@ -257,7 +261,9 @@ fn class(name: &str, value: Attribute<'_>) -> String {
         Attribute::Int(code) if name == "to" || name.ends_with("dtype") => element(code),
         Attribute::Int(1) => "1".to_owned(),
         Attribute::Int(value) => (if value < 0 { "negative" } else { "more" }).to_owned(),
+        Attribute::Ints(_) if ANY_INTEGERS.contains(&name) => SET.to_owned(),
         Attribute::Ints(list) => ints_class(name, list),
+        Attribute::Text([_, ..]) if ANY_TEXT.contains(&name) => SET.to_owned(),
         Attribute::Text(text) => text_class(text),
         Attribute::Texts(texts) if matches!(name, "nodes_modes" | "activations") => {
             let texts: BTreeSet<_> = texts.iter().map(|text| text_class(text)).collect();
@@ -272,6 +278,19 @@ fn class(name: &str, value: Attribute<'_>) -> String {
 
 /// Attributes whose integer is data or a size, not a switch.
 const ANY_INTEGER: &[&str] = &["default_int64", "hidden_size", "seed", "value_int"];
+
+/// Attributes whose integers are data.
+const ANY_INTEGERS: &[&str] = &[
+    "cats_int64s",
+    "classlabels_int64s",
+    "classlabels_ints",
+    "keys_int64s",
+    "value_ints",
+    "values_int64s",
+];
+
+/// Attributes whose text is data, not the name of a mode. An empty one is a class of its own.
+const ANY_TEXT: &[&str] = &["default_string", "delimiter", "pattern", "value_string"];
 
 /// The class of a value of which any is as good as another.
 const SET: &str = "set";
@@ -330,17 +349,25 @@ fn circumstances<'a>(
             add(&format!("{}.rank", parameter.name), rank);
         }
     }
+    // Whether an axis is the last one; unknown without the rank.
+    let is_last = |axis: i64| {
+        let rank = i64::try_from(values.input(node, 0).rank?).ok()?;
+        Some(axis == -1 || axis == rank - 1)
+    };
+    let named = |is_last, [last, other]: [&str; 2]| match is_last {
+        None => UNKNOWN.to_owned(),
+        Some(true) => last.to_owned(),
+        Some(false) => other.to_owned(),
+    };
     let flattens = matches!(node.operator(), "Softmax" | "LogSoftmax" | "Hardmax");
     if flattens && schema.first < 13 {
         // These normalise over all axes from `axis` on; from opset 13 over `axis` alone.
         let axis = node.int("axis").unwrap_or(1);
-        let rank = values.input(node, 0).rank;
-        let span = match rank.and_then(|rank| i64::try_from(rank).ok()) {
-            None => UNKNOWN,
-            Some(rank) if axis == -1 || axis == rank - 1 => "one",
-            Some(_) => "many",
-        };
-        add(AXES_NORMALISED, span.to_owned());
+        add(AXES_NORMALISED, named(is_last(axis), ["one", "many"]));
+    }
+    if node.operator() == "Gather" {
+        let axis = node.int("axis").unwrap_or(0);
+        add(GATHERED, named(is_last(axis), ["elements", "slices"]));
     }
 }
 
@@ -374,6 +401,8 @@ mod tests {
             ("equation", Attribute::Text(b"ij, jk -> ik"), "ij,jk->ik"),
             ("mode", Attribute::Text(b"\xff"), "other"),
             ("mode", Attribute::Text(b"a|b"), "other"),
+            ("pattern", Attribute::Text(b"a|b"), "set"),
+            ("delimiter", Attribute::Text(b""), "empty"),
         ] {
             assert_eq!(class(name, value), expected, "{name} {value:?}");
         }

@@ -120,10 +120,15 @@ impl Case {
         let largest = finite.fold(1.0, |most: f64, v| most.max(v.abs()));
         // A sum rounds in proportion to what was added up, however small the result.
         let atol = self.atol.max(1e-6 * largest);
-        // Half precision keeps eleven bits: two roundings in other places differ by more than usual.
-        let rtol = if element == ElementType::Float16 { self.rtol.max(5e-3) } else { self.rtol };
-        let is_whole =
-            !matches!(element, ElementType::Float16 | ElementType::Float32 | ElementType::Float64);
+        // Of sixteen bits eleven or eight are digits: two roundings in other places differ by more
+        // than usual.
+        let rtol = match element {
+            ElementType::Float16 => self.rtol.max(5e-3),
+            ElementType::Bfloat16 => self.rtol.max(4e-2),
+            _ => self.rtol,
+        };
+        use ElementType::{Bfloat16, Float16, Float32, Float64};
+        let is_whole = !matches!(element, Bfloat16 | Float16 | Float32 | Float64);
         let differ = |(got, wanted): &(&f64, &f64)| {
             let (got, wanted) = (**got, **wanted);
             let same = got == wanted || (got.is_nan() && wanted.is_nan());
@@ -163,6 +168,7 @@ fn datatype(element: ElementType) -> Option<DataType> {
         ElementType::Int32 => DataType::Int32,
         ElementType::Int64 => DataType::Int64,
         ElementType::Float16 => DataType::Fp16,
+        ElementType::Bfloat16 => DataType::Bf16,
         ElementType::Float32 => DataType::Fp32,
         ElementType::Float64 => DataType::Fp64,
         ElementType::String => DataType::Bytes,
@@ -204,6 +210,10 @@ fn numbers(element: ElementType, data: &[u8]) -> Vec<f64> {
         ElementType::Float16 => data
             .chunks_exact(2)
             .map(|bytes| half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f64())
+            .collect(),
+        ElementType::Bfloat16 => data
+            .chunks_exact(2)
+            .map(|bytes| half::bf16::from_le_bytes([bytes[0], bytes[1]]).to_f64())
             .collect(),
         other => panic!("the cases hold no {other}"),
     }

@@ -51,7 +51,7 @@ class Case:
 
     def __init__(self, name, node, version, inputs, outputs, rtol=1e-3, atol=1e-7, original=False):
         self.name, self.node, self.version = name, node, version
-        self.inputs, self.outputs = inputs, outputs
+        self.inputs, self.outputs = ([_free(value) for value in values] for values in (inputs, outputs))
         self.rtol, self.atol = rtol, atol
         self.original = original  # straight from the onnx project, with its expected outputs
 
@@ -95,6 +95,11 @@ class Case:
             imports.append(helper.make_opsetid("", COMPANION_OPSET))
         # The lowest file format that allows what is used: both engines read it.
         return helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+def _free(array):
+    """Texts of any length, where the array holds texts: numpy's own have a fixed width."""
+    return array.astype(object) if array is not None and array.dtype.kind == "U" else array
 
 
 def _describe(name, array):
@@ -145,7 +150,7 @@ def _inputs(case, old, new, attributes):
             inputs.append(value)
         elif value is not None:
             as_list = new.attributes[name].type in (defs.OpSchema.AttrType.INTS, defs.OpSchema.AttrType.FLOATS)
-            if value.ndim == 0 and as_list:
+            if value.dtype == object or (value.ndim == 0 and as_list):
                 return None
             attributes[name] = value.tolist() if as_list else value.reshape(-1)[0].item()
     for position, name in enumerate(names):

@@ -15,7 +15,7 @@ from cases import Case, type_string
 TENSORS = {
     f"tensor({name})"
     for name in (
-        "float double float16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 string"
+        "float double float16 bfloat16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 string"
     ).split()
 }
 # The meaning of these words changed with the version: what a tensor is normalised over.
@@ -28,6 +28,13 @@ def plain(values):
         v is None or (isinstance(v, np.ndarray | np.generic) and _sendable(np.asarray(v)))
         for v in values
     )
+
+
+def _array(value):
+    """A test's value as an array, where it is one: some tests hold messages of tensors."""
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return np.asarray(value) if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _sendable(array):
@@ -43,7 +50,8 @@ def node_tests():
     """The onnx project's node tests of one node; and its tests of several nodes as models."""
     for test in collect_testcases(None):
         graph = test.model.graph
-        for inputs, outputs in test.data_sets:
+        for data in test.data_sets:
+            inputs, outputs = ([_array(value) for value in values] for values in data)
             if not plain(inputs) or not plain(outputs) or len(graph.node) != 1:
                 continue
             node = graph.node[0]
@@ -52,8 +60,8 @@ def node_tests():
             expected = dict(zip([o.name for o in graph.output], outputs, strict=False))
             yield Case(
                 test.name, node, version,
-                [None if given.get(n) is None else np.asarray(given[n]) for n in node.input],
-                [None if expected.get(n) is None else np.asarray(expected[n]) for n in node.output],
+                [given.get(n) for n in node.input],
+                [expected.get(n) for n in node.output],
                 test.rtol, test.atol, original=True,
             )
 
@@ -115,8 +123,7 @@ def reference(node, version, inputs):
     except Exception:  # noqa: BLE001 - whatever it cannot do proves nothing
         return None
     given = iter(outputs)
-    values = [next(given) if name else None for name in node.output]
-    return [np.asarray(v) if isinstance(v, np.ndarray | np.generic) else v for v in values]
+    return [_array(next(given)) if name else None for name in node.output]
 
 
 def flattening():
@@ -173,7 +180,7 @@ def _ours():
         names = [f"x{i}" for i in range(inputs)]
         return helper.make_node(operator, names, [f"y{i}" for i in range(outputs)], **attributes)
 
-    kinds = "float32 float64 float16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+    kinds = "float32 float64 float16 bfloat16 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
     for source in kinds:
         for target in kinds:
             # Values every type holds: what becomes of others is undefined.
@@ -251,6 +258,7 @@ def _ours():
     yield "filled_default", node("ConstantOfShape", 1), 9, [np.array([2, 3], np.int64)]
     yield from _quantized(rng, node, x)
     yield from _recurrent(rng)
+    yield from _texts(node)
     image = rng.normal(size=(2, 4, 9, 9)).astype(np.float32)
     weights = rng.normal(size=(3, 4, 3, 3)).astype(np.float32)
     for pads in ([0, 0, 1, 1], [1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]):
@@ -288,6 +296,50 @@ def _ours():
     for axis in (0, 1, 2, -1):
         data = rng.normal(size=(2, 3, 4)).astype(np.float32)
         yield f"flatten_{axis}", node("Flatten", 1, axis=axis), 13, [data]
+
+
+def _texts(node):
+    """What is done with texts and has no tests of its own: they are read, written and looked up."""
+    numbers = {
+        "float32": [0.0, -1.5, 1 / 3, 2.0**24, 1e-20, -1e30], "float64": [0.0, -1.5, 1 / 3, 2.0**60, 1e-200, -1e300],
+        "float16": [0.0, -1.5, 1 / 3, 65504], "bool": [0, 1], "uint8": [0, 255], "int8": [-128, 127],
+        "uint16": [0, 65535], "int16": [-32768, 32767], "uint32": [0, 2**32 - 1], "int32": [-(2**31), 2**31 - 1],
+        "uint64": [0, 2**64 - 1], "int64": [-(2**63), 2**63 - 1],
+    }  # fmt: skip
+    for kind, values in numbers.items():
+        values = np.array(values, kind)
+        code = helper.np_dtype_to_tensor_dtype(values.dtype)
+        yield f"cast_{kind}_text", node("Cast", 1, to=onnx.TensorProto.STRING), 13, [values]
+        if kind != "bool":  # which words mean true is nowhere said
+            yield f"cast_text_{kind}", node("Cast", 1, to=code), 13, [values.astype(str).astype(object)]
+    words = np.array([["red", "", "blü"], ["blü", "no such word", "red"]], object)
+    yield "constant_text", node("Constant", 0, value_string="blü"), 13, []
+    yield "constant_texts", node("Constant", 0, value_strings=["red", "", "blü"]), 13, []
+    yield "constant_text_tensor", node("Constant", 0, value=numpy_helper.from_array(words)), 13, []
+    domain = "ai.onnx.ml"
+    known = ["red", "", "blü", "no such word"]
+    inputs = {
+        "strings": (known, words), "int64s": ([1, -2, 7], np.array([[1, -2], [7, 1]], np.int64)),
+        "floats": ([1.0, -2.5, 7.0], np.array([[1, -2.5], [7, 1]], np.float32)),
+    }  # fmt: skip
+    values = {"strings": ["a", "é", "", "d"], "int64s": [3, -1, 0, 5], "floats": [0.5, -1.0, 0.0, 7.0]}
+    defaults = {"strings": ("default_string", "é?"), "int64s": ("default_int64", -7), "floats": ("default_float", -0.5)}
+    for source, (keys, x) in inputs.items():
+        for target, list_ in values.items():
+            default, value = defaults[target]
+            for count in (len(keys), len(keys) - 1):
+                attributes = {f"keys_{source}": keys[:count], f"values_{target}": list_[:count], default: value}
+                encode = node("LabelEncoder", 1, domain=domain, **attributes)
+                yield f"label_{source}_{target}_{count}", encode, 2, [x]
+            attributes = {f"keys_{source}": keys, f"values_{target}": list_[:len(keys)]}
+            yield f"label_{source}_{target}", node("LabelEncoder", 1, domain=domain, **attributes), 2, [x]
+    for source in ("strings", "int64s"):
+        keys, x = inputs[source]
+        for zeros in (0, 1):
+            for count in (len(keys), len(keys) - zeros):
+                encode = node("OneHotEncoder", 1, domain=domain, zeros=zeros, **{f"cats_{source}": keys[:count]})
+                for shape in ((-1,), x.shape):
+                    yield f"onehot_{source}_{zeros}_{count}_{len(shape)}", encode, 1, [x.reshape(shape)]
 
 
 def _quantized(rng, node, x):
@@ -375,6 +427,44 @@ def sklearn_models():
                     warnings.simplefilter("ignore")
                     model = to_onnx(fitted, x[:1], options=options, target_opset={"": opset, "ai.onnx.ml": 3})
                 yield f"{name}_{kind}_{opset}", model, {model.graph.input[0].name: x[:4]}
+
+
+    yield from categorical_models()
+
+
+def categorical_models():
+    """(name, exported model, inputs) of pipelines that begin with columns of texts."""
+    from skl2onnx import to_onnx  # noqa: PLC0415 - slow to import
+    from skl2onnx.common.data_types import StringTensorType  # noqa: PLC0415
+    from sklearn import ensemble, linear_model, pipeline, preprocessing, tree  # noqa: PLC0415
+
+    words = np.array(["red", "green", "blü"], object)
+    x = words[np.random.default_rng(4).integers(0, 3, (60, 2))]
+    red = (x[:, 0] == "red").astype(np.int64)
+    lenient = {"handle_unknown": "use_encoded_value", "unknown_value": -1}
+    encoders = [
+        ("onehot", preprocessing.OneHotEncoder()),
+        ("onehot_lenient", preprocessing.OneHotEncoder(handle_unknown="ignore")),
+        ("ordinal", preprocessing.OrdinalEncoder()),
+        ("ordinal_lenient", preprocessing.OrdinalEncoder(**lenient)),
+    ]
+    classifiers = [
+        ("logistic", linear_model.LogisticRegression()),
+        ("tree", tree.DecisionTreeClassifier(random_state=0)),
+        ("forest", ensemble.RandomForestClassifier(n_estimators=5, random_state=0)),
+    ]
+    for encoded, encoder in encoders:
+        for classified, classifier in classifiers:
+            for kind, target in (("two", red), ("text", np.array(["no", "yes"])[red])):
+                fitted = pipeline.make_pipeline(encoder, classifier).fit(x, target)
+                for opset in (13, 18):
+                    model = to_onnx(
+                        fitted,
+                        initial_types=[("x", StringTensorType([None, 2]))],
+                        options={id(fitted): {"zipmap": False}},
+                        target_opset={"": opset, "ai.onnx.ml": 3},
+                    )
+                    yield f"{encoded}_{classified}_{kind}_{opset}", model, {"x": x[:4]}
 
 
 def estimators():
