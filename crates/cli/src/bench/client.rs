@@ -48,11 +48,13 @@ fn one_row(shape: Vec<i64>) -> Vec<i64> {
 }
 
 /// What is spoken with a server, and how tensors are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Protocol {
     Grpc,
+    /// HTTP/1.1 with tensors as bytes after the JSON.
     HttpBinary,
+    /// HTTP/1.1 with tensors as numbers in the JSON.
     HttpJson,
 }
 

@@ -28,6 +28,9 @@ pub(crate) struct LatencyArgs {
     /// Seconds before measuring begins, per line.
     #[arg(long, default_value_t = 1.0)]
     warmup: f64,
+    /// What the client speaks.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Protocol::ALL)]
+    protocols: Vec<Protocol>,
     /// Requests under way in the closed loop, one line each; the highest rate counts.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
     concurrency: Vec<usize>,
@@ -101,7 +104,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     async fn run(&self) -> Result<Vec<Line>> {
         let mut lines = Vec::new();
-        for protocol in Protocol::ALL {
+        for &protocol in &self.args.protocols {
             for connections in CONNECTIONS {
                 lines.push(self.open(protocol, connections).await?);
             }
@@ -182,12 +185,11 @@ impl Report for LatencyReport {
     }
 
     fn notes(&self) -> Vec<String> {
-        let best = |protocol| {
+        let note = |protocol: Protocol| {
             let lines = self.lines.iter().filter(|line| line.protocol == protocol);
-            lines.map(|line| line.rate).fold(0.0, f64::max)
+            let best = lines.map(|line| line.rate).reduce(f64::max)?;
+            Some(format!("highest rate, {}: {best:.0} r/s", protocol.name()))
         };
-        Protocol::ALL
-            .map(|protocol| format!("highest rate, {}: {:.0} r/s", protocol.name(), best(protocol)))
-            .to_vec()
+        Protocol::ALL.into_iter().filter_map(note).collect()
     }
 }

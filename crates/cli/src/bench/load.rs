@@ -5,7 +5,7 @@
 use super::client::Client;
 use super::tally::Tally;
 use super::timer::Timer;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use symphony_core::Time;
@@ -21,11 +21,14 @@ pub(crate) struct Plan {
     warmup: Duration,
 }
 
+/// Every moment of a plan is in memory: this many take 500 MB.
+const REQUESTS_MAX: usize = 20_000_000;
+
 impl Plan {
     /// The arrivals of `streams` during warm-up and measured time; the same for the same seed.
     ///
     /// # Errors
-    /// A rate that is not a positive number.
+    /// A rate that is not a positive number, or more requests than fit in memory.
     pub(crate) fn new(
         streams: &[Stream],
         seed: u64,
@@ -33,10 +36,15 @@ impl Plan {
         measured: Duration,
     ) -> Result<Plan> {
         let end = Time(clock::span(warmup + measured).0);
-        let due = Arrivals::new(streams, seed)?
+        let due: Vec<_> = Arrivals::new(streams, seed)?
             .take_while(|(time, _)| *time < end)
             .map(|(time, model)| (Duration::from_nanos(time.0), model.index()))
+            .take(REQUESTS_MAX + 1)
             .collect();
+        ensure!(
+            due.len() <= REQUESTS_MAX,
+            "more than {REQUESTS_MAX} requests in one run: lower the rate or the seconds"
+        );
         Ok(Plan { due, warmup })
     }
 }

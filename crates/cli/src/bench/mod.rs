@@ -52,9 +52,12 @@ pub(crate) fn command(args: BenchArgs) -> Result<()> {
     }
 }
 
+/// A longer run is a mistake, and no clock need be asked for it.
+const SECONDS_MAX: f64 = 86_400.0;
+
 /// # Errors
-/// A number of seconds that no clock can count.
+/// A number of seconds that is negative, or more than a day.
 fn seconds(seconds: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(seconds)
-        .with_context(|| format!("{seconds} seconds: give a number of seconds from 0"))
+    let whole = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= SECONDS_MAX);
+    whole.with_context(|| format!("{seconds} seconds: give 0 to {SECONDS_MAX}, a day"))
 }
