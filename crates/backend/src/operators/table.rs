@@ -41,7 +41,9 @@ impl Row {
         Some(refused.iter().cloned().collect())
     }
 
-    fn proves(&self, facet: &Facet) -> bool {
+    /// Whether a facet by itself is proven.
+    #[must_use]
+    pub fn proves(&self, facet: &Facet) -> bool {
         match (facet.kind, self.proven.get(&(facet.kind, facet.name.clone()))) {
             (_, Some(values)) => values.contains(&facet.value),
             (Kind::Circumstance | Kind::Origin, None) => true,
@@ -107,6 +109,11 @@ impl Table {
             table.rows.entry(row.operator.clone()).or_default().push(row);
         }
         Ok(table)
+    }
+
+    /// Every row, in the order of operators.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.rows.values().flatten()
     }
 
     /// The row for a version of an operator.

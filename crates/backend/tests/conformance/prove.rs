@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use symphony_backend::operators::{Facet, Kind, Row, UNKNOWN, may_hold};
+use symphony_backend::operators::{Facet, Kind, Row, Table, UNKNOWN, may_hold};
 
 /// One case as far as the table goes.
 pub(crate) struct Sample {
@@ -50,6 +50,44 @@ pub(crate) fn rows(samples: &[Sample]) -> (Vec<Row>, Vec<String>) {
         }
     }
     (rows, hopeless)
+}
+
+/// What a table claims although the cases do not show it: values that were right in no case (by
+/// the table that follows from them), and uses that were wrong in one.
+pub(crate) fn unproven(table: &Table, shown: &Table, samples: &[Sample]) -> Vec<String> {
+    let mut unproven = BTreeSet::new();
+    for row in table.rows() {
+        for opset in row.first..=row.last {
+            let Some(shown) = shown.row(&row.operator, opset) else {
+                unproven.insert(format!("{} at opset {opset}: never right", row.operator));
+                continue;
+            };
+            let beyond = claims(row, shown).into_iter().filter(|facet| !shown.proves(facet));
+            unproven.extend(beyond.map(|facet| format!("{} {facet}: never right", row.operator)));
+        }
+    }
+    let admitted = |sample: &Sample| {
+        let row = table.row(&sample.operator, sample.versions.0);
+        row.is_some_and(|row| row.limit(&sample.facets).is_none())
+    };
+    let wrong = samples.iter().filter(|sample| sample.is_wrong && admitted(sample));
+    unproven.extend(wrong.map(|sample| format!("{}: {} is wrong", sample.operator, sample.name)));
+    unproven.into_iter().collect()
+}
+
+/// What a row claims: the values it names, and either origin of an input where it names none but
+/// another row does.
+fn claims(row: &Row, other: &Row) -> Vec<Facet> {
+    let facet = |(kind, name): &(Kind, String), value: &str| Facet {
+        kind: *kind,
+        name: name.clone(),
+        value: value.to_owned(),
+    };
+    let named = row.proven.iter();
+    let named = named.flat_map(|(key, values)| values.iter().map(move |value| facet(key, value)));
+    let origins = other.proven.keys().filter(|(kind, _)| *kind == Kind::Origin);
+    let origins = origins.flat_map(|key| ["stored", "computed"].map(|value| facet(key, value)));
+    named.chain(origins.filter(|origin| row.proves(origin))).collect()
 }
 
 fn continues(before: &Row, row: &Row) -> bool {
@@ -131,5 +169,63 @@ fn choose(from: &[&Facet], chosen: &mut BTreeSet<Facet>, visit: &mut impl FnMut(
             choose(&from[position + 1..], chosen, visit);
         }
         chosen.remove(*facet);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a table claims beyond cases of an operator, each given as its facets and whether it
+    /// was right.
+    fn check(table: &str, cases: &[(&str, bool)], expected: &[&str]) {
+        let samples: Vec<_> = cases
+            .iter()
+            .map(|&(words, is_right)| Sample {
+                name: format!("case {words}"),
+                operator: "Op".to_owned(),
+                versions: (1, 3),
+                facets: words.split(' ').map(|w| Facet::parse(w).expect(w)).collect(),
+                is_right,
+                is_wrong: !is_right,
+            })
+            .collect();
+        let shown: String = rows(&samples).0.iter().map(|row| format!("{row}\n")).collect();
+        let table = Table::parse(table).expect("the table parses");
+        let shown = Table::parse(&shown).expect("the rows read back");
+        assert_eq!(unproven(&table, &shown, &samples), expected, "{table:?}");
+    }
+
+    #[test]
+    fn a_table_may_claim_less_than_is_shown_and_no_more() {
+        let right = [("X:float X~stored", true), ("X:int64 X~computed", true)];
+        check("Op 1-3 X:float|int64", &right, &[]);
+        check("Op 1-2 X:float X~stored !X:int64&X~stored", &right, &[]);
+        check("Op 1-3 X:float|int8", &right, &["Op X:int8: never right"]);
+        check("Op 1-3 X:float B:float", &right, &["Op B:float: never right"]);
+        check("Op 3-4 X:float", &right, &["Op at opset 4: never right"]);
+        check(
+            "Other 1-3 X:float",
+            &right,
+            &[
+                "Other at opset 1: never right",
+                "Other at opset 2: never right",
+                "Other at opset 3: never right",
+            ],
+        );
+        check("Op 1-3 X:float", &right[..1], &["Op X~computed: never right"]);
+    }
+
+    #[test]
+    fn a_table_may_not_admit_what_is_wrong_though_each_facet_is_right() {
+        let cases = [
+            ("X:float axis=-", true),
+            ("X:int64 axis=positive", true),
+            ("X:float axis=positive", false),
+        ];
+        let wrong = ["Op: case X:float axis=positive is wrong"];
+        check("Op 1-3 X:float|int64 axis=-|positive", &cases, &wrong);
+        check("Op 1-3 X:float|int64 axis=-|positive !X:float&axis=positive", &cases, &[]);
+        check("Op 1-3 X:float axis=-", &cases, &[]);
     }
 }
