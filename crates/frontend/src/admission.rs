@@ -314,6 +314,11 @@ impl Admitted<'_> {
                 Ok(answer)
             }
             Outcome::Dropped { reason, queued } => Err(self.dropped(reason, queued)),
+            Outcome::Refused(message) => {
+                let error = InferError::Invalid(message);
+                self.admission.metrics.refused(error.kind());
+                Err(self.end(Ending::Refused, elapsed, error))
+            }
             Outcome::Failed(message) => {
                 let model = self.handle.model.name.clone();
                 let error = InferError::Failed { model, message };

@@ -207,6 +207,7 @@ fn bad_requests() -> Vec<BadCase> {
 fn lost_requests() -> Vec<BadCase> {
     vec![
         ("divided by zero", Code::Internal, request("failing")),
+        ("element 1 of input \"x\"", Code::InvalidArgument, request("choosy")),
         ("dropped after 3.000ms", Code::DeadlineExceeded, request("drop_hopeless")),
         ("queue of model", Code::ResourceExhausted, request("drop_queue_full")),
         ("was unloaded", Code::Unavailable, request("drop_unloaded")),
@@ -294,6 +295,43 @@ async fn a_stream_answers_in_order_and_survives_errors() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_its_answers_holds_no_room() {
+    const REQUESTS: usize = 40;
+    let rig = Rig::start().await;
+    let mut client = client(&rig).await;
+    let large = ModelInferRequest {
+        inputs: vec![tensor("x", "FP32", &[1, 100_000])],
+        raw_input_contents: vec![vec![0; 400_000].into()],
+        ..request("large")
+    };
+    let (sender, requests) = tokio::sync::mpsc::channel(REQUESTS);
+    for _ in 0..REQUESTS {
+        sender.send(large.clone()).await.unwrap();
+    }
+    let answers = client.model_stream_infer(ReceiverStream::new(requests)).await.unwrap();
+    // 16 MB of answers, far more than flows before somebody reads.
+    let good = r#"symphony_requests_total{model="large",version="3",outcome="good"}"#;
+    rig.until_metric(good, 40.0).await;
+    rig.until_metric("symphony_tensor_bytes", 0.0).await;
+    assert_eq!(rig.metric("symphony_requests_in_flight").await, 0.0);
+    drop(sender);
+    let answers: Vec<_> = answers.into_inner().collect().await;
+    assert_eq!(answers.len(), REQUESTS);
+    assert!(answers.iter().all(|answer| answer.as_ref().unwrap().error_message.is_empty()));
+}
+
+#[tokio::test]
+async fn a_client_that_never_speaks_does_not_hold_the_shutdown_up() {
+    let rig = Rig::start_with(|config| config.drain = Duration::from_secs(3600)).await;
+    let mut silent = tokio::net::TcpStream::connect(rig.addresses.grpc).await.unwrap();
+    rig.until_metric(r#"symphony_connections{protocol="grpc"}"#, 1.0).await;
+    rig.stop().await;
+    let mut nothing = Vec::new();
+    silent.read_to_end(&mut nothing).await.unwrap();
+    assert!(nothing.is_empty());
+}
+
+#[tokio::test]
 async fn clients_that_leave_take_their_requests_along() {
     let rig = Rig::start().await;
     let mut unary = client(&rig).await;
@@ -339,6 +377,23 @@ async fn the_server_describes_itself_and_its_models() {
     assert_eq!((statistics.inference_count, statistics.execution_count), (1, 1));
     let unknown = ModelStatisticsRequest { name: "nope".to_owned(), version: String::new() };
     assert_eq!(client.model_statistics(unknown).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn the_repository_is_not_changed_while_the_server_shuts_down() {
+    let rig = Rig::start().await;
+    let mut client = client(&rig).await;
+    rig.catalog.update(|catalog| catalog.draining = true);
+    let model_name = "echo".to_owned();
+    let load = RepositoryModelLoadRequest { model_name, ..Default::default() };
+    assert_eq!(client.repository_model_load(load).await.unwrap_err().code(), Code::Unavailable);
+    let unload = RepositoryModelUnloadRequest { model_name: "echo".to_owned(), ..Default::default() };
+    let refused = client.repository_model_unload(unload).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    for way in ["load", "unload"] {
+        let reply = rig.post(&format!("/v2/repository/models/echo/{way}"), "").await;
+        assert_eq!(reply.status, 503, "{way}: {reply:?}");
+    }
 }
 
 #[tokio::test]

@@ -408,6 +408,7 @@ async fn models_that_are_not_served_are_refused_with_the_reason() {
         ("/v2/models/broken/infer", 503, "operator Foo is unknown"),
         ("/v2/models/unloaded/infer", 404, "repository API"),
         ("/v2/models/failing/infer", 500, "divided by zero"),
+        ("/v2/models/choosy/infer", 400, "element 1 of input \"x\""),
         ("/v2/models/drop_hopeless/infer", 504, "dropped after 3.000ms"),
         ("/v2/models/drop_overload/infer", 504, "more requests arrive"),
         ("/v2/models/drop_queue_full/infer", 429, "queue of model"),
@@ -423,6 +424,8 @@ async fn models_that_are_not_served_are_refused_with_the_reason() {
         assert_eq!(reply.header("retry-after").is_empty(), status != 429, "{path}");
         assert_eq!(reply.header("allow").is_empty(), status != 405, "{path}");
     }
+    let refused = r#"symphony_requests_total{model="choosy",version="3",outcome="refused"}"#;
+    assert_eq!(rig.metric(refused).await, 1.0);
     assert_eq!(rig.inflight.len(), 0);
 }
 
