@@ -14,7 +14,7 @@ mod schema;
 mod table;
 mod values;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -100,10 +100,10 @@ pub struct Unproven {
 /// Every use of an operator that is not proven, in the order of the graph, one of each kind.
 pub fn check(engine: OnnxEngine, model: &Model) -> Result<(), Vec<Unproven>> {
     let mut unproven: Vec<Unproven> = Vec::new();
+    let mut known = HashSet::new();
     for usage in usages(model) {
         let Err(found) = usage.check(engine) else { continue };
-        let known = unproven.iter().any(|u| u.operator == found.operator && u.limit == found.limit);
-        if !known {
+        if known.insert((found.operator.clone(), found.limit.clone())) {
             unproven.push(found);
         }
     }
