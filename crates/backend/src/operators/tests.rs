@@ -1,3 +1,5 @@
+//! What the tables refuse and with which remedy, on graphs of one node and on whole models.
+
 use std::path::Path;
 
 use symphony_onnx::builder::{GraphBuilder, attribute};

@@ -1,3 +1,5 @@
+//! Which form of a graph is served, on the embedded engine, and what is refused before it is loaded.
+
 use super::*;
 use crate::engine::Cores;
 use crate::engines::rten::Rten;
