@@ -6,7 +6,8 @@
 use expect_test::{Expect, expect};
 use std::fs;
 use std::path::{Path, PathBuf};
-use symphony_backend::engine::Cores;
+use symphony_backend::engine::{Cores, Engine};
+use symphony_backend::engines::rten::Rten;
 use symphony_backend::loader::{Loaded, Loader, LoaderConfig};
 use symphony_backend::profiling::{Effort, Origin, sample_rows};
 use symphony_backend::repository::{ModelDirectory, Repository};
@@ -286,4 +287,11 @@ fn an_engine_that_is_asked_for_but_not_installed_is_refused() {
         assert!(error.contains(part), "{error}");
     }
     assert!(fixture.loader.check(&fixture.directory()).is_err());
+}
+
+#[test]
+fn kept_profiles_name_the_version_of_rten_that_is_built() {
+    let version = Rten::new(Cores { accelerators: 1, threads: 1 }).version();
+    let pinned = format!("\nrten = {{ version = \"={version}\"");
+    assert!(include_str!("../../../Cargo.toml").contains(&pinned), "change VERSION in rten.rs too");
 }
