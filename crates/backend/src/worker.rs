@@ -269,12 +269,32 @@ fn run(
             tracing::error!(
                 model = plan.model.0,
                 accelerator = run.accelerator.0,
+                requests = batch.len(),
                 "batch failed: {error}"
             );
-            fail(batch, &error.to_string());
+            match batch.len() {
+                1 => fail(batch, &error.to_string()),
+                _ => run_apart(resident, plan, batch, run),
+            }
         }
     }
     exec
+}
+
+/// Runs the requests of a failed batch one by one: the fault may be one request's, and then the
+/// others are not to suffer for it. What no client waits for any more is let go.
+fn run_apart(
+    resident: &mut Resident,
+    plan: &BatchPlan,
+    batch: &mut Vec<(Request, Pending)>,
+    at: Run,
+) {
+    for (request, pending) in batch.drain(..) {
+        if !pending.is_abandoned() {
+            let taken = at.clock.now();
+            run(resident, plan, &mut vec![(request, pending)], Run { taken, ..at });
+        }
+    }
 }
 
 /// Gives each request its outputs.
@@ -448,6 +468,22 @@ mod tests {
         setup.run(vec![large, good]);
         assert_eq!(short(&mut large_outcome), "[1, 1, 1, 1, 1, 1, 1, 1]");
         assert_eq!(short(&mut good_outcome), "the request has 1 rows where 1 to 0 fit");
+        setup.worker.stop();
+    }
+
+    #[test]
+    fn a_request_that_fails_its_batch_fails_alone() {
+        let mut setup = Setup::new();
+        for fault in [FAIL, PANIC] {
+            let (first, mut first_outcome) = setup.admit(&[1]);
+            let (odd, mut odd_outcome) = setup.admit(&[fault]);
+            let (last, mut last_outcome) = setup.admit(&[2, 3]);
+            setup.run(vec![first, odd, last]);
+            assert_eq!(short(&mut first_outcome), "[1]");
+            assert!(short(&mut odd_outcome).ends_with("asked to"));
+            assert_eq!(short(&mut last_outcome), "[2, 3]");
+        }
+        assert!(setup.surroundings.in_flight.is_empty());
         setup.worker.stop();
     }
 
