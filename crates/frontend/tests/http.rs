@@ -79,6 +79,23 @@ async fn ids_come_back_and_outputs_are_chosen() {
     );
 }
 
+#[tokio::test]
+async fn what_a_client_writes_as_null_it_has_not_given() {
+    let rig = Rig::start().await;
+    let null = Value::Null;
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2],
+        "parameters": null});
+    let timeout = json!({"timeout": null, "binary_data_output": null});
+    for (parameters, outputs) in
+        [(&null, &null), (&timeout, &json!([{"name": "x", "parameters": null}]))]
+    {
+        let body = json!({"id": null, "parameters": parameters, "inputs": [input],
+            "outputs": outputs});
+        let answer = rig.post("/v2/models/echo/infer", body.to_string()).await.json();
+        assert_eq!(answer["outputs"][0]["data"], json!([1.0, 2.0]), "{answer}");
+    }
+}
+
 /// Raw contents of three elements of each type, and their JSON form where there is one.
 fn samples(datatype: DataType) -> (Vec<u8>, Option<Value>) {
     let raw = |size: usize| (0..3 * size).map(|i| u8::from(i % size == 0)).collect::<Vec<u8>>();
