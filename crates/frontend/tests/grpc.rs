@@ -14,6 +14,7 @@ use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServic
 use symphony_frontend::proto::infer_parameter::ParameterChoice;
 use symphony_frontend::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use symphony_frontend::proto::*;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -296,7 +297,6 @@ async fn a_stream_answers_in_order_and_survives_errors() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answers_holds_no_room() {
-    const REQUESTS: usize = 40;
     let rig = Rig::start().await;
     let mut client = client(&rig).await;
     let large = ModelInferRequest {
@@ -304,26 +304,26 @@ async fn a_client_that_does_not_read_its_answers_holds_no_room() {
         raw_input_contents: vec![vec![0; 400_000].into()],
         ..request("large")
     };
-    let (sender, requests) = tokio::sync::mpsc::channel(REQUESTS);
-    for _ in 0..REQUESTS {
-        sender.send(large.clone()).await.unwrap();
-    }
-    let answers = client.model_stream_infer(ReceiverStream::new(requests)).await.unwrap();
-    // 16 MB of answers, far more than flows before somebody reads.
-    let good = r#"symphony_requests_total{model="large",version="3",outcome="good"}"#;
-    rig.until_metric(good, 40.0).await;
-    rig.until_metric("symphony_tensor_bytes", 0.0).await;
-    assert_eq!(rig.metric("symphony_requests_in_flight").await, 0.0);
-    drop(sender);
-    let answers: Vec<_> = answers.into_inner().collect().await;
-    assert_eq!(answers.len(), REQUESTS);
+    // The first answer is kept back until all are asked for; the large ones then fill whatever
+    // flows while nobody reads, and the last ones stand behind them.
+    let mut wanted = vec![request("held")];
+    wanted.extend(vec![large; 20]);
+    wanted.extend(vec![request("held"); 8]);
+    let count = wanted.len();
+    let stream = client.model_stream_infer(tokio_stream::iter(wanted)).await.unwrap();
+    rig.until("the kept ones are queued", |rig| rig.held() == 9).await;
+    rig.release();
+    rig.until_metric("symphony_requests_in_flight", 0.0).await;
+    assert_eq!(rig.metric("symphony_tensor_bytes").await, 0.0);
+    let answers: Vec<_> = stream.into_inner().collect().await;
+    assert_eq!(answers.len(), count);
     assert!(answers.iter().all(|answer| answer.as_ref().unwrap().error_message.is_empty()));
 }
 
 #[tokio::test]
 async fn a_client_that_never_speaks_does_not_hold_the_shutdown_up() {
     let rig = Rig::start_with(|config| config.drain = Duration::from_secs(3600)).await;
-    let mut silent = tokio::net::TcpStream::connect(rig.addresses.grpc).await.unwrap();
+    let mut silent = TcpStream::connect(rig.addresses.grpc).await.unwrap();
     rig.until_metric(r#"symphony_connections{protocol="grpc"}"#, 1.0).await;
     rig.stop().await;
     let mut nothing = Vec::new();
@@ -387,7 +387,8 @@ async fn the_repository_is_not_changed_while_the_server_shuts_down() {
     let model_name = "echo".to_owned();
     let load = RepositoryModelLoadRequest { model_name, ..Default::default() };
     assert_eq!(client.repository_model_load(load).await.unwrap_err().code(), Code::Unavailable);
-    let unload = RepositoryModelUnloadRequest { model_name: "echo".to_owned(), ..Default::default() };
+    let unload =
+        RepositoryModelUnloadRequest { model_name: "echo".to_owned(), ..Default::default() };
     let refused = client.repository_model_unload(unload).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     for way in ["load", "unload"] {
