@@ -9,9 +9,13 @@ pub(crate) fn start(config: LogConfig) {
     let lines = tracing_subscriber::fmt()
         .with_max_level(config.level)
         .with_ansi(io::stderr().is_terminal())
+        // Complaining of a log that cannot be written, to where it cannot be written, would end
+        // the thread that logs.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     match config.format {
         LogFormat::Text => lines.with_target(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).init(),
+        // Fields stay in an object of their own: some library's may be called `level`, too.
+        LogFormat::Json => lines.json().with_current_span(false).init(),
     }
 }

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod config;
+mod console;
 mod demo;
 mod logging;
 mod plot;

@@ -2,6 +2,7 @@
 
 use crate::args::ProfileArgs;
 use crate::config::PoolConfig;
+use crate::console::say;
 use crate::logging;
 use crate::plot::{Chart, Line};
 use anyhow::{Context, Result};
@@ -18,17 +19,17 @@ pub(crate) fn command(args: ProfileArgs) -> Result<()> {
     let loader = Loader::new(config.loader);
     let loaded = loader.load(&directory)?;
     let (alpha, beta) = loaded.plan.fit();
-    println!("{} {} on {}", loaded.name, loaded.version, loaded.engine);
-    println!("{}", loaded.measured.table());
-    println!(
+    say(format_args!("{} {} on {}", loaded.name, loaded.version, loaded.engine));
+    say(loaded.measured.table());
+    say(format_args!(
         "p95 fits l(b) = {:.3} b + {:.3} ms; 8*l(1)/l(8) = {}",
         alpha.as_millis_f64(),
         beta.as_millis_f64(),
         gain(&loaded.measured)
-    );
+    ));
     let plot = args.plot.unwrap_or_else(|| format!("{}-profile.svg", loaded.name).into());
     chart(&loaded.name, &loaded.measured).write_svg(&plot)?;
-    println!("plot: {}", plot.display());
+    say(format_args!("plot: {}", plot.display()));
     Ok(())
 }
 
