@@ -37,7 +37,8 @@ pub(crate) fn loaded(report: &LoadReport) -> String {
     text
 }
 
-/// A request to try, for the model whose input is smallest; `None` when all are too large.
+/// A request to try, for the model whose input is smallest; `None` when all are too large, or
+/// have tensors that cannot be written as JSON.
 pub(crate) fn curl<'a>(
     models: impl Iterator<Item = &'a ServedModel>,
     http: SocketAddr,
@@ -46,7 +47,7 @@ pub(crate) fn curl<'a>(
         let inputs = &model.signature.inputs;
         inputs.iter().map(|spec| spec.row_elements().unwrap_or(usize::MAX)).max()
     };
-    let model = models.min_by_key(size)?;
+    let model = models.filter(|model| has_json_form(model)).min_by_key(size)?;
     if size(&model)? > CURL_ELEMENTS_MAX {
         return None;
     }
@@ -54,6 +55,11 @@ pub(crate) fn curl<'a>(
     let inputs: Vec<_> = model.signature.inputs.iter().map(|spec| example(spec, batched)).collect();
     let body = serde_json::json!({ "inputs": inputs });
     Some(format!("curl -s http://{http}/v2/models/{}/infer -d '{body}'", model.name))
+}
+
+fn has_json_form(model: &ServedModel) -> bool {
+    let binary_only = |spec: &TensorSpec| matches!(spec.datatype, DataType::Fp16 | DataType::Bf16);
+    !model.signature.inputs.iter().chain(&model.signature.outputs).any(binary_only)
 }
 
 fn example(spec: &TensorSpec, batched: bool) -> serde_json::Value {
