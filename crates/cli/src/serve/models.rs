@@ -4,8 +4,10 @@
 //! that fails leaves the old one serving. The catalog shows every step.
 
 use anyhow::Result;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::thread::sleep;
+use std::time::Duration;
 use symphony_backend::loader::{self, LoadError, Loaded, Loader};
 use symphony_backend::repository::{ModelDirectory, Repository};
 use symphony_backend::worker::WorkerPort;
@@ -16,6 +18,10 @@ use symphony_wire::repository::{RepositoryCommand, RepositoryError};
 use symphony_wire::schedule::{SchedulerPort, ToScheduler};
 use symphony_wire::tensor::Signature;
 use tokio::sync::{mpsc, oneshot};
+
+/// Requests that found a model in the catalog have reached the scheduler this long after it was
+/// taken out: they are checked and submitted in one go, in far less.
+const STRAGGLERS: Duration = Duration::from_millis(200);
 
 /// Where models go once they are loaded.
 #[derive(Clone, Debug)]
@@ -49,10 +55,10 @@ struct Serving {
     from: loader::ModelState,
 }
 
-/// Identities that are free to use, lowest first.
+/// Identities that are free to use. The lowest is used first, for tables are indexed by them.
 #[derive(Debug, Default)]
 struct Ids {
-    free: Vec<u32>,
+    free: BTreeSet<u32>,
     next: u32,
 }
 
@@ -216,8 +222,11 @@ impl Models {
         }
     }
 
-    /// Lets a model's queue run empty, then frees it everywhere.
+    /// Lets the queue of a model that the catalog no longer shows run empty, then frees it
+    /// everywhere. Requests on their way to it are let in first: turned away they would be a gap
+    /// in the service, and later their identity may be another model's.
     fn retire(&mut self, model: &ServedModel) {
+        sleep(STRAGGLERS);
         let (done, removed) = oneshot::channel();
         if self.to.scheduler.send(ToScheduler::RemoveModel { model: model.id, done }).is_err() {
             return;
@@ -264,13 +273,13 @@ impl Models {
 
 impl Ids {
     fn take(&mut self) -> ModelId {
-        ModelId(self.free.pop().unwrap_or_else(|| {
+        ModelId(self.free.pop_first().unwrap_or_else(|| {
             self.next += 1;
             self.next - 1
         }))
     }
 
     fn give_back(&mut self, id: ModelId) {
-        self.free.push(id.0);
+        self.free.insert(id.0);
     }
 }
