@@ -7,6 +7,7 @@ use crate::bench::load::{self, Pacing, Plan};
 use crate::bench::report::{percent, table, titles};
 use crate::bench::tally::Tally;
 use crate::config::PoolConfig;
+use crate::console::say;
 use crate::logging;
 use crate::serve::Pool;
 use anyhow::{Context, Result, bail, ensure};
@@ -51,8 +52,8 @@ pub(crate) fn command(args: DemoArgs) -> Result<()> {
         busy.push(ended.busy_text(rule));
     }
     rows.sort(); // by model, so that the rules stand below each other
-    println!("{}", table(titles(COLUMNS), rows));
-    println!("accelerators busy, by number: {}", busy.join("; "));
+    say(table(titles(COLUMNS), rows));
+    say(format_args!("accelerators busy, by number: {}", busy.join("; ")));
     Ok(())
 }
 
@@ -91,7 +92,7 @@ fn run(
     }
     pool.catalog.update(|catalog| catalog.ready = true);
     let ended = runtime.block_on(drive(args, config, &pool));
-    runtime.block_on(pool.drain());
+    ensure!(runtime.block_on(pool.drain()), "a batch did not end");
     drop(models);
     pool.stop();
     ended

@@ -3,6 +3,7 @@
 mod announce;
 mod models;
 mod pool;
+mod ports;
 mod signals;
 
 pub(crate) use models::Models;
@@ -10,10 +11,11 @@ pub(crate) use pool::Pool;
 
 use crate::args::ServeArgs;
 use crate::config::ServeConfig;
+use crate::console::say;
 use crate::logging;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use ports::PortsFile;
 use signals::Signals;
-use std::path::Path;
 use std::thread;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
@@ -49,9 +51,9 @@ fn check_only(config: &ServeConfig, repository: &Repository) -> Result<()> {
     let mut failed = 0;
     for directory in &directories {
         match loader.check(directory) {
-            Ok(source) => println!("ok    {} {}", source.name, source.version),
+            Ok(source) => say(format_args!("ok    {} {}", source.name, source.version)),
             Err(error) => {
-                println!("error {error}");
+                say(format_args!("error {error}"));
                 failed += 1;
             }
         }
@@ -59,12 +61,13 @@ fn check_only(config: &ServeConfig, repository: &Repository) -> Result<()> {
     if failed > 0 {
         bail!("{failed} of {} models cannot be served", directories.len());
     }
-    println!("{} models can be served", directories.len());
+    say(format_args!("{} models can be served", directories.len()));
     Ok(())
 }
 
 async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
     let mut signals = Signals::listen()?;
+    let ports_file = config.ports_file.clone().map(PortsFile::prepare).transpose()?;
     let pool = Pool::start(&config.pool)?;
     let (port, commands) = commands();
     let services = Services {
@@ -83,21 +86,29 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
 
     let loader = Loader::new(config.pool.loader.clone());
     let models = pool.models(repository, loader);
-    let mut loading = spawn_models(models, commands, config.skip_failed)?;
-    println!("symphony {} loads {}", env!("CARGO_PKG_VERSION"), config.models.display());
-    tokio::select! {
-        loaded = &mut loading => {
-            loaded.context("the thread that loads models ended")??;
-            pool.catalog.update(|catalog| catalog.ready = true);
-            announce(&config, &pool.catalog, addresses)?;
-            signals.until_shutdown(&port).await;
+    say(format_args!("symphony {} loads {}", env!("CARGO_PKG_VERSION"), config.models.display()));
+    let loading = spawn_models(models, commands, config.skip_failed)?;
+    let work = async {
+        tokio::select! {
+            loaded = loading => {
+                loaded.context("the thread that loads models ended")??;
+                pool.catalog.update(|catalog| catalog.ready = true);
+                announce(&pool.catalog, addresses, ports_file)?;
+                signals.until_shutdown(&port).await;
+            }
+            () = signals.until_shutdown(&port) => {}
         }
-        () = signals.until_shutdown(&port) => {}
-    }
-
-    tracing::info!("shutting down: no new requests, what is queued ends or is dropped");
+        Ok::<_, anyhow::Error>(())
+    };
+    let broken = tokio::select! {
+        ended = work => {
+            ended?;
+            None
+        }
+        broken = pool.broken() => Some(broken),
+    };
     tokio::select! {
-        () = shut_down(pool, port, stop, serving) => Ok(()),
+        ended = shut_down(pool, broken, port, Serving { stop, task: serving }) => ended,
         () = signals.second() => {
             tracing::warn!("a second signal: stopping at once");
             std::process::exit(EXIT_AT_ONCE);
@@ -105,21 +116,41 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
     }
 }
 
+/// The frontend at work.
+struct Serving {
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Ends everything in order: requests, connections, threads. Of a pool that is broken or does
+/// not drain the threads are left to the end of the process.
 async fn shut_down(
     pool: Pool,
+    broken: Option<anyhow::Error>,
     port: RepositoryPort,
-    stop: oneshot::Sender<()>,
-    serving: tokio::task::JoinHandle<()>,
-) {
-    pool.drain().await;
-    let _ = stop.send(());
-    if serving.await.is_err() {
+    serving: Serving,
+) -> Result<()> {
+    let drained = match broken {
+        None => {
+            tracing::info!("shutting down: no new requests, what is queued ends or is dropped");
+            match pool.drain().await {
+                true => Ok(()),
+                false => Err(anyhow!("a batch did not end: stopped without it")),
+            }
+        }
+        Some(broken) => {
+            tracing::error!("cannot go on: {broken}");
+            pool.catalog.update(|catalog| catalog.draining = true);
+            Err(broken.context("the server cannot go on"))
+        }
+    };
+    let _ = serving.stop.send(());
+    if serving.task.await.is_err() {
         tracing::error!("the frontend's task panicked");
     }
+    drained?;
     drop(port);
-    if tokio::task::spawn_blocking(move || pool.stop()).await.is_err() {
-        tracing::error!("ending the pool's threads panicked");
-    }
+    tokio::task::spawn_blocking(move || pool.stop()).await.context("ending the pool's threads")
 }
 
 /// Loads all models on a thread of its own, which then carries out commands. The receiver tells
@@ -133,7 +164,7 @@ fn spawn_models(
     let work = move || {
         let mut failed = Vec::new();
         let result = models.load_all(|name, result| match result {
-            Ok(report) => println!("{}", announce::loaded(report)),
+            Ok(report) => say(announce::loaded(report)),
             Err(_) => failed.push(name.to_owned()),
         });
         let result = result.and_then(|()| match failed.is_empty() || skip_failed {
@@ -154,27 +185,15 @@ fn spawn_models(
     Ok(loaded)
 }
 
-fn announce(config: &ServeConfig, catalog: &SharedCatalog, addresses: Addresses) -> Result<()> {
+fn announce(
+    catalog: &SharedCatalog,
+    addresses: Addresses,
+    ports_file: Option<PortsFile>,
+) -> Result<()> {
     let Addresses { http, grpc, metrics } = addresses;
-    println!("ready: HTTP {http}, gRPC {grpc}, metrics http://{metrics}/metrics");
+    say(format_args!("ready: HTTP {http}, gRPC {grpc}, metrics http://{metrics}/metrics"));
     if let Some(curl) = announce::curl(catalog.load().models.values().map(AsRef::as_ref), http) {
-        println!("try:\n  {curl}");
+        say(format_args!("try:\n  {curl}"));
     }
-    match &config.ports_file {
-        Some(path) => write_ports(path, addresses),
-        None => Ok(()),
-    }
-}
-
-/// Written under another name first: whoever waits for the file finds it whole.
-fn write_ports(path: &Path, addresses: Addresses) -> Result<()> {
-    let ports = serde_json::json!({
-        "http": addresses.http.port(),
-        "grpc": addresses.grpc.port(),
-        "metrics": addresses.metrics.port(),
-    });
-    let unfinished = path.with_extension("part");
-    std::fs::write(&unfinished, ports.to_string())
-        .and_then(|()| std::fs::rename(&unfinished, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    ports_file.map_or(Ok(()), |file| file.publish(addresses))
 }
