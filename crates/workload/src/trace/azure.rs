@@ -191,4 +191,14 @@ mod tests {
             assert!(fault.to_string().contains(part), "{fault}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let header = b"HashOwner,HashApp,HashFunction,Trigger,1,2\n";
+            for whole in [bytes.clone(), [header, &bytes[..]].concat()] {
+                let _ = Azure::read(&whole[..], 3);
+            }
+        }
+    }
 }

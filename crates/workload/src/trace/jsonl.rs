@@ -178,4 +178,16 @@ mod tests {
             assert!(reader.next().is_none());
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let models = ["a"].map(String::from);
+            for whole in [bytes.clone(), [b"{\"time_ms\":", &bytes[..], b",\"model\":\"a\"}"].concat()] {
+                let reader = Jsonl::new(&whole[..], Path::new("t.jsonl"), &models);
+                let lines: Vec<_> = reader.collect();
+                proptest::prop_assert!(lines.iter().rev().skip(1).all(Result::is_ok));
+            }
+        }
+    }
 }
