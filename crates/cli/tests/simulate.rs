@@ -57,6 +57,20 @@ fn goodput_stays_below_the_bound_and_accelerators_suffice() {
 }
 
 #[test]
+fn random_scenarios_are_compared_and_replay() {
+    let folder = folder(SCENARIO);
+    let compared = json(folder.path(), "compare --random 2 --seed 5 --json");
+    let cases = compared["cases"].as_array().expect("a list");
+    for case in cases {
+        let share = case["deferred"].as_f64().expect("a share");
+        assert!((0.0..=1.1).contains(&share), "{case}");
+    }
+    let more = json(folder.path(), "compare --random 3 --seed 5 --json");
+    assert_eq!(more["cases"].as_array().map(|all| &all[..2]), Some(cases.as_slice()));
+    assert_eq!(simulate(folder.path(), "compare --random 0").status.code(), Some(2));
+}
+
+#[test]
 fn a_sweep_prints_csv_and_draws() {
     let folder = folder(SCENARIO);
     let sweep = "sweep s.toml --parameter rate --values 300,600 --measure busy --csv --plot b.png";

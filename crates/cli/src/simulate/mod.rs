@@ -3,6 +3,7 @@
 //! Scenario files are read and validated by `file` into one `Setup`, which every command varies
 //! and runs. Nothing here knows the live system.
 
+mod compare;
 mod file;
 mod goodput;
 mod gpus;
@@ -36,6 +37,8 @@ enum Question {
     Gpus(gpus::GpusArgs),
     /// One parameter over a range: a table and a plot.
     Sweep(sweep::SweepArgs),
+    /// Policies on scenarios drawn at random: shares of the rate-limited bound, and who wins.
+    Compare(compare::CompareArgs),
     /// Draw which batch ran where and when.
     Timeline(timeline::TimelineArgs),
 }
@@ -46,6 +49,7 @@ pub(crate) fn command(args: SimulateArgs) -> Result<()> {
         Question::Goodput(args) => goodput::command(&args),
         Question::Gpus(args) => gpus::command(&args),
         Question::Sweep(args) => sweep::command(&args),
+        Question::Compare(args) => compare::command(&args),
         Question::Timeline(args) => timeline::command(&args),
     }
 }

@@ -3,6 +3,7 @@
 use crate::bench::report::table;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
+use std::io::{ErrorKind, Write as _};
 
 /// How figures are printed.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -91,16 +92,23 @@ impl Sheet {
 /// Prints the tables of one command.
 ///
 /// # Errors
-/// They cannot be written as JSON.
+/// They cannot be written.
 pub(super) fn show(sheets: &[Sheet], format: FormatArgs) -> Result<()> {
     if format.json {
         let all = sheets.iter().map(|sheet| (sheet.name.to_owned(), sheet.json()));
-        println!("{}", serde_json::to_string_pretty(&Value::Object(all.collect()))?);
-        return Ok(());
+        let text = serde_json::to_string_pretty(&Value::Object(all.collect()))?;
+        return print(&(text + "\n"));
     }
     let text = |sheet: &Sheet| if format.csv { sheet.csv() } else { sheet.table() + "\n" };
-    print!("{}", sheets.iter().map(text).collect::<Vec<_>>().join("\n"));
-    Ok(())
+    print(&sheets.iter().map(text).collect::<Vec<_>>().join("\n"))
+}
+
+/// Prints to whoever reads; one that has read enough, such as `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn quoted(text: &str) -> String {
