@@ -440,3 +440,20 @@ impl Reader<'_> {
 pub(super) fn delay(median: Span, sigma: f64) -> Delay {
     if sigma == 0.0 { Delay::Constant(median) } else { Delay::LogNormal { median, sigma } }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_experiment_is_a_scenario() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+        let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut count = 0;
+        for path in files {
+            read(&path).unwrap_or_else(|error| panic!("{error}"));
+            count += 1;
+        }
+        assert!(count > 10, "{count} experiments in {}", folder.display());
+    }
+}

@@ -196,16 +196,21 @@ impl Timeline {
                     "<text x=\"{middle:.2}\" y=\"{base:.1}\" text-anchor=\"middle\">{text}</text>"
                 ));
             }
-            if batch.deadline >= self.from && batch.deadline < self.to {
-                let (at, top, low) = (x(batch.deadline), y - 2.0, y + ROW - 3.0);
-                add(format!(
-                    "<path d=\"M{at:.2} {top:.1}V{low:.1}\" stroke=\"#d00\" fill=\"none\"/>"
-                ));
-            }
         }
+        self.deadlines(&mut add, x);
         self.drops_and_legend(&mut add, x);
         add("</svg>".to_owned());
         svg
+    }
+
+    /// Over the boxes, since a batch mostly ends before it is due and the next one begins.
+    fn deadlines(&self, add: &mut impl FnMut(String), x: impl Fn(Time) -> f64) {
+        let shown = |batch: &&Batch| batch.deadline >= self.from && batch.deadline < self.to;
+        for batch in self.batches.iter().filter(shown) {
+            let y = TOP + batch.accelerator as f64 * ROW;
+            let (at, top, low) = (x(batch.deadline), y - 2.0, y + ROW - 3.0);
+            add(format!("<path d=\"M{at:.2} {top:.1}V{low:.1}\" stroke=\"#d00\" fill=\"none\"/>"));
+        }
     }
 
     fn drops_and_legend(&self, add: &mut impl FnMut(String), x: impl Fn(Time) -> f64) {
