@@ -113,6 +113,24 @@ def identity(datatype):
     )
 
 
+def words():
+    """Two columns of words, one-hot and through a logistic regression, to a word."""
+    from skl2onnx import to_onnx  # noqa: PLC0415 - slow to import
+    from skl2onnx.common.data_types import StringTensorType  # noqa: PLC0415
+    from sklearn import linear_model, pipeline, preprocessing  # noqa: PLC0415
+
+    rows = np.array([["red", "red"], ["green", "blü"], ["blü", "red"], ["red", "green"]], object)
+    fitted = pipeline.make_pipeline(
+        preprocessing.OneHotEncoder(handle_unknown="ignore"), linear_model.LogisticRegression()
+    ).fit(rows, ["stop", "go", "go", "stop"])
+    return to_onnx(
+        fitted,
+        initial_types=[("x", StringTensorType([None, 2]))],
+        options={id(fitted): {"zipmap": False}},
+        target_opset={"": OPSET, "ai.onnx.ml": 3},
+    )
+
+
 def graph(nodes, *, inputs, outputs, shape, output_shape=None, constants=()):
     def declared(tensors, shape):
         return [

@@ -14,9 +14,8 @@ from symphony import EAGER, SOON_S, Server
 
 ONNX = "identity"
 ECHO = "echo"
-
-# BF16 models are refused: the ONNX project has no test that proves them right.
-ONNX_DATATYPES = [datatype for datatype in models.DATATYPES if datatype != "BF16"]
+NARROW = "narrow_INT64"
+WORDS = "words"
 
 
 def sample(datatype):
@@ -40,9 +39,20 @@ def sample(datatype):
 
 
 @pytest.fixture(scope="module")
-def typed_server(tmp_path_factory):
-    repository = tmp_path_factory.mktemp("typed")
-    for datatype in ONNX_DATATYPES:
+def repository(tmp_path_factory):
+    return tmp_path_factory.mktemp("typed")
+
+
+@pytest.fixture(scope="module")
+def word_model(repository):
+    return models.write(repository, WORDS, models.words(), engine="onnxruntime", max_batch=8)
+
+
+@pytest.fixture(scope="module")
+def typed_server(repository, word_model, tmp_path_factory):
+    narrow = models.identity("INT64")
+    models.write(repository, NARROW, narrow, engine="rten", max_batch=8)
+    for datatype in models.DATATYPES:
         models.write(
             repository,
             f"{ONNX}_{datatype}",
@@ -50,7 +60,6 @@ def typed_server(tmp_path_factory):
             engine="onnxruntime",
             max_batch=8,
         )
-    for datatype in models.DATATYPES:
         models.write_emulated(
             repository,
             f"{ECHO}_{datatype}",
@@ -67,8 +76,8 @@ def typed_server(tmp_path_factory):
 
 WAYS = [
     (engine, datatype, protocol)
-    for engine, datatypes in ((ONNX, ONNX_DATATYPES), (ECHO, list(models.DATATYPES)))
-    for datatype in datatypes
+    for engine in (ONNX, ECHO)
+    for datatype in models.DATATYPES
     for protocol in ("http-binary", "http-json", "grpc")
     # The protocol has no JSON form for these.
     if not (protocol == "http-json" and datatype in ("FP16", "BF16"))
@@ -116,23 +125,53 @@ def test_text_that_is_no_text_is_refused_alone(typed_server):
     good[good == b"\x00\xff"] = b"b"
     bad = good.copy()
     bad[1, 2] = b"\xff"
-    model = f"{ONNX}_BYTES"
+    refused_alone(typed_server, f"{ONNX}_BYTES", "BYTES", good, bad, "UTF-8")
+
+
+def test_integers_that_the_engine_has_no_bits_for_are_refused_alone(typed_server):
+    good = np.array([[0, 1, 2**31 - 1, -(2**31)], [5, 6, 7, 8]])
+    bad = good.copy()
+    bad[1, 2] = 2**31
+    refused_alone(typed_server, NARROW, "INT64", good, bad, str(2**31))
+
+
+def refused_alone(server, model, datatype, good, bad, said):
+    """`bad` is refused for its element 6, saying `said`, whoever shares the batch."""
 
     def send(values):
         try:
-            result = echoed(typed_server, model, values, "BYTES", "http-binary")
+            result = echoed(server, model, values, datatype, "http-binary")
         except InferenceServerException as error:
             return error.status(), error.message()
         np.testing.assert_array_equal(result, values)
         return "200", ""
 
+    def counted(outcome):
+        return server.total("symphony_requests_total", model=model, outcome=outcome)
+
+    before = [counted("good"), counted("refused")]
     answers = wire.together([lambda: send(good), lambda: send(bad)] * 16)
     assert [status for status, _ in answers].count("200") == 16
     refused = [answer for answer in answers if answer[0] != "200"]
     assert {status for status, _ in refused} == {"400"}
     for _, message in refused:
-        assert '"x"' in message
-        assert "UTF-8" in message
+        assert 'element 6 of input "x"' in message
+        assert said in message
+    assert [counted("good"), counted("refused")] == [number + 16 for number in before]
+
+
+def test_words_are_classified(typed_server, word_model):
+    """A pipeline of scikit-learn from columns of words to a word and its probabilities."""
+    words = np.array([["red", "blü"], ["green", "red"], ["unheard", "of"]], object)
+    encoded = np.char.encode(words.astype(str), "utf-8").astype(object)
+    x = tritonclient.http.InferInput("x", [3, 2], "BYTES")
+    x.set_data_from_numpy(encoded)
+    with tritonclient.http.InferenceServerClient(typed_server.http) as client:
+        result = client.infer(WORDS, [x])
+    wanted = models.reference(word_model, x=words)
+    labels = [label.decode() for label in result.as_numpy("label")]
+    assert labels == wanted["label"].tolist()
+    np.testing.assert_allclose(result.as_numpy("probabilities"), wanted["probabilities"], 1e-5)
 
 
 @pytest.mark.parametrize("datatype", models.DATATYPES)

@@ -70,7 +70,8 @@ fn fetch_program(folder: &Path, python: &Path) -> Result<PathBuf> {
             .arg("--dest")
             .arg(folder)
             .arg(format!("perf-analyzer=={VERSION}")),
-    )?;
+    )
+    .context("pip could not fetch perf_analyzer: it needs the network or a package index")?;
     let wheel = only_file(folder, "whl")?;
     command::run(Command::new(python).args(["-m", "zipfile", "-e"]).arg(&wheel).arg(folder))?;
     let program = folder.join("perf_analyzer/bin/perf_analyzer");
@@ -140,14 +141,17 @@ fn debian_mirror() -> Result<String> {
 }
 
 /// The mirror of the suite `codename`: security updates and other vendors' archives have other
-/// suite names.
+/// suite names. Where the suite goes by another name, such as `stable`, the archive that is called
+/// as Debian's mirrors call theirs.
 fn mirror_among(lines: &str, codename: &str) -> Option<String> {
+    let addresses = || lines.lines().filter_map(|line| line.strip_prefix('\'')?.split('\'').next());
     let ending = format!("/dists/{codename}/InRelease");
-    lines
-        .lines()
-        .filter_map(|line| line.strip_prefix('\'')?.split('\'').next())
-        .find_map(|address| address.strip_suffix(&ending))
-        .map(str::to_owned)
+    let by_codename = addresses().find_map(|address| address.strip_suffix(&ending));
+    let by_path = || {
+        let archives = addresses().filter_map(|address| address.split_once("/dists/"));
+        archives.map(|(archive, _)| archive).find(|archive| archive.ends_with("/debian"))
+    };
+    by_codename.or_else(by_path).map(str::to_owned)
 }
 
 fn only_file(folder: &Path, extension: &str) -> Result<PathBuf> {
@@ -167,7 +171,9 @@ mod tests {
                      'http://b/debian-security/dists/bookworm-security/InRelease' b_InRelease 0 \n\
                      'http://b/debian/dists/bookworm/InRelease' b_dists_bookworm_InRelease 0 \n";
         assert_eq!(mirror_among(lines, "bookworm").as_deref(), Some("http://b/debian"));
-        assert_eq!(mirror_among(lines, "noble"), None);
+        assert_eq!(mirror_among(lines, "sid-like").as_deref(), Some("http://b/debian"));
+        let vendor = "'http://a/ubuntu/dists/noble/InRelease' a_InRelease 0 \n";
+        assert_eq!(mirror_among(vendor, "trixie"), None);
         assert_eq!(mirror_among("", ""), None);
     }
 }

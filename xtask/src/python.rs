@@ -30,7 +30,9 @@ impl Environment {
         let wanted = fs::read_to_string(&requirements)
             .with_context(|| format!("cannot read {}", requirements.display()))?;
         let stamp = folder.join("requirements.stamp");
-        if fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
+        // The interpreter is the system's: an upgrade of that may have taken it away.
+        let runs = command::succeeds(Command::new(python_in(&folder)).args(["-c", ""]));
+        if !runs || fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
             install(&folder, &requirements)?;
             // Written last, so that an interrupted installation is made anew.
             fs::write(&stamp, &wanted)

@@ -63,7 +63,7 @@ pub trait Engine: Send + Sync {
 
 /// One loaded model on one accelerator.
 pub trait Executable: Send {
-    /// How it wants integers in the batch.
+    /// How it wants the elements of a batch.
     fn representation(&self) -> Representation {
         Representation::Declared
     }

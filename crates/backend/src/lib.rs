@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod engine;
 pub mod engines;
+mod limits;
 pub mod loader;
 pub mod operators;
 pub mod prepare;

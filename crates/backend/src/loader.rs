@@ -7,27 +7,30 @@
 mod error;
 mod objective;
 mod settings;
+mod state;
 
 pub use error::{LoadError, LoadProblem};
 pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
+pub use state::ModelState;
 
 use crate::engine::{Engine, EngineError, Executable};
 use crate::engines::emulated::{self, Emulation};
 use crate::engines::onnxruntime::Onnxruntime;
 use crate::engines::rten::Rten;
+use crate::limits;
 use crate::operators::{self, OnnxEngine};
 use crate::prepare::{Options, Prepared, Runnable};
 use crate::profiling::{
     Machine, Measured, ProfileCache, ProfileKey, ProfilingError, Target, sample_rows,
 };
 use crate::repository::{
-    EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder, ModelDirectory, ModelKind,
-    ModelSource, OnnxSource, Slo,
+    ConfigError, EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder, ModelDirectory,
+    ModelKind, ModelSource, OnnxSource, Slo,
 };
 use crate::resident::Resident;
 use objective::objective;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_core::{Profile, Span};
 use symphony_onnx::Model;
@@ -35,8 +38,9 @@ use symphony_wire::clock::Clock;
 use symphony_wire::tensor::Signature;
 use tracing::{info, warn};
 
-/// How many made-up rows a model is measured with.
+/// How many made-up rows a model is measured with, at most; fewer of rows that are large.
 const SAMPLE_ROWS: usize = 8;
+const SAMPLE_BYTES_MAX: u64 = 64 << 20;
 /// Any number: the rows are the same on every start.
 const SAMPLE_SEED: u64 = 0x5eed;
 
@@ -69,8 +73,8 @@ pub struct Loaded {
     pub measured: Measured,
     /// The model on each accelerator, by number; the first has run every batch size.
     pub residents: Vec<Resident>,
-    /// The state of its files: a later load of the same state changes nothing.
-    pub fingerprint: Fingerprint,
+    /// What it was loaded from: a later load changes nothing while this is current.
+    pub state: ModelState,
 }
 
 /// Loads models, one at a time.
@@ -88,8 +92,8 @@ pub struct Loader {
 struct OnnxFile {
     path: PathBuf,
     model: Model,
-    /// The contents of the file and of those that hold its weights.
-    content: Fingerprint,
+    /// The state that it and the files of its weights were in before they were read.
+    state: ModelState,
 }
 
 /// An ONNX model on its engine.
@@ -138,23 +142,6 @@ impl Loader {
         self.load_directory(directory).map_err(|problem| LoadError::new(&directory.name, problem))
     }
 
-    /// The state of a model's files as they are now.
-    ///
-    /// # Errors
-    /// They cannot be read, or are none that could be loaded.
-    pub fn fingerprint(&self, directory: &ModelDirectory) -> Result<Fingerprint, LoadError> {
-        let fingerprint = || {
-            let source = directory.read()?;
-            match &source.kind {
-                ModelKind::Onnx { file, .. } => {
-                    Ok(fingerprint(&source, Some(self.read_onnx(file)?.content)))
-                }
-                ModelKind::Emulated(_) => Ok(fingerprint(&source, None)),
-            }
-        };
-        fingerprint().map_err(|problem| LoadError::new(&directory.name, problem))
-    }
-
     /// Checks all that can be told without loading and measuring: files, settings, signature and
     /// operators. An example that is yet to be generated is only looked up.
     ///
@@ -168,16 +155,11 @@ impl Loader {
 impl Loader {
     fn load_directory(&self, directory: &ModelDirectory) -> Result<Loaded, LoadProblem> {
         let source = directory.read()?;
-        let (running, fingerprint) = match &source.kind {
+        let (running, state) = match &source.kind {
             ModelKind::Onnx { file, choice, shapes } => {
-                let file = self.read_onnx(file)?;
-                let content = file.content;
-                let prepared = self.prepare(&source, shapes, file)?;
-                let graph = graph_fingerprint(content, shapes);
-                let running = self.run_onnx(&source, prepared, *choice, graph)?;
-                (running, fingerprint(&source, Some(content)))
+                self.run_onnx(&source, file, *choice, shapes)?
             }
-            ModelKind::Emulated(model) => (self.run_emulated(model)?, fingerprint(&source, None)),
+            ModelKind::Emulated(model) => (self.run_emulated(model)?, ModelState::new(&source)),
         };
         let ModelSource { name, version, terms, .. } = source;
         let Running { engine, platform, signature, rows_max, residents, measured } = running;
@@ -201,7 +183,7 @@ impl Loader {
             plan,
             measured,
             residents,
-            fingerprint,
+            state,
         })
     }
 
@@ -212,7 +194,8 @@ impl Loader {
                 symphony_onnx::examples::find(example)?;
             }
             ModelKind::Onnx { file, choice, shapes } => {
-                let prepared = self.prepare(&source, shapes, self.read_onnx(file)?)?;
+                let OnnxFile { path, model, .. } = self.read_onnx(&source, file)?;
+                let prepared = self.prepare(&source, shapes, model, &path)?;
                 let engines = self.engines(*choice)?;
                 first_that(&source.name, &engines, |installed| prove(installed, &prepared))?;
             }
@@ -222,8 +205,8 @@ impl Loader {
     }
 
     /// Reads an ONNX file, written first if it is a bundled example.
-    fn read_onnx(&self, source: &OnnxSource) -> Result<OnnxFile, LoadProblem> {
-        let path = match source {
+    fn read_onnx(&self, source: &ModelSource, file: &OnnxSource) -> Result<OnnxFile, LoadProblem> {
+        let path = match file {
             OnnxSource::File(path) => path.clone(),
             OnnxSource::Example(name) => {
                 let directory =
@@ -231,12 +214,13 @@ impl Loader {
                 directory.join("1").join("model.onnx")
             }
         };
+        let mut state = ModelState::new(source);
+        state.add(&path)?;
         let model = Model::read(&path)?;
-        let mut content = FingerprintBuilder::default().file(&path)?;
         for weights in model.external_files() {
-            content = content.file(weights)?;
+            state.add(weights)?;
         }
-        Ok(OnnxFile { path, model, content: content.finish() })
+        Ok(OnnxFile { path, model, state })
     }
 
     /// The engines a model may run on, the preferred one first.
@@ -260,21 +244,24 @@ impl Loader {
         &self,
         source: &ModelSource,
         shape: &BTreeMap<String, Vec<usize>>,
-        file: OnnxFile,
+        model: Model,
+        path: &Path,
     ) -> Result<Prepared, LoadProblem> {
         let (name, rows_max) = (source.name.as_str(), source.terms.rows_max);
         let accelerators = self.config.cores.accelerators;
         let options = Options { name, shape, rows_max, accelerators };
-        Ok(Prepared::new(file.model, &file.path, &options)?)
+        Ok(Prepared::new(model, path, &options)?)
     }
 
     fn run_onnx(
         &self,
         source: &ModelSource,
-        prepared: Prepared,
+        file: &OnnxSource,
         choice: EngineChoice,
-        content: Fingerprint,
-    ) -> Result<Running, LoadProblem> {
+        shapes: &BTreeMap<String, Vec<usize>>,
+    ) -> Result<(Running, ModelState), LoadProblem> {
+        let OnnxFile { path, model, state } = self.read_onnx(source, file)?;
+        let prepared = self.prepare(source, shapes, model, &path)?;
         let engines = self.engines(choice)?;
         let (engine, runnable) = first_that(&source.name, &engines, |installed| {
             prove(installed, &prepared)?;
@@ -282,6 +269,11 @@ impl Loader {
         })?;
         // The engine has its own copy of the weights; measuring takes long enough to free this one.
         drop(prepared);
+        let content = graph_fingerprint(&state, shapes)?;
+        // Engines and the hash read the files once more: what was checked must be what runs.
+        if !state.files_are_as_before() {
+            return Err(LoadProblem::Changed);
+        }
         let Runnable { signature, rows_max, executables } = runnable;
         let mut residents = residents(&signature, rows_max, executables)?;
         let version = engine.version();
@@ -294,9 +286,9 @@ impl Loader {
             threads: self.config.cores.threads,
             machine: &self.machine,
         };
-        let measured = self.profile(&key, &mut residents)?;
+        let measured = self.profile(&key, source.terms.slo, &mut residents)?;
         let (engine, platform) = (engine.name(), engine.platform());
-        Ok(Running { engine, platform, signature, rows_max, residents, measured })
+        Ok((Running { engine, platform, signature, rows_max, residents, measured }, state))
     }
 
     fn run_emulated(&self, model: &EmulatedModel) -> Result<Running, LoadProblem> {
@@ -311,21 +303,24 @@ impl Loader {
     }
 
     /// Measures the model on the first accelerator, unless a kept profile holds still, and warms
-    /// it up on the others.
+    /// it up on the others. No objective is refused on account of a kept profile alone: it may
+    /// come from a busier hour.
     fn profile(
         &self,
         key: &ProfileKey<'_>,
+        slo: Slo,
         residents: &mut [Resident],
     ) -> Result<Measured, ProfilingError> {
         let now = || self.clock.now();
         let mut targets = residents.iter_mut().map(|resident| {
-            let rows = sample_rows(resident.signature(), SAMPLE_ROWS, SAMPLE_SEED);
+            let signature = resident.signature();
+            let rows = sample_rows(signature, sample_count(signature), SAMPLE_SEED);
             Target { resident, rows, now: &now }
         });
         let mut first = targets.next().expect("a model is loaded on at least one accelerator");
         let kept = self.profiles.read(key);
         let measured = match kept {
-            Some(kept) if first.agrees(&kept)? => kept,
+            Some(kept) if objective(slo, &kept.plan).is_ok() && first.agrees(&kept)? => kept,
             kept => {
                 if kept.is_some() {
                     info!(model = key.model, "the kept profile is off: measuring again");
@@ -346,6 +341,13 @@ impl Loader {
         targets.try_for_each(|mut target| target.warm_up())?;
         Ok(measured)
     }
+}
+
+/// How many made-up rows are worth their memory.
+fn sample_count(signature: &Signature) -> usize {
+    let bytes = signature.inputs.iter().filter_map(limits::row_bytes);
+    let row = bytes.fold(1, u64::saturating_add);
+    usize::try_from(SAMPLE_BYTES_MAX / row).unwrap_or(SAMPLE_ROWS).clamp(1, SAMPLE_ROWS)
 }
 
 /// An engine that can be used.
@@ -394,18 +396,19 @@ fn residents(
     executables.into_iter().map(with_buffers).collect()
 }
 
-/// The state of everything a model is loaded from.
-fn fingerprint(source: &ModelSource, content: Option<Fingerprint>) -> Fingerprint {
-    let hash = FingerprintBuilder::default().text(&source.version).text(source.settings.text());
-    hash.text(&content.map(|content| content.to_string()).unwrap_or_default()).finish()
-}
-
 /// What decides how fast a model is, of its files and settings: the graph as it is loaded.
-fn graph_fingerprint(content: Fingerprint, shapes: &BTreeMap<String, Vec<usize>>) -> Fingerprint {
-    let hash = FingerprintBuilder::default().text(&content.to_string());
+fn graph_fingerprint(
+    state: &ModelState,
+    shapes: &BTreeMap<String, Vec<usize>>,
+) -> Result<Fingerprint, ConfigError> {
+    let mut content = FingerprintBuilder::default();
+    for file in state.files() {
+        content = content.file(file)?;
+    }
+    let hash = FingerprintBuilder::default().text(&content.finish().to_string());
     let hash = shapes.iter().fold(hash, |hash, (input, dims)| {
         let hash = hash.text(input).number(dims.len() as u64);
         dims.iter().fold(hash, |hash, &dim| hash.number(dim as u64))
     });
-    hash.finish()
+    Ok(hash.finish())
 }

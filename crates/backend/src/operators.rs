@@ -14,12 +14,13 @@ mod schema;
 mod table;
 mod values;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::LazyLock;
 
 use symphony_onnx::{Model, Node};
 
+use facets::ABSENT;
 pub use facets::{Facet, Kind, OTHER, UNKNOWN};
 pub use table::{Row, Table, may_hold};
 use values::Values;
@@ -99,10 +100,10 @@ pub struct Unproven {
 /// Every use of an operator that is not proven, in the order of the graph, one of each kind.
 pub fn check(engine: OnnxEngine, model: &Model) -> Result<(), Vec<Unproven>> {
     let mut unproven: Vec<Unproven> = Vec::new();
+    let mut known = HashSet::new();
     for usage in usages(model) {
         let Err(found) = usage.check(engine) else { continue };
-        let known = unproven.iter().any(|u| u.operator == found.operator && u.limit == found.limit);
-        if !known {
+        if known.insert((found.operator.clone(), found.limit.clone())) {
             unproven.push(found);
         }
     }
@@ -177,11 +178,14 @@ impl Usage<'_> {
         if self.node.opset.is_none() {
             return Some("(of an operator set the model does not import)".to_owned());
         }
-        let row = self.versions.and_then(|_| engine.table().row(&self.operator, opset));
-        let Some(row) = row else { return Some("(in any form)".to_owned()) };
+        let Some(row) = self.row(engine, opset) else { return Some("(in any form)".to_owned()) };
         let limit = row.limit(&self.facets)?;
         let words: Vec<_> = limit.iter().map(Facet::words).collect();
         Some(words.join(" and "))
+    }
+
+    fn row(&self, engine: OnnxEngine, opset: i64) -> Option<&'static Row> {
+        self.versions.and_then(|_| engine.table().row(&self.operator, opset))
     }
 
     fn remedy(&self, engine: OnnxEngine, opset: i64) -> String {
@@ -203,10 +207,41 @@ impl Usage<'_> {
             ways.push(format!("export with opset {version} or later"));
         }
         if ways.is_empty() {
-            return "export the model without it".to_owned();
+            return self.other_form(engine, opset);
         }
         ways.join(", or ")
     }
+
+    /// What to export in its place for the same engine and version.
+    fn other_form(&self, engine: OnnxEngine, opset: i64) -> String {
+        let row = self.row(engine, opset);
+        let Some((row, limit)) = row.and_then(|row| Some((row, row.limit(&self.facets)?))) else {
+            return "export the model without it".to_owned();
+        };
+        match limit.as_slice() {
+            [Facet { kind: Kind::Type, value, .. }] if value == UNKNOWN => {
+                "have onnx.shape_inference.infer_shapes write the types into the file".to_owned()
+            }
+            [Facet { kind: Kind::Type, name, value }] if value != ABSENT => {
+                match alternatives(row, name) {
+                    Some(types) => format!("cast input {name} to {types}, which it is proven on"),
+                    None => format!("export the model without input {name}"),
+                }
+            }
+            _ => "export the model without this use of it".to_owned(),
+        }
+    }
+}
+
+/// The element types an input is proven with, in words.
+fn alternatives(row: &Row, input: &str) -> Option<String> {
+    let types = row.proven.get(&(Kind::Type, input.to_owned()))?;
+    let types: Vec<_> = types.iter().map(String::as_str).filter(|kind| *kind != ABSENT).collect();
+    Some(match types.as_slice() {
+        [] => return None,
+        [only] => (*only).to_owned(),
+        [others @ .., last] => format!("{} or {last}", others.join(", ")),
+    })
 }
 
 #[cfg(test)]

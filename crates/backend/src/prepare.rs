@@ -5,6 +5,7 @@
 //! running it ([`crate::verify`]). Nothing here knows a particular engine.
 
 use crate::engine::{Engine, EngineError, Executable, Graph, LoadRequest};
+use crate::limits;
 use crate::resident::BatchError;
 use crate::verify::{self, Verdict};
 use std::collections::BTreeMap;
@@ -102,6 +103,16 @@ pub enum PrepareError {
         /// The size.
         size: usize,
     },
+    /// The inputs or outputs are larger than any that are served.
+    #[error("{role} {name:?}: {excess}")]
+    Size {
+        /// `input` or `output`.
+        role: &'static str,
+        /// The name of the one with which they are.
+        name: String,
+        /// The bound they exceed.
+        excess: String,
+    },
     /// The engine does not load it.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -186,12 +197,14 @@ impl Prepared {
         let batched = match batched {
             Some((model, patched, dimension)) => {
                 let signature = signature(&model, true)?;
+                check_sizes(&signature, options.rows_max)?;
                 Some((Form { model, patched, signature }, dimension))
             }
             None => None,
         };
         let (model, closed) = close_leading(model)?;
         let signature = signature(&model, false)?;
+        check_sizes(&signature, 1)?;
         Ok(Prepared {
             name: options.name.to_owned(),
             path: path.to_owned(),
@@ -331,11 +344,13 @@ fn fix_dimensions(
 ) -> Result<(Model, bool), PrepareError> {
     let mut changed = false;
     for (input, sizes) in shape {
-        let value = model.signature().inputs.iter().find(|value| value.name == *input);
-        let dims = value.map(dims_of).unwrap_or_default().to_vec();
+        let inputs = &model.signature().inputs;
+        let Some(value) = inputs.iter().find(|value| value.name == *input) else {
+            let known = inputs.iter().map(|value| value.name.clone()).collect();
+            return Err(symphony_onnx::Error::UnknownInput { name: input.clone(), known }.into());
+        };
+        let dims = dims_of(value).to_vec();
         let offset = match dims.len() {
-            // An input that is not there is refused below, by name.
-            0 if value.is_none() => 0,
             all if all == sizes.len() => 0,
             all if all == sizes.len() + 1 => 1,
             all => {
@@ -444,6 +459,16 @@ fn signature(model: &Model, batched: bool) -> Result<Signature, PrepareError> {
         outputs: values.outputs.iter().filter_map(spec).collect(),
         batched,
     })
+}
+
+/// Refuses inputs and outputs larger than any that are served.
+fn check_sizes(signature: &Signature, rows_max: u32) -> Result<(), PrepareError> {
+    for (role, specs) in [("input", &signature.inputs), ("output", &signature.outputs)] {
+        if let Some((at, excess)) = limits::excess(specs, rows_max) {
+            return Err(PrepareError::Size { role, name: specs[at].name.clone(), excess });
+        }
+    }
+    Ok(())
 }
 
 /// Whether activations are quantised with a scale taken from the whole batch, so that a row's

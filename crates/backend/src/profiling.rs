@@ -158,7 +158,7 @@ pub fn sizes_up_to(rows_max: u32) -> Vec<u32> {
     sizes
 }
 
-/// The value below or at which `share` of the sorted values lie (nearest rank).
+/// The value at or below which `percent` of the sorted values lie (nearest rank).
 fn percentile(sorted: &[Span], percent: usize) -> Span {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(Span::ZERO)

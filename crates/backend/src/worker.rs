@@ -1,8 +1,8 @@
 //! The thread of one accelerator: runs the batches it is told to run, one after the other.
 //!
 //! It takes each request out of the in-flight table, so it owes each its outcome; what cannot be
-//! run is answered as failed, and the thread goes on. It decides nothing about when or with whom
-//! a request runs.
+//! run is answered as refused or failed, and the thread goes on. It decides nothing about when or
+//! with whom a request runs.
 
 use crate::engine::{guarded, panic_message};
 use crate::resident::{BatchError, Resident};
@@ -236,7 +236,10 @@ fn run(
         match resident.push(&pending.inputs) {
             Ok(()) => batch.push((request, pending)),
             // Only this request is unusable.
-            Err(error) => pending.answer(Outcome::Failed(error.to_string())),
+            Err(error) => pending.answer(match error.is_of_value() {
+                true => Outcome::Refused(error.to_string()),
+                false => Outcome::Failed(error.to_string()),
+            }),
         }
     }
     if batch.is_empty() {
@@ -266,12 +269,32 @@ fn run(
             tracing::error!(
                 model = plan.model.0,
                 accelerator = run.accelerator.0,
+                requests = batch.len(),
                 "batch failed: {error}"
             );
-            fail(batch, &error.to_string());
+            match batch.len() {
+                1 => fail(batch, &error.to_string()),
+                _ => run_apart(resident, plan, batch, run),
+            }
         }
     }
     exec
+}
+
+/// Runs the requests of a failed batch one by one: the fault may be one request's, and then the
+/// others are not to suffer for it. What no client waits for any more is let go.
+fn run_apart(
+    resident: &mut Resident,
+    plan: &BatchPlan,
+    batch: &mut Vec<(Request, Pending)>,
+    at: Run,
+) {
+    for (request, pending) in batch.drain(..) {
+        if !pending.is_abandoned() {
+            let taken = at.clock.now();
+            run(resident, plan, &mut vec![(request, pending)], Run { taken, ..at });
+        }
+    }
 }
 
 /// Gives each request its outputs.
@@ -307,7 +330,7 @@ mod tests {
     use bytes::Bytes;
     use symphony_core::{BatchId, Profile, RequestId};
     use symphony_wire::schedule::inbox;
-    use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec};
+    use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec, bytes_contents};
 
     const MODEL: ModelId = ModelId(7);
     const HOUR: Span = Span::from_secs(3600);
@@ -330,12 +353,9 @@ mod tests {
         }
     }
 
-    fn resident(rows_max: u32) -> Resident {
-        let spec = |name: &str| TensorSpec {
-            name: name.to_owned(),
-            datatype: DataType::Uint8,
-            row_shape: vec![Some(1)],
-        };
+    fn resident(datatype: DataType, rows_max: u32) -> Resident {
+        let spec =
+            |name: &str| TensorSpec { name: name.to_owned(), datatype, row_shape: vec![Some(1)] };
         let signature =
             Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batched: true };
         let profile = Profile::linear(Span(1), Span(1), rows_max).unwrap();
@@ -357,15 +377,19 @@ mod tests {
             let in_flight = Arc::new(InFlight::new(64));
             let surroundings = Surroundings { clock: Clock::start(), in_flight, scheduler };
             let worker = Worker::start(AcceleratorId(3), surroundings.clone()).unwrap();
-            worker.port().load(MODEL, resident(8)).unwrap();
+            worker.port().load(MODEL, resident(DataType::Uint8, 8)).unwrap();
             Setup { worker, completions, surroundings, batches: 0 }
         }
 
         /// Admits a request with one row per byte.
         fn admit(&self, rows: &[u8]) -> (Request, oneshot::Receiver<Outcome>) {
+            self.admit_rows(rows.len(), Bytes::copy_from_slice(rows))
+        }
+
+        fn admit_rows(&self, rows: usize, data: Bytes) -> (Request, oneshot::Receiver<Outcome>) {
             let (reply, outcome) = oneshot::channel();
-            let count = u32::try_from(rows.len()).unwrap();
-            let inputs = Inputs { rows: count, tensors: vec![Bytes::copy_from_slice(rows)] };
+            let count = u32::try_from(rows).unwrap();
+            let inputs = Inputs { rows: count, tensors: vec![data] };
             let id = self.surroundings.in_flight.admit(inputs, reply).unwrap();
             let arrival = self.surroundings.clock.now();
             (Request { id, arrival, deadline: arrival + HOUR, rows: count }, outcome)
@@ -398,6 +422,7 @@ mod tests {
         match outcome.try_recv().unwrap() {
             Outcome::Done(answer) => format!("{:?}", answer.outputs[0].data.as_ref()),
             Outcome::Failed(why) => why,
+            Outcome::Refused(why) => format!("refused: {why}"),
             Outcome::Dropped { .. } => "dropped".to_owned(),
         }
     }
@@ -447,6 +472,39 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_fails_its_batch_fails_alone() {
+        let mut setup = Setup::new();
+        for fault in [FAIL, PANIC] {
+            let (first, mut first_outcome) = setup.admit(&[1]);
+            let (odd, mut odd_outcome) = setup.admit(&[fault]);
+            let (last, mut last_outcome) = setup.admit(&[2, 3]);
+            setup.run(vec![first, odd, last]);
+            assert_eq!(short(&mut first_outcome), "[1]");
+            assert!(short(&mut odd_outcome).ends_with("asked to"));
+            assert_eq!(short(&mut last_outcome), "[2, 3]");
+        }
+        assert!(setup.surroundings.in_flight.is_empty());
+        setup.worker.stop();
+    }
+
+    #[test]
+    fn a_value_the_engine_cannot_take_is_refused_and_its_neighbours_run() {
+        let mut setup = Setup::new();
+        setup.worker.port().load(MODEL, resident(DataType::Bytes, 8)).unwrap();
+        let text = |element: &[u8]| Bytes::from(bytes_contents([element]));
+        let (first, mut first_outcome) = setup.admit_rows(1, text(b"a"));
+        let (odd, mut odd_outcome) = setup.admit_rows(1, text(b"\xff"));
+        let (last, mut last_outcome) = setup.admit_rows(1, text(b"b"));
+        setup.run(vec![first, odd, last]);
+        assert_eq!(short(&mut first_outcome), "[1, 0, 0, 0, 97]");
+        assert_eq!(short(&mut last_outcome), "[1, 0, 0, 0, 98]");
+        let odd = short(&mut odd_outcome);
+        assert!(odd.starts_with("refused: element 0 of input \"x\" is not UTF-8"), "{odd}");
+        assert!(setup.surroundings.in_flight.is_empty());
+        setup.worker.stop();
+    }
+
+    #[test]
     fn requests_whose_clients_left_are_not_run() {
         let mut setup = Setup::new();
         let (gone, outcome) = setup.admit(&[PANIC]);
@@ -487,6 +545,6 @@ mod tests {
         setup.worker.stop();
         assert_eq!(short(&mut outcome), "[1]");
         assert!(matches!(port.run(plan), Err(Refused::Stopped(back)) if back.batch == BatchId(1)));
-        assert_eq!(port.load(MODEL, resident(1)), Err(Stopped(AcceleratorId(3))));
+        assert_eq!(port.load(MODEL, resident(DataType::Uint8, 1)), Err(Stopped(AcceleratorId(3))));
     }
 }

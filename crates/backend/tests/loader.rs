@@ -6,7 +6,8 @@
 use expect_test::{Expect, expect};
 use std::fs;
 use std::path::{Path, PathBuf};
-use symphony_backend::engine::Cores;
+use symphony_backend::engine::{Cores, Engine};
+use symphony_backend::engines::rten::Rten;
 use symphony_backend::loader::{Loaded, Loader, LoaderConfig};
 use symphony_backend::profiling::{Effort, Origin, sample_rows};
 use symphony_backend::repository::{ModelDirectory, Repository};
@@ -157,26 +158,75 @@ fn a_cache_that_cannot_be_written_does_not_stop_serving() {
 }
 
 #[test]
-fn a_fingerprint_changes_with_files_version_and_settings() {
+fn a_model_is_current_until_files_version_or_settings_change() {
     let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 1")]);
-    let state = || fixture.loader.fingerprint(&fixture.directory()).unwrap();
-    let mut seen = vec![fixture.load().fingerprint];
-    assert_eq!(state(), seen[0]);
+    let state = fixture.load().state;
+    let is_current = || state.is_current(&fixture.directory());
+    assert!(is_current());
     fixture.write("model.toml", b"max_batch = 2");
-    seen.push(state());
+    assert!(!is_current());
+    fixture.write("model.toml", b"max_batch = 1");
+    assert!(is_current());
     fixture.write("2/model.onnx", &digits());
-    seen.push(state());
-    // The producer's name is part of the file and of nothing that is computed.
-    let mut model = symphony_onnx::Model::decode(digits().into()).unwrap();
-    model.edit(|proto| proto.producer_name = Some("another".to_owned())).unwrap();
-    fixture.write("2/model.onnx", &model.encode());
-    seen.push(state());
-    let mut distinct = seen.clone();
-    distinct.sort_unstable();
-    distinct.dedup();
-    assert_eq!(distinct.len(), seen.len());
-    fixture.write("2/model.onnx", b"");
-    assert!(fixture.loader.fingerprint(&fixture.directory()).is_err());
+    assert!(!is_current());
+    fs::remove_dir_all(fixture.root.path().join("models/m/2")).unwrap();
+    assert!(is_current());
+    // The same contents under the same name are another file.
+    fixture.write("1/new", &digits());
+    let version = fixture.root.path().join("models/m/1");
+    fs::rename(version.join("new"), version.join("model.onnx")).unwrap();
+    assert!(!is_current());
+    let state = fixture.load().state;
+    assert!(state.is_current(&fixture.directory()));
+    fs::remove_file(version.join("model.onnx")).unwrap();
+    assert!(!state.is_current(&fixture.directory()));
+}
+
+#[test]
+fn weights_beside_the_model_are_part_of_it() {
+    use symphony_onnx::proto::{StringStringEntryProto, tensor_proto::DataLocation};
+    let mut proto = symphony_onnx::Model::decode(digits().into()).unwrap().proto().clone();
+    let tensors = &mut proto.graph.as_mut().unwrap().initializer;
+    let tensor = tensors.iter_mut().find(|tensor| tensor.raw_data.is_some()).unwrap();
+    let weights = tensor.raw_data.take().unwrap();
+    let entry = |key: &str, value: &str| StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+    };
+    let length = weights.len().to_string();
+    let entries = [("location", "model.onnx.data"), ("offset", "0"), ("length", &length)];
+    tensor.external_data = entries.map(|(key, value)| entry(key, value)).to_vec();
+    tensor.data_location = Some(DataLocation::External as i32);
+    let onnx = prost::Message::encode_to_vec(&proto);
+    let fixture = Fixture::new(&[
+        ("1/model.onnx.data", &weights),
+        ("1/model.onnx", &onnx),
+        ("model.toml", b"max_batch = 1"),
+    ]);
+    let state = fixture.load().state;
+    assert!(state.is_current(&fixture.directory()));
+    fixture.write("1/model.onnx.data", &[&weights[..], b"more"].concat());
+    assert!(!state.is_current(&fixture.directory()));
+    fixture.load();
+    assert_eq!(fixture.profiles().len(), 2, "other weights have a profile of their own");
+}
+
+#[test]
+fn no_objective_is_refused_for_a_kept_profile_from_a_busier_hour() {
+    let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 1")]);
+    fixture.load();
+    let profile = fixture.profiles().remove(0);
+    let kept = fs::read_to_string(&profile).unwrap();
+    let slower: String = kept
+        .lines()
+        .map(|line| match line.split_once("p95_ns = ") {
+            Some((_, value)) => format!("p95_ns = {value}000000\n"),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    fs::write(&profile, slower).unwrap();
+    fixture.write("model.toml", b"max_batch = 1\nslo_ms = 10000");
+    assert_eq!(fixture.load().measured.origin, Origin::Measured);
 }
 
 #[test]
@@ -237,4 +287,11 @@ fn an_engine_that_is_asked_for_but_not_installed_is_refused() {
         assert!(error.contains(part), "{error}");
     }
     assert!(fixture.loader.check(&fixture.directory()).is_err());
+}
+
+#[test]
+fn kept_profiles_name_the_version_of_rten_that_is_built() {
+    let version = Rten::new(Cores { accelerators: 1, threads: 1 }).version();
+    let pinned = format!("\nrten = {{ version = \"={version}\"");
+    assert!(include_str!("../../../Cargo.toml").contains(&pinned), "change VERSION in rten.rs too");
 }

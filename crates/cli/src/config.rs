@@ -35,6 +35,7 @@ struct ServerFile {
     tensor_bytes_max_mib: Option<u32>,
     connections_max: Option<u32>,
     in_flight_max: Option<u32>,
+    threads: Option<u32>,
     drain_seconds: Option<u32>,
 }
 
@@ -71,6 +72,8 @@ pub(crate) struct LogConfig {
 pub(crate) struct ServeConfig {
     pub(crate) models: PathBuf,
     pub(crate) frontend: FrontendConfig,
+    /// Threads that speak with clients.
+    pub(crate) threads: usize,
     pub(crate) ports_file: Option<PathBuf>,
     pub(crate) skip_failed: bool,
     pub(crate) pool: PoolConfig,
@@ -79,6 +82,9 @@ pub(crate) struct ServeConfig {
 /// A body is held in memory: more than this is no request.
 const BODY_MAX_MIB_LIMIT: u32 = 2047;
 
+/// More threads than this serve no machine.
+const THREADS_MAX: u32 = 1024;
+
 impl ServeConfig {
     /// Reads the configuration file, if one is named, and lays the flags over it.
     pub(crate) fn resolve(args: ServeArgs) -> Result<ServeConfig> {
@@ -86,6 +92,7 @@ impl ServeConfig {
         let in_flight_max = file.server.in_flight_max();
         Ok(ServeConfig {
             frontend: file.server.frontend(&args)?,
+            threads: file.server.threads(cores())?,
             models: args.models,
             ports_file: args.ports_file,
             skip_failed: args.skip_failed,
@@ -117,7 +124,6 @@ impl PoolConfig {
         if in_flight_max == 0 {
             bail!("server.in_flight_max = 0: no request could be served; give at least 1");
         }
-        let cores = available_parallelism().map_or(1, usize::from);
         let backend = BackendFile {
             accelerators: args.accelerators.map(plain).or(backend.accelerators),
             threads: args.threads.map(plain).or(backend.threads),
@@ -130,7 +136,7 @@ impl PoolConfig {
                 RuleName::Deferred => Rule::Deferred,
                 RuleName::Eager => Rule::Eager,
             },
-            loader: LoaderConfig::resolve(backend, source, cores)?,
+            loader: LoaderConfig::resolve(backend, source, cores())?,
             in_flight_max,
             log: LogConfig {
                 format: args.log_format.or(log.format).unwrap_or(LogFormat::Text),
@@ -142,6 +148,10 @@ impl PoolConfig {
 
 fn mebibytes(mib: u32) -> usize {
     mib as usize * 1024 * 1024
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
 /// A value from a flag: it has no place in the file.
@@ -186,6 +196,16 @@ impl ServerFile {
         })
     }
 
+    /// Half of the cores where the file says nothing: the other half have accelerators to feed,
+    /// and a thread too many is woken in vain with every request.
+    fn threads(&self, cores: usize) -> Result<usize> {
+        match self.threads {
+            None => Ok((cores / 2).clamp(1, THREADS_MAX as usize)),
+            Some(threads @ 1..=THREADS_MAX) => Ok(threads as usize),
+            Some(threads) => bail!("server.threads = {threads}: give 1 to {THREADS_MAX}"),
+        }
+    }
+
     fn in_flight_max(&self) -> usize {
         self.in_flight_max.map_or(IN_FLIGHT_MAX_DEFAULT, |max| max as usize)
     }
@@ -198,5 +218,25 @@ impl File {
             None => TomlSource::from_text(Path::new("the command line"), ""),
         };
         Ok((source.parse()?, source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_cores_speak_with_clients_unless_the_file_says_otherwise() {
+        let threads =
+            |threads, cores| ServerFile { threads, ..ServerFile::default() }.threads(cores);
+        for (given, cores, expected) in
+            [(None, 1, 1), (None, 2, 1), (None, 3, 1), (None, 16, 8), (Some(3), 2, 3)]
+        {
+            assert_eq!(threads(given, cores).unwrap(), expected, "{given:?} on {cores}");
+        }
+        for nonsense in [0, 1025] {
+            let error = threads(Some(nonsense), 2).unwrap_err().to_string();
+            assert_eq!(error, format!("server.threads = {nonsense}: give 1 to 1024"));
+        }
     }
 }

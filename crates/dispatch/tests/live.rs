@@ -145,7 +145,7 @@ fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tall
         match outcome.blocking_recv().expect("every request gets an outcome") {
             Outcome::Done(_) => tally.done += 1,
             Outcome::Dropped { .. } => tally.dropped += 1,
-            Outcome::Failed(_) => tally.failed += 1,
+            Outcome::Failed(_) | Outcome::Refused(_) => tally.failed += 1,
         }
     }
     tally

@@ -6,6 +6,7 @@
 
 use crate::Services;
 use crate::check;
+use crate::deadline::brief;
 use crate::error::{ErrorKind, InferError, Missed, Objective};
 use crate::facts;
 use crate::metrics::{self, Ending, Metrics, ModelHandle};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use symphony_core::{DropReason, Request, RequestId, Span, Time};
 use symphony_wire::catalog::{ServedModel, SharedCatalog};
 use symphony_wire::clock::Clock;
-use symphony_wire::inflight::{Answer, InFlight, Outcome};
+use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
 use symphony_wire::schedule::{SchedulerPort, Statistics, SubmitError};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
@@ -238,13 +239,7 @@ impl Admission {
         if !warn && !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
-        let generated;
-        let request = if label.id.is_empty() {
-            generated = format!("#{}", self.sequence.fetch_add(1, Ordering::Relaxed));
-            &generated
-        } else {
-            label.id
-        };
+        let request = self.request_name(label.id);
         let model = label.handle.model.name.as_str();
         let outcome = ending.name();
         let after_ms = after.as_millis_f64();
@@ -254,6 +249,14 @@ impl Admission {
         } else {
             tracing::debug!(request, model, outcome, after_ms, error, "request without result");
         }
+    }
+
+    /// What the log calls a request: by its client's id, or by a number if it has none.
+    fn request_name(&self, id: &str) -> String {
+        if id.is_empty() {
+            return format!("#{}", self.sequence.fetch_add(1, Ordering::Relaxed));
+        }
+        brief(id)
     }
 
     fn may_warn(&self) -> bool {
@@ -311,15 +314,37 @@ impl Admitted<'_> {
                 }
                 self.settled = true;
                 self.handle.good(self.rows, elapsed, &answer.execution);
+                self.log_good(elapsed, &answer.execution);
                 Ok(answer)
             }
             Outcome::Dropped { reason, queued } => Err(self.dropped(reason, queued)),
+            Outcome::Refused(message) => {
+                let error = InferError::Invalid(message);
+                self.admission.metrics.refused(error.kind());
+                Err(self.end(Ending::Refused, elapsed, error))
+            }
             Outcome::Failed(message) => {
                 let model = self.handle.model.name.clone();
                 let error = InferError::Failed { model, message };
                 Err(self.end(Ending::Failed, elapsed, error))
             }
         }
+    }
+
+    fn log_good(&self, elapsed: Span, execution: &Execution) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        tracing::debug!(
+            request = self.admission.request_name(&self.label),
+            model = self.handle.model.name,
+            outcome = "good",
+            after_ms = elapsed.as_millis_f64(),
+            queued_ms = execution.queued.as_millis_f64(),
+            batch_rows = execution.batch_rows,
+            accelerator = execution.accelerator.0,
+            "request answered"
+        );
     }
 
     /// The deadline came first.
@@ -386,13 +411,15 @@ impl Drop for Admitted<'_> {
             self.withdraw();
             let elapsed = self.admission.clock.now().since(self.arrival);
             self.handle.ended(Ending::Cancelled, elapsed);
-            tracing::debug!(
-                request = self.label,
-                model = self.handle.model.name,
-                outcome = "cancelled",
-                after_ms = elapsed.as_millis_f64(),
-                "the client left"
-            );
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                tracing::debug!(
+                    request = self.admission.request_name(&self.label),
+                    model = self.handle.model.name,
+                    outcome = Ending::Cancelled.name(),
+                    after_ms = elapsed.as_millis_f64(),
+                    "the client left"
+                );
+            }
         }
     }
 }

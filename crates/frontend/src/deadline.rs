@@ -6,7 +6,7 @@
 use crate::error::{InferError, shortened};
 use symphony_core::Span;
 
-/// How much of a client's text an error repeats, in characters.
+/// How much of a client's text an error repeats, in bytes.
 const BRIEF_MAX: usize = 48;
 
 /// The `timeout` parameter: whole microseconds.
@@ -90,7 +90,8 @@ fn not_a_timeout(value: &str) -> InferError {
 
 /// The beginning of a text that a client sent, short enough for a message.
 pub(crate) fn brief(text: &str) -> String {
-    shortened(text.chars().take(BRIEF_MAX + 1).collect(), BRIEF_MAX)
+    let end = text.floor_char_boundary(BRIEF_MAX + 4);
+    shortened(text[..end].to_owned(), BRIEF_MAX)
 }
 
 #[cfg(test)]

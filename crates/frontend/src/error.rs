@@ -188,13 +188,14 @@ impl InferError {
     }
 }
 
-/// Longest error text that is sent, in characters. Names and shapes in it may come from a client.
+/// Longest error text that is sent, in bytes: gRPC carries it in a header, where a byte may take
+/// three and all headers together 8 KiB. Names and shapes in it may come from a client.
 const MESSAGE_MAX: usize = 1000;
 
-/// A text, or its beginning.
-pub(crate) fn shortened(mut text: String, chars_max: usize) -> String {
-    if let Some((end, _)) = text.char_indices().nth(chars_max) {
-        text.truncate(end);
+/// A text, or its beginning, of at most so many bytes.
+pub(crate) fn shortened(mut text: String, bytes_max: usize) -> String {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
         text.push_str("...");
     }
     text

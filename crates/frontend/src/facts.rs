@@ -164,6 +164,17 @@ pub(crate) fn index(catalog: &Catalog, ready_only: bool) -> proto::RepositoryInd
     proto::RepositoryIndexResponse { models }
 }
 
+/// Refuses loads and unloads while the server shuts down: nothing would come of them.
+///
+/// # Errors
+/// It does.
+pub(crate) fn check_changeable(catalog: &Catalog) -> Result<(), InferError> {
+    match catalog.draining {
+        true => Err(InferError::Unavailable("the server is shutting down".to_owned())),
+        false => Ok(()),
+    }
+}
+
 /// Refuses parameters of a load that would change what is loaded: what is served is what the
 /// repository holds.
 ///

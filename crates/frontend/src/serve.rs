@@ -142,7 +142,7 @@ impl Port {
             };
             // Answers are written at once; waiting to fill a packet would cost 40 ms.
             let _ = stream.set_nodelay(true);
-            let connection = protocol.drive(stream, &graceful);
+            let connection = protocol.drive(stream, &graceful, &stop);
             let cut = stop.clone().reached(Phase::Cutting);
             tokio::spawn(async move {
                 let _permit = permit;
@@ -172,8 +172,7 @@ type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Protocol {
     /// The future that serves one connection. How a connection ended is the client's affair.
-    fn drive(&self, stream: TcpStream, graceful: &GracefulShutdown) -> Connection {
-        let stream = TokioIo::new(stream);
+    fn drive(&self, stream: TcpStream, graceful: &GracefulShutdown, stop: &Stop) -> Connection {
         match self {
             Protocol::Http(api) => {
                 let open = Open::new(&api.admission, |metrics| &metrics.http_connections);
@@ -182,6 +181,7 @@ impl Protocol {
                     let api = Arc::clone(&api);
                     async move { Ok::<_, Infallible>(api.answer(request).await) }
                 });
+                let stream = TokioIo::new(stream);
                 let connection = graceful.watch(http1().serve_connection(stream, answer));
                 Box::pin(async move {
                     let _ = connection.await;
@@ -192,9 +192,13 @@ impl Protocol {
                 let open = Open::new(admission, |metrics| &metrics.grpc_connections);
                 let api = Arc::clone(api);
                 let service = service_fn(move |request| api.answer(request));
-                let connection = graceful.watch(http2().serve_connection(stream, service));
+                let watcher = graceful.watcher();
+                let stop = stop.clone();
                 Box::pin(async move {
-                    let _ = connection.await;
+                    if speaks(&stream, stop).await {
+                        let connection = http2().serve_connection(TokioIo::new(stream), service);
+                        let _ = watcher.watch(connection).await;
+                    }
                     drop(open);
                 })
             }
@@ -204,12 +208,25 @@ impl Protocol {
                     let admission = Arc::clone(&admission);
                     async move { Ok::<_, Infallible>(answer_metrics(&admission, request).await) }
                 });
+                let stream = TokioIo::new(stream);
                 let connection = graceful.watch(http1().serve_connection(stream, answer));
                 Box::pin(async move {
                     let _ = connection.await;
                 })
             }
         }
+    }
+}
+
+/// Whether a client says anything at all, before its time or the server's is over. HTTP/2 itself
+/// waits for ever for the first byte, pings only after it, and does not stop before it.
+async fn speaks(stream: &TcpStream, stop: Stop) -> bool {
+    let mut first = [0];
+    tokio::select! {
+        read = tokio::time::timeout(HEAD_WAIT, stream.peek(&mut first)) => {
+            matches!(read, Ok(Ok(1..)))
+        }
+        () = stop.stopped() => false,
     }
 }
 

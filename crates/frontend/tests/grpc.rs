@@ -14,6 +14,7 @@ use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServic
 use symphony_frontend::proto::infer_parameter::ParameterChoice;
 use symphony_frontend::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use symphony_frontend::proto::*;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -207,6 +208,7 @@ fn bad_requests() -> Vec<BadCase> {
 fn lost_requests() -> Vec<BadCase> {
     vec![
         ("divided by zero", Code::Internal, request("failing")),
+        ("element 1 of input \"x\"", Code::InvalidArgument, request("choosy")),
         ("dropped after 3.000ms", Code::DeadlineExceeded, request("drop_hopeless")),
         ("queue of model", Code::ResourceExhausted, request("drop_queue_full")),
         ("was unloaded", Code::Unavailable, request("drop_unloaded")),
@@ -294,6 +296,42 @@ async fn a_stream_answers_in_order_and_survives_errors() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_its_answers_holds_no_room() {
+    let rig = Rig::start().await;
+    let mut client = client(&rig).await;
+    let large = ModelInferRequest {
+        inputs: vec![tensor("x", "FP32", &[1, 100_000])],
+        raw_input_contents: vec![vec![0; 400_000].into()],
+        ..request("large")
+    };
+    // The first answer is kept back until all are asked for; the large ones then fill whatever
+    // flows while nobody reads, and the last ones stand behind them.
+    let mut wanted = vec![request("held")];
+    wanted.extend(vec![large; 20]);
+    wanted.extend(vec![request("held"); 8]);
+    let count = wanted.len();
+    let stream = client.model_stream_infer(tokio_stream::iter(wanted)).await.unwrap();
+    rig.until("the kept ones are queued", |rig| rig.held() == 9).await;
+    rig.release();
+    rig.until_metric("symphony_requests_in_flight", 0.0).await;
+    assert_eq!(rig.metric("symphony_tensor_bytes").await, 0.0);
+    let answers: Vec<_> = stream.into_inner().collect().await;
+    assert_eq!(answers.len(), count);
+    assert!(answers.iter().all(|answer| answer.as_ref().unwrap().error_message.is_empty()));
+}
+
+#[tokio::test]
+async fn a_client_that_never_speaks_does_not_hold_the_shutdown_up() {
+    let rig = Rig::start_with(|config| config.drain = Duration::from_secs(3600)).await;
+    let mut silent = TcpStream::connect(rig.addresses.grpc).await.unwrap();
+    rig.until_metric(r#"symphony_connections{protocol="grpc"}"#, 1.0).await;
+    rig.stop().await;
+    let mut nothing = Vec::new();
+    silent.read_to_end(&mut nothing).await.unwrap();
+    assert!(nothing.is_empty());
+}
+
+#[tokio::test]
 async fn clients_that_leave_take_their_requests_along() {
     let rig = Rig::start().await;
     let mut unary = client(&rig).await;
@@ -339,6 +377,24 @@ async fn the_server_describes_itself_and_its_models() {
     assert_eq!((statistics.inference_count, statistics.execution_count), (1, 1));
     let unknown = ModelStatisticsRequest { name: "nope".to_owned(), version: String::new() };
     assert_eq!(client.model_statistics(unknown).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn the_repository_is_not_changed_while_the_server_shuts_down() {
+    let rig = Rig::start().await;
+    let mut client = client(&rig).await;
+    rig.catalog.update(|catalog| catalog.draining = true);
+    let model_name = "echo".to_owned();
+    let load = RepositoryModelLoadRequest { model_name, ..Default::default() };
+    assert_eq!(client.repository_model_load(load).await.unwrap_err().code(), Code::Unavailable);
+    let unload =
+        RepositoryModelUnloadRequest { model_name: "echo".to_owned(), ..Default::default() };
+    let refused = client.repository_model_unload(unload).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    for way in ["load", "unload"] {
+        let reply = rig.post(&format!("/v2/repository/models/echo/{way}"), "").await;
+        assert_eq!(reply.status, 503, "{way}: {reply:?}");
+    }
 }
 
 #[tokio::test]

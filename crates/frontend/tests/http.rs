@@ -79,6 +79,23 @@ async fn ids_come_back_and_outputs_are_chosen() {
     );
 }
 
+#[tokio::test]
+async fn what_a_client_writes_as_null_it_has_not_given() {
+    let rig = Rig::start().await;
+    let null = Value::Null;
+    let input = json!({"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2],
+        "parameters": null});
+    let timeout = json!({"timeout": null, "binary_data_output": null});
+    for (parameters, outputs) in
+        [(&null, &null), (&timeout, &json!([{"name": "x", "parameters": null}]))]
+    {
+        let body = json!({"id": null, "parameters": parameters, "inputs": [input],
+            "outputs": outputs});
+        let answer = rig.post("/v2/models/echo/infer", body.to_string()).await.json();
+        assert_eq!(answer["outputs"][0]["data"], json!([1.0, 2.0]), "{answer}");
+    }
+}
+
 /// Raw contents of three elements of each type, and their JSON form where there is one.
 fn samples(datatype: DataType) -> (Vec<u8>, Option<Value>) {
     let raw = |size: usize| (0..3 * size).map(|i| u8::from(i % size == 0)).collect::<Vec<u8>>();
@@ -408,6 +425,7 @@ async fn models_that_are_not_served_are_refused_with_the_reason() {
         ("/v2/models/broken/infer", 503, "operator Foo is unknown"),
         ("/v2/models/unloaded/infer", 404, "repository API"),
         ("/v2/models/failing/infer", 500, "divided by zero"),
+        ("/v2/models/choosy/infer", 400, "element 1 of input \"x\""),
         ("/v2/models/drop_hopeless/infer", 504, "dropped after 3.000ms"),
         ("/v2/models/drop_overload/infer", 504, "more requests arrive"),
         ("/v2/models/drop_queue_full/infer", 429, "queue of model"),
@@ -423,6 +441,8 @@ async fn models_that_are_not_served_are_refused_with_the_reason() {
         assert_eq!(reply.header("retry-after").is_empty(), status != 429, "{path}");
         assert_eq!(reply.header("allow").is_empty(), status != 405, "{path}");
     }
+    let refused = r#"symphony_requests_total{model="choosy",version="3",outcome="refused"}"#;
+    assert_eq!(rig.metric(refused).await, 1.0);
     assert_eq!(rig.inflight.len(), 0);
 }
 

@@ -30,7 +30,11 @@ fn locate(tensor: &TensorProto, directory: &Path) -> Result<PathBuf, Error> {
         ));
     }
     let path = directory.join(relative);
-    let size = fs::metadata(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let metadata =
+        fs::metadata(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    if !metadata.is_file() {
+        return Err(refuse("it is not a file; copy the model again with all its files"));
+    }
     let number = |key| match entry(key) {
         None => Ok(None),
         Some(text) => {
@@ -45,7 +49,7 @@ fn locate(tensor: &TensorProto, directory: &Path) -> Result<PathBuf, Error> {
         as u64;
     let length = number("length")?.unwrap_or(needed);
     let end = offset.checked_add(length.max(needed));
-    if length != needed || end.is_none_or(|end| end > size.len()) {
+    if length != needed || end.is_none_or(|end| end > metadata.len()) {
         return Err(refuse(
             "the file does not hold as many bytes as the tensor needs; copy the model again with all its files",
         ));

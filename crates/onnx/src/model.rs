@@ -1,7 +1,8 @@
 //! A model file in memory: decoded, checked for consistency, encoded again.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -11,6 +12,9 @@ use crate::error::Error;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::signature::Signature;
 use crate::{external, tensor};
+
+/// The largest a protobuf message can be, and so a model file.
+const FILE_BYTES_MAX: u64 = (1 << 31) - 1;
 
 /// An ONNX model whose parts were checked against each other: it has a graph with outputs, names
 /// are unique, every stored tensor has the data its dimensions call for.
@@ -26,11 +30,12 @@ impl Model {
     /// model's directory or below.
     ///
     /// # Errors
-    /// [`Error::File`] naming the path, with the reason.
+    /// [`Error::File`] naming the path, with the reason; [`Error::Read`] for a file that cannot be
+    /// read, such as one that is none or is larger than a protobuf message can be.
     pub fn read(path: &Path) -> Result<Model, Error> {
         let in_file = |source| Error::File { path: path.to_owned(), source: Box::new(source) };
         let bytes =
-            fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+            contents(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let proto = ModelProto::decode(Bytes::from(bytes)).map_err(|e| in_file(e.into()))?;
         let directory = path.parent().unwrap_or(Path::new(""));
         let external_files = external::files(tensors(&proto), directory).map_err(in_file)?;
@@ -112,6 +117,25 @@ impl Model {
         *self = Model::checked(proto, self.external_files.clone())?;
         Ok(())
     }
+}
+
+/// A file's contents, never more than a model file can have.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for a writer, and a device may never end.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a file"));
+    }
+    let file = File::open(path)?;
+    let too_large = || {
+        let problem = "larger than the 2 GiB an ONNX file can have: save the weights beside it";
+        io::Error::new(ErrorKind::FileTooLarge, problem)
+    };
+    let size = file.metadata()?.len();
+    let capacity = usize::try_from(size).ok().filter(|_| size <= FILE_BYTES_MAX);
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(capacity.ok_or_else(too_large)?)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX { Err(too_large()) } else { Ok(bytes) }
 }
 
 /// Refuses an empty name and a name that comes twice.

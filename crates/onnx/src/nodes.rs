@@ -1,7 +1,7 @@
 //! Every operator a model uses, with what is known of its inputs: for checks of what an engine
 //! can run, which themselves live elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::element::ElementType;
@@ -215,7 +215,10 @@ impl Model {
     /// node that holds them, then those of its functions.
     pub fn nodes(&self) -> Vec<Node<'_>> {
         let model = self.proto();
-        let mut list = Listing { model, imports: &model.opset_import, found: Vec::new() };
+        let functions = model.functions.iter().map(|f| called(f.domain(), f.name(), f.overload()));
+        let functions = functions.collect();
+        let imports = &model.opset_import;
+        let mut list = Listing { model, functions, imports, found: Vec::new() };
         if let Some(graph) = &model.graph {
             list.add(&graph.node, &Scope::of_graph(graph, None), false);
         }
@@ -229,6 +232,7 @@ impl Model {
 
 struct Listing<'a> {
     model: &'a ModelProto,
+    functions: HashSet<Called<'a>>,
     imports: &'a [OperatorSetIdProto],
     found: Vec<Node<'a>>,
 }
@@ -239,7 +243,11 @@ impl<'a> Listing<'a> {
             self.found.push(Node {
                 proto: node,
                 opset: opset(self.model, self.imports, node.domain()),
-                is_local_function: self.model.functions.iter().any(|f| is_call(node, f)),
+                is_local_function: self.functions.contains(&called(
+                    node.domain(),
+                    node.op_type(),
+                    node.overload(),
+                )),
                 is_nested,
                 scope: Rc::clone(scope),
             });
@@ -251,10 +259,11 @@ impl<'a> Listing<'a> {
     }
 }
 
-fn is_call(node: &NodeProto, function: &FunctionProto) -> bool {
-    node.op_type() == function.name()
-        && plain_domain(node.domain()) == plain_domain(function.domain())
-        && node.overload() == function.overload()
+/// What a node calls a function by: domain, name and overload.
+type Called<'a> = (&'a str, &'a str, &'a str);
+
+fn called<'a>(domain: &'a str, name: &'a str, overload: &'a str) -> Called<'a> {
+    (plain_domain(domain), name, overload)
 }
 
 fn plain_domain(domain: &str) -> &str {

@@ -24,6 +24,9 @@ pub enum Outcome {
         /// How long it was queued.
         queued: Span,
     },
+    /// One of its inputs holds a value that the model's engine cannot take, which was seen when
+    /// its batch was assembled; the text names input and element. The others ran without it.
+    Refused(String),
     /// The engine failed on its batch, or the system lost track of it; the text says how.
     Failed(String),
 }

@@ -51,7 +51,7 @@ fn source_files(root: &Path) -> Result<Vec<PathBuf>> {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let kind = entry.file_type()?;
-            if kind.is_dir() && !is_generated(&name) {
+            if kind.is_dir() && !is_generated(&name) && !is_marked_generated(&entry.path()) {
                 folders.push(entry.path());
             } else if kind.is_file() && is_source(&name) {
                 files.push(entry.path());
@@ -67,6 +67,11 @@ fn is_generated(folder: &str) -> bool {
     folder.starts_with('.') || ["target", "__pycache__", "node_modules"].contains(&folder)
 }
 
+/// Build directories and Python environments of any name: their makers put a file there.
+fn is_marked_generated(folder: &Path) -> bool {
+    [".rustc_info.json", "CACHEDIR.TAG", "pyvenv.cfg"].iter().any(|mark| folder.join(mark).exists())
+}
+
 fn is_source(file: &str) -> bool {
     [".rs", ".py", ".toml", ".md", ".proto", ".sh"].iter().any(|ending| file.ends_with(ending))
 }
@@ -78,8 +83,18 @@ mod tests {
     #[test]
     fn source_files_leaves_out_what_is_generated() {
         let root = tempfile::tempdir().unwrap();
-        for path in ["b.rs", "a/c.md", "a/d.onnx", "target/e.rs", ".git/f.rs", "a/__pycache__/g.py"]
-        {
+        for path in [
+            "b.rs",
+            "a/c.md",
+            "a/d.onnx",
+            "target/e.rs",
+            ".git/f.rs",
+            "a/__pycache__/g.py",
+            "target-2/CACHEDIR.TAG",
+            "target-2/debug/h.rs",
+            "env/pyvenv.cfg",
+            "env/lib/i.py",
+        ] {
             let path = root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();

@@ -1,7 +1,7 @@
 //! An engine that computes nothing: it takes as long as a given profile says and echoes its
 //! inputs. For tests of everything around a model, and for clusters larger than the machine.
 
-use crate::batch::{Batch, Elements, contents};
+use crate::batch::{Batch, Elements, Representation, contents};
 use crate::engine::{EngineError, Executable};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -63,6 +63,10 @@ struct Emulated {
 }
 
 impl Executable for Emulated {
+    fn representation(&self) -> Representation {
+        Representation::Raw
+    }
+
     fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {
         let start = Instant::now();
         let signature = &self.signature;
@@ -103,6 +107,7 @@ fn bytes_of(elements: Elements<'_>) -> Bytes {
         Elements::Fp32(values) => contents(values.to_vec()),
         Elements::Fp64(values) => contents(values.to_vec()),
         Elements::Text(values) => bytes_contents(values.iter().map(String::as_bytes)).into(),
+        Elements::Raw(values) => bytes_contents(values.iter().map(Vec::as_slice)).into(),
     }
 }
 
@@ -153,10 +158,10 @@ mod tests {
                 ],
                 batched: true,
             };
-            // For BYTES: two strings, of one byte and of none.
+            // For BYTES: two elements, one of bytes that are no text and an empty one.
             let contents: Bytes = match datatype.size() {
                 Some(size) => (0..=1).cycle().take(2 * size).collect::<Vec<u8>>().into(),
-                None => bytes_contents([b"a".as_slice(), b""]).into(),
+                None => bytes_contents([b"\xff\0".as_slice(), b""]).into(),
             };
             let request =
                 Inputs { rows: 1, tensors: vec![contents.clone(), Bytes::from_static(&[8, 9])] };

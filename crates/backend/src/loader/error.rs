@@ -47,6 +47,9 @@ pub enum LoadProblem {
     /// No engine takes it.
     #[error("no engine runs it: {}", Lines(.0))]
     NoEngine(Vec<LoadProblem>),
+    /// Its files did not stay as they were while they were read.
+    #[error("its files changed while they were read: load it again when they are complete")]
+    Changed,
     /// It could not be measured.
     #[error(transparent)]
     Profiling(#[from] ProfilingError),
@@ -66,15 +69,39 @@ pub enum LoadProblem {
     },
 }
 
+/// Most problems that are told: a file can be made to have any number of them.
+const PROBLEMS_MAX: usize = 10;
+
 /// Several problems in one line.
 struct Lines<'a, T>(&'a [T]);
 
 impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, problem) in self.0.iter().enumerate() {
+        for (at, problem) in self.0.iter().take(PROBLEMS_MAX).enumerate() {
             let separator = if at == 0 { "" } else { "; " };
             write!(f, "{separator}{problem}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(PROBLEMS_MAX) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_problems_are_told_and_no_more() {
+        for (count, expected) in [
+            (1, "0"),
+            (3, "0; 1; 2"),
+            (10, "0; 1; 2; 3; 4; 5; 6; 7; 8; 9"),
+            (1000, "0; 1; 2; 3; 4; 5; 6; 7; 8; 9; and 990 more"),
+        ] {
+            let problems: Vec<_> = (0..count).collect();
+            assert_eq!(Lines(&problems).to_string(), expected);
+        }
     }
 }

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 /// Bound on accelerators of one process; beyond what one machine has, they are emulated ones.
 pub const ACCELERATORS_MAX: usize = 1024;
-/// Bound on threads of one accelerator.
+/// Bound on threads of one accelerator, and of all together.
 pub const THREADS_MAX: usize = 1024;
 
 /// The table as written. What is left out follows from the machine.
@@ -52,7 +52,7 @@ impl LoaderConfig {
     ) -> Result<LoaderConfig, ConfigError> {
         let accelerators =
             count(source, "accelerators", file.accelerators, ACCELERATORS_MAX)?.unwrap_or(1);
-        let threads = count(source, "threads", file.threads, THREADS_MAX)?;
+        let threads = count(source, "threads", file.threads, THREADS_MAX / accelerators)?;
         let threads = threads.unwrap_or_else(|| (cores / accelerators).clamp(1, THREADS_MAX));
         Ok(LoaderConfig {
             cores: Cores { accelerators, threads },
@@ -137,6 +137,10 @@ mod tests {
             (
                 "\naccelerators = 0",
                 "symphony.toml:2: accelerators = 0 is not allowed: give a whole number from 1 to 1024",
+            ),
+            (
+                "accelerators = 8\nthreads = 129",
+                "symphony.toml:2: threads = 129 is not allowed: give a whole number from 1 to 128",
             ),
             (
                 "threads = -1",

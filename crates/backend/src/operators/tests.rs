@@ -1,3 +1,5 @@
+//! What the tables refuse and with which remedy, on graphs of one node and on whole models.
+
 use std::path::Path;
 
 use symphony_onnx::builder::{GraphBuilder, attribute};
@@ -9,14 +11,25 @@ use super::{OnnxEngine, check};
 
 /// A graph of one node whose inputs are float tensors of the given ranks.
 fn one(operator: &str, opset: i64, ranks: &[usize], attributes: Vec<AttributeProto>) -> Model {
+    typed(ElementType::Float32, operator, opset, ranks, attributes)
+}
+
+/// The same of another element type.
+fn typed(
+    element: ElementType,
+    operator: &str,
+    opset: i64,
+    ranks: &[usize],
+    attributes: Vec<AttributeProto>,
+) -> Model {
     let mut graph = GraphBuilder::new("one", opset, 1);
     let names: Vec<_> = (0..ranks.len()).map(|i| format!("x{i}")).collect();
     for (name, rank) in names.iter().zip(ranks) {
-        graph.input(name, ElementType::Float32, &vec![Dim::Fixed(2); *rank]);
+        graph.input(name, element, &vec![Dim::Fixed(2); *rank]);
     }
     let inputs: Vec<_> = names.iter().map(String::as_str).collect();
     graph.node("y", operator, &inputs, attributes);
-    graph.output("y", ElementType::Float32, &[]);
+    graph.output("y", element, &[]);
     graph.finish().expect("the graph is whole")
 }
 
@@ -58,6 +71,59 @@ fn what_rten_gets_wrong_is_refused_with_a_way_out() {
     );
     let volume = vec![attribute::ints("kernel_shape", &[1, 1, 1])];
     assert_eq!(problems(rten, &one("Conv", 11, &[5, 5], volume)).len(), 1);
+}
+
+#[test]
+fn the_remedy_fits_what_is_not_proven() {
+    let onnxruntime = OnnxEngine::Onnxruntime;
+    says(
+        onnxruntime,
+        &typed(ElementType::Int32, "Sigmoid", 13, &[2], vec![]),
+        "operator Sigmoid with input X of type int32 at opset 13 (node \"y\") is not proven right \
+         on onnxruntime: cast input X to double, float or float16, which it is proven on",
+    );
+    says(
+        onnxruntime,
+        &one("Resize", 13, &[4], vec![attribute::text("mode", "no_such_mode")]),
+        "operator Resize with mode = no_such_mode at opset 13 (node \"y\") is not proven right on \
+         onnxruntime: export the model without this use of it",
+    );
+    says(
+        onnxruntime,
+        &one("NoSuchOperator", 13, &[4], vec![]),
+        "operator NoSuchOperator (in any form) at opset 13 (node \"y\") is not proven right on \
+         onnxruntime: export the model without it",
+    );
+}
+
+#[test]
+fn texts_are_onnxruntimes_as_far_as_it_is_right_on_them() {
+    let text = |operator, ranks: &[usize], attributes| {
+        typed(ElementType::String, operator, 13, ranks, attributes)
+    };
+    says(OnnxEngine::Onnxruntime, &text("Identity", &[2], vec![]), "");
+    says(
+        OnnxEngine::Rten,
+        &text("Identity", &[2], vec![]),
+        "operator Identity with input input of type string at opset 13 (node \"y\") is not proven \
+         right on rten: use engine = \"onnxruntime\" (pip install onnxruntime)",
+    );
+    // Of a slice of texts it gives the first alone.
+    let gather = |axis: i64| {
+        let mut graph = GraphBuilder::new("gather", 13, 1);
+        graph.input("x", ElementType::String, &[Dim::Fixed(2), Dim::Fixed(3)]);
+        graph.input("i", ElementType::Int64, &[Dim::Fixed(1)]);
+        graph.node("y", "Gather", &["x", "i"], vec![attribute::int("axis", axis)]);
+        graph.output("y", ElementType::String, &[]);
+        graph.finish().expect("the graph is whole")
+    };
+    says(OnnxEngine::Onnxruntime, &gather(1), "");
+    says(
+        OnnxEngine::Onnxruntime,
+        &gather(0),
+        "operator Gather with input data of type string and gathering slices at opset 13 (node \
+         \"y\") is not proven right on onnxruntime: export the model without this use of it",
+    );
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Which form of a graph is served, on the embedded engine, and what is refused before it is loaded.
+
 use super::*;
 use crate::engine::Cores;
 use crate::engines::rten::Rten;
@@ -115,6 +117,7 @@ fn open_dimensions_are_fixed_by_configuration_or_refused_by_name() {
     check(&[("x", &[5])], "gives input \"x\" 1 dimensions: give the 2 of one row, or all 3");
     check(&[("x", &[5, 4])], "the graph fixes it to 3, not 4");
     check(&[("z", &[5, 3])], "no input \"z\"");
+    check(&[("x", &[5, 3]), ("z", &[])], "no input \"z\"");
     check(&[("x", &[0, 3])], "0 is no size");
     check(&[("x", &[usize::MAX, 3])], "a dimension of 18446744073709551615");
 }
@@ -168,4 +171,66 @@ fn rows_that_share_a_quantisation_scale_still_share_a_batch() {
         })
         .unwrap();
     assert_eq!(outcome(model, &[], 8), "[-1, 3] -> [-1, 3], at most 8");
+}
+
+#[test]
+fn what_no_memory_holds_is_refused_before_any_is_asked_for() {
+    let tib = Dim::Fixed(1 << 38);
+    let row = [named("n"), tib.clone()];
+    let too_large = "one row may take 1 GiB at most";
+    let check = |model: Model, rows_max: u32, expected: &str| {
+        assert_eq!(outcome(model, &[], rows_max), expected);
+    };
+    check(scaled(&row, &row, None), 8, &format!("input \"x\": {too_large}"));
+    let row = [named("n"), Dim::Fixed(i64::MAX), Dim::Fixed(i64::MAX)];
+    check(scaled(&row, &row, None), 8, &format!("input \"x\": {too_large}"));
+    // A leading dimension that is no batch is part of the row.
+    let fixed = [tib.clone(), Dim::Fixed(1)];
+    check(scaled(&fixed, &fixed, None), 8, &format!("input \"x\": {too_large}"));
+    let small = [named("n"), Dim::Fixed(1)];
+    let output = scaled(&small, &[named("n"), tib], None);
+    check(output, 8, &format!("output \"y\": {too_large}"));
+    let row = [named("n"), Dim::Fixed(1 << 27)];
+    let batch = "input \"x\": 9 rows take more than 4 GiB: lower max_batch";
+    check(scaled(&row, &row, None), 9, batch);
+}
+
+/// The digit classifier without its weights, so that changes hit what describes the graph.
+fn bare_digits() -> Vec<u8> {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models");
+    let mut model = Model::read(&models.join("digits/1/model.onnx")).unwrap();
+    model
+        .edit(|proto| {
+            for tensor in &mut proto.graph.as_mut().unwrap().initializer {
+                let kept = tensor.raw_data.take().map(|data| data.slice(..4));
+                (tensor.dims, tensor.raw_data) = (vec![1], kept);
+            }
+        })
+        .unwrap();
+    model.encode().to_vec()
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_file_makes_describing_it_panic(
+        changes in proptest::collection::vec((0usize..1 << 16, 0u8..), 1..6),
+        rows_max in 1u32..5000,
+    ) {
+        let mut bytes = bare_digits();
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        let shape = BTreeMap::new();
+        let options = Options { name: "m", shape: &shape, rows_max, accelerators: 1 };
+        let prepared = Model::decode(bytes.into())
+            .map_err(PrepareError::from)
+            .and_then(|model| Prepared::new(model, Path::new("memory"), &options));
+        // Refused, or described and looked through: all are fine.
+        if let Ok(prepared) = prepared {
+            for engine in crate::operators::OnnxEngine::ALL {
+                let _ = crate::operators::check(engine, prepared.model());
+            }
+        }
+    }
 }

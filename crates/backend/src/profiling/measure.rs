@@ -12,9 +12,9 @@ pub struct Effort {
     pub runs: u32,
     /// Time spent on each size, where time allows.
     pub size_time: Span,
-    /// Runs of each size when time is short.
+    /// Runs of each size that there must be time for; else sizes in between are left out.
     pub runs_least: u32,
-    /// Time for all sizes together.
+    /// Time for all sizes together; only the first runs of 1 row and of the most may take more.
     pub time_max: Span,
 }
 
@@ -51,15 +51,15 @@ pub struct Target<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Work {
     rows: u32,
-    /// A first guess at one run.
+    /// One run: measured of 1 row and of the most, guessed between them.
     run: Span,
 }
 
 impl Target<'_> {
     /// Measures every size of [`sizes_up_to`] the model's largest batch. When the budget does not
     /// allow that, in-between sizes are left out; when it does not allow all runs, the sizes share
-    /// the time. At least [`Effort::runs_least`] runs are made at 1 row and at the most rows,
-    /// whatever they take.
+    /// the time. Of 1 row and of the most rows the first run counts where there is time for no
+    /// other, so the budget is kept unless these alone exceed it.
     ///
     /// # Errors
     /// The engine failed on a batch.
@@ -79,9 +79,14 @@ impl Target<'_> {
         let mut measured = Vec::with_capacity(works.len());
         for (at, work) in works.iter().enumerate() {
             let allotted = allotted(&works[at..], effort, end.since((self.now)()));
-            let times = self.size(work.rows, effort, allotted)?;
+            let mut times = self.size(work, effort, allotted)?;
             shortened |= times.len() < effort.runs as usize;
-            measured.push(summary(work.rows, times));
+            if times.is_empty() && (work.rows == 1 || work.rows == rows_max) {
+                times.push(work.run);
+            }
+            if !times.is_empty() {
+                measured.push(summary(work.rows, times));
+            }
         }
         Ok(Measured::from_sizes(measured, shortened, Origin::Measured)?)
     }
@@ -126,17 +131,21 @@ impl Target<'_> {
         Ok(true)
     }
 
-    /// The times of one size's runs, after one that warms it up.
+    /// The times of one size's runs, after one that warms it up; none when time allows no more
+    /// than that one.
     fn size(
         &mut self,
-        rows: u32,
+        work: &Work,
         effort: &Effort,
         allotted: Span,
     ) -> Result<Vec<Span>, ProfilingError> {
-        let start = (self.now)();
-        self.run(rows)?;
-        let warm = (self.now)();
         let mut times = Vec::new();
+        if work.run.times(2) > allotted {
+            return Ok(times);
+        }
+        let start = (self.now)();
+        self.run(work.rows)?;
+        let warm = (self.now)();
         loop {
             let now = (self.now)();
             let spent = now.since(warm);
@@ -144,10 +153,10 @@ impl Target<'_> {
             let full = runs >= effort.runs && spent >= effort.size_time;
             let next = Span(spent.0 / u64::from(runs.max(1)));
             let out_of_time = now.since(start) + next > allotted;
-            if full || runs >= effort.runs_least && out_of_time {
+            if full || runs > 0 && out_of_time {
                 return Ok(times);
             }
-            times.push(self.run(rows)?);
+            times.push(self.run(work.rows)?);
         }
     }
 

@@ -19,7 +19,7 @@ pub fn sample_rows(signature: &Signature, count: usize, seed: u64) -> Vec<Inputs
 }
 
 fn tensor(spec: &TensorSpec, random: &mut Pcg64Mcg) -> Bytes {
-    // Without a fixed size there is no arena either, so nothing is ever sampled.
+    // A size that is not fixed, or that no memory holds, is refused before anything is sampled.
     let elements = spec.row_elements().unwrap_or(0);
     let unit = |random: &mut Pcg64Mcg| random.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0;
     let mut data = Vec::with_capacity(elements * spec.datatype.size().unwrap_or(5));

@@ -128,12 +128,25 @@ fn a_slower_model_is_measured_at_fewer_sizes() {
     let (measured, _, time) = measure(32, |rows, _| ms(100).times(rows.into()));
     assert_eq!(rows(&measured), [1, 2, 4, 8, 16, 32]);
     assert!(measured.shortened && time <= Span::from_secs(30), "{time}");
-    // Even the two ends do not fit: they are measured all the same, and no more often than needed.
-    let (measured, _, time) = measure(32, |rows, _| ms(1000).times(rows.into()));
-    assert_eq!(rows(&measured), [1, 32]);
-    assert!(measured.sizes.iter().all(|size| size.runs >= 3));
-    assert!(time <= Span::from_secs(180), "{time}");
+    // There is time for the two ends only, and hardly for them.
+    let (measured, _, time) = measure(8, |rows, _| ms(1000).times(rows.into()));
+    assert_eq!((rows(&measured), measured.shortened), (vec![1, 8], true));
+    assert!(time <= Span::from_secs(30), "{time}");
+    // Even one run of each is too much: no more than these are made.
+    let (measured, runs, time) = measure(32, |rows, _| ms(1000).times(rows.into()));
+    assert_eq!((rows(&measured), measured.shortened, runs), (vec![1, 32], true, 3));
+    assert_eq!(time, Span::from_secs(34));
     assert_eq!(measured.plan.exec(16), ms(16_000));
+}
+
+#[test]
+fn a_model_slower_than_its_ends_promise_keeps_to_the_time() {
+    let (measured, _, time) = measure(32, |rows, _| match rows {
+        1 | 32 => ms(10),
+        _ => ms(4000),
+    });
+    assert!(measured.shortened && time <= Span::from_secs(40), "{time}");
+    assert_eq!(rows(&measured).first().zip(rows(&measured).last()), Some((&1, &32)));
 }
 
 #[test]

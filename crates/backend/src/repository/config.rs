@@ -1,6 +1,7 @@
 //! `model.toml`: what its keys may say, resolved once into a [`ModelConfig`].
 
 use super::{ConfigError, TomlSource};
+use crate::limits;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -18,8 +19,6 @@ pub const QUEUE_MAX_DEFAULT: u32 = 10_000;
 const QUEUE_MAX_LIMIT: u32 = 10_000_000;
 const PRIORITY_DEFAULT: u8 = 5;
 const DAY_MS: f64 = 86_400_000.0;
-/// Bound on one row of one emulated tensor.
-const ROW_BYTES_MAX: usize = 1 << 30;
 
 /// What `model.toml` asks for, validated, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -249,8 +248,8 @@ fn emulated(
         return Err(source.refuse(None, problem));
     };
     let profile = Arc::new(emulated_profile(source, table, max_batch)?);
-    let inputs = tensors(source, "input", &file.input)?;
-    let outputs = tensors(source, "output", &file.output)?;
+    let inputs = tensors(source, "input", &file.input, profile.rows_max())?;
+    let outputs = tensors(source, "output", &file.output, profile.rows_max())?;
     let signature = Signature { inputs, outputs, batched: true };
     Ok(EngineConfig::Emulated(EmulatedModel { profile, signature }))
 }
@@ -326,6 +325,7 @@ fn tensors(
     source: &TomlSource,
     role: &str,
     tables: &[Spanned<TensorTable>],
+    rows_max: u32,
 ) -> Result<Vec<TensorSpec>, ConfigError> {
     if tables.is_empty() {
         let problem = format!(
@@ -335,31 +335,27 @@ fn tensors(
         return Err(source.refuse(None, problem));
     }
     let mut names = BTreeSet::new();
-    tables.iter().map(|table| tensor(source, role, table.get_ref(), &mut names)).collect()
+    let mut specs = Vec::new();
+    for table in tables {
+        let spec = tensor(source, table.get_ref())?;
+        if spec.name.is_empty() || !names.insert(spec.name.clone()) {
+            let problem = format!("{role} {:?}: give every {role} a name of its own", spec.name);
+            return Err(source.refuse(Some(table.get_ref().name.span()), problem));
+        }
+        specs.push(spec);
+    }
+    match limits::excess(&specs, rows_max) {
+        None => Ok(specs),
+        Some((at, excess)) => {
+            let problem = format!("{role} {:?}: {excess}", specs[at].name);
+            Err(source.refuse(Some(tables[at].get_ref().shape.span()), problem))
+        }
+    }
 }
 
-fn tensor<'a>(
-    source: &TomlSource,
-    role: &str,
-    table: &'a TensorTable,
-    names: &mut BTreeSet<&'a str>,
-) -> Result<TensorSpec, ConfigError> {
-    let name = table.name.get_ref();
-    if name.is_empty() || !names.insert(name) {
-        let problem = format!("{role} {name:?}: give every {role} a name of its own");
-        return Err(source.refuse(Some(table.name.span()), problem));
-    }
+fn tensor(source: &TomlSource, table: &TensorTable) -> Result<TensorSpec, ConfigError> {
     let datatype: DataType = (table.datatype.get_ref().parse())
         .map_err(|error| source.refuse(Some(table.datatype.span()), format!("{error}")))?;
     let row_shape = shape(source, &table.shape)?.into_iter().map(Some).collect();
-    let spec = TensorSpec { name: name.clone(), datatype, row_shape };
-    let element = datatype.size().unwrap_or(size_of::<u32>());
-    let bytes = spec.row_elements().and_then(|elements| elements.checked_mul(element));
-    match bytes.filter(|&bytes| bytes <= ROW_BYTES_MAX) {
-        Some(_) => Ok(spec),
-        None => {
-            let problem = format!("{role} {name:?}: one row may take 1 GiB at most");
-            Err(source.refuse(Some(table.shape.span()), problem))
-        }
-    }
+    Ok(TensorSpec { name: table.name.get_ref().clone(), datatype, row_shape })
 }

@@ -34,6 +34,7 @@ pub(crate) fn command(args: ServeArgs) -> Result<()> {
         return check_only(&config, &repository);
     }
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.threads)
         .enable_all()
         .thread_name("frontend")
         .build()

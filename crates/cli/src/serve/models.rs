@@ -6,8 +6,8 @@
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use symphony_backend::loader::{LoadError, Loaded, Loader};
-use symphony_backend::repository::{Fingerprint, ModelDirectory, Repository};
+use symphony_backend::loader::{self, LoadError, Loaded, Loader};
+use symphony_backend::repository::{ModelDirectory, Repository};
 use symphony_backend::worker::WorkerPort;
 use symphony_core::ModelId;
 use symphony_core::sched::ModelTerms;
@@ -45,7 +45,8 @@ struct Entry {
 #[derive(Debug)]
 struct Serving {
     model: Arc<ServedModel>,
-    fingerprint: Fingerprint,
+    /// What it was loaded from.
+    from: loader::ModelState,
 }
 
 /// Identities that are free to use, lowest first.
@@ -125,7 +126,7 @@ impl Models {
     fn load_if_changed(&mut self, directory: &ModelDirectory) -> Result<(), LoadError> {
         let serving = self.entries.get(&directory.name).and_then(|entry| entry.serving.as_ref());
         if let Some(serving) = serving
-            && self.loader.fingerprint(directory).is_ok_and(|now| now == serving.fingerprint)
+            && serving.from.is_current(directory)
         {
             return Ok(());
         }
@@ -154,7 +155,7 @@ impl Models {
         let id = self.ids.take();
         let measured = loaded.measured.clone();
         let slo_guessed = loaded.slo_guessed;
-        let fingerprint = loaded.fingerprint;
+        let from = loaded.state;
         let model = Arc::new(ServedModel {
             id,
             name: loaded.name,
@@ -181,7 +182,7 @@ impl Models {
         let (done, added) = oneshot::channel();
         let _ = self.to.scheduler.send(ToScheduler::AddModel { model: id, terms, done });
         let _ = added.blocking_recv();
-        let serving = Serving { model: Arc::clone(&model), fingerprint };
+        let serving = Serving { model: Arc::clone(&model), from };
         let entry = Entry {
             version: model.version.clone(),
             state: ModelState::Ready,

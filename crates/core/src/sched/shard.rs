@@ -48,7 +48,7 @@ struct Model {
     rate: RateEstimator,
     /// The pool's delays, as far as the objective has room for them.
     delays: Delays,
-    /// What is left free for executions that run longer than planned.
+    /// How much longer than planned executions were measured to run.
     overrun: Span,
     /// Batches sent and not completed.
     running: u32,
@@ -329,7 +329,7 @@ impl Model {
         let delays = &self.delays;
         let profile = &self.terms.profile;
         let end = head.deadline - delays.response;
-        let mut due = end - self.overrun;
+        let mut due = end - self.overrun_allowance();
         let mut prefix = self.queue.fit(rows_in_time(profile, delays, now, free, due));
         if prefix.count == 0 {
             // What is left free for a long execution is left so by choice; a request that
@@ -347,6 +347,15 @@ impl Model {
         }
     }
 
+    /// What is left free for executions that run longer than planned: a quarter of the room that
+    /// the objective has for them at most. More of it makes batches so small that the throughput
+    /// it costs loses many more requests than are in time by it.
+    fn overrun_allowance(&self) -> Span {
+        let Model { terms, delays, .. } = self;
+        let taken = terms.profile.exec(1) + delays.lead(1) + delays.response;
+        self.overrun.min(Span(terms.slo.saturating_sub(taken).0 / 4))
+    }
+
     /// Whether the head leaves out a request that a batch of the target size would take in. The
     /// number of rows alone does not tell: one request of eight fills a target of ten.
     fn stands_in_the_way(
@@ -358,7 +367,8 @@ impl Model {
     ) -> bool {
         let Some(next) = outlook.next.filter(|_| !self.is_deferring(now)) else { return false };
         let allowed = head.deadline.since(head.arrival);
-        let budget = allowed.saturating_sub(self.delays.response).saturating_sub(self.overrun);
+        let after = self.delays.response + self.overrun_allowance();
+        let budget = allowed.saturating_sub(after);
         let rows_per_ns = self.rate.rows_per_ns(now);
         let target = rule.drop_target(&self.terms.profile, &self.delays, budget, rows_per_ns);
         next <= target.saturating_sub(outlook.rows)

@@ -20,8 +20,10 @@ use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use symphony_core::Span;
 use symphony_wire::repository::RepositoryPort;
+use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -117,9 +119,10 @@ impl GrpcApi {
     ) -> Result<ModelInferResponse, InferError> {
         let arrival = self.admission.clock.now();
         let handle = self.admission.target(&message.model_name, &message.model_version)?;
+        let id = message.id.clone();
         let request = limit
             .and_then(|limit| convert::request(message, arrival, limit))
-            .map_err(|error| self.admission.refuse(&handle, "", error))?;
+            .map_err(|error| self.admission.refuse(&handle, &id, error))?;
         let response = self.admission.infer(&handle, request).await?;
         Ok(convert::response(response))
     }
@@ -166,7 +169,7 @@ impl GrpcInferenceService for GrpcApi {
             .take_until(stopped)
             .map(move |message| {
                 let api = Arc::clone(&api);
-                async move {
+                Running(tokio::spawn(async move {
                     match message {
                         Ok(message) => Ok(api.streamed(message).await),
                         Err(refused) if refused.code() == Code::OutOfRange => {
@@ -174,7 +177,7 @@ impl GrpcInferenceService for GrpcApi {
                         }
                         Err(broken) => Err(broken),
                     }
-                }
+                }))
             })
             .buffered(STREAM_IN_FLIGHT_MAX);
         Ok(Response::new(Box::pin(answers)))
@@ -257,7 +260,8 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
         let RepositoryModelLoadRequest { model_name, parameters, .. } = request.into_inner();
-        facts::check_load_parameters(parameters.keys().map(String::as_str))
+        facts::check_changeable(&self.admission.catalog.load())
+            .and_then(|()| facts::check_load_parameters(parameters.keys().map(String::as_str)))
             .map_err(|error| status(&error))?;
         let loaded = self.repository.load(model_name).await.map_err(InferError::from);
         answer(loaded.map(|()| RepositoryModelLoadResponse {}))
@@ -268,6 +272,7 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
         let name = request.into_inner().model_name;
+        facts::check_changeable(&self.admission.catalog.load()).map_err(|error| status(&error))?;
         let unloaded = self.repository.unload(name).await.map_err(InferError::from);
         answer(unloaded.map(|()| RepositoryModelUnloadResponse {}))
     }
@@ -326,6 +331,25 @@ impl GrpcInferenceService for GrpcApi {
         _request: Request<LogSettingsRequest>,
     ) -> Result<Response<LogSettingsResponse>, Status> {
         Err(unsupported("log settings"))
+    }
+}
+
+/// One request of a stream, on a task of its own: it comes to its outcome, and gives back what it
+/// holds, whether or not the client reads the answers before it. Dropped, its client has left.
+struct Running(JoinHandle<Result<ModelStreamInferResponse, Status>>);
+
+impl Future for Running {
+    type Output = Result<ModelStreamInferResponse, Status>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let lost = |_| Status::internal("the request was lost inside the server");
+        Pin::new(&mut self.0).poll(context).map(|joined| joined.map_err(lost).flatten())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -55,24 +55,22 @@ impl AnswerForm {
     }
 }
 
+// Clients write what they do not give as `null`, or leave it out.
 #[derive(Deserialize)]
 struct JsonRequest<'a> {
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    parameters: RequestParameters,
+    id: Option<String>,
+    parameters: Option<RequestParameters>,
     #[serde(borrow)]
     inputs: Vec<JsonInput<'a>>,
-    #[serde(default, borrow)]
-    outputs: Vec<JsonOutput<'a>>,
+    #[serde(borrow)]
+    outputs: Option<Vec<JsonOutput<'a>>>,
 }
 
 /// Those parameters that mean something here; the protocol has clients send others too.
 #[derive(Default, Deserialize)]
 struct RequestParameters {
     timeout: Option<Value>,
-    #[serde(default)]
-    binary_data_output: bool,
+    binary_data_output: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -82,8 +80,7 @@ struct JsonInput<'a> {
     #[serde(borrow)]
     datatype: Cow<'a, str>,
     shape: Vec<i64>,
-    #[serde(default)]
-    parameters: TensorParameters,
+    parameters: Option<TensorParameters>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
@@ -92,8 +89,7 @@ struct JsonInput<'a> {
 struct JsonOutput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    #[serde(default)]
-    parameters: TensorParameters,
+    parameters: Option<TensorParameters>,
 }
 
 #[derive(Default, Deserialize)]
@@ -142,7 +138,9 @@ fn json(envelope: &Envelope, length: Option<usize>) -> Result<Decoded, InferErro
     let parsed: JsonRequest<'_> = serde_json::from_slice(text).map_err(|error| {
         InferError::Invalid(format!("the request is not JSON as the protocol has it: {error}"))
     })?;
-    let own = parsed.parameters.timeout.as_ref().map(timeout).transpose()?;
+    let parameters = parsed.parameters.unwrap_or_default();
+    let outputs = parsed.outputs.unwrap_or_default();
+    let own = parameters.timeout.as_ref().map(timeout).transpose()?;
     let mut binary = Binary { body, next: length };
     let inputs = parsed
         .inputs
@@ -150,12 +148,12 @@ fn json(envelope: &Envelope, length: Option<usize>) -> Result<Decoded, InferErro
         .map(|input| read_input(input, &mut binary))
         .collect::<Result<Vec<_>, _>>()?;
     binary.end()?;
-    let form = answer_form(parsed.parameters.binary_data_output, &parsed.outputs)?;
+    let form = answer_form(parameters.binary_data_output.unwrap_or(false), &outputs)?;
     Ok(Decoded {
         request: InferRequest {
-            id: parsed.id,
+            id: parsed.id.unwrap_or_default(),
             inputs,
-            outputs: parsed.outputs.into_iter().map(|output| output.name.into_owned()).collect(),
+            outputs: outputs.into_iter().map(|output| output.name.into_owned()).collect(),
             arrival: envelope.arrival,
             limit: earliest(envelope.limit, own),
         },
@@ -206,14 +204,15 @@ impl Binary<'_> {
 
 fn read_input(input: JsonInput<'_>, binary: &mut Binary<'_>) -> Result<InputTensor, InferError> {
     let name = input.name.into_owned();
-    if input.parameters.shared_memory_region.is_some() {
+    let parameters = input.parameters.unwrap_or_default();
+    if parameters.shared_memory_region.is_some() {
         return Err(no_shared_memory("input", &name));
     }
     let datatype: DataType = input
         .datatype
         .parse()
         .map_err(|error| InferError::Invalid(format!("input {name:?}: {error}")))?;
-    let data = match (input.parameters.binary_data_size, input.data) {
+    let data = match (parameters.binary_data_size, input.data) {
         (Some(_), Some(_)) => Err("has both data and binary_data_size: send one".to_owned()),
         (Some(size), None) => match size.as_u64().and_then(|size| usize::try_from(size).ok()) {
             Some(size) => return tensor(name, datatype, input.shape, binary, size),
@@ -254,10 +253,11 @@ fn tensor(
 fn answer_form(binary: bool, outputs: &[JsonOutput<'_>]) -> Result<AnswerForm, InferError> {
     let mut form = AnswerForm { binary, by_name: Vec::new() };
     for output in outputs {
-        if output.parameters.shared_memory_region.is_some() {
+        let Some(parameters) = &output.parameters else { continue };
+        if parameters.shared_memory_region.is_some() {
             return Err(no_shared_memory("output", &output.name));
         }
-        let classes = output.parameters.classification.as_ref();
+        let classes = parameters.classification.as_ref();
         if classes.is_some_and(|classes| classes.as_u64() != Some(0)) {
             return Err(InferError::Unsupported(format!(
                 "output {:?} asks for classification, which this server does not do: \
@@ -265,7 +265,7 @@ fn answer_form(binary: bool, outputs: &[JsonOutput<'_>]) -> Result<AnswerForm, I
                 output.name
             )));
         }
-        if let Some(own) = output.parameters.binary_data {
+        if let Some(own) = parameters.binary_data {
             form.by_name.push((output.name.clone().into_owned(), own));
         }
     }

@@ -97,6 +97,7 @@ impl HttpApi {
             Route::Load(name) => Ok(self.load(name, request).await?),
             Route::Unload(name) => {
                 body::read(request.into_body(), self.body_max).await?;
+                facts::check_changeable(&self.admission.catalog.load())?;
                 self.repository.unload(name).await.map_err(InferError::from)?;
                 Ok(json_body(&json!({})))
             }
@@ -162,6 +163,7 @@ impl HttpApi {
             parameters: Map<String, Value>,
         }
         let wanted: Wanted = optional_json(&body::read(request.into_body(), self.body_max).await?)?;
+        facts::check_changeable(&self.admission.catalog.load())?;
         facts::check_load_parameters(wanted.parameters.keys().map(String::as_str))?;
         self.repository.load(name).await?;
         Ok(json_body(&json!({})))
@@ -182,6 +184,9 @@ impl HttpApi {
         let decoding = Arc::clone(&handle);
         let decoded = off_thread(large, move || decode::decode(&decoding.model, envelope)).await;
         let Decoded { request, form } = decoded.and_then(|decoded| decoded).map_err(refuse)?;
+        // A large body takes a while to decode; meanwhile the model may have been loaded again.
+        let handle = self.admission.target(name, version)?;
+        let refuse = |error| self.admission.refuse(&handle, &request.id, error);
         encode::check_form(&handle.model, &request.outputs, &form).map_err(refuse)?;
         let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
         let accepted = accepted.and_then(Coding::accepted);

@@ -37,6 +37,8 @@ pub enum Behaviour {
     /// Left in the queue until [`Rig::release`].
     Hold,
     Drop(DropReason),
+    /// Its inputs hold what the engine cannot take.
+    Refuse,
     Fail,
 }
 
@@ -57,6 +59,7 @@ fn models() -> Vec<(String, Behaviour, bool, Vec<TensorSpec>)> {
         ("running".to_owned(), Behaviour::Run, true, one()),
         ("held".to_owned(), Behaviour::Hold, true, one()),
         ("failing".to_owned(), Behaviour::Fail, true, one()),
+        ("choosy".to_owned(), Behaviour::Refuse, true, one()),
         ("large".to_owned(), Behaviour::Echo, true, vec![spec("x", Fp32, &[100_000])]),
     ];
     for reason in DropReason::ALL {
@@ -334,6 +337,10 @@ impl Stub {
             }
             Behaviour::Drop(reason) => {
                 let outcome = Outcome::Dropped { reason, queued: Span::from_millis(3) };
+                self.inflight.take(request.id).unwrap().answer(outcome);
+            }
+            Behaviour::Refuse => {
+                let outcome = Outcome::Refused("element 1 of input \"x\" is too odd".to_owned());
                 self.inflight.take(request.id).unwrap().answer(outcome);
             }
             Behaviour::Fail => {

@@ -179,6 +179,7 @@ fn weights_in_other_files_must_lie_beside_the_model() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let directory = directory.path();
     fs::write(directory.join("w.bin"), [0; 12]).expect("writes");
+    fs::create_dir(directory.join("folder")).expect("makes a directory");
     let model = external(directory, "w.bin", "4").expect("reads");
     assert_eq!(model.external_files(), [directory.join("w.bin")]);
     let cases = [
@@ -190,6 +191,7 @@ fn weights_in_other_files_must_lie_beside_the_model() {
         ("w.bin", "18446744073709551615", "does not hold as many bytes"),
         ("w.bin", "-1", "no number"),
         ("none.bin", "0", "cannot read"),
+        ("folder", "0", "it is not a file"),
     ];
     for (location, offset, expected) in cases {
         let error = external(directory, location, offset).expect_err("refused");
@@ -201,4 +203,16 @@ fn weights_in_other_files_must_lie_beside_the_model() {
 fn a_missing_file_is_named() {
     let error = Model::read(Path::new("/nowhere/model.onnx")).expect_err("no file").to_string();
     assert!(error.starts_with("cannot read /nowhere/model.onnx: "), "{error}");
+}
+
+#[test]
+fn what_is_no_file_or_too_large_for_one_is_never_read() {
+    let refused = |path: &Path| Model::read(path).expect_err("refused").to_string();
+    assert_eq!(refused(Path::new("/dev/zero")), "cannot read /dev/zero: not a file");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    assert!(refused(directory.path()).ends_with("not a file"));
+    // Nothing but its length is on disk.
+    let path = directory.path().join("model.onnx");
+    fs::File::create(&path).and_then(|file| file.set_len(1 << 31)).expect("makes a file");
+    assert!(refused(&path).contains("larger than the 2 GiB"), "{}", refused(&path));
 }

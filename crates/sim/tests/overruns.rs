@@ -1,0 +1,69 @@
+//! Executions that were measured to run longer than planned must not cost the pool its peak.
+
+use std::sync::Arc;
+use symphony_core::sched::{Actions, Event, ModelTerms, Policy, Rule, Scheduler};
+use symphony_core::{ModelId, Profile, Span, Time};
+use symphony_sim::{Scenario, run};
+use symphony_workload::{Arrivals, Process, Stream};
+
+/// A scheduler that has measured overruns.
+struct Measured {
+    scheduler: Scheduler,
+    overrun: Span,
+}
+
+impl Policy for Measured {
+    fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
+        let added = match event {
+            Event::AddModel { model, .. } => Some(model),
+            _ => None,
+        };
+        self.scheduler.on_event(now, event, todo);
+        if let Some(model) = added {
+            let overrun = Event::SetOverrun { model, overrun: self.overrun };
+            self.scheduler.on_event(now, overrun, todo);
+        }
+    }
+
+    fn settle(&mut self, now: Time, todo: &mut Actions) {
+        self.scheduler.settle(now, todo);
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        self.scheduler.next_wake()
+    }
+}
+
+/// Good requests per second of a wide dense model on one accelerator.
+fn good_rate(overrun_ms: f64, rate: f64) -> f64 {
+    let ms = Span::from_millis_f64;
+    let terms = ModelTerms {
+        profile: Arc::new(Profile::linear(ms(0.444), ms(6.644), 32).expect("a profile")),
+        slo: ms(29.4),
+        queue_max: 10_000,
+        priority: 5,
+    };
+    let scenario = Scenario {
+        models: vec![terms],
+        accelerators: 1,
+        warmup: Span::from_secs(1),
+        measured: Span::from_secs(10),
+    };
+    let scheduler = Scheduler::new(Rule::Deferred, 1);
+    let mut policy = Measured { scheduler, overrun: ms(overrun_ms) };
+    let stream = Stream { model: ModelId(0), process: Process::Poisson, rate };
+    let arrivals = Arrivals::new(&[stream], 1).expect("a rate");
+    run(&scenario, &mut policy, arrivals).good_rate()
+}
+
+#[test]
+fn no_measured_overrun_costs_more_than_a_sixth_of_the_good_requests() {
+    for rate in [600.0, 1200.0, 2400.0] {
+        let undisturbed = good_rate(0.0, rate);
+        for overrun_ms in [2.0, 8.0, 15.0, 20.0, 25.0, 1000.0] {
+            let good = good_rate(overrun_ms, rate);
+            let least = undisturbed * 5.0 / 6.0;
+            assert!(good >= least, "{good} of {undisturbed} at {rate} r/s, overrun {overrun_ms}");
+        }
+    }
+}
