@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Measure the server itself: the figures of docs/performance.md.
     Bench(crate::bench::BenchArgs),
+    /// Ask the scheduler under simulated time: rates, accelerators, policies compared.
+    Simulate(crate::simulate::SimulateArgs),
 }
 
 /// Options of everything that starts a pool in this process.

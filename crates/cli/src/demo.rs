@@ -106,10 +106,8 @@ async fn drive(args: &DemoArgs, config: &PoolConfig, pool: &Pool) -> Result<Ende
     let rate = |model: &ServedModel| {
         (share * staggered(&model.profile, model.slo, accelerators)).min(RATE_MAX)
     };
-    let stream = |(number, model): (u32, &Arc<ServedModel>)| Stream {
-        model: ModelId(number),
-        process: Process::Poisson,
-        rate: rate(model),
+    let stream = |(number, model): (u32, &Arc<ServedModel>)| {
+        Stream::steady(ModelId(number), Process::Poisson, rate(model))
     };
     let streams: Vec<Stream> = (0..).zip(&served).map(stream).collect();
     let measured = Duration::from_secs(args.seconds);

@@ -9,10 +9,15 @@ mod logging;
 mod plot;
 mod profile;
 mod serve;
+mod simulate;
 
 use args::{Args, Command};
 use clap::Parser;
+use simulate::input::BadInput;
 use std::process::ExitCode;
+
+/// As for a mistyped flag: what was given cannot be used.
+const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -21,12 +26,13 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::command(args),
         Command::Demo(args) => demo::command(args),
         Command::Bench(args) => bench::command(args),
+        Command::Simulate(args) => simulate::command(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<BadInput>() { BAD_INPUT.into() } else { ExitCode::FAILURE }
         }
     }
 }

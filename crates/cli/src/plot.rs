@@ -1,7 +1,10 @@
-//! Line charts as SVG files.
+//! Line charts as SVG files, and as PNG where a program cannot show SVG.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use plotters::prelude::*;
+use resvg::{tiny_skia, usvg};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// A chart: what the axes mean and the lines in it.
@@ -21,15 +24,13 @@ pub(crate) struct Line<'a> {
 const SIZE: (u32, u32) = (800, 500);
 
 impl Chart<'_> {
-    /// Draws the chart into `path`, replacing what was there only when all went well.
-    pub(crate) fn write_svg(&self, path: &Path) -> Result<()> {
+    /// Draws the chart into `path`, replacing what was there only when all went well. A name that
+    /// ends in `.png` makes it a bitmap.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let mut svg = String::new();
         self.draw(&mut svg)
             .map_err(|error| anyhow::anyhow!("drawing {:?}: {error}", self.title))?;
-        let unfinished = path.with_extension("svg.part");
-        std::fs::write(&unfinished, svg)
-            .and_then(|()| std::fs::rename(&unfinished, path))
-            .with_context(|| format!("cannot write {}", path.display()))
+        write_picture(path, &svg)
     }
 
     fn draw(&self, svg: &mut String) -> Result<(), Box<dyn std::error::Error + '_>> {
@@ -66,6 +67,62 @@ impl Chart<'_> {
     }
 }
 
+/// Writes a drawing as SVG, or as PNG where the path ends in `.png`.
+///
+/// # Errors
+/// The file cannot be written, or there is no font to draw the texts of a PNG with.
+pub(crate) fn write_picture(path: &Path, svg: &str) -> Result<()> {
+    if path.extension().is_some_and(|ending| ending == "png") {
+        replace(path, &png(svg)?)
+    } else {
+        replace(path, svg.as_bytes())
+    }
+}
+
+/// Bitmaps have twice the pixels, for dense screens and print.
+const PNG_SCALE: f32 = 2.0;
+
+/// Fonts that machines have; any other will do where none of them is there.
+const SANS_SERIF: [&str; 4] = ["DejaVu Sans", "Liberation Sans", "Noto Sans", "Arial"];
+
+fn png(svg: &str) -> Result<Vec<u8>> {
+    let mut options = usvg::Options::default();
+    let fonts = options.fontdb_mut();
+    fonts.load_system_fonts();
+    let family = |face: &usvg::fontdb::FaceInfo| Some(face.families.first()?.0.clone());
+    let families: Vec<String> = fonts.faces().filter_map(family).collect();
+    let usual = families.iter().find(|family| SANS_SERIF.contains(&family.as_str()));
+    let Some(family) = usual.or(families.first()) else {
+        bail!("no font found to draw a PNG with: install one, such as DejaVu Sans, or write SVG");
+    };
+    fonts.set_sans_serif_family(family);
+    let tree = usvg::Tree::from_str(svg, &options).context("drawing the PNG")?;
+    let size = tree.size().to_int_size().scale_by(PNG_SCALE);
+    let size = size.context("the drawing is empty")?;
+    let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height())
+        .context("the drawing is too large for a PNG: write SVG")?;
+    let scale = tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE);
+    resvg::render(&tree, scale, &mut pixels.as_mut());
+    pixels.encode_png().context("drawing the PNG")
+}
+
+/// Writes a file beside `path`, then renames it: nobody sees half a file, and where writing fails
+/// the old one is still there.
+///
+/// # Errors
+/// The folder does not exist or cannot be written to.
+pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .permissions(std::fs::Permissions::from_mode(0o644))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .with_context(failed)?;
+    file.write_all(contents).with_context(failed)?;
+    file.persist(path).with_context(failed)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +134,19 @@ mod tests {
         let mut svg = String::new();
         chart.draw(&mut svg).unwrap();
         assert!(svg.contains("eager") && svg.contains("goodput") && svg.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn a_picture_is_written_as_its_name_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = Line { name: "eager", points: vec![(0.0, 1.0), (2.0, 3.0)] };
+        let chart = Chart { title: "goodput", x: "offered", y: "good", lines: vec![line] };
+        for (name, start) in [("a.svg", &b"<svg"[..]), ("a.png", &b"\x89PNG"[..])] {
+            let path = folder.path().join(name);
+            chart.write(&path).unwrap();
+            assert!(std::fs::read(path).unwrap().starts_with(start), "{name}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert!(chart.write(&folder.path().join("missing/a.svg")).is_err());
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn command(args: ProfileArgs) -> Result<()> {
         gain(&loaded.measured)
     ));
     let plot = args.plot.unwrap_or_else(|| format!("{}-profile.svg", loaded.name).into());
-    chart(&loaded.name, &loaded.measured).write_svg(&plot)?;
+    chart(&loaded.name, &loaded.measured).write(&plot)?;
     say(format_args!("plot: {}", plot.display()));
     Ok(())
 }

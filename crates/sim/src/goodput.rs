@@ -1,8 +1,8 @@
 //! Goodput: the highest offered rate at which every model still has at most 1 % bad requests.
 
-use crate::{Report, Scenario, run};
+use crate::{PolicyKind, Report, Scenario, run};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use symphony_core::ModelId;
-use symphony_core::sched::Policy;
 use symphony_workload::{Arrivals, Process, Stream, WorkloadError};
 
 /// The share of late or dropped requests that no model may pass.
@@ -14,63 +14,210 @@ const PRECISION: f64 = 0.002;
 /// How a total rate is split over models, and what their arrivals look like.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Weight of each model in the total rate.
-    pub weights: Vec<f64>,
-    /// The arrival process of each.
-    pub process: Process,
+    /// The streams; the rate of each is its weight in the total rate. None has weight zero.
+    pub streams: Vec<Stream>,
 }
 
 impl Load {
+    /// One stream per model, with these weights; models of weight zero have none.
+    #[must_use]
+    pub fn new(weights: &[f64], process: Process) -> Load {
+        let streams = (0u32..)
+            .zip(weights)
+            .filter(|(_, weight)| **weight != 0.0)
+            .map(|(number, weight)| Stream::steady(ModelId(number), process, *weight))
+            .collect();
+        Load { streams }
+    }
+
     /// The streams for a total of `rate` requests per second.
     #[must_use]
-    pub fn streams(&self, rate: f64) -> Vec<Stream> {
-        let total: f64 = self.weights.iter().sum();
-        (0u32..)
-            .zip(&self.weights)
-            .map(|(number, weight)| Stream {
-                model: ModelId(number),
-                process: self.process,
-                rate: rate * weight / total,
-            })
-            .collect()
+    pub fn at(&self, rate: f64) -> Vec<Stream> {
+        let total: f64 = self.streams.iter().map(|stream| stream.rate).sum();
+        let scaled =
+            |stream: &Stream| Stream { rate: rate * stream.rate / total, ..stream.clone() };
+        self.streams.iter().map(scaled).collect()
+    }
+
+    /// Requests per second of each of `models` models at a total of `rate`.
+    #[must_use]
+    pub fn rates(&self, rate: f64, models: usize) -> Vec<f64> {
+        let mut rates = vec![0.0; models];
+        for stream in self.at(rate) {
+            if let Some(sum) = rates.get_mut(stream.model.index()) {
+                *sum += stream.rate;
+            }
+        }
+        rates
     }
 }
 
 /// One run at a total of `rate` requests per second.
 ///
 /// # Errors
-/// A model's share of the rate is not positive.
-pub fn run_at<P: Policy>(
+/// A stream cannot be generated.
+pub fn run_at(
     scenario: &Scenario,
     load: &Load,
-    policy: impl Fn() -> P,
+    policy: &PolicyKind,
     rate: f64,
     seed: u64,
 ) -> Result<Report, WorkloadError> {
-    let arrivals = Arrivals::new(&load.streams(rate), seed)?;
-    Ok(run(scenario, &mut policy(), arrivals))
+    let arrivals = Arrivals::new(&load.at(rate), seed)?;
+    let mut policy = policy.build(scenario, &load.rates(rate, scenario.models.len()));
+    Ok(run(scenario, &mut *policy, arrivals, seed))
 }
 
-/// The goodput for one seed, by bisection between zero and `rate_max` requests per second.
+/// Goodput searches to make: each policy with each seed. Every policy sees the same arrivals.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// The pool.
+    pub scenario: &'a Scenario,
+    /// The load.
+    pub load: &'a Load,
+    /// The policies.
+    pub policies: &'a [PolicyKind],
+    /// The seeds.
+    pub seeds: &'a [u64],
+    /// No policy is taken to reach more than this many requests per second.
+    pub rate_max: f64,
+    /// How many searches run at a time; at least one.
+    pub threads: usize,
+}
+
+/// One policy's goodput in requests per second, one per seed, in order of the seeds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Goodput {
+    /// By seed.
+    pub by_seed: Vec<f64>,
+}
+
+impl Goodput {
+    /// The median over the seeds; the lower one of two in the middle.
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        let mut sorted = self.by_seed.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
+    }
+
+    /// The lowest and the highest over the seeds.
+    #[must_use]
+    pub fn spread(&self) -> (f64, f64) {
+        let fold =
+            |start, pick: fn(f64, f64) -> f64| self.by_seed.iter().copied().fold(start, pick);
+        (fold(f64::INFINITY, f64::min), fold(0.0, f64::max))
+    }
+}
+
+impl Search<'_> {
+    /// Runs the searches and returns each policy's goodput, in order. `progress` is called after
+    /// each simulated run with how much of all the work is done, 0 to 1; from any thread.
+    ///
+    /// # Errors
+    /// A stream cannot be generated.
+    pub fn run(&self, progress: impl Fn(f64) + Sync) -> Result<Vec<Goodput>, WorkloadError> {
+        let jobs = self.policies.len() * self.seeds.len();
+        let (next, runs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let worker = || {
+            let mut results = Vec::new();
+            loop {
+                let job = next.fetch_add(1, Ordering::Relaxed);
+                if job >= jobs {
+                    return results;
+                }
+                let (policy, seed) = (job / self.seeds.len(), job % self.seeds.len());
+                let result = self.one(&self.policies[policy], self.seeds[seed], || {
+                    let runs = runs.fetch_add(1, Ordering::Relaxed) + 1;
+                    progress((runs as f64 / (jobs * RUNS_TYPICAL) as f64).min(1.0));
+                });
+                results.push((job, result));
+            }
+        };
+        let mut results = side_by_side(self.threads.clamp(1, jobs.max(1)), worker);
+        results.sort_unstable_by_key(|(job, _)| *job);
+        let results = results.into_iter().map(|(_, result)| result);
+        let by_seed = results.collect::<Result<Vec<_>, _>>()?;
+        let chunks = by_seed.chunks(self.seeds.len().max(1));
+        Ok(chunks.map(|by_seed| Goodput { by_seed: by_seed.to_vec() }).collect())
+    }
+
+    fn one(
+        &self,
+        policy: &PolicyKind,
+        seed: u64,
+        progress: impl Fn(),
+    ) -> Result<f64, WorkloadError> {
+        let held = |rate| {
+            let report = run_at(self.scenario, self.load, policy, rate, seed)?;
+            progress();
+            Ok(report.worst_bad_share() <= BAD_SHARE_MAX)
+        };
+        bisect(self.rate_max, held)
+    }
+}
+
+/// What `worker` returns on each of so many threads, together.
+#[expect(clippy::disallowed_methods, reason = "whole searches run side by side; each run replays")]
+fn side_by_side<T: Send>(threads: usize, worker: impl Fn() -> Vec<T> + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&worker)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined.flat_map(|result| result.expect("a simulation does not panic")).collect()
+    })
+}
+
+/// What a bisection typically needs.
+const RUNS_TYPICAL: usize = 10;
+
+/// The highest rate up to `rate_max` that `held` says is held, by bisection.
+fn bisect<E>(rate_max: f64, held: impl Fn(f64) -> Result<bool, E>) -> Result<f64, E> {
+    let (mut low, mut high) = (0.0, rate_max);
+    // The floor ends a search for a policy that holds nothing.
+    while high - low > PRECISION * high && high > rate_max * 1e-3 {
+        let middle = (low + high) / 2.0;
+        if held(middle)? { low = middle } else { high = middle }
+    }
+    Ok(low)
+}
+
+/// The fewest accelerators, up to `accelerators_max`, with which every model has at most 1 % bad
+/// requests at a total of `rate` requests per second with every seed; `None` when not even all
+/// of them suffice. `progress` is called after each number tried.
 ///
 /// # Errors
-/// A model's weight or `rate_max` is not positive.
-pub fn goodput<P: Policy>(
+/// A stream cannot be generated.
+pub fn fewest_accelerators(
     scenario: &Scenario,
     load: &Load,
-    policy: impl Fn() -> P,
-    rate_max: f64,
-    seed: u64,
-) -> Result<f64, WorkloadError> {
-    let (mut held, mut failed) = (0.0, rate_max);
-    while failed - held > PRECISION * failed {
-        let rate = (held + failed) / 2.0;
-        let report = run_at(scenario, load, &policy, rate, seed)?;
-        if report.worst_bad_share() <= BAD_SHARE_MAX {
-            held = rate;
-        } else {
-            failed = rate;
+    policy: &PolicyKind,
+    (rate, seeds): (f64, &[u64]),
+    accelerators_max: u32,
+    progress: impl Fn(u32),
+) -> Result<Option<u32>, WorkloadError> {
+    let held = |accelerators| {
+        let pool = Scenario { accelerators, ..scenario.clone() };
+        for &seed in seeds {
+            let report = run_at(&pool, load, policy, rate, seed)?;
+            if report.worst_bad_share() > BAD_SHARE_MAX {
+                progress(accelerators);
+                return Ok(false);
+            }
         }
+        progress(accelerators);
+        Ok(true)
+    };
+    // Doubling first: runs with far too many accelerators are slow to no use.
+    let (mut failed, mut tried) = (0, 1.min(accelerators_max));
+    while !held(tried)? {
+        if tried >= accelerators_max {
+            return Ok(None);
+        }
+        (failed, tried) = (tried, tried.saturating_mul(2).min(accelerators_max));
     }
-    Ok(held)
+    while tried - failed > 1 {
+        let middle = failed + (tried - failed) / 2;
+        if held(middle)? { tried = middle } else { failed = middle }
+    }
+    Ok(Some(tried))
 }

@@ -1,12 +1,19 @@
-//! A pool under simulated time: the scheduler of the live system, with modelled accelerators.
+//! A pool under simulated time: the scheduler of the live system, with modelled accelerators,
+//! network and clocks, and rival schedulers beside it.
 //!
 //! The simulator drives a [`Policy`](symphony_core::sched::Policy) exactly as the live loop
-//! does. Equal times are ordered by a sequence number, so a run replays exactly.
+//! does. Equal times are ordered by a sequence number, and all chance comes from one pinned
+//! generator, so a run replays exactly, on every machine.
 
+pub mod baseline;
 pub mod bound;
 pub mod goodput;
+mod policy;
 mod report;
+mod scenario;
 mod simulation;
 
+pub use policy::{PolicyKind, PolicyNameError};
 pub use report::{ModelReport, Report};
-pub use simulation::{Scenario, run, run_observed};
+pub use scenario::{ClockError, Delay, Network, Scenario, SimModel};
+pub use simulation::{Contender, Observed, run, run_observed};

@@ -1,7 +1,7 @@
 //! What a run showed: outcomes and latencies per model, use per accelerator.
 
 use hdrhistogram::Histogram;
-use symphony_core::{DropReason, Request, Span, Time};
+use symphony_core::{DropReason, Span};
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -46,14 +46,14 @@ impl ModelReport {
         }
     }
 
-    pub(crate) fn answered(&mut self, request: &Request, end: Time) {
-        if end <= request.deadline {
+    /// Counts an answer that took `latency`.
+    pub(crate) fn answered(&mut self, latency: Span, slo: Span) {
+        if latency <= slo {
             self.good += 1;
         } else {
             self.late += 1;
         }
-        let latency = end.since(request.arrival).0;
-        self.latency.record(latency).expect("the histogram grows with what it records");
+        self.latency.record(latency.0).expect("the histogram grows with what it records");
     }
 
     pub(crate) fn drop_one(&mut self, reason: DropReason) {
@@ -80,6 +80,12 @@ impl ModelReport {
 }
 
 impl Report {
+    /// Requests that arrived in the measured time, all models together.
+    #[must_use]
+    pub fn offered(&self) -> u64 {
+        self.models.iter().map(|model| model.offered).sum()
+    }
+
     /// Requests per second answered in time, all models together.
     #[must_use]
     pub fn good_rate(&self) -> f64 {

@@ -1,111 +1,230 @@
 //! The event loop: arrivals, ends of batches and the policy's own timers, in order of time.
+//!
+//! Memory holds what is in flight, however long the run: arrivals are drawn one by one, and a
+//! batch's record is used again once it has ended.
 
 use crate::report::{ModelReport, Report};
+use crate::scenario::{Scenario, stretched};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Start};
-use symphony_core::{AcceleratorId, BatchId, ModelId, Request, RequestId, Span, Time};
+use symphony_core::sched::{Action, Actions, Event, Policy, Scheduler, Start};
+use symphony_core::{AcceleratorId, BatchId, DropReason, ModelId, Request, RequestId, Span, Time};
+use symphony_workload::Arrival;
+use symphony_workload::random::Random;
 
-/// What is simulated, apart from the policy and the arrivals.
-#[derive(Clone, Debug)]
-pub struct Scenario {
-    /// The models, by number.
-    pub models: Vec<ModelTerms>,
-    /// How many accelerators there are, all of one kind.
-    pub accelerators: u32,
-    /// Time before measuring begins.
-    pub warmup: Span,
-    /// Requests that arrive during this time are measured, to their end.
-    pub measured: Span,
+/// What the simulator drives: a policy that may also take back what it started.
+///
+/// Preemption is the simulator's own: the live scheduler never does it, since an accelerator
+/// cannot be stopped in the middle of a batch without losing the work.
+pub trait Contender: Policy {
+    /// Moves the batches to stop now to the end of `stopped`: called after each settling, before
+    /// its actions. Stopping takes effect at once. Their work is lost, even where one has ended and
+    /// the policy has not heard of it yet; they never complete, and their requests are the
+    /// policy's again.
+    fn preempt(&mut self, stopped: &mut Vec<BatchId>) {
+        let _ = stopped;
+    }
+}
+
+impl Contender for Scheduler {}
+
+/// A step of a run, for whoever draws or checks it.
+#[derive(Clone, Copy, Debug)]
+pub enum Observed<'a> {
+    /// A batch was sent.
+    Started {
+        /// When.
+        now: Time,
+        /// As the policy planned it.
+        start: &'a Start,
+        /// Its requests.
+        requests: &'a [Request],
+        /// When it really begins.
+        begin: Time,
+        /// When it really ends, unless it is stopped.
+        end: Time,
+    },
+    /// A request was dropped.
+    Dropped {
+        /// When.
+        now: Time,
+        /// Its model.
+        model: ModelId,
+        /// The request.
+        request: &'a Request,
+        /// Why.
+        reason: DropReason,
+    },
+    /// A batch was stopped.
+    Preempted {
+        /// When.
+        now: Time,
+        /// Where it ran.
+        accelerator: AcceleratorId,
+        /// Which.
+        batch: BatchId,
+    },
 }
 
 /// Runs the arrivals of warm-up and measured time through the policy, until each has its outcome.
+/// `seed` is for the scenario's own chances (network, execution, clock).
 ///
 /// Arrivals must come in order of time and name models of the scenario.
 pub fn run(
     scenario: &Scenario,
-    policy: &mut impl Policy,
-    arrivals: impl Iterator<Item = (Time, ModelId)>,
+    policy: &mut (impl Contender + ?Sized),
+    arrivals: impl Iterator<Item = Arrival>,
+    seed: u64,
 ) -> Report {
-    run_observed(scenario, policy, arrivals, |_, _, _| {})
+    run_observed(scenario, policy, arrivals, seed, |_| {})
 }
 
-/// Like [`run`], and shows every step's actions to `observe`.
+/// Like [`run`], and shows every step to `observe`.
 pub fn run_observed(
     scenario: &Scenario,
-    policy: &mut impl Policy,
-    arrivals: impl Iterator<Item = (Time, ModelId)>,
-    observe: impl FnMut(Time, &Action, &Actions),
+    policy: &mut (impl Contender + ?Sized),
+    arrivals: impl Iterator<Item = Arrival>,
+    seed: u64,
+    observe: impl FnMut(Observed<'_>),
 ) -> Report {
     let end = Time::ZERO + scenario.warmup + scenario.measured;
-    let mut simulation = Simulation {
-        scenario,
-        policy,
-        observe,
-        ends: BinaryHeap::new(),
-        busy: vec![Span::ZERO; scenario.accelerators as usize],
-        models: scenario.models.iter().map(|_| ModelReport::new()).collect(),
-        todo: Actions::default(),
-    };
-    for (number, terms) in (0u32..).zip(&scenario.models) {
-        let event = Event::AddModel { model: ModelId(number), terms: terms.clone() };
-        simulation.policy.on_event(Time::ZERO, event, &mut simulation.todo);
-    }
-    simulation.run(arrivals.take_while(|(time, _)| *time < end));
+    let mut simulation = Simulation::new(scenario, policy, observe, seed);
+    simulation.run(arrivals.take_while(|arrival| arrival.time < end));
     simulation.report()
 }
 
-struct Simulation<'a, P, O> {
+struct Simulation<'a, P: ?Sized, O> {
     scenario: &'a Scenario,
     policy: &'a mut P,
     observe: O,
-    /// When batches end. Batches are numbered in the order they start: equal times are in order.
-    ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId)>>,
-    busy: Vec<Span>,
+    network: Random,
+    execution: Random,
+    clock: Random,
+    /// When the policy hears of the end of batches. Batches are numbered in the order they
+    /// start: equal times are in order.
+    ends: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    started: u64,
+    batches: Vec<Running>,
+    /// Places in `batches` to be used again.
+    spare: Vec<usize>,
+    accelerators: Vec<Accelerator>,
     models: Vec<ModelReport>,
     todo: Actions,
+    stopped: Vec<BatchId>,
 }
 
-impl<P: Policy, O: FnMut(Time, &Action, &Actions)> Simulation<'_, P, O> {
-    fn run(&mut self, arrivals: impl Iterator<Item = (Time, ModelId)>) {
+/// A batch on its accelerator.
+struct Running {
+    batch: BatchId,
+    accelerator: AcceleratorId,
+    model: ModelId,
+    requests: Vec<Request>,
+    begin: Time,
+    end: Time,
+    stopped: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Accelerator {
+    /// When everything sent to it will have ended.
+    free: Time,
+    /// Time it ran, within the measured time.
+    busy: Span,
+}
+
+impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
+    fn new(scenario: &'a Scenario, policy: &'a mut P, observe: O, seed: u64) -> Self {
+        let mut todo = Actions::default();
+        let mut tell = |event| policy.on_event(Time::ZERO, event, &mut todo);
+        for (model, sim) in (0u32..).map(ModelId).zip(&scenario.models) {
+            tell(Event::AddModel { model, terms: sim.terms.clone() });
+            let overrun = scenario.overrun(sim);
+            if overrun > Span::ZERO {
+                tell(Event::SetOverrun { model, overrun });
+            }
+        }
+        tell(Event::SetDelays(scenario.delays()));
+        // The arrivals' streams have the numbers from zero.
+        let random = |number| Random::numbered(seed, u64::MAX - number);
+        Simulation {
+            scenario,
+            policy,
+            observe,
+            network: random(0),
+            execution: random(1),
+            clock: random(2),
+            ends: BinaryHeap::new(),
+            started: 0,
+            batches: Vec::new(),
+            spare: Vec::new(),
+            accelerators: vec![Accelerator::default(); scenario.accelerators as usize],
+            models: scenario.models.iter().map(|_| ModelReport::new()).collect(),
+            todo,
+            stopped: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, arrivals: impl Iterator<Item = Arrival>) {
         let mut arrivals = (0u64..).zip(arrivals).peekable();
         loop {
-            let arrival = arrivals.peek().map(|(_, (time, _))| *time);
+            let arrival = arrivals.peek().map(|(_, arrival)| arrival.time);
             let end = self.ends.peek().map(|Reverse((time, ..))| *time);
             let wake = self.policy.next_wake();
             let Some(now) = [arrival, end, wake].into_iter().flatten().min() else { break };
-            while let Some(&Reverse((time, batch, accelerator))) = self.ends.peek()
+            while let Some(&Reverse((time, _, place))) = self.ends.peek()
                 && time <= now
             {
                 self.ends.pop();
-                self.policy.on_event(now, Event::Complete { accelerator, batch }, &mut self.todo);
+                self.complete(now, place);
             }
-            while let Some((id, (_, model))) = arrivals.next_if(|(_, (time, _))| *time <= now) {
-                self.arrive(now, model, RequestId(id));
+            while let Some((id, arrival)) = arrivals.next_if(|(_, next)| next.time <= now) {
+                self.arrive(now, arrival, RequestId(id));
             }
             self.policy.settle(now, &mut self.todo);
+            self.stop(now);
             self.act(now);
         }
     }
 
-    fn arrive(&mut self, now: Time, model: ModelId, id: RequestId) {
-        let slo = self.scenario.models[model.index()].slo;
-        let request = Request { id, arrival: now, deadline: now + slo, rows: 1 };
+    fn arrive(&mut self, now: Time, arrival: Arrival, id: RequestId) {
+        let Arrival { model, rows, .. } = arrival;
+        let mut deadline = now + self.scenario.models[model.index()].terms.slo;
+        if !self.scenario.clock_error.is_none() {
+            let error = self.scenario.clock_error.draw(&mut self.clock);
+            deadline = Time(deadline.0.saturating_add_signed(error)).max(now);
+        }
+        let request = Request { id, arrival: now, deadline, rows };
         if self.is_measured(&request) {
             self.models[model.index()].offered += 1;
         }
         self.policy.on_event(now, Event::Arrive { model, request }, &mut self.todo);
     }
 
+    /// Stops the batches that the policy takes back.
+    fn stop(&mut self, now: Time) {
+        self.policy.preempt(&mut self.stopped);
+        while let Some(batch) = self.stopped.pop() {
+            let running = self.batches.iter_mut().find(|b| b.batch == batch && !b.stopped);
+            let running = running.expect("a policy stops only batches that run");
+            running.stopped = true;
+            let Running { accelerator, begin, end, .. } = *running;
+            // One that ended while the news was on its way is stopped too late to save time.
+            self.count_busy(accelerator, begin, end.min(now));
+            self.accelerators[accelerator.index()].free = now;
+            (self.observe)(Observed::Preempted { now, accelerator, batch });
+        }
+    }
+
     fn act(&mut self, now: Time) {
         let mut todo = std::mem::take(&mut self.todo);
         for action in &todo.list {
-            (self.observe)(now, action, &todo);
             match action {
-                Action::Start(start) => self.start(start, todo.batch(start)),
+                Action::Start(start) => self.start(now, start, todo.batch(start)),
                 Action::Drop { model, request, reason } => {
+                    let (model, reason) = (*model, *reason);
+                    (self.observe)(Observed::Dropped { now, model, request, reason });
                     if self.is_measured(request) {
-                        self.models[model.index()].drop_one(*reason);
+                        self.models[model.index()].drop_one(reason);
                     }
                 }
                 Action::Removed { .. } => {}
@@ -115,18 +234,74 @@ impl<P: Policy, O: FnMut(Time, &Action, &Actions)> Simulation<'_, P, O> {
         self.todo = todo;
     }
 
-    fn start(&mut self, start: &Start, requests: &[Request]) {
-        let end = start.begin + start.exec;
-        self.ends.push(Reverse((end, start.batch, start.accelerator)));
-        let (from, to) = (Time::ZERO + self.scenario.warmup, self.measured_end());
-        self.busy[start.accelerator.index()] += end.min(to).since(start.begin.max(from));
-        let model = &mut self.models[start.model.index()];
+    /// Puts a batch behind what its accelerator already has.
+    fn start(&mut self, now: Time, start: &Start, requests: &[Request]) {
+        let network = self.scenario.network;
+        let data = network.data.draw(&mut self.network).times(u64::from(start.rows));
+        let ready = now + network.control.draw(&mut self.network) + data;
+        let mut exec = self.scenario.models[start.model.index()].actual.exec(start.rows);
+        if self.scenario.execution_sigma > 0.0 {
+            exec = stretched(exec, self.scenario.execution_sigma * self.execution.normal());
+        }
+        let accelerator = &mut self.accelerators[start.accelerator.index()];
+        let begin = accelerator.free.max(ready);
+        let end = begin + exec;
+        accelerator.free = end;
+        (self.observe)(Observed::Started { now, start, requests, begin, end });
+        let place = self.spare.pop().unwrap_or(self.batches.len());
+        let running = Running {
+            batch: start.batch,
+            accelerator: start.accelerator,
+            model: start.model,
+            requests: Vec::new(),
+            begin,
+            end,
+            stopped: false,
+        };
+        match self.batches.get_mut(place) {
+            Some(old) => {
+                let room = std::mem::take(&mut old.requests);
+                *old = Running { requests: room, ..running };
+            }
+            None => self.batches.push(running),
+        }
+        self.batches[place].requests.extend_from_slice(requests);
+        let heard = end + network.control.draw(&mut self.network);
+        self.ends.push(Reverse((heard, self.started, place)));
+        self.started += 1;
+    }
+
+    /// A batch ended: its requests have their outcome, and the policy hears of it.
+    fn complete(&mut self, now: Time, place: usize) {
+        self.spare.push(place);
+        let Running { batch, accelerator, model, begin, end, stopped, .. } = self.batches[place];
+        let mut requests = std::mem::take(&mut self.batches[place].requests);
+        if !stopped {
+            self.count_busy(accelerator, begin, end);
+            self.answer(model, &requests, end);
+            self.policy.on_event(now, Event::Complete { accelerator, batch }, &mut self.todo);
+        }
+        requests.clear();
+        self.batches[place].requests = requests;
+    }
+
+    fn answer(&mut self, model: ModelId, requests: &[Request], end: Time) {
+        let from = Time::ZERO + self.scenario.warmup;
+        let slo = self.scenario.models[model.index()].terms.slo;
+        let report = &mut self.models[model.index()];
         let mut measured = 0;
         for request in requests.iter().filter(|request| request.arrival >= from) {
-            model.answered(request, end);
+            let answered = end + self.scenario.network.response.draw(&mut self.network);
+            // The true deadline, not the one that the scheduler saw.
+            report.answered(answered.since(request.arrival), slo);
             measured += 1;
         }
-        model.batches += u64::from(measured > 0);
+        report.batches += u64::from(measured > 0);
+    }
+
+    fn count_busy(&mut self, accelerator: AcceleratorId, begin: Time, end: Time) {
+        let (from, to) = (Time::ZERO + self.scenario.warmup, self.measured_end());
+        self.accelerators[accelerator.index()].busy += end.min(to).since(begin.max(from));
     }
 
     fn is_measured(&self, request: &Request) -> bool {
@@ -139,7 +314,8 @@ impl<P: Policy, O: FnMut(Time, &Action, &Actions)> Simulation<'_, P, O> {
 
     fn report(self) -> Report {
         let measured = self.scenario.measured;
-        let share = |busy: &Span| busy.as_secs_f64() / measured.as_secs_f64();
-        Report { busy: self.busy.iter().map(share).collect(), models: self.models, measured }
+        let share = |a: &Accelerator| a.busy.as_secs_f64() / measured.as_secs_f64();
+        let busy = self.accelerators.iter().map(share).collect();
+        Report { busy, models: self.models, measured }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use symphony_core::sched::{Actions, Event, ModelTerms, Policy, Rule, Scheduler};
 use symphony_core::{ModelId, Profile, Span, Time};
-use symphony_sim::{Scenario, run};
+use symphony_sim::{Contender, Scenario, run};
 use symphony_workload::{Arrivals, Process, Stream};
 
 /// A scheduler that has measured overruns.
@@ -34,6 +34,8 @@ impl Policy for Measured {
     }
 }
 
+impl Contender for Measured {}
+
 /// Good requests per second of a wide dense model on one accelerator.
 fn good_rate(overrun_ms: f64, rate: f64) -> f64 {
     let ms = Span::from_millis_f64;
@@ -43,17 +45,12 @@ fn good_rate(overrun_ms: f64, rate: f64) -> f64 {
         queue_max: 10_000,
         priority: 5,
     };
-    let scenario = Scenario {
-        models: vec![terms],
-        accelerators: 1,
-        warmup: Span::from_secs(1),
-        measured: Span::from_secs(10),
-    };
+    let scenario = Scenario::ideal(vec![terms], 1, Span::from_secs(1), Span::from_secs(10));
     let scheduler = Scheduler::new(Rule::Deferred, 1);
     let mut policy = Measured { scheduler, overrun: ms(overrun_ms) };
-    let stream = Stream { model: ModelId(0), process: Process::Poisson, rate };
+    let stream = Stream::steady(ModelId(0), Process::Poisson, rate);
     let arrivals = Arrivals::new(&[stream], 1).expect("a rate");
-    run(&scenario, &mut policy, arrivals).good_rate()
+    run(&scenario, &mut policy, arrivals, 1).good_rate()
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use expect_test::{Expect, expect};
 use std::fmt::Write;
 use std::sync::Arc;
-use symphony_core::sched::{Action, Actions, ModelTerms, Rule, Scheduler};
+use symphony_core::sched::{ModelTerms, Rule, Scheduler};
 use symphony_core::{ModelId, Profile, Span, Time};
-use symphony_sim::{Scenario, run_observed};
+use symphony_sim::{Observed, Scenario, run_observed};
+use symphony_workload::Arrival;
 
 /// A pool and its requests. Times are in milliseconds.
 struct Case {
@@ -34,36 +35,28 @@ fn timeline(case: &Case, from: f64) -> String {
         queue_max: 100,
         priority: 5,
     };
-    let scenario = Scenario {
-        models: vec![terms],
-        accelerators: case.accelerators,
-        warmup: Span::ZERO,
-        measured: Span::from_secs(1000),
-    };
-    let arrivals = case.arrivals.iter().map(|at| (Time(Span::from_millis_f64(*at).0), ModelId(0)));
+    let measured = Span::from_secs(1000);
+    let scenario = Scenario::ideal(vec![terms], case.accelerators, Span::ZERO, measured);
+    let arrivals = case.arrivals.iter().map(|at| Arrival {
+        time: Time(Span::from_millis_f64(*at).0),
+        model: ModelId(0),
+        rows: 1,
+    });
     let mut text = String::new();
     let mut scheduler = Scheduler::new(case.rule, case.accelerators);
-    run_observed(&scenario, &mut scheduler, arrivals, |now: Time, action, todo: &Actions| {
-        let at = Span(now.0).as_millis_f64();
-        if at < from {
-            return;
-        }
-        match action {
-            Action::Start(start) => {
-                let oldest = todo.batch(start)[0].arrival;
-                let waited = now.since(oldest).as_millis_f64();
-                let _ = writeln!(
-                    text,
-                    "{at}ms gpu{} batch={} waited={waited}ms",
-                    start.accelerator.0, start.rows
-                );
+    let ms = |time: Time| Span(time.0).as_millis_f64();
+    run_observed(&scenario, &mut scheduler, arrivals, 0, |observed| {
+        let _ = match observed {
+            Observed::Started { now, start, requests, .. } if ms(now) >= from => {
+                let waited = now.since(requests[0].arrival).as_millis_f64();
+                let (at, gpu, rows) = (ms(now), start.accelerator.0, start.rows);
+                writeln!(text, "{at}ms gpu{gpu} batch={rows} waited={waited}ms")
             }
-            Action::Drop { request, reason, .. } => {
-                let arrival = Span(request.arrival.0).as_millis_f64();
-                let _ = writeln!(text, "{at}ms drop {} of {arrival}ms", reason.name());
+            Observed::Dropped { now, request, reason, .. } if ms(now) >= from => {
+                writeln!(text, "{}ms drop {} of {}ms", ms(now), reason.name(), ms(request.arrival))
             }
-            Action::Removed { .. } => {}
-        }
+            _ => Ok(()),
+        };
     });
     text
 }

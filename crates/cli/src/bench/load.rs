@@ -37,8 +37,8 @@ impl Plan {
     ) -> Result<Plan> {
         let end = Time(clock::span(warmup + measured).0);
         let due: Vec<_> = Arrivals::new(streams, seed)?
-            .take_while(|(time, _)| *time < end)
-            .map(|(time, model)| (Duration::from_nanos(time.0), model.index()))
+            .take_while(|arrival| arrival.time < end)
+            .map(|arrival| (Duration::from_nanos(arrival.time.0), arrival.model.index()))
             .take(REQUESTS_MAX + 1)
             .collect();
         ensure!(
@@ -192,11 +192,8 @@ mod tests {
     }
 
     fn plan(rates: &[f64], warmup_ms: u64, measured_ms: u64) -> Plan {
-        let stream = |(model, &rate): (u32, &f64)| Stream {
-            model: ModelId(model),
-            process: Process::Constant,
-            rate,
-        };
+        let stream =
+            |(model, &rate): (u32, &f64)| Stream::steady(ModelId(model), Process::Constant, rate);
         let streams: Vec<_> = (0..).zip(rates).map(stream).collect();
         let ms = Duration::from_millis;
         Plan::new(&streams, 1, ms(warmup_ms), ms(measured_ms)).unwrap()

@@ -158,7 +158,7 @@ fn run(args: &OverloadArgs, loaded: &Loaded) -> Result<Engine> {
         lines,
         plot,
     };
-    engine.chart(&args.model).write_svg(&engine.plot)?;
+    engine.chart(&args.model).write(&engine.plot)?;
     Ok(engine)
 }
 
@@ -188,7 +188,7 @@ struct Offer {
 
 fn offer(args: &OverloadArgs, server: &Server, payload: &Payload, offer: Offer) -> Result<Line> {
     let Offer { rule, share, capacity, slo } = offer;
-    let stream = Stream { model: ModelId(0), process: Process::Poisson, rate: share * capacity };
+    let stream = Stream::steady(ModelId(0), Process::Poisson, share * capacity);
     let measured = seconds(args.seconds)?;
     let plan = Plan::new(&[stream], args.seed, seconds(args.warmup)?, measured)?;
     let tally = tokio::runtime::Builder::new_current_thread()

@@ -104,7 +104,7 @@ impl PoolBenchArgs {
     }
 
     fn stream(&self) -> Stream {
-        Stream { model: ModelId(0), process: Process::Poisson, rate: self.rate }
+        Stream::steady(ModelId(0), Process::Poisson, self.rate)
     }
 }
 
@@ -210,15 +210,11 @@ fn simulated(args: &PoolBenchArgs, rule: Rule) -> Result<Figures> {
         queue_max: u32::MAX,
         priority: 5,
     };
-    let scenario = Scenario {
-        models: vec![terms],
-        accelerators: args.accelerators,
-        warmup: span(seconds(args.warmup)?),
-        measured: span(seconds(args.seconds)?),
-    };
+    let (warmup, measured) = (span(seconds(args.warmup)?), span(seconds(args.seconds)?));
+    let scenario = Scenario::ideal(vec![terms], args.accelerators, warmup, measured);
     let arrivals = Arrivals::new(&[args.stream()], args.seed)?;
     let mut scheduler = Scheduler::new(rule, args.accelerators);
-    let report = symphony_sim::run(&scenario, &mut scheduler, arrivals);
+    let report = symphony_sim::run(&scenario, &mut scheduler, arrivals, args.seed);
     let good_per_s = report.good_rate();
     let model = report.models.first().context("the simulator reports every model")?;
     Ok(Figures {

@@ -1,0 +1,459 @@
+//! A scenario file as people wrote it: its keys and what each may be. It becomes a validated
+//! [`Setup`](super::setup::Setup) once, in [`read`].
+
+use super::input::BadInput;
+use super::profile_file;
+use super::setup::{Load, Measure, Model, Parameter, Setup, Sweep};
+use super::trace::Trace;
+use anyhow::Result;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use symphony_backend::repository::TomlSource;
+use symphony_core::{ModelId, Profile, Span, Time};
+use symphony_sim::{ClockError, Delay, Network, PolicyKind};
+use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    accelerators: Spanned<u32>,
+    #[serde(default)]
+    policies: Vec<Spanned<String>>,
+    seeds: Option<Spanned<Vec<u64>>>,
+    warmup_s: Option<Spanned<f64>>,
+    seconds: Option<Spanned<f64>>,
+    #[serde(default)]
+    model: Vec<ModelFile>,
+    load: LoadFile,
+    network: Option<NetworkFile>,
+    execution_sigma: Option<Spanned<f64>>,
+    sweep: Option<SweepFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelFile {
+    name: Spanned<String>,
+    slo_ms: Spanned<f64>,
+    profile: Option<Spanned<PathBuf>>,
+    alpha_ms: Option<Spanned<f64>>,
+    beta_ms: Option<Spanned<f64>>,
+    table_ms: Option<Spanned<Vec<f64>>>,
+    max_batch: Option<Spanned<u32>>,
+    weight: Option<Spanned<f64>>,
+    copies: Option<Spanned<u32>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoadFile {
+    rate: Option<Spanned<f64>>,
+    process: Option<ProcessName>,
+    cv: Option<Spanned<f64>>,
+    on_ms: Option<Spanned<f64>>,
+    off_ms: Option<Spanned<f64>>,
+    zipf: Option<Spanned<f64>>,
+    trace: Option<PathBuf>,
+    steps: Option<Spanned<Vec<Step>>>,
+    ramp: Option<Spanned<Ramp>>,
+    day: Option<Spanned<Day>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ProcessName {
+    Constant,
+    Poisson,
+    Gamma,
+    OnOff,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    at_s: f64,
+    factor: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ramp {
+    from: f64,
+    to: f64,
+    begin_s: f64,
+    end_s: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Day {
+    low: f64,
+    high: f64,
+    period_s: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkFile {
+    control: Option<Spanned<DelayFile>>,
+    data: Option<Spanned<DelayFile>>,
+    response: Option<Spanned<DelayFile>>,
+    clock_offset_ms: Option<Spanned<f64>>,
+    clock_sigma_ms: Option<Spanned<f64>>,
+}
+
+/// Log-normal; constant where sigma is zero.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DelayFile {
+    median_ms: f64,
+    #[serde(default)]
+    sigma: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SweepFile {
+    parameter: Parameter,
+    values: Spanned<Vec<f64>>,
+    measure: Measure,
+}
+
+const ACCELERATORS_MAX: u32 = 4096;
+const MODELS_MAX: u32 = 10_000;
+const SEEDS_MAX: usize = 100;
+const SECONDS_MAX: f64 = 1e6;
+const RATE_MAX: f64 = 1e9;
+const MILLIS_MAX: f64 = 1e6;
+const ROWS_MAX: u32 = 65_536;
+const SIGMA_MAX: f64 = 5.0;
+const ROWS_USUAL: u32 = 64;
+
+/// Reads and validates a scenario.
+///
+/// # Errors
+/// [`BadInput`]: the file cannot be read, or says something that cannot be simulated.
+pub(super) fn read(path: &Path) -> Result<Setup> {
+    let source = TomlSource::read(path).map_err(BadInput::error)?;
+    let file: File = source.parse().map_err(BadInput::error)?;
+    Reader { source: &source, folder: path.parent().unwrap_or(Path::new(".")) }.setup(file)
+}
+
+/// The scenario text and the folder that paths in it start from.
+struct Reader<'a> {
+    source: &'a TomlSource,
+    folder: &'a Path,
+}
+
+impl Reader<'_> {
+    fn refuse<T>(&self, at: std::ops::Range<usize>, problem: String) -> Result<T> {
+        Err(BadInput::error(self.source.refuse(Some(at), problem)))
+    }
+
+    fn number(&self, key: &str, value: &Spanned<f64>, low: f64, high: f64) -> Result<f64> {
+        let &number = value.get_ref();
+        if (low..=high).contains(&number) {
+            return Ok(number);
+        }
+        self.refuse(value.span(), format!("{key} = {number}: give a number from {low} to {high}"))
+    }
+
+    fn count(&self, key: &str, value: &Spanned<u32>, high: u32) -> Result<u32> {
+        let &number = value.get_ref();
+        if (1..=high).contains(&number) {
+            return Ok(number);
+        }
+        self.refuse(value.span(), format!("{key} = {number}: give a whole number from 1 to {high}"))
+    }
+
+    fn span_or(&self, key: &str, value: Option<&Spanned<f64>>, usual: f64) -> Result<Span> {
+        let low = if key == "warmup_s" { 0.0 } else { 0.001 };
+        let seconds = value.map_or(Ok(usual), |value| self.number(key, value, low, SECONDS_MAX))?;
+        Ok(Span::from_millis_f64(seconds * 1e3))
+    }
+
+    fn setup(&self, file: File) -> Result<Setup> {
+        if file.model.is_empty() {
+            return Err(BadInput::error(self.source.refuse(
+                None,
+                "no model: add a [[model]] section with name, slo_ms and a profile",
+            )));
+        }
+        let mut models = Vec::new();
+        let mut weights = Vec::new();
+        for model in &file.model {
+            self.models(model, &mut models, &mut weights)?;
+        }
+        let weighted = file.model.iter().any(|model| model.weight.is_some());
+        let load = self.load(&file.load, weights, weighted)?;
+        Ok(Setup {
+            accelerators: self.count("accelerators", &file.accelerators, ACCELERATORS_MAX)?,
+            policies: file
+                .policies
+                .iter()
+                .map(|name| {
+                    let parsed = name.get_ref().parse::<PolicyKind>();
+                    parsed.or_else(|error| self.refuse(name.span(), error.to_string()))
+                })
+                .collect::<Result<_>>()?,
+            seeds: self.seeds(file.seeds.as_ref())?,
+            warmup: self.span_or("warmup_s", file.warmup_s.as_ref(), 2.0)?,
+            measured: self.span_or("seconds", file.seconds.as_ref(), 20.0)?,
+            models,
+            load,
+            network: self.network(file.network.as_ref())?,
+            clock_error: self.clock_error(file.network.as_ref())?,
+            execution_sigma: file
+                .execution_sigma
+                .as_ref()
+                .map_or(Ok(0.0), |sigma| self.number("execution_sigma", sigma, 0.0, SIGMA_MAX))?,
+            sweep: file.sweep.map(|sweep| self.sweep(sweep)).transpose()?,
+        })
+    }
+
+    fn seeds(&self, seeds: Option<&Spanned<Vec<u64>>>) -> Result<Vec<u64>> {
+        let Some(seeds) = seeds else { return Ok(vec![1, 2, 3]) };
+        if (1..=SEEDS_MAX).contains(&seeds.get_ref().len()) {
+            return Ok(seeds.get_ref().clone());
+        }
+        self.refuse(seeds.span(), format!("seeds: give 1 to {SEEDS_MAX} numbers"))
+    }
+
+    fn models(
+        &self,
+        file: &ModelFile,
+        models: &mut Vec<Model>,
+        weights: &mut Vec<f64>,
+    ) -> Result<()> {
+        let name = file.name.get_ref();
+        let slo =
+            Span::from_millis_f64(self.number("model.slo_ms", &file.slo_ms, 0.001, MILLIS_MAX)?);
+        let profile = Arc::new(self.profile(file)?);
+        if slo < profile.exec(1) {
+            let (slo, alone) = (slo.as_millis_f64(), profile.exec(1).as_millis_f64());
+            return self.refuse(
+                file.slo_ms.span(),
+                format!(
+                    "model.slo_ms = {slo}: model {name:?} takes {alone} ms alone, l(1): \
+                     no request could be in time; give at least that"
+                ),
+            );
+        }
+        let weight = file
+            .weight
+            .as_ref()
+            .map_or(Ok(1.0), |weight| self.number("model.weight", weight, 1e-9, 1e9))?;
+        let copies = file
+            .copies
+            .as_ref()
+            .map_or(Ok(1), |copies| self.count("model.copies", copies, MODELS_MAX))?;
+        for copy in 0..copies {
+            let name = if copies == 1 { name.clone() } else { format!("{name}-{copy}") };
+            if name.is_empty() || models.iter().any(|model: &Model| model.name == name) {
+                return self.refuse(
+                    file.name.span(),
+                    format!("model.name = {name:?}: give each model a name of its own"),
+                );
+            }
+            models.push(Model { name, profile: Arc::clone(&profile), slo });
+            weights.push(weight);
+        }
+        Ok(())
+    }
+
+    fn profile(&self, file: &ModelFile) -> Result<Profile> {
+        let rows_max = file
+            .max_batch
+            .as_ref()
+            .map_or(Ok(ROWS_USUAL), |rows| self.count("model.max_batch", rows, ROWS_MAX))?;
+        let millis = |key, value| self.number(key, value, 0.0, MILLIS_MAX);
+        match (&file.profile, &file.alpha_ms, &file.beta_ms, &file.table_ms) {
+            (Some(path), None, None, None) => {
+                let read = profile_file::read(&self.folder.join(path.get_ref()))?;
+                Ok(match &file.max_batch {
+                    None => read,
+                    Some(max) => {
+                        profile_file::cut(&read, *max.get_ref()).map_err(BadInput::error)?
+                    }
+                })
+            }
+            (None, Some(alpha), Some(beta), None) => {
+                let alpha = Span::from_millis_f64(millis("model.alpha_ms", alpha)?);
+                let line = Span::from_millis_f64(millis("model.beta_ms", beta)?);
+                Profile::linear(alpha, line, rows_max)
+                    .or_else(|error| self.refuse(beta.span(), error.to_string()))
+            }
+            (None, None, None, Some(table)) => {
+                let spans = table.get_ref().iter().map(|&ms| Span::from_millis_f64(ms)).collect();
+                Profile::from_table(spans)
+                    .or_else(|error| self.refuse(table.span(), error.to_string()))
+            }
+            _ => self.refuse(
+                file.name.span(),
+                format!(
+                    "model {:?}: give its latency as one of profile = \"FILE\", alpha_ms with \
+                     beta_ms, or table_ms",
+                    file.name.get_ref()
+                ),
+            ),
+        }
+    }
+
+    fn load(&self, file: &LoadFile, weights: Vec<f64>, weighted: bool) -> Result<Load> {
+        let popularity = match &file.zipf {
+            Some(zipf) if weighted => self.refuse(
+                zipf.span(),
+                "load.zipf: the models have weights of their own; give one or the other".to_owned(),
+            )?,
+            Some(zipf) => Popularity::Zipf(self.number("load.zipf", zipf, 0.0, 10.0)?),
+            None => Popularity::Weights(weights),
+        };
+        let rate = file
+            .rate
+            .as_ref()
+            .map(|rate| self.number("load.rate", rate, 1e-3, RATE_MAX))
+            .transpose()?;
+        Ok(Load {
+            rate,
+            popularity,
+            process: self.process(file)?,
+            schedule: self.schedule(file)?,
+            trace: file.trace.as_ref().map(|path| Trace::new(self.folder.join(path))),
+        })
+    }
+
+    fn process(&self, file: &LoadFile) -> Result<Process> {
+        let process = file.process.unwrap_or(ProcessName::Poisson);
+        let unused = [
+            ("load.cv", &file.cv, matches!(process, ProcessName::Gamma), "gamma"),
+            ("load.on_ms", &file.on_ms, matches!(process, ProcessName::OnOff), "on-off"),
+            ("load.off_ms", &file.off_ms, matches!(process, ProcessName::OnOff), "on-off"),
+        ];
+        for (key, value, used, name) in unused {
+            match value {
+                Some(value) if !used => {
+                    return self.refuse(
+                        value.span(),
+                        format!("{key} is for process = {name:?} only: remove it"),
+                    );
+                }
+                None if used => {
+                    return Err(BadInput::error(
+                        self.source.refuse(None, format!("process = {name:?} needs {key}")),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let millis = |key, value: &Spanned<f64>| {
+            self.number(key, value, 0.001, MILLIS_MAX).map(Span::from_millis_f64)
+        };
+        Ok(match (process, &file.cv, &file.on_ms, &file.off_ms) {
+            (ProcessName::Gamma, Some(cv), ..) => {
+                Process::Gamma { cv: self.number("load.cv", cv, 0.01, 100.0)? }
+            }
+            (ProcessName::OnOff, _, Some(on), Some(off)) => {
+                Process::OnOff { on: millis("load.on_ms", on)?, off: millis("load.off_ms", off)? }
+            }
+            (ProcessName::Constant, ..) => Process::Constant,
+            _ => Process::Poisson,
+        })
+    }
+
+    fn schedule(&self, file: &LoadFile) -> Result<Schedule> {
+        let time = |seconds: f64| Time::ZERO + Span::from_millis_f64(seconds * 1e3);
+        let (at, schedule) = match (&file.steps, &file.ramp, &file.day) {
+            (None, None, None) => return Ok(Schedule::Constant),
+            (Some(steps), None, None) => {
+                let pair = |step: &Step| (time(step.at_s), step.factor);
+                (steps.span(), Schedule::Steps(steps.get_ref().iter().map(pair).collect()))
+            }
+            (None, Some(ramp), None) => {
+                let Ramp { from, to, begin_s, end_s } = *ramp.get_ref();
+                let (begin, end) = (time(begin_s), time(end_s));
+                (ramp.span(), Schedule::Ramp { from, to, begin, end })
+            }
+            (None, None, Some(day)) => {
+                let Day { low, high, period_s } = *day.get_ref();
+                let period = time(period_s).since(Time::ZERO);
+                (day.span(), Schedule::Day { low, high, period })
+            }
+            _ => {
+                let problem = "load: give only one of steps, ramp and day";
+                return Err(BadInput::error(self.source.refuse(None, problem)));
+            }
+        };
+        let stream = Stream { schedule, ..Stream::steady(ModelId(0), Process::Constant, 1.0) };
+        match Arrivals::new(std::slice::from_ref(&stream), 0) {
+            Ok(_) => Ok(stream.schedule),
+            Err(error) => self.refuse(at, error.to_string()),
+        }
+    }
+
+    fn network(&self, file: Option<&NetworkFile>) -> Result<Network> {
+        let Some(file) = file else { return Ok(Network::default()) };
+        Ok(Network {
+            control: self.delay("network.control", file.control.as_ref())?,
+            data: self.delay("network.data", file.data.as_ref())?,
+            response: self.delay("network.response", file.response.as_ref())?,
+        })
+    }
+
+    fn delay(&self, key: &str, file: Option<&Spanned<DelayFile>>) -> Result<Delay> {
+        let Some(file) = file else { return Ok(Delay::default()) };
+        let &DelayFile { median_ms, sigma } = file.get_ref();
+        if !(0.0..=MILLIS_MAX).contains(&median_ms) || !(0.0..=SIGMA_MAX).contains(&sigma) {
+            return self.refuse(
+                file.span(),
+                format!(
+                    "{key}: give median_ms from 0 to {MILLIS_MAX} and sigma from 0 to {SIGMA_MAX}"
+                ),
+            );
+        }
+        Ok(delay(Span::from_millis_f64(median_ms), sigma))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
+    fn clock_error(&self, file: Option<&NetworkFile>) -> Result<ClockError> {
+        let number = |key, value: Option<&Spanned<f64>>, low| {
+            value.map_or(Ok(0.0), |value| self.number(key, value, low, MILLIS_MAX))
+        };
+        let Some(file) = file else { return Ok(ClockError::default()) };
+        let offset = number("network.clock_offset_ms", file.clock_offset_ms.as_ref(), -MILLIS_MAX)?;
+        let sigma = number("network.clock_sigma_ms", file.clock_sigma_ms.as_ref(), 0.0)?;
+        Ok(ClockError { offset_ns: (offset * 1e6) as i64, sigma: Span::from_millis_f64(sigma) })
+    }
+
+    fn sweep(&self, file: SweepFile) -> Result<Sweep> {
+        let values = file.values.get_ref();
+        if !super::sweep::are_usable(values) {
+            let problem = "sweep.values: give numbers from 0, in growing order";
+            return self.refuse(file.values.span(), problem.to_owned());
+        }
+        Ok(Sweep { parameter: file.parameter, values: values.clone(), measure: file.measure })
+    }
+}
+
+/// A log-normal delay, or a constant one where there is no spread.
+pub(super) fn delay(median: Span, sigma: f64) -> Delay {
+    if sigma == 0.0 { Delay::Constant(median) } else { Delay::LogNormal { median, sigma } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_experiment_is_a_scenario() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+        let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut count = 0;
+        for path in files {
+            read(&path).unwrap_or_else(|error| panic!("{error}"));
+            count += 1;
+        }
+        assert!(count > 10, "{count} experiments in {}", folder.display());
+    }
+}

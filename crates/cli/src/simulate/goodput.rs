@@ -1,0 +1,111 @@
+//! `symphony simulate goodput`: the highest rate that each policy sustains, beside what any could.
+
+use super::file;
+use super::input::BadInput;
+use super::setup::Setup;
+use super::sheet::{Cell, FormatArgs, Sheet, show};
+use super::workers::{cores, progress_bar};
+use anyhow::Result;
+use std::path::PathBuf;
+use symphony_sim::PolicyKind;
+use symphony_sim::bound::{rate_limited, staggered};
+use symphony_sim::goodput::{Goodput, Search};
+
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct GoodputArgs {
+    /// The scenario file; its rate is not used.
+    #[arg(value_name = "SCENARIO")]
+    scenario: PathBuf,
+    /// Policies to compare on the same requests [default: the scenario's, or deferred].
+    #[arg(long, value_delimiter = ',')]
+    policy: Vec<PolicyKind>,
+    /// Seeds of the requests; the median counts [default: the scenario's, or 1, 2 and 3].
+    #[arg(long, value_delimiter = ',')]
+    seeds: Vec<u64>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// A finite run can exceed the bound a little: its last batches end after the measured time.
+const BOUND_SLACK: f64 = 1.05;
+
+pub(super) fn command(args: &GoodputArgs) -> Result<()> {
+    let mut setup = file::read(&args.scenario)?;
+    setup.needs_generated_load()?;
+    setup.replace_seeds(&args.seeds);
+    let policies = setup.policies(&args.policy);
+    let bar = progress_bar("searching", 1000);
+    let found = search(&setup, &policies, cores(), |done| bar.set_position(thousandths(done)))?;
+    bar.finish_and_clear();
+    let yardsticks = Yardsticks::of(&setup)?;
+    show(&[figures(&policies, &found, &yardsticks), yardsticks.sheet()], args.format)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 1000")]
+fn thousandths(share: f64) -> u64 {
+    (share.clamp(0.0, 1.0) * 1000.0) as u64
+}
+
+/// The goodput of every policy.
+///
+/// # Errors
+/// A model's part of the rate cannot be simulated.
+pub(super) fn search(
+    setup: &Setup,
+    policies: &[PolicyKind],
+    threads: usize,
+    progress: impl Fn(f64) + Sync,
+) -> Result<Vec<Goodput>> {
+    let (scenario, load) = (&setup.scenario(), &setup.streams()?);
+    let rate_max = setup.bound()? * BOUND_SLACK;
+    let search = Search { scenario, load, policies, seeds: &setup.seeds, rate_max, threads };
+    search.run(progress).map_err(BadInput::error)
+}
+
+/// What goodput is measured against, in requests per second.
+pub(super) struct Yardsticks {
+    /// Only for one model: no such pattern is known for a mix.
+    staggered: Option<f64>,
+    bound: f64,
+    pub(super) rate_limited: f64,
+}
+
+impl Yardsticks {
+    pub(super) fn of(setup: &Setup) -> Result<Yardsticks> {
+        let shares = setup.shares()?;
+        let mix: Vec<_> = setup.models.iter().zip(&shares).collect();
+        let terms: Vec<_> =
+            mix.iter().map(|(model, share)| (&*model.profile, model.slo, **share)).collect();
+        let staggered = match setup.models.as_slice() {
+            [model] => Some(staggered(&model.profile, model.slo, setup.accelerators)),
+            _ => None,
+        };
+        let rate_limited = rate_limited(&terms, setup.accelerators);
+        Ok(Yardsticks { staggered, bound: setup.bound()?, rate_limited })
+    }
+
+    fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let staggered = self.staggered.map(|rate| ("staggered", rate));
+        staggered.into_iter().chain([("bound", self.bound), ("rate-limited", self.rate_limited)])
+    }
+
+    fn sheet(&self) -> Sheet {
+        let mut sheet = Sheet::new("yardsticks", ["yardstick", "r/s"]);
+        let row = |(name, rate): (&str, f64)| vec![Cell::Text(name.into()), Cell::Number(rate, 0)];
+        sheet.rows = self.named().map(row).collect();
+        sheet
+    }
+}
+
+fn figures(policies: &[PolicyKind], found: &[Goodput], yardsticks: &Yardsticks) -> Sheet {
+    let mut sheet = Sheet::new("goodput", ["policy", "goodput r/s", "lowest", "highest"]);
+    sheet.columns.extend(yardsticks.named().map(|(name, _)| format!("of {name}")));
+    for (policy, goodput) in policies.iter().zip(found) {
+        let (lowest, highest) = goodput.spread();
+        let mut row = vec![Cell::Text(policy.to_string())];
+        row.extend([goodput.median(), lowest, highest].map(|rate| Cell::Number(rate, 0)));
+        row.extend(yardsticks.named().map(|(_, rate)| Cell::Number(goodput.median() / rate, 3)));
+        sheet.rows.push(row);
+    }
+    sheet
+}

@@ -1,0 +1,333 @@
+//! What is simulated, validated: everything that the commands vary is a plain field here.
+
+use super::file::delay;
+use super::input::BadInput;
+use super::trace::Trace;
+use anyhow::Result;
+use serde::Deserialize;
+use std::sync::Arc;
+use symphony_core::sched::ModelTerms;
+use symphony_core::{ModelId, Profile, Span};
+use symphony_sim::goodput::Load as Streams;
+use symphony_sim::{
+    ClockError, Delay, Network, Observed, PolicyKind, Report, Scenario, run_observed,
+};
+use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
+
+/// A scenario of models, accelerators and load.
+#[derive(Clone, Debug)]
+pub(super) struct Setup {
+    pub(super) accelerators: u32,
+    /// The policies that the file asks for; may be empty.
+    pub(super) policies: Vec<PolicyKind>,
+    /// At least one.
+    pub(super) seeds: Vec<u64>,
+    pub(super) warmup: Span,
+    pub(super) measured: Span,
+    /// At least one.
+    pub(super) models: Vec<Model>,
+    pub(super) load: Load,
+    pub(super) network: Network,
+    pub(super) clock_error: ClockError,
+    /// Relative spread of execution times.
+    pub(super) execution_sigma: f64,
+    pub(super) sweep: Option<Sweep>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    pub(super) name: String,
+    pub(super) profile: Arc<Profile>,
+    pub(super) slo: Span,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Load {
+    /// Requests per second in total; commands that search for a rate need none.
+    pub(super) rate: Option<f64>,
+    pub(super) popularity: Popularity,
+    pub(super) process: Process,
+    pub(super) schedule: Schedule,
+    /// Recorded requests instead of generated ones.
+    pub(super) trace: Option<Trace>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Sweep {
+    pub(super) parameter: Parameter,
+    /// Positive and growing.
+    pub(super) values: Vec<f64>,
+    pub(super) measure: Measure,
+}
+
+/// What a sweep varies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Parameter {
+    /// How many accelerators there are.
+    Accelerators,
+    /// The objective of every model, in milliseconds.
+    SloMs,
+    /// Requests per second in total.
+    Rate,
+    /// Coefficient of variation of the gaps between requests (gamma distributed).
+    Cv,
+    /// How many models there are: copies of the first.
+    Models,
+    /// Median of the delay from scheduler to accelerator, in milliseconds.
+    ControlMs,
+    /// Standard deviation of that delay's logarithm: how long its tail is.
+    ControlSigma,
+}
+
+/// What a sweep shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Measure {
+    /// The highest rate at which every model is in time.
+    Goodput,
+    /// Requests per second answered in time at the given rate.
+    Good,
+    /// Accelerators busy on average at the given rate.
+    Busy,
+    /// Accelerators needed for the given rate.
+    Accelerators,
+    /// Latency that 99 % of the answered requests of the worst model kept, in milliseconds.
+    P99Ms,
+}
+
+impl Parameter {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Parameter::Accelerators => "accelerators",
+            Parameter::SloMs => "SLO in ms",
+            Parameter::Rate => "offered requests per second",
+            Parameter::Cv => "coefficient of variation",
+            Parameter::Models => "models",
+            Parameter::ControlMs => "median control delay in ms",
+            Parameter::ControlSigma => "sigma of the control delay",
+        }
+    }
+}
+
+impl Measure {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Measure::Goodput => "goodput in requests per second",
+            Measure::Good => "good requests per second",
+            Measure::Busy => "busy accelerators",
+            Measure::Accelerators => "accelerators needed",
+            Measure::P99Ms => "p99 latency in ms",
+        }
+    }
+}
+
+impl Measure {
+    /// How many decimals of it mean something.
+    pub(super) fn decimals(self) -> usize {
+        match self {
+            Measure::Goodput | Measure::Good | Measure::Accelerators => 0,
+            Measure::Busy | Measure::P99Ms => 2,
+        }
+    }
+}
+
+impl Setup {
+    /// The policies to run: those of the command line, or the file's, or the deferred one.
+    pub(super) fn policies(&self, asked: &[PolicyKind]) -> Vec<PolicyKind> {
+        let chosen = if asked.is_empty() { &self.policies } else { asked };
+        let mut unique: Vec<PolicyKind> = Vec::new();
+        for policy in chosen {
+            if !unique.contains(policy) {
+                unique.push(*policy);
+            }
+        }
+        if unique.is_empty() { vec![PolicyKind::Deferred] } else { unique }
+    }
+
+    /// Runs at this rate instead.
+    ///
+    /// # Errors
+    /// It is not a positive number, or the requests come from a trace.
+    pub(super) fn replace_rate(&mut self, rate: f64) -> Result<()> {
+        self.needs_generated_load()?;
+        if !(1e-3..=1e9).contains(&rate) {
+            return Err(BadInput::error(format!("rate {rate}: give 0.001 to 1e9 per second")));
+        }
+        self.load.rate = Some(rate);
+        Ok(())
+    }
+
+    /// Runs with these seeds instead, if there are any.
+    pub(super) fn replace_seeds(&mut self, seeds: &[u64]) {
+        if !seeds.is_empty() {
+            self.seeds = seeds.to_vec();
+        }
+    }
+
+    /// Refuses a trace where rates are searched for.
+    ///
+    /// # Errors
+    /// The requests come from a trace.
+    pub(super) fn needs_generated_load(&self) -> Result<()> {
+        match self.load.trace {
+            None => Ok(()),
+            Some(_) => Err(BadInput::error(
+                "load.trace: only run and timeline replay a trace; give rate and process instead",
+            )),
+        }
+    }
+
+    /// # Errors
+    /// The scenario names no rate.
+    pub(super) fn rate(&self) -> Result<f64> {
+        self.load.rate.ok_or_else(|| {
+            BadInput::error(
+                "load.rate is missing: this command needs the offered requests per second",
+            )
+        })
+    }
+
+    /// Each model's part of the load; they sum to one.
+    ///
+    /// # Errors
+    /// The weights are not as many as the models.
+    pub(super) fn shares(&self) -> Result<Vec<f64>> {
+        self.load.popularity.shares(self.models.len()).map_err(BadInput::error)
+    }
+
+    /// The simulator's view of it.
+    pub(super) fn scenario(&self) -> Scenario {
+        let terms = |model: &Model| ModelTerms {
+            profile: Arc::clone(&model.profile),
+            slo: model.slo,
+            queue_max: u32::MAX,
+            priority: 5,
+        };
+        let models = self.models.iter().map(terms).collect();
+        Scenario {
+            network: self.network,
+            clock_error: self.clock_error,
+            execution_sigma: self.execution_sigma,
+            ..Scenario::ideal(models, self.accelerators, self.warmup, self.measured)
+        }
+    }
+
+    /// Every model's requests; the rates are shares of the total.
+    ///
+    /// # Errors
+    /// The weights are not as many as the models.
+    pub(super) fn streams(&self) -> Result<Streams> {
+        let streams = (0u32..).zip(self.shares()?).filter(|(_, share)| *share > 0.0);
+        let stream = |(number, share)| Stream {
+            schedule: self.load.schedule.clone(),
+            ..Stream::steady(ModelId(number), self.load.process, share)
+        };
+        Ok(Streams { streams: streams.map(stream).collect() })
+    }
+
+    /// Requests per second in total that no schedule passes: every model always runs the largest
+    /// batch that its objective allows.
+    ///
+    /// # Errors
+    /// The weights are not as many as the models.
+    pub(super) fn bound(&self) -> Result<f64> {
+        let per_request = |(model, share): (&Model, f64)| {
+            let rows = model.profile.rows_within(model.slo);
+            share * model.profile.exec(rows).as_secs_f64() / f64::from(rows)
+        };
+        let work: f64 = self.models.iter().zip(self.shares()?).map(per_request).sum();
+        Ok(f64::from(self.accelerators) / work)
+    }
+
+    /// One run at the scenario's rate, or of its trace. Equal seeds are equal requests, whatever
+    /// the policy.
+    ///
+    /// # Errors
+    /// There is no rate, a model's part of it cannot be simulated, or the trace cannot be read.
+    pub(super) fn simulate(&self, policy: PolicyKind, seed: u64) -> Result<Report> {
+        self.observe(policy, seed, |_| {})
+    }
+
+    /// Like [`Setup::simulate`], and shows every step to `observe`.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn observe(
+        &self,
+        policy: PolicyKind,
+        seed: u64,
+        observe: impl FnMut(Observed<'_>),
+    ) -> Result<Report> {
+        let scenario = self.scenario();
+        if let Some(trace) = &self.load.trace {
+            return trace.run(self, &scenario, policy, seed, observe);
+        }
+        let (streams, rate) = (self.streams()?, self.rate()?);
+        let arrivals = Arrivals::new(&streams.at(rate), seed).map_err(BadInput::error)?;
+        let mut policy = policy.build(&scenario, &streams.rates(rate, self.models.len()));
+        Ok(run_observed(&scenario, &mut *policy, arrivals, seed, observe))
+    }
+
+    /// The same with one parameter changed.
+    ///
+    /// # Errors
+    /// The value is not one that the parameter can have.
+    pub(super) fn with(&self, parameter: Parameter, value: f64) -> Result<Setup> {
+        let mut setup = self.clone();
+        match parameter {
+            Parameter::Accelerators => setup.accelerators = whole(parameter, value, 4096)?,
+            Parameter::Rate => setup.replace_rate(value)?,
+            Parameter::Cv => setup.load.process = Process::Gamma { cv: value },
+            Parameter::SloMs => {
+                let slo = Span::from_millis_f64(value);
+                for model in &mut setup.models {
+                    if slo < model.profile.exec(1) {
+                        let (name, alone) = (&model.name, model.profile.exec(1));
+                        return Err(BadInput::error(format!(
+                            "slo-ms = {value}: model {name:?} takes {alone} alone, l(1)"
+                        )));
+                    }
+                    model.slo = slo;
+                }
+            }
+            Parameter::ControlMs => {
+                let sigma = match self.network.control {
+                    Delay::LogNormal { sigma, .. } => sigma,
+                    _ => 0.0,
+                };
+                setup.network.control = delay(Span::from_millis_f64(value), sigma);
+            }
+            Parameter::ControlSigma => {
+                setup.network.control = delay(median(self.network.control), value);
+            }
+            Parameter::Models => {
+                let first = &self.models[0];
+                let copy =
+                    |number| Model { name: format!("{}-{number}", first.name), ..first.clone() };
+                setup.models = (0..whole(parameter, value, 10_000)?).map(copy).collect();
+                if let Popularity::Weights(_) = setup.load.popularity {
+                    setup.load.popularity = Popularity::Uniform;
+                }
+            }
+        }
+        Ok(setup)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range, checked")]
+fn whole(parameter: Parameter, value: f64, max: u32) -> Result<u32> {
+    if value.fract() == 0.0 && (1.0..=f64::from(max)).contains(&value) {
+        return Ok(value as u32);
+    }
+    let title = parameter.title();
+    Err(BadInput::error(format!("{title} = {value}: give a whole number from 1 to {max}")))
+}
+
+fn median(delay: Delay) -> Span {
+    match delay {
+        Delay::Constant(span) => span,
+        Delay::LogNormal { median, .. } => median,
+        Delay::Tailed { usual, .. } => usual,
+    }
+}

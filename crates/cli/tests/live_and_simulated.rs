@@ -1,0 +1,212 @@
+//! One trace through the live scheduler's loop, under a clock of the test's own, and through the
+//! simulator: both decide the same, action by action. The decisions are one piece of code; this
+//! holds its two drivers to the same order of events.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::rc::Rc;
+use std::sync::Arc;
+use symphony_core::sched::{ModelTerms, Rule, Scheduler};
+use symphony_core::{
+    AcceleratorId, BatchId, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
+};
+use symphony_dispatch::Loop;
+use symphony_sim::{Delay, Network, Observed, Scenario, run_observed};
+use symphony_wire::inflight::{InFlight, Outcome};
+use symphony_wire::schedule::{BatchPlan, Completion, ToScheduler};
+use symphony_wire::tensor::Inputs;
+use symphony_workload::{Arrival, Arrivals, Process, Stream};
+use tokio::sync::oneshot;
+
+const ACCELERATORS: u32 = 4;
+/// What the live loop takes the response to cost before it has measured anything.
+const RESPONSE: Span = Span::from_micros(200);
+
+/// A batch, its requests counted in order of arrival.
+#[derive(Debug, PartialEq, Eq)]
+struct Started {
+    at: Time,
+    accelerator: AcceleratorId,
+    batch: BatchId,
+    model: ModelId,
+    requests: Vec<u64>,
+    exec: Span,
+}
+
+/// What was decided; drops in order of time and arrival.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Decisions {
+    started: Vec<Started>,
+    dropped: Vec<(Time, u64, DropReason)>,
+}
+
+fn models() -> Vec<ModelTerms> {
+    let model = |(alpha, beta, slo): (u64, u64, u64)| {
+        let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
+        let profile = Arc::new(Profile::linear(alpha, beta, 32).expect("valid profile"));
+        ModelTerms { profile, slo: Span::from_millis(slo), queue_max: 100, priority: 5 }
+    };
+    [(1053, 5072, 25), (400, 9000, 60)].map(model).into()
+}
+
+/// A little more than the pool can serve, in clumps.
+fn trace() -> Vec<Arrival> {
+    let stream = |model, rate| Stream {
+        rows: 1 + model,
+        ..Stream::steady(ModelId(model), Process::Gamma { cv: 1.5 }, rate)
+    };
+    let arrivals = Arrivals::new(&[stream(0, 1800.0), stream(1, 600.0)], 3).expect("valid");
+    arrivals.take(4000).collect()
+}
+
+fn simulated(rule: Rule) -> Decisions {
+    let mut scenario = Scenario::ideal(models(), ACCELERATORS, Span::ZERO, Span::from_secs(1000));
+    scenario.network = Network { response: Delay::Constant(RESPONSE), ..Network::default() };
+    let mut scheduler = Scheduler::new(rule, ACCELERATORS);
+    let mut decisions = Decisions::default();
+    run_observed(&scenario, &mut scheduler, trace().into_iter(), 0, |observed| match observed {
+        Observed::Started { now, start, requests, .. } => decisions.started.push(Started {
+            at: now,
+            accelerator: start.accelerator,
+            batch: start.batch,
+            model: start.model,
+            requests: requests.iter().map(|request| request.id.0).collect(),
+            exec: start.exec,
+        }),
+        Observed::Dropped { now, request, reason, .. } => {
+            decisions.dropped.push((now, request.id.0, reason));
+        }
+        Observed::Preempted { .. } => unreachable!("the scheduler never stops a batch"),
+    });
+    decisions.dropped.sort_by_key(|(at, number, _)| (*at, *number));
+    decisions
+}
+
+type Plans = Rc<RefCell<Vec<(AcceleratorId, BatchPlan)>>>;
+
+/// The live loop and the world around it.
+struct Live<S> {
+    scheduler: Loop<S>,
+    inflight: Arc<InFlight>,
+    plans: Plans,
+    /// Batches under way, by when they end.
+    ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId)>>,
+    batches: BTreeMap<BatchId, BatchPlan>,
+    /// Requests without an outcome, by number.
+    waiting: BTreeMap<u64, oneshot::Receiver<Outcome>>,
+    numbers: BTreeMap<RequestId, u64>,
+    decisions: Decisions,
+}
+
+impl<S: FnMut(AcceleratorId, BatchPlan)> Live<S> {
+    fn run(mut self) -> Decisions {
+        let mut arrivals = (0u64..).zip(trace()).peekable();
+        loop {
+            let arrival = arrivals.peek().map(|(_, arrival)| arrival.time);
+            let end = self.ends.peek().map(|Reverse((time, ..))| *time);
+            let wake = self.scheduler.next_wake();
+            let Some(now) = [arrival, end, wake].into_iter().flatten().min() else { break };
+            while let Some(&Reverse((time, batch, accelerator))) = self.ends.peek()
+                && time <= now
+            {
+                self.ends.pop();
+                self.complete(now, batch, accelerator);
+            }
+            while let Some((number, arrival)) = arrivals.next_if(|(_, next)| next.time <= now) {
+                self.submit(now, number, arrival);
+            }
+            self.scheduler.settle(now);
+            self.note(now);
+        }
+        self.decisions
+    }
+
+    fn submit(&mut self, now: Time, number: u64, arrival: Arrival) {
+        let Arrival { model, rows, .. } = arrival;
+        let (reply, outcome) = oneshot::channel();
+        let inputs = Inputs { rows, tensors: vec![] };
+        let id = self.inflight.admit(inputs, reply).expect("room in the table");
+        let deadline = now + models()[model.index()].slo;
+        let request = Request { id, arrival: now, deadline, rows };
+        self.numbers.insert(id, number);
+        self.waiting.insert(number, outcome);
+        self.scheduler.receive(now, ToScheduler::Submit { model, request });
+    }
+
+    /// Ends a batch as if nothing could be learned from it, so that the delays stay as they are.
+    fn complete(&mut self, now: Time, batch: BatchId, accelerator: AcceleratorId) {
+        let plan = self.batches.remove(&batch).expect("a batch ends once");
+        for request in &plan.requests {
+            drop(self.inflight.take(request.id));
+            self.waiting.remove(&self.numbers[&request.id]);
+        }
+        let taken = plan.decided;
+        let completion = Completion { accelerator, batch, taken, exec: Span::ZERO, finished: now };
+        self.scheduler.receive(now, ToScheduler::Completed(completion));
+    }
+
+    /// Takes note of what the loop did.
+    fn note(&mut self, now: Time) {
+        for (accelerator, plan) in self.plans.borrow_mut().drain(..) {
+            self.ends.push(Reverse((now + plan.exec, plan.batch, accelerator)));
+            self.decisions.started.push(Started {
+                at: now,
+                accelerator,
+                batch: plan.batch,
+                model: plan.model,
+                requests: plan.requests.iter().map(|r| self.numbers[&r.id]).collect(),
+                exec: plan.exec,
+            });
+            self.batches.insert(plan.batch, plan);
+        }
+        let dropped = &mut self.decisions.dropped;
+        self.waiting.retain(|number, outcome| match outcome.try_recv() {
+            Ok(Outcome::Dropped { reason, .. }) => {
+                dropped.push((now, *number, reason));
+                false
+            }
+            _ => true,
+        });
+    }
+}
+
+fn live(rule: Rule) -> Decisions {
+    let inflight = Arc::new(InFlight::new(10_000));
+    let plans = Plans::default();
+    let sent = Rc::clone(&plans);
+    let send = move |accelerator, plan| sent.borrow_mut().push((accelerator, plan));
+    let mut scheduler = Loop::new(rule, ACCELERATORS, Arc::clone(&inflight), send);
+    for (model, terms) in (0u32..).map(ModelId).zip(models()) {
+        let (done, _added) = oneshot::channel();
+        scheduler.receive(Time::ZERO, ToScheduler::AddModel { model, terms, done });
+    }
+    // The simulator's timers fire on time.
+    for _ in 0..64 {
+        scheduler.timer_fired(Time::ZERO, Span::ZERO);
+    }
+    let live = Live {
+        scheduler,
+        inflight,
+        plans,
+        ends: BinaryHeap::new(),
+        batches: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        numbers: BTreeMap::new(),
+        decisions: Decisions::default(),
+    };
+    live.run()
+}
+
+#[test]
+fn the_live_loop_and_the_simulator_decide_alike() {
+    for rule in [Rule::Deferred, Rule::Eager] {
+        let (live, simulated) = (live(rule), simulated(rule));
+        assert!(simulated.started.len() > 100, "{rule:?}: too few batches to tell");
+        assert!(!simulated.dropped.is_empty(), "{rule:?}: no drop to compare");
+        for (is, expected) in live.started.iter().zip(&simulated.started) {
+            assert_eq!(is, expected, "{rule:?}: the live loop decided otherwise");
+        }
+        assert_eq!(live, simulated, "{rule:?}");
+    }
+}

@@ -1,0 +1,155 @@
+//! The policies by name: the scheduler's own rules, and its rivals.
+
+use crate::baseline::{Clockwork, Nexus, Shepherd, Waiting, When};
+use crate::{Contender, Scenario};
+use std::fmt;
+use std::str::FromStr;
+use symphony_core::Span;
+use symphony_core::sched::{Rule, Scheduler};
+
+/// Which scheduler to simulate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PolicyKind {
+    /// The scheduler's own: full deferral with window drop.
+    Deferred,
+    /// The scheduler's own: the largest feasible batch whenever an accelerator is free.
+    Eager,
+    /// The oldest request waits this long, or until this many rows are queued.
+    Timeout {
+        /// The time-out.
+        delay: Span,
+        /// Rows that are enough; 0 for no such number.
+        preferred: u32,
+    },
+    /// Waits for this many rows, at most until waiting cannot make the batch bigger.
+    Target {
+        /// How many.
+        rows: u32,
+    },
+    /// Waits until the batch can no longer grow; drops only what is hopeless.
+    Frontrun,
+    /// Waits until the batch must start.
+    Latest,
+    /// Orders all models' batches by latest start, and plans ahead.
+    Clockwork,
+    /// Squishy bin packing; each accelerator has queues of its own.
+    Nexus,
+    /// The largest batch over all models, with preemption.
+    Shepherd,
+}
+
+/// A name that names no policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown policy `{name}`: use deferred, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
+     frontrun, latest, clockwork, nexus or shepherd"
+)]
+pub struct PolicyNameError {
+    /// What was given.
+    pub name: String,
+}
+
+impl PolicyKind {
+    /// The policy, ready to be driven. `rates` are the mean requests per second of each model,
+    /// for those that plan ahead from known rates.
+    #[must_use]
+    pub fn build(self, scenario: &Scenario, rates: &[f64]) -> Box<dyn Contender> {
+        let n = scenario.accelerators;
+        let waiting = |when| Box::new(Waiting::new(when, n));
+        match self {
+            PolicyKind::Deferred => Box::new(Scheduler::new(Rule::Deferred, n)),
+            PolicyKind::Eager => Box::new(Scheduler::new(Rule::Eager, n)),
+            PolicyKind::Timeout { delay, preferred } => waiting(When::Timeout { delay, preferred }),
+            PolicyKind::Target { rows } => waiting(When::Target { rows }),
+            PolicyKind::Frontrun => waiting(When::Frontrun),
+            PolicyKind::Latest => waiting(When::Latest),
+            PolicyKind::Clockwork => Box::new(Clockwork::new(n)),
+            PolicyKind::Nexus => Box::new(Nexus::new(scenario, rates)),
+            PolicyKind::Shepherd => Box::new(Shepherd::new(n)),
+        }
+    }
+}
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PolicyKind::Deferred => f.write_str("deferred"),
+            PolicyKind::Eager => f.write_str("eager"),
+            PolicyKind::Timeout { delay, preferred: 0 } => {
+                write!(f, "timeout:{}", delay.as_millis_f64())
+            }
+            PolicyKind::Timeout { delay, preferred } => {
+                write!(f, "timeout:{}:{preferred}", delay.as_millis_f64())
+            }
+            PolicyKind::Target { rows } => write!(f, "target:{rows}"),
+            PolicyKind::Frontrun => f.write_str("frontrun"),
+            PolicyKind::Latest => f.write_str("latest"),
+            PolicyKind::Clockwork => f.write_str("clockwork"),
+            PolicyKind::Nexus => f.write_str("nexus"),
+            PolicyKind::Shepherd => f.write_str("shepherd"),
+        }
+    }
+}
+
+impl FromStr for PolicyKind {
+    type Err = PolicyNameError;
+
+    fn from_str(name: &str) -> Result<PolicyKind, PolicyNameError> {
+        parse(name).ok_or_else(|| PolicyNameError { name: name.to_owned() })
+    }
+}
+
+fn parse(name: &str) -> Option<PolicyKind> {
+    let mut parts = name.trim().split(':');
+    let (name, first, second) = (parts.next()?, parts.next(), parts.next());
+    let rows = |text: &str| text.parse::<u32>().ok().filter(|rows| *rows > 0);
+    let delay = |text: &str| {
+        let ms = text.parse::<f64>().ok().filter(|ms| (0.0..=1e9).contains(ms))?;
+        Some(Span::from_millis_f64(ms))
+    };
+    if parts.next().is_some() {
+        return None;
+    }
+    Some(match (name, first, second) {
+        ("deferred", None, None) => PolicyKind::Deferred,
+        ("eager", None, None) => PolicyKind::Eager,
+        ("timeout", Some(ms), None) => PolicyKind::Timeout { delay: delay(ms)?, preferred: 0 },
+        ("timeout", Some(ms), Some(preferred)) => {
+            PolicyKind::Timeout { delay: delay(ms)?, preferred: rows(preferred)? }
+        }
+        ("target", Some(text), None) => PolicyKind::Target { rows: rows(text)? },
+        ("frontrun", None, None) => PolicyKind::Frontrun,
+        ("latest", None, None) => PolicyKind::Latest,
+        ("clockwork", None, None) => PolicyKind::Clockwork,
+        ("nexus", None, None) => PolicyKind::Nexus,
+        ("shepherd", None, None) => PolicyKind::Shepherd,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back() {
+        for name in [
+            "deferred",
+            "eager",
+            "timeout:2.5",
+            "timeout:2:8",
+            "target:4",
+            "frontrun",
+            "latest",
+            "clockwork",
+            "nexus",
+            "shepherd",
+        ] {
+            assert_eq!(name.parse::<PolicyKind>().unwrap().to_string(), name);
+        }
+        for name in ["", "eagre", "timeout", "timeout:-1", "timeout:nan", "target:0", "nexus:1"] {
+            let error = name.parse::<PolicyKind>().unwrap_err();
+            assert!(error.to_string().contains("use deferred, eager"), "{error}");
+        }
+    }
+}
