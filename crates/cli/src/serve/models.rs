@@ -75,7 +75,8 @@ impl Models {
         Models { repository, loader, to, entries: BTreeMap::new(), ids: Ids::default() }
     }
 
-    /// Loads every model of the repository, telling of each as it is done.
+    /// Loads every model of the repository, telling of each as it is done. Gives up when the server
+    /// shuts down.
     pub(crate) fn load_all(
         &mut self,
         mut report: impl FnMut(&str, &Result<LoadReport, LoadError>),
@@ -85,6 +86,9 @@ impl Models {
             self.set_state(&directory.name, ModelState::Loading);
         }
         for directory in &directories {
+            if self.to.catalog.load().draining {
+                break;
+            }
             let result = self.load(directory);
             report(&directory.name, &result);
         }
@@ -146,6 +150,8 @@ impl Models {
         }
         match self.loader.load(directory) {
             Ok(loaded) => Ok(self.take_over(loaded)),
+            // The end of the process takes its engine away from a load under way.
+            Err(error) if self.to.catalog.load().draining => Err(error),
             Err(error) => {
                 tracing::error!(model = %name, "{error}");
                 if !self.is_serving(name) {

@@ -259,6 +259,19 @@ mod tests {
     }
 
     #[test]
+    fn loading_is_given_up_when_the_server_shuts_down() {
+        let (pool, _client, folder) = pool();
+        let repository = Repository::open(&folder.path().join("models")).unwrap();
+        let args = PoolArgs { cache_dir: Some(folder.path().into()), ..PoolArgs::default() };
+        let loader = Loader::new(PoolConfig::resolve(args).unwrap().loader);
+        let mut models = pool.models(repository, loader);
+        pool.catalog.update(|catalog| catalog.draining = true);
+        models.load_all(|name, _| panic!("{name} is told of")).unwrap();
+        assert!(block_on(pool.drain()));
+        pool.stop();
+    }
+
+    #[test]
     fn a_plan_for_which_there_was_no_room_fails_and_completes() {
         let (scheduler, messages) = inbox();
         let (breaking, broken) = watch::channel(None);
