@@ -46,7 +46,9 @@ struct Step {
 
 pub(crate) fn command(args: &SoakArgs) -> Result<()> {
     let repository = Emulated::INSTANT.repository()?;
-    let server = Server::start(repository.path(), &[])?;
+    // Clients that wait for their answers: deferral would make them wait for each other.
+    let flags = ["--rule", "eager"].map(str::to_owned);
+    let server = Server::start(repository.path(), &flags)?;
     let payload = Payload::new(&repository.model, &Emulated::signature());
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
