@@ -95,15 +95,144 @@ fn a_timeline_is_drawn_and_traced() {
     assert!(batches.filter(|event| event["ph"] == "X").count() > 3, "{trace}");
 }
 
+/// A scenario over these requests instead of generated ones.
+fn recorded(name: &str, text: &str) -> TempDir {
+    let folder = folder(&SCENARIO.replace("rate = 600", &format!("trace = \"{name}\"")));
+    std::fs::write(folder.path().join(name), text).expect("a trace");
+    folder
+}
+
 #[test]
-fn a_trace_is_replayed() {
-    let folder = folder(&SCENARIO.replace("rate = 600", "trace = \"t.jsonl\""));
-    let lines = (0..100).map(|n| format!("{{\"time_ms\": {}, \"model\": \"m\"}}\n", 500 + n * 10));
-    std::fs::write(folder.path().join("t.jsonl"), lines.collect::<String>()).expect("a trace");
-    let run = json(folder.path(), "run s.toml --json");
-    assert_eq!(run["models"][0]["good"], 100, "{run}");
-    let refused = simulate(folder.path(), "goodput s.toml");
+fn a_trace_is_replayed_at_any_speed() {
+    let line = |n: u32| format!("{{\"time_ms\": {}, \"model\": \"m\"}}\n", n * 10);
+    let folder = recorded("t.jsonl", &(0..150).map(line).collect::<String>());
+    // The first half second is warm-up.
+    for rate in ["", " --rate 50", " --rate 600"] {
+        let run = json(folder.path(), &format!("run s.toml --json{rate}"));
+        assert_eq!(run["models"][0]["good"], 100, "{rate}: {run}");
+    }
+    let faster = json(folder.path(), "run s.toml --json --rate 200");
+    let good = faster["models"][0]["good r/s"].as_f64().expect("a rate");
+    assert!((good - 200.0).abs() < 2.0, "{faster}");
+    let found = json(folder.path(), "goodput s.toml --json");
+    let goodput = found["goodput"][0]["goodput r/s"].as_f64().expect("a rate");
+    assert!((600.0..1500.0).contains(&goodput), "{found}");
+    let gpus = json(folder.path(), "gpus s.toml --json --rate 300");
+    assert_eq!(gpus["accelerators"][0]["accelerators"], 1, "{gpus}");
+    let sweep = json(folder.path(), "sweep s.toml --json --parameter slo-ms --values 20,40");
+    assert_eq!(sweep["sweep"].as_array().map(Vec::len), Some(2));
+    let refused = simulate(folder.path(), "sweep s.toml --parameter cv --values 1,2");
     assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
+fn an_azure_trace_is_replayed_with_as_many_requests_as_asked() {
+    let trace = "HashOwner,HashApp,HashFunction,Trigger,1,2\n\
+                 o1,a1,f1,http,3000,600\n\
+                 o2,a2,f2,timer,600,0\n";
+    let folder = recorded("t.csv", trace);
+    let offered = |arguments: &str| {
+        let run = json(folder.path(), &format!("run s.toml --json{arguments}"));
+        run["models"][0]["offered"].as_f64().expect("a count")
+    };
+    // 3600 in the first minute: 120 in two seconds, give or take 11. On average there are 35 a
+    // second, so ten times as many at 350.
+    assert!((offered("") - 120.0).abs() < 55.0, "{}", offered(""));
+    assert!((offered(" --rate 350") - 1200.0).abs() < 175.0, "{}", offered(" --rate 350"));
+    let found = json(folder.path(), "goodput s.toml --json");
+    assert!(found["goodput"][0]["of bound"].as_f64().is_some_and(|share| share > 0.1), "{found}");
+    std::fs::write(folder.path().join("t.csv"), trace.replace("600,0", "600")).expect("a trace");
+    let output = simulate(folder.path(), "run s.toml");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("s.toml:11") && message.contains("t.csv:3"), "{message}");
+}
+
+#[test]
+fn intervals_add_up_to_the_run() {
+    let day = "rate = 600\nday = { low = 0.2, high = 1.8, period_s = 2 }";
+    let folder = folder(&SCENARIO.replace("rate = 600", day));
+    let asked = "run s.toml --json --policy deferred,shepherd --interval-s 0.3 --plot day.svg";
+    let run = json(folder.path(), asked);
+    let intervals = run["intervals"].as_array().expect("a list");
+    assert_eq!(intervals.len(), 7);
+    let sum = |key: &str| intervals.iter().map(|row| row[key].as_f64().expect(key)).sum::<f64>();
+    let offered = run["models"][0]["offered"].as_f64().expect("a count");
+    assert!((sum("offered r/s") * 0.3 - offered).abs() < 1e-6, "{run}");
+    for policy in ["deferred", "shepherd"] {
+        let rows = run["accelerators"].as_array().expect("a list").iter();
+        let busy = rows.map(|row| row[format!("{policy} busy %")].as_f64().expect("a share"));
+        let seconds = busy.sum::<f64>() / 100.0 * 2.0;
+        // Batches that end after the measured time count for the last, longer interval.
+        let is = sum(&format!("{policy} busy")) * 0.3;
+        assert!(is >= seconds - 1e-6 && is < seconds + 0.1, "{policy}: {is} for {seconds}");
+        assert!(intervals.iter().all(|row| row[format!("{policy} in use")].as_u64() <= Some(2)));
+    }
+    let drawn = std::fs::read_to_string(folder.path().join("day.svg")).expect("a picture");
+    assert!(drawn.contains("offered, in 1000 requests per second"), "{drawn}");
+}
+
+#[test]
+fn a_search_says_where_it_ended() {
+    let slow = "[network]\ncontrol = { median_ms = 30 }\n[load]";
+    let folder = folder(&SCENARIO.replace("[load]", slow));
+    let found = json(folder.path(), "goodput s.toml --json");
+    assert_eq!(found["goodput"][0]["goodput r/s"], 0.0, "{found}");
+    assert!(found["goodput"][0]["limit"].to_string().contains("held nothing"), "{found}");
+    let sole = recorded("t.jsonl", "{\"time_ms\": 600, \"model\": \"m\"}\n");
+    let found = json(sole.path(), "goodput s.toml --json");
+    assert!(found["goodput"][0]["limit"].to_string().contains("held all"), "{found}");
+    let sole = simulate(sole.path(), "sweep s.toml --parameter accelerators --values 1,2");
+    let noted = String::from_utf8_lossy(&sole.stderr).into_owned();
+    assert!(noted.contains("accelerators = 1, deferred: held all"), "{noted}");
+}
+
+#[test]
+fn each_delay_can_be_swept() {
+    let network = "[network]\ncontrol = { median_ms = 0.5 }\ndata = { median_ms = 0.1 }\n\
+                   response = { median_ms = 0.5 }\n[load]";
+    let folder = folder(&SCENARIO.replace("[load]", network));
+    for delay in ["control", "data", "response"] {
+        for (parameter, values) in [("ms", "0,1"), ("sigma", "0,1")] {
+            let asked = format!("sweep s.toml --json --parameter {delay}-{parameter}");
+            let swept = json(folder.path(), &format!("{asked} --values {values}"));
+            let rates = swept["sweep"].as_array().expect("a list").iter();
+            let rates = rates.map(|row| row["deferred: goodput in requests per second"].as_f64());
+            let rates: Vec<_> = rates.collect();
+            assert!(rates[0] > rates[1] && rates[1] > Some(0.0), "{asked}: {rates:?}");
+        }
+    }
+}
+
+/// What `symphony profile` keeps in its cache is what a scenario reads.
+#[test]
+fn a_measured_profile_is_simulated() {
+    let folder = folder(&SCENARIO.replace(
+        "alpha_ms = 1.053\nbeta_ms = 5.072\nslo_ms = 25",
+        "profile = \"measured.toml\"\nslo_ms = 60000",
+    ));
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models/digits");
+    let profiled = Command::new(env!("CARGO_BIN_EXE_symphony"))
+        .arg("profile")
+        .arg(model)
+        .args(["--cache-dir", "cache", "--plot", "digits.svg"])
+        .current_dir(folder.path())
+        .output()
+        .expect("symphony runs");
+    assert!(profiled.status.success(), "{}", String::from_utf8_lossy(&profiled.stderr));
+    let cached: Vec<_> = std::fs::read_dir(folder.path().join("cache/profiles"))
+        .expect("the cache directory")
+        .map(|entry| entry.expect("its entry").path())
+        .collect();
+    let [cached] = cached.as_slice() else { panic!("one profile in {cached:?}") };
+    std::fs::copy(cached, folder.path().join("measured.toml")).expect("a copy");
+    let run = json(folder.path(), "run s.toml --json --rate 10");
+    assert_eq!(run["models"][0]["good"], run["models"][0]["offered"], "{run}");
+    // Measured times scatter: one that falls is as usable to simulate with as to serve with.
+    let falling = "format = 1\n[[size]]\nrows = 1\np95_ns = 5000000\n\
+                   [[size]]\nrows = 2\np95_ns = 4000000\n";
+    std::fs::write(folder.path().join("measured.toml"), falling).expect("a profile");
+    assert!(simulate(folder.path(), "run s.toml --rate 10").status.success());
 }
 
 /// Runs a scenario with one thing changed: exit code 2, the words in the message, and no file.
@@ -114,8 +243,19 @@ fn refused(change: (&str, &str), arguments: &str, words: &[&str]) {
     let unknown = "{\"time_ms\": 2, \"model\": \"x\"}\n";
     let far = "{\"time_ms\": 1e300, \"model\": \"m\"}\n";
     let cut = "{\"time_ms\": 2, \"model\": \"m\"}\n{\"time_m";
-    for (name, text) in [("order", order), ("unknown", unknown), ("far", far), ("cut", cut)] {
-        std::fs::write(folder.path().join(format!("{name}.jsonl")), text).expect("a trace");
+    let early = "{\"time_ms\": 2, \"model\": \"m\"}\n";
+    let falls = "[[size]]\nrows = 1\np95_ns = 9\n[[size]]\nrows = 2\np95_ns = 8\n";
+    for (name, text) in [
+        ("order.jsonl", order),
+        ("unknown.jsonl", unknown),
+        ("far.jsonl", far),
+        ("cut.jsonl", cut),
+        ("early.jsonl", early),
+        ("empty.jsonl", ""),
+        ("falls.toml", falls),
+        ("minus.toml", "alpha_ms = -1\nbeta_ms = 1\nmax_batch = 4\n"),
+    ] {
+        std::fs::write(folder.path().join(name), text).expect("a file");
     }
     let output = simulate(folder.path(), arguments);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -131,34 +271,55 @@ fn bad_scenarios_are_refused_by_line() {
     let run = "run s.toml";
     refused(("seeds", "sedes"), run, &["s.toml:2", "sedes", "seeds"]);
     refused(("rate = 600", "rate = -1"), run, &["s.toml:11", "load.rate", "0.001"]);
-    refused(("rate = 600", ""), run, &["load.rate"]);
+    refused(("rate = 600", ""), run, &["s.toml:10", "load.rate"]);
     refused(("accelerators = 2", "accelerators = 0"), run, &["s.toml:1", "accelerators", "4096"]);
     refused(("accelerators = 2", "accelerators = -1"), run, &["s.toml:1"]);
     refused(("slo_ms = 25", "slo_ms = 6"), run, &["s.toml:9", "slo_ms", "l(1)"]);
     refused(("rate = 600", "process = \"normal\""), run, &["s.toml:11", "poisson", "gamma"]);
-    refused(("rate = 600", "process = \"gamma\""), run, &["load.cv"]);
+    refused(("rate = 600", "process = \"gamma\""), run, &["s.toml:11", "load.cv"]);
+    let both =
+        "rate = 600\nsteps = [{ at_s = 0, factor = 1 }]\nday = { low = 0, high = 1, period_s = 9 }";
+    refused(("rate = 600", both), run, &["s.toml:13", "only one of steps, ramp and day"]);
+    let weighted = (
+        "rate = 600",
+        "zipf = 0.9\n[[model]]\nname = \"n\"\nweight = 2\nslo_ms = 9\ntable_ms = [1]",
+    );
+    refused(weighted, run, &["s.toml:11", "load.zipf", "weights"]);
     refused(("rate = 600", "cv = 2"), run, &["s.toml:11", "gamma"]);
     refused(("alpha_ms = 1.053\nbeta_ms = 5.072", "table_ms = [3, 2]"), run, &["decreases"]);
     refused(("beta_ms = 5.072\n", ""), run, &["alpha_ms with beta_ms"]);
-    refused(("alpha_ms = 1.053\nbeta_ms = 5.072", "profile = \"no.toml\""), run, &["no.toml"]);
+    let profile = |name| ("alpha_ms = 1.053\nbeta_ms = 5.072", name);
+    refused(profile("profile = \"no.toml\""), run, &["s.toml:7", "model.profile", "no.toml"]);
+    refused(profile("profile = \"falls.toml\""), run, &["s.toml:7", "falls.toml:4", "decreases"]);
+    refused(profile("profile = \"minus.toml\""), run, &["minus.toml:1", "alpha_ms"]);
+    let sweep = "[sweep]\nparameter = \"slo-ms\"\nvalues = [1]\nmeasure = \"good\"\n[load]";
+    refused(("[load]", sweep), run, &["s.toml:12", "sweep.values", "l(1)"]);
+    let sigma = "[sweep]\nparameter = \"data-sigma\"\nvalues = [1]\nmeasure = \"good\"\n[load]";
+    refused(("[load]", sigma), run, &["s.toml:12", "data delay", "median_ms"]);
     refused(("seeds = [1]", "policies = [\"best\"]"), run, &["s.toml:2", "deferred, eager"]);
     refused(("", ""), "run missing.toml", &["missing.toml"]);
 }
 
 #[test]
 fn bad_traces_are_refused_by_line() {
-    for (name, line, word) in [
-        ("order", 2, "sort the trace"),
-        ("unknown", 1, "unknown model"),
-        ("far", 1, "time"),
-        ("cut", 2, "whole"),
-        ("missing", 0, "missing"),
+    for (place, word) in [
+        ("order.jsonl:2", "sort the trace"),
+        ("unknown.jsonl:1", "unknown model"),
+        ("far.jsonl:1", "time"),
+        ("cut.jsonl:2", "whole"),
+        ("missing.jsonl: cannot read", "missing"),
+        ("empty.jsonl", "no request"),
     ] {
-        let place = format!("{name}.jsonl:{line}");
-        let trace = format!("trace = \"{name}.jsonl\"");
-        let words = [place.as_str(), word];
+        let name = place.split(':').next().expect("a name");
+        let trace = format!("trace = \"{name}\"");
+        let words = ["s.toml:11", "load.trace", place, word];
         refused(("rate = 600", &trace), "timeline s.toml --plot out.svg", &words);
     }
+    let early = ("rate = 600", "trace = \"early.jsonl\"");
+    refused(early, "run s.toml", &["warm-up", "warmup_s"]);
+    refused(early, "goodput s.toml", &["warm-up", "warmup_s"]);
+    let zipf = ("rate = 600", "trace = \"early.jsonl\"\nzipf = 1");
+    refused(zipf, "run s.toml", &["s.toml:12", "load.zipf", "remove it"]);
 }
 
 #[test]
@@ -170,6 +331,10 @@ fn bad_flags_are_refused_before_any_work() {
     refused(same, "sweep s.toml --parameter accelerators --values 0", &["whole number"]);
     refused(same, "sweep s.toml --parameter slo-ms --values 1", &["l(1)"]);
     refused(same, "sweep s.toml --parameter rate --values 2,1", &["growing"]);
+    refused(same, "run s.toml --interval-s 0 --plot out.svg", &["--interval-s"]);
+    refused(same, "run s.toml --interval-s 1 --plot out.pdf", &["svg"]);
+    refused(same, "run s.toml --plot out.svg", &["--interval-s"]);
+    refused(same, "sweep s.toml --parameter control-sigma --values 9", &["control delay", "5"]);
     refused(same, "timeline s.toml --plot missing/out.svg", &["missing"]);
     refused(same, "timeline s.toml --plot out.pdf", &["svg"]);
 }

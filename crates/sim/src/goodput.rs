@@ -90,6 +90,8 @@ pub struct Search<'a> {
 pub struct Goodput {
     /// By seed.
     pub by_seed: Vec<f64>,
+    /// The highest rate of the search.
+    pub rate_max: f64,
 }
 
 impl Goodput {
@@ -108,6 +110,25 @@ impl Goodput {
             |start, pick: fn(f64, f64) -> f64| self.by_seed.iter().copied().fold(start, pick);
         (fold(f64::INFINITY, f64::min), fold(0.0, f64::max))
     }
+
+    /// How many seeds held every rate that was tried: their goodput may be higher.
+    #[must_use]
+    pub fn held_all(&self) -> usize {
+        let highest = self.rate_max * (1.0 - PRECISION);
+        self.by_seed.iter().filter(|rate| **rate >= highest).count()
+    }
+
+    /// How many seeds held no rate that was tried, down to [`Goodput::rate_min`].
+    #[must_use]
+    pub fn held_nothing(&self) -> usize {
+        self.by_seed.iter().filter(|rate| **rate <= 0.0).count()
+    }
+
+    /// The lowest rate of the search.
+    #[must_use]
+    pub fn rate_min(&self) -> f64 {
+        self.rate_max * FLOOR
+    }
 }
 
 impl Search<'_> {
@@ -117,6 +138,41 @@ impl Search<'_> {
     /// # Errors
     /// A stream cannot be generated.
     pub fn run(&self, progress: impl Fn(f64) + Sync) -> Result<Vec<Goodput>, WorkloadError> {
+        let simulate = |policy, rate, seed| run_at(self.scenario, self.load, &policy, rate, seed);
+        self.sought().run(simulate, progress)
+    }
+
+    fn sought(&self) -> Sought<'_> {
+        let Search { policies, seeds, rate_max, threads, .. } = *self;
+        Sought { policies, seeds, rate_max, threads }
+    }
+}
+
+/// What a search goes through, whatever is simulated: recorded requests, for one.
+#[derive(Clone, Copy, Debug)]
+pub struct Sought<'a> {
+    /// The policies.
+    pub policies: &'a [PolicyKind],
+    /// The seeds.
+    pub seeds: &'a [u64],
+    /// No policy is taken to reach more than this many requests per second.
+    pub rate_max: f64,
+    /// How many searches run at a time; at least one.
+    pub threads: usize,
+}
+
+impl Sought<'_> {
+    /// Runs the searches and returns each policy's goodput, in order. `simulate` makes one run of
+    /// a policy at a rate with a seed. `progress` is called after each run with how much of all
+    /// the work is done, 0 to 1. Both are called from any thread.
+    ///
+    /// # Errors
+    /// The first that `simulate` returned, in order of policies and seeds.
+    pub fn run<E: Send>(
+        &self,
+        simulate: impl Fn(PolicyKind, f64, u64) -> Result<Report, E> + Sync,
+        progress: impl Fn(f64) + Sync,
+    ) -> Result<Vec<Goodput>, E> {
         let jobs = self.policies.len() * self.seeds.len();
         let (next, runs) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let worker = || {
@@ -127,33 +183,22 @@ impl Search<'_> {
                     return results;
                 }
                 let (policy, seed) = (job / self.seeds.len(), job % self.seeds.len());
-                let result = self.one(&self.policies[policy], self.seeds[seed], || {
+                let held = |rate| {
+                    let report = simulate(self.policies[policy], rate, self.seeds[seed])?;
                     let runs = runs.fetch_add(1, Ordering::Relaxed) + 1;
                     progress((runs as f64 / (jobs * RUNS_TYPICAL) as f64).min(1.0));
-                });
-                results.push((job, result));
+                    Ok(report.worst_bad_share() <= BAD_SHARE_MAX)
+                };
+                results.push((job, bisect(self.rate_max, held)));
             }
         };
         let mut results = side_by_side(self.threads.clamp(1, jobs.max(1)), worker);
         results.sort_unstable_by_key(|(job, _)| *job);
         let results = results.into_iter().map(|(_, result)| result);
         let by_seed = results.collect::<Result<Vec<_>, _>>()?;
-        let chunks = by_seed.chunks(self.seeds.len().max(1));
-        Ok(chunks.map(|by_seed| Goodput { by_seed: by_seed.to_vec() }).collect())
-    }
-
-    fn one(
-        &self,
-        policy: &PolicyKind,
-        seed: u64,
-        progress: impl Fn(),
-    ) -> Result<f64, WorkloadError> {
-        let held = |rate| {
-            let report = run_at(self.scenario, self.load, policy, rate, seed)?;
-            progress();
-            Ok(report.worst_bad_share() <= BAD_SHARE_MAX)
-        };
-        bisect(self.rate_max, held)
+        let goodput =
+            |by_seed: &[f64]| Goodput { by_seed: by_seed.to_vec(), rate_max: self.rate_max };
+        Ok(by_seed.chunks(self.seeds.len().max(1)).map(goodput).collect())
     }
 }
 
@@ -170,11 +215,14 @@ fn side_by_side<T: Send>(threads: usize, worker: impl Fn() -> Vec<T> + Sync) -> 
 /// What a bisection typically needs.
 const RUNS_TYPICAL: usize = 10;
 
+/// The lowest rate of a search, as a share of the highest: it ends the search for a policy that
+/// holds nothing.
+const FLOOR: f64 = 1e-3;
+
 /// The highest rate up to `rate_max` that `held` says is held, by bisection.
 fn bisect<E>(rate_max: f64, held: impl Fn(f64) -> Result<bool, E>) -> Result<f64, E> {
     let (mut low, mut high) = (0.0, rate_max);
-    // The floor ends a search for a policy that holds nothing.
-    while high - low > PRECISION * high && high > rate_max * 1e-3 {
+    while high - low > PRECISION * high && high > rate_max * FLOOR {
         let middle = (low + high) / 2.0;
         if held(middle)? { low = middle } else { high = middle }
     }
@@ -182,29 +230,22 @@ fn bisect<E>(rate_max: f64, held: impl Fn(f64) -> Result<bool, E>) -> Result<f64
 }
 
 /// The fewest accelerators, up to `accelerators_max`, with which every model has at most 1 % bad
-/// requests at a total of `rate` requests per second with every seed; `None` when not even all
-/// of them suffice. `progress` is called after each number tried.
+/// requests with every seed; `None` when not even all of them suffice. `simulate` makes one run on
+/// so many accelerators with a seed.
 ///
 /// # Errors
-/// A stream cannot be generated.
-pub fn fewest_accelerators(
-    scenario: &Scenario,
-    load: &Load,
-    policy: &PolicyKind,
-    (rate, seeds): (f64, &[u64]),
+/// The first that `simulate` returned.
+pub fn fewest_accelerators<E>(
+    seeds: &[u64],
     accelerators_max: u32,
-    progress: impl Fn(u32),
-) -> Result<Option<u32>, WorkloadError> {
+    simulate: impl Fn(u32, u64) -> Result<Report, E>,
+) -> Result<Option<u32>, E> {
     let held = |accelerators| {
-        let pool = Scenario { accelerators, ..scenario.clone() };
         for &seed in seeds {
-            let report = run_at(&pool, load, policy, rate, seed)?;
-            if report.worst_bad_share() > BAD_SHARE_MAX {
-                progress(accelerators);
+            if simulate(accelerators, seed)?.worst_bad_share() > BAD_SHARE_MAX {
                 return Ok(false);
             }
         }
-        progress(accelerators);
         Ok(true)
     };
     // Doubling first: runs with far too many accelerators are slow to no use.
@@ -220,4 +261,24 @@ pub fn fewest_accelerators(
         if held(middle)? { tried = middle } else { failed = middle }
     }
     Ok(Some(tried))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(limit: f64) -> Goodput {
+        let rate = bisect(1000.0, |rate| Ok::<_, ()>(rate <= limit)).unwrap();
+        Goodput { by_seed: vec![rate], rate_max: 1000.0 }
+    }
+
+    #[test]
+    fn a_search_says_when_it_found_no_limit() {
+        for (limit, all, nothing) in [(1e9, 1, 0), (700.0, 0, 0), (990.0, 0, 0), (0.5, 0, 1)] {
+            let found = found(limit);
+            assert_eq!((found.held_all(), found.held_nothing()), (all, nothing), "{limit}");
+            assert!(nothing == 1 || all == 1 || (found.median() / limit - 1.0).abs() < 0.003);
+        }
+        assert_eq!(found(0.5).rate_min(), 1.0);
+    }
 }

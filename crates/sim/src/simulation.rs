@@ -31,6 +31,13 @@ impl Contender for Scheduler {}
 /// A step of a run, for whoever draws or checks it.
 #[derive(Clone, Copy, Debug)]
 pub enum Observed<'a> {
+    /// A request arrived.
+    Arrived {
+        /// When.
+        now: Time,
+        /// Its model.
+        model: ModelId,
+    },
     /// A batch was sent.
     Started {
         /// When.
@@ -188,6 +195,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
 
     fn arrive(&mut self, now: Time, arrival: Arrival, id: RequestId) {
         let Arrival { model, rows, .. } = arrival;
+        (self.observe)(Observed::Arrived { now, model });
         let mut deadline = now + self.scenario.models[model.index()].terms.slo;
         if !self.scenario.clock_error.is_none() {
             let error = self.scenario.clock_error.draw(&mut self.clock);

@@ -84,6 +84,7 @@ fn draw(seed: u64, number: u64) -> Result<Setup> {
         models,
         load: Load {
             rate: None,
+            rate_missing: String::new(),
             popularity: Popularity::Zipf(between(0.0..=1.2)),
             process: Process::Gamma { cv: between(0.5..=3.0) },
             schedule: Schedule::Constant,

@@ -26,7 +26,7 @@ struct File {
     seconds: Option<Spanned<f64>>,
     #[serde(default)]
     model: Vec<ModelFile>,
-    load: LoadFile,
+    load: Spanned<LoadFile>,
     network: Option<NetworkFile>,
     execution_sigma: Option<Spanned<f64>>,
     sweep: Option<SweepFile>,
@@ -50,12 +50,12 @@ struct ModelFile {
 #[serde(deny_unknown_fields)]
 struct LoadFile {
     rate: Option<Spanned<f64>>,
-    process: Option<ProcessName>,
+    process: Option<Spanned<ProcessName>>,
     cv: Option<Spanned<f64>>,
     on_ms: Option<Spanned<f64>>,
     off_ms: Option<Spanned<f64>>,
     zipf: Option<Spanned<f64>>,
-    trace: Option<PathBuf>,
+    trace: Option<Spanned<PathBuf>>,
     steps: Option<Spanned<Vec<Step>>>,
     ramp: Option<Spanned<Ramp>>,
     day: Option<Spanned<Day>>,
@@ -126,9 +126,9 @@ const MODELS_MAX: u32 = 10_000;
 const SEEDS_MAX: usize = 100;
 const SECONDS_MAX: f64 = 1e6;
 const RATE_MAX: f64 = 1e9;
-const MILLIS_MAX: f64 = 1e6;
+pub(super) const MILLIS_MAX: f64 = 1e6;
 const ROWS_MAX: u32 = 65_536;
-const SIGMA_MAX: f64 = 5.0;
+pub(super) const SIGMA_MAX: f64 = 5.0;
 const ROWS_USUAL: u32 = 64;
 
 /// Reads and validates a scenario.
@@ -187,8 +187,8 @@ impl Reader<'_> {
             self.models(model, &mut models, &mut weights)?;
         }
         let weighted = file.model.iter().any(|model| model.weight.is_some());
-        let load = self.load(&file.load, weights, weighted)?;
-        Ok(Setup {
+        let load = self.load(&file.load, &models, weights, weighted)?;
+        let mut setup = Setup {
             accelerators: self.count("accelerators", &file.accelerators, ACCELERATORS_MAX)?,
             policies: file
                 .policies
@@ -209,8 +209,10 @@ impl Reader<'_> {
                 .execution_sigma
                 .as_ref()
                 .map_or(Ok(0.0), |sigma| self.number("execution_sigma", sigma, 0.0, SIGMA_MAX))?,
-            sweep: file.sweep.map(|sweep| self.sweep(sweep)).transpose()?,
-        })
+            sweep: None,
+        };
+        setup.sweep = file.sweep.map(|sweep| self.sweep(sweep, &setup)).transpose()?;
+        Ok(setup)
     }
 
     fn seeds(&self, seeds: Option<&Spanned<Vec<u64>>>) -> Result<Vec<u64>> {
@@ -271,13 +273,13 @@ impl Reader<'_> {
         let millis = |key, value| self.number(key, value, 0.0, MILLIS_MAX);
         match (&file.profile, &file.alpha_ms, &file.beta_ms, &file.table_ms) {
             (Some(path), None, None, None) => {
-                let read = profile_file::read(&self.folder.join(path.get_ref()))?;
-                Ok(match &file.max_batch {
-                    None => read,
-                    Some(max) => {
-                        profile_file::cut(&read, *max.get_ref()).map_err(BadInput::error)?
-                    }
-                })
+                let read = profile_file::read(&self.folder.join(path.get_ref()))
+                    .or_else(|error| self.refuse(path.span(), format!("model.profile: {error}")))?;
+                match &file.max_batch {
+                    None => Ok(read),
+                    Some(max) => profile_file::cut(&read, rows_max)
+                        .or_else(|error| self.refuse(max.span(), error.to_string())),
+                }
             }
             (None, Some(alpha), Some(beta), None) => {
                 let alpha = Span::from_millis_f64(millis("model.alpha_ms", alpha)?);
@@ -301,7 +303,14 @@ impl Reader<'_> {
         }
     }
 
-    fn load(&self, file: &LoadFile, weights: Vec<f64>, weighted: bool) -> Result<Load> {
+    fn load(
+        &self,
+        place: &Spanned<LoadFile>,
+        models: &[Model],
+        weights: Vec<f64>,
+        weighted: bool,
+    ) -> Result<Load> {
+        let file = place.get_ref();
         let popularity = match &file.zipf {
             Some(zipf) if weighted => self.refuse(
                 zipf.span(),
@@ -315,17 +324,37 @@ impl Reader<'_> {
             .as_ref()
             .map(|rate| self.number("load.rate", rate, 1e-3, RATE_MAX))
             .transpose()?;
+        let missing = "load.rate is missing: this command needs the offered requests per second";
         Ok(Load {
             rate,
+            rate_missing: self.source.refuse(Some(place.span()), missing).to_string(),
             popularity,
             process: self.process(file)?,
             schedule: self.schedule(file)?,
-            trace: file.trace.as_ref().map(|path| Trace::new(self.folder.join(path))),
+            trace: self.trace(file, models)?,
         })
     }
 
+    fn trace(&self, file: &LoadFile, models: &[Model]) -> Result<Option<Trace>> {
+        let Some(path) = &file.trace else { return Ok(None) };
+        // Nothing that would be without effect passes unnoticed.
+        let unused = [
+            ("process", file.process.as_ref().map(Spanned::span)),
+            ("zipf", file.zipf.as_ref().map(Spanned::span)),
+            ("steps", file.steps.as_ref().map(Spanned::span)),
+            ("ramp", file.ramp.as_ref().map(Spanned::span)),
+            ("day", file.day.as_ref().map(Spanned::span)),
+        ];
+        if let Some((key, Some(at))) = unused.into_iter().find(|(_, at)| at.is_some()) {
+            return self.refuse(at, format!("load.{key}: the trace has its own; remove it"));
+        }
+        let read = Trace::read(&self.folder.join(path.get_ref()), models);
+        read.map(Some).or_else(|error| self.refuse(path.span(), format!("load.trace: {error}")))
+    }
+
     fn process(&self, file: &LoadFile) -> Result<Process> {
-        let process = file.process.unwrap_or(ProcessName::Poisson);
+        let named = file.process.as_ref();
+        let process = named.map_or(ProcessName::Poisson, |name| *name.get_ref());
         let unused = [
             ("load.cv", &file.cv, matches!(process, ProcessName::Gamma), "gamma"),
             ("load.on_ms", &file.on_ms, matches!(process, ProcessName::OnOff), "on-off"),
@@ -340,9 +369,9 @@ impl Reader<'_> {
                     );
                 }
                 None if used => {
-                    return Err(BadInput::error(
-                        self.source.refuse(None, format!("process = {name:?} needs {key}")),
-                    ));
+                    let problem = format!("load.process = {name:?} needs {key}");
+                    let at = named.map(Spanned::span);
+                    return Err(BadInput::error(self.source.refuse(at, problem)));
                 }
                 _ => {}
             }
@@ -380,9 +409,15 @@ impl Reader<'_> {
                 let period = time(period_s).since(Time::ZERO);
                 (day.span(), Schedule::Day { low, high, period })
             }
-            _ => {
+            (steps, ramp, day) => {
+                let spans = [
+                    steps.as_ref().map(Spanned::span),
+                    ramp.as_ref().map(Spanned::span),
+                    day.as_ref().map(Spanned::span),
+                ];
+                let last = spans.into_iter().flatten().max_by_key(|span| span.start);
                 let problem = "load: give only one of steps, ramp and day";
-                return Err(BadInput::error(self.source.refuse(None, problem)));
+                return Err(BadInput::error(self.source.refuse(last, problem)));
             }
         };
         let stream = Stream { schedule, ..Stream::steady(ModelId(0), Process::Constant, 1.0) };
@@ -426,11 +461,16 @@ impl Reader<'_> {
         Ok(ClockError { offset_ns: (offset * 1e6) as i64, sigma: Span::from_millis_f64(sigma) })
     }
 
-    fn sweep(&self, file: SweepFile) -> Result<Sweep> {
+    fn sweep(&self, file: SweepFile, setup: &Setup) -> Result<Sweep> {
         let values = file.values.get_ref();
         if !super::sweep::are_usable(values) {
             let problem = "sweep.values: give numbers from 0, in growing order";
             return self.refuse(file.values.span(), problem.to_owned());
+        }
+        for &value in values {
+            if let Err(error) = setup.with(file.parameter, value) {
+                return self.refuse(file.values.span(), format!("sweep.values: {error}"));
+            }
         }
         Ok(Sweep { parameter: file.parameter, values: values.clone(), measure: file.measure })
     }

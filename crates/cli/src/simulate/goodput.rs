@@ -1,7 +1,6 @@
 //! `symphony simulate goodput`: the highest rate that each policy sustains, beside what any could.
 
 use super::file;
-use super::input::BadInput;
 use super::setup::Setup;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::workers::{cores, progress_bar};
@@ -9,7 +8,7 @@ use anyhow::Result;
 use std::path::PathBuf;
 use symphony_sim::PolicyKind;
 use symphony_sim::bound::{rate_limited, staggered};
-use symphony_sim::goodput::{Goodput, Search};
+use symphony_sim::goodput::{Goodput, Sought};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct GoodputArgs {
@@ -31,7 +30,6 @@ const BOUND_SLACK: f64 = 1.05;
 
 pub(super) fn command(args: &GoodputArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;
-    setup.needs_generated_load()?;
     setup.replace_seeds(&args.seeds);
     let policies = setup.policies(&args.policy);
     let bar = progress_bar("searching", 1000);
@@ -56,10 +54,9 @@ pub(super) fn search(
     threads: usize,
     progress: impl Fn(f64) + Sync,
 ) -> Result<Vec<Goodput>> {
-    let (scenario, load) = (&setup.scenario(), &setup.streams()?);
     let rate_max = setup.bound()? * BOUND_SLACK;
-    let search = Search { scenario, load, policies, seeds: &setup.seeds, rate_max, threads };
-    search.run(progress).map_err(BadInput::error)
+    let sought = Sought { policies, seeds: &setup.seeds, rate_max, threads };
+    sought.run(|policy, rate, seed| setup.simulate(policy, rate, seed), progress)
 }
 
 /// What goodput is measured against, in requests per second.
@@ -100,12 +97,30 @@ impl Yardsticks {
 fn figures(policies: &[PolicyKind], found: &[Goodput], yardsticks: &Yardsticks) -> Sheet {
     let mut sheet = Sheet::new("goodput", ["policy", "goodput r/s", "lowest", "highest"]);
     sheet.columns.extend(yardsticks.named().map(|(name, _)| format!("of {name}")));
+    sheet.columns.push("limit".to_owned());
     for (policy, goodput) in policies.iter().zip(found) {
         let (lowest, highest) = goodput.spread();
         let mut row = vec![Cell::Text(policy.to_string())];
         row.extend([goodput.median(), lowest, highest].map(|rate| Cell::Number(rate, 0)));
         row.extend(yardsticks.named().map(|(_, rate)| Cell::Number(goodput.median() / rate, 3)));
+        row.push(limit(goodput).map_or(Cell::Nothing, Cell::Text));
         sheet.rows.push(row);
     }
     sheet
+}
+
+/// Where the search ended before the policy did.
+pub(super) fn limit(goodput: &Goodput) -> Option<String> {
+    let seeds = goodput.by_seed.len();
+    match (goodput.held_all(), goodput.held_nothing()) {
+        (0, 0) => None,
+        (0, count) => {
+            let rate = goodput.rate_min();
+            Some(format!("held nothing down to {rate:.1} r/s with {count} of {seeds} seeds"))
+        }
+        (count, _) => {
+            let rate = goodput.rate_max;
+            Some(format!("held all up to {rate:.0} r/s with {count} of {seeds} seeds"))
+        }
+    }
 }

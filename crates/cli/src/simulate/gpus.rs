@@ -1,6 +1,5 @@
 //! `symphony simulate gpus`: the fewest accelerators for a given load.
 
-use super::input::BadInput;
 use super::setup::Setup;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::{file, workers};
@@ -33,7 +32,6 @@ pub(super) struct GpusArgs {
 
 pub(super) fn command(args: &GpusArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;
-    setup.needs_generated_load()?;
     setup.replace_seeds(&args.seeds);
     if let Some(rate) = args.rate {
         setup.replace_rate(rate)?;
@@ -58,7 +56,8 @@ pub(super) fn command(args: &GpusArgs) -> Result<()> {
 /// # Errors
 /// There is no rate, or a model's part of it cannot be simulated.
 pub(super) fn fewest(setup: &Setup, policy: PolicyKind, max: u32) -> Result<Option<u32>> {
-    let load = (setup.rate()?, setup.seeds.as_slice());
-    fewest_accelerators(&setup.scenario(), &setup.streams()?, &policy, load, max, |_| {})
-        .map_err(BadInput::error)
+    let rate = setup.rate()?;
+    fewest_accelerators(&setup.seeds, max, |accelerators, seed| {
+        Setup { accelerators, ..setup.clone() }.simulate(policy, rate, seed)
+    })
 }

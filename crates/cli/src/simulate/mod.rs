@@ -11,6 +11,7 @@ pub(crate) mod input;
 mod output;
 mod profile_file;
 mod run;
+mod series;
 mod setup;
 mod sheet;
 mod sweep;

@@ -1,5 +1,6 @@
 //! Latency profiles as files: published lines, tables, and what `symphony profile` measured.
 
+use super::file::MILLIS_MAX;
 use super::input::BadInput;
 use anyhow::Result;
 use serde::Deserialize;
@@ -13,8 +14,8 @@ use toml::Spanned;
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "what it says of its origin is for people; other keys are refused")]
 struct File {
-    alpha_ms: Option<f64>,
-    beta_ms: Option<f64>,
+    alpha_ms: Option<Spanned<f64>>,
+    beta_ms: Option<Spanned<f64>>,
     max_batch: Option<Spanned<u32>>,
     #[serde(default)]
     size: Vec<Spanned<Size>>,
@@ -50,21 +51,26 @@ pub(super) fn read(path: &Path) -> Result<Profile> {
     let source = TomlSource::read(path).map_err(BadInput::error)?;
     let file: File = source.parse().map_err(BadInput::error)?;
     let refuse = |at, problem: String| BadInput::error(source.refuse(at, problem));
-    match (file.alpha_ms, file.beta_ms, &file.max_batch, file.size.as_slice()) {
+    match (&file.alpha_ms, &file.beta_ms, &file.max_batch, file.size.as_slice()) {
         (Some(alpha), Some(beta), Some(max), []) => {
             let rows = *max.get_ref();
             if rows > ROWS_MAX {
                 return Err(refuse(Some(max.span()), format!("max_batch: give 1 to {ROWS_MAX}")));
             }
-            if !(alpha >= 0.0 && beta >= 0.0) {
-                let problem = "alpha_ms and beta_ms must not be negative".to_owned();
-                return Err(refuse(None, problem));
+            for (key, value) in [("alpha_ms", alpha), ("beta_ms", beta)] {
+                if !(0.0..=MILLIS_MAX).contains(value.get_ref()) {
+                    let problem = format!("{key}: give a number from 0 to {MILLIS_MAX}");
+                    return Err(refuse(Some(value.span()), problem));
+                }
             }
-            Profile::linear(Span::from_millis_f64(alpha), Span::from_millis_f64(beta), rows)
-                .map_err(|error| refuse(None, error.to_string()))
+            let [alpha, beta] = [alpha, beta].map(|ms| Span::from_millis_f64(*ms.get_ref()));
+            Profile::linear(alpha, beta, rows)
+                .map_err(|error| refuse(Some(max.span()), error.to_string()))
         }
         (None, None, None, sizes @ [.., last]) => {
-            for pair in sizes.windows(2) {
+            // Measured times scatter; what serves with them flattens a dip, and so do we.
+            let written = if file.format.is_some() { &[] } else { sizes };
+            for pair in written.windows(2) {
                 let (fewer, more) = (pair[0].get_ref(), &pair[1]);
                 if more.get_ref().p95_ns < fewer.p95_ns {
                     let rows = more.get_ref().rows;

@@ -1,8 +1,9 @@
 //! `symphony simulate run`: one run, by model and by accelerator.
 
+use super::series::Series;
 use super::setup::Setup;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
-use super::{file, workers};
+use super::{file, output, series, workers};
 use anyhow::Result;
 use std::path::PathBuf;
 use symphony_core::DropReason;
@@ -22,6 +23,13 @@ pub(super) struct RunArgs {
     /// Seed of the requests [default: the scenario's first].
     #[arg(long)]
     seed: Option<u64>,
+    /// Also show each interval of this many seconds: the offered rate, and how many accelerators
+    /// were busy on average and in use at all (1 % of the interval or more).
+    #[arg(long, value_name = "SECONDS")]
+    interval_s: Option<f64>,
+    /// Draw the intervals, as SVG or PNG by the file's ending.
+    #[arg(long, value_name = "FILE", requires = "interval_s")]
+    plot: Option<PathBuf>,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -31,11 +39,31 @@ pub(super) fn command(args: &RunArgs) -> Result<()> {
     if let Some(rate) = args.rate {
         setup.replace_rate(rate)?;
     }
+    if let Some(plot) = &args.plot {
+        output::check(plot, &["svg", "png"])?;
+    }
     let policies = setup.policies(&args.policy);
-    let seed = args.seed.unwrap_or(setup.seeds[0]);
-    let reports = workers::each(&policies, "simulating", |&policy| setup.simulate(policy, seed))?;
+    let (rate, seed) = (setup.rate()?, args.seed.unwrap_or(setup.seeds[0]));
+    let Some(seconds) = args.interval_s else {
+        let simulate = |policy: &PolicyKind| setup.simulate(*policy, rate, seed);
+        let reports = workers::each(&policies, "simulating", simulate)?;
+        let runs: Vec<_> = policies.into_iter().zip(reports).collect();
+        return show(&[models(&setup, &runs), accelerators(&runs)], args.format);
+    };
+    let series = Series::new(&setup.scenario(rate)?, seconds)?;
+    let runs = workers::each(&policies, "simulating", |&policy| {
+        let mut series = series.clone();
+        let report = setup.observe(policy, rate, seed, |observed| series.add(observed))?;
+        Ok((report, series))
+    })?;
+    let (reports, series): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
+    if let Some(plot) = &args.plot {
+        let names = series::names(&policies, &series);
+        series::chart(&names, &series).write(plot)?;
+    }
+    let intervals = series::sheet(&policies, &series);
     let runs: Vec<_> = policies.into_iter().zip(reports).collect();
-    show(&[models(&setup, &runs), accelerators(&runs)], args.format)
+    show(&[models(&setup, &runs), accelerators(&runs), intervals], args.format)
 }
 
 fn models(setup: &Setup, runs: &[(PolicyKind, Report)]) -> Sheet {

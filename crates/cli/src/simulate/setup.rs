@@ -1,6 +1,6 @@
 //! What is simulated, validated: everything that the commands vary is a plain field here.
 
-use super::file::delay;
+use super::file::{MILLIS_MAX, SIGMA_MAX, delay};
 use super::input::BadInput;
 use super::trace::Trace;
 use anyhow::Result;
@@ -45,6 +45,8 @@ pub(super) struct Model {
 pub(super) struct Load {
     /// Requests per second in total; commands that search for a rate need none.
     pub(super) rate: Option<f64>,
+    /// What to say where one is needed.
+    pub(super) rate_missing: String,
     pub(super) popularity: Popularity,
     pub(super) process: Process,
     pub(super) schedule: Schedule,
@@ -78,6 +80,14 @@ pub(super) enum Parameter {
     ControlMs,
     /// Standard deviation of that delay's logarithm: how long its tail is.
     ControlSigma,
+    /// Median of the time per row until an accelerator has its input, in milliseconds.
+    DataMs,
+    /// Standard deviation of that time's logarithm.
+    DataSigma,
+    /// Median of the delay from accelerator to client, in milliseconds.
+    ResponseMs,
+    /// Standard deviation of that delay's logarithm.
+    ResponseSigma,
 }
 
 /// What a sweep shows.
@@ -106,6 +116,20 @@ impl Parameter {
             Parameter::Models => "models",
             Parameter::ControlMs => "median control delay in ms",
             Parameter::ControlSigma => "sigma of the control delay",
+            Parameter::DataMs => "median data delay per row in ms",
+            Parameter::DataSigma => "sigma of the data delay",
+            Parameter::ResponseMs => "median response delay in ms",
+            Parameter::ResponseSigma => "sigma of the response delay",
+        }
+    }
+
+    /// The delay that it is about.
+    fn delay(self, network: &mut Network) -> Option<&mut Delay> {
+        match self {
+            Parameter::ControlMs | Parameter::ControlSigma => Some(&mut network.control),
+            Parameter::DataMs | Parameter::DataSigma => Some(&mut network.data),
+            Parameter::ResponseMs | Parameter::ResponseSigma => Some(&mut network.response),
+            _ => None,
         }
     }
 }
@@ -148,9 +172,8 @@ impl Setup {
     /// Runs at this rate instead.
     ///
     /// # Errors
-    /// It is not a positive number, or the requests come from a trace.
+    /// It is not a positive number.
     pub(super) fn replace_rate(&mut self, rate: f64) -> Result<()> {
-        self.needs_generated_load()?;
         if !(1e-3..=1e9).contains(&rate) {
             return Err(BadInput::error(format!("rate {rate}: give 0.001 to 1e9 per second")));
         }
@@ -165,27 +188,14 @@ impl Setup {
         }
     }
 
-    /// Refuses a trace where rates are searched for.
+    /// Requests per second in total; those of a trace as it was recorded, unless told otherwise.
     ///
     /// # Errors
-    /// The requests come from a trace.
-    pub(super) fn needs_generated_load(&self) -> Result<()> {
-        match self.load.trace {
-            None => Ok(()),
-            Some(_) => Err(BadInput::error(
-                "load.trace: only run and timeline replay a trace; give rate and process instead",
-            )),
-        }
-    }
-
-    /// # Errors
-    /// The scenario names no rate.
+    /// The scenario names no rate and has no trace.
     pub(super) fn rate(&self) -> Result<f64> {
-        self.load.rate.ok_or_else(|| {
-            BadInput::error(
-                "load.rate is missing: this command needs the offered requests per second",
-            )
-        })
+        let recorded = self.load.trace.as_ref().map(Trace::rate);
+        let rate = self.load.rate.or(recorded);
+        rate.ok_or_else(|| BadInput::error(&self.load.rate_missing))
     }
 
     /// Each model's part of the load; they sum to one.
@@ -193,11 +203,22 @@ impl Setup {
     /// # Errors
     /// The weights are not as many as the models.
     pub(super) fn shares(&self) -> Result<Vec<f64>> {
-        self.load.popularity.shares(self.models.len()).map_err(BadInput::error)
+        match &self.load.trace {
+            Some(trace) => Ok(trace.shares()),
+            None => self.load.popularity.shares(self.models.len()).map_err(BadInput::error),
+        }
     }
 
-    /// The simulator's view of it.
-    pub(super) fn scenario(&self) -> Scenario {
+    /// How many times faster than recorded a trace runs at a rate.
+    pub(super) fn speed(&self, rate: f64) -> f64 {
+        self.load.trace.as_ref().map_or(1.0, |trace| trace.speed(rate))
+    }
+
+    /// The simulator's view of it at a rate, in requests per second.
+    ///
+    /// # Errors
+    /// Nothing of its trace would be measured.
+    pub(super) fn scenario(&self, rate: f64) -> Result<Scenario> {
         let terms = |model: &Model| ModelTerms {
             profile: Arc::clone(&model.profile),
             slo: model.slo,
@@ -205,19 +226,23 @@ impl Setup {
             priority: 5,
         };
         let models = self.models.iter().map(terms).collect();
-        Scenario {
+        let (warmup, measured) = match &self.load.trace {
+            Some(trace) => trace.window(self.warmup, self.measured, rate)?,
+            None => (self.warmup, self.measured),
+        };
+        Ok(Scenario {
             network: self.network,
             clock_error: self.clock_error,
             execution_sigma: self.execution_sigma,
-            ..Scenario::ideal(models, self.accelerators, self.warmup, self.measured)
-        }
+            ..Scenario::ideal(models, self.accelerators, warmup, measured)
+        })
     }
 
     /// Every model's requests; the rates are shares of the total.
     ///
     /// # Errors
     /// The weights are not as many as the models.
-    pub(super) fn streams(&self) -> Result<Streams> {
+    fn streams(&self) -> Result<Streams> {
         let streams = (0u32..).zip(self.shares()?).filter(|(_, share)| *share > 0.0);
         let stream = |(number, share)| Stream {
             schedule: self.load.schedule.clone(),
@@ -240,13 +265,13 @@ impl Setup {
         Ok(f64::from(self.accelerators) / work)
     }
 
-    /// One run at the scenario's rate, or of its trace. Equal seeds are equal requests, whatever
-    /// the policy.
+    /// One run at a rate, in requests per second. Equal seeds are equal requests, whatever the
+    /// policy.
     ///
     /// # Errors
-    /// There is no rate, a model's part of it cannot be simulated, or the trace cannot be read.
-    pub(super) fn simulate(&self, policy: PolicyKind, seed: u64) -> Result<Report> {
-        self.observe(policy, seed, |_| {})
+    /// A model's part of the rate cannot be simulated, or the trace cannot be read.
+    pub(super) fn simulate(&self, policy: PolicyKind, rate: f64, seed: u64) -> Result<Report> {
+        self.observe(policy, rate, seed, |_| {})
     }
 
     /// Like [`Setup::simulate`], and shows every step to `observe`.
@@ -256,14 +281,15 @@ impl Setup {
     pub(super) fn observe(
         &self,
         policy: PolicyKind,
+        rate: f64,
         seed: u64,
         observe: impl FnMut(Observed<'_>),
     ) -> Result<Report> {
-        let scenario = self.scenario();
+        let scenario = self.scenario(rate)?;
         if let Some(trace) = &self.load.trace {
-            return trace.run(self, &scenario, policy, seed, observe);
+            return trace.run(&scenario, policy, (rate, seed), observe);
         }
-        let (streams, rate) = (self.streams()?, self.rate()?);
+        let streams = self.streams()?;
         let arrivals = Arrivals::new(&streams.at(rate), seed).map_err(BadInput::error)?;
         let mut policy = policy.build(&scenario, &streams.rates(rate, self.models.len()));
         Ok(run_observed(&scenario, &mut *policy, arrivals, seed, observe))
@@ -278,30 +304,13 @@ impl Setup {
         match parameter {
             Parameter::Accelerators => setup.accelerators = whole(parameter, value, 4096)?,
             Parameter::Rate => setup.replace_rate(value)?,
-            Parameter::Cv => setup.load.process = Process::Gamma { cv: value },
-            Parameter::SloMs => {
-                let slo = Span::from_millis_f64(value);
-                for model in &mut setup.models {
-                    if slo < model.profile.exec(1) {
-                        let (name, alone) = (&model.name, model.profile.exec(1));
-                        return Err(BadInput::error(format!(
-                            "slo-ms = {value}: model {name:?} takes {alone} alone, l(1)"
-                        )));
-                    }
-                    model.slo = slo;
-                }
-            }
-            Parameter::ControlMs => {
-                let sigma = match self.network.control {
-                    Delay::LogNormal { sigma, .. } => sigma,
-                    _ => 0.0,
-                };
-                setup.network.control = delay(Span::from_millis_f64(value), sigma);
-            }
-            Parameter::ControlSigma => {
-                setup.network.control = delay(median(self.network.control), value);
+            Parameter::SloMs => setup.replace_slo(value)?,
+            Parameter::Cv => {
+                self.needs_generated_load(parameter)?;
+                setup.load.process = Process::Gamma { cv: within(parameter, value, 0.01, 100.0)? };
             }
             Parameter::Models => {
+                self.needs_generated_load(parameter)?;
                 let first = &self.models[0];
                 let copy =
                     |number| Model { name: format!("{}-{number}", first.name), ..first.clone() };
@@ -310,8 +319,54 @@ impl Setup {
                     setup.load.popularity = Popularity::Uniform;
                 }
             }
+            Parameter::ControlMs | Parameter::DataMs | Parameter::ResponseMs => {
+                let median = Span::from_millis_f64(within(parameter, value, 0.0, MILLIS_MAX)?);
+                if let Some(changed) = parameter.delay(&mut setup.network) {
+                    *changed = delay(median, sigma(*changed));
+                }
+            }
+            Parameter::ControlSigma | Parameter::DataSigma | Parameter::ResponseSigma => {
+                let sigma = within(parameter, value, 0.0, SIGMA_MAX)?;
+                if let Some(changed) = parameter.delay(&mut setup.network) {
+                    if median(*changed) == Span::ZERO {
+                        let title = parameter.title();
+                        return Err(BadInput::error(format!(
+                            "{title}: there is no such delay; give its median_ms in [network]"
+                        )));
+                    }
+                    *changed = delay(median(*changed), sigma);
+                }
+            }
         }
         Ok(setup)
+    }
+
+    /// # Errors
+    /// Some model takes longer alone.
+    fn replace_slo(&mut self, slo_ms: f64) -> Result<()> {
+        let slo = Span::from_millis_f64(within(Parameter::SloMs, slo_ms, 0.001, MILLIS_MAX)?);
+        for model in &mut self.models {
+            if slo < model.profile.exec(1) {
+                let (name, alone) = (&model.name, model.profile.exec(1));
+                return Err(BadInput::error(format!(
+                    "slo-ms = {slo_ms}: model {name:?} takes {alone} alone, l(1)"
+                )));
+            }
+            model.slo = slo;
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// The requests come from a trace, which fixes whose they are and when they come.
+    fn needs_generated_load(&self, parameter: Parameter) -> Result<()> {
+        match self.load.trace {
+            None => Ok(()),
+            Some(_) => Err(BadInput::error(format!(
+                "{}: a trace has its own; give load.rate and load.process instead of load.trace",
+                parameter.title()
+            ))),
+        }
     }
 }
 
@@ -322,6 +377,21 @@ fn whole(parameter: Parameter, value: f64, max: u32) -> Result<u32> {
     }
     let title = parameter.title();
     Err(BadInput::error(format!("{title} = {value}: give a whole number from 1 to {max}")))
+}
+
+fn within(parameter: Parameter, value: f64, low: f64, high: f64) -> Result<f64> {
+    if (low..=high).contains(&value) {
+        return Ok(value);
+    }
+    let title = parameter.title();
+    Err(BadInput::error(format!("{title} = {value}: give a number from {low} to {high}")))
+}
+
+fn sigma(delay: Delay) -> f64 {
+    match delay {
+        Delay::LogNormal { sigma, .. } => sigma,
+        Delay::Constant(_) | Delay::Tailed { .. } => 0.0,
+    }
 }
 
 fn median(delay: Delay) -> Span {

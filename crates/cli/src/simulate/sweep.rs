@@ -1,6 +1,6 @@
 //! `symphony simulate sweep`: one parameter over a range, to a table and a plot.
 
-use super::goodput::search;
+use super::goodput::{limit, search};
 use super::gpus::fewest;
 use super::input::BadInput;
 use super::setup::{Measure, Parameter, Setup, Sweep};
@@ -8,6 +8,8 @@ use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::{file, output, workers};
 use crate::plot::{Chart, Line};
 use anyhow::Result;
+use std::fmt::Display;
+use std::io::Write as _;
 use std::path::PathBuf;
 use symphony_sim::PolicyKind;
 
@@ -43,7 +45,6 @@ const ACCELERATORS_MAX: u32 = 1024;
 
 pub(super) fn command(args: &SweepArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;
-    setup.needs_generated_load()?;
     setup.replace_seeds(&args.seeds);
     if let Some(plot) = &args.plot {
         output::check(plot, &["svg", "png"])?;
@@ -56,8 +57,15 @@ pub(super) fn command(args: &SweepArgs) -> Result<()> {
         .iter()
         .flat_map(|setup| policies.iter().map(move |&policy| (setup, policy)))
         .collect();
-    let figures =
+    let measured =
         workers::each(&jobs, "sweeping", |&(setup, policy)| measure(setup, policy, sweep.measure))?;
+    let (figures, limits): (Vec<f64>, Vec<Option<String>>) = measured.into_iter().unzip();
+    let points = sweep.values.iter().flat_map(|value| policies.iter().map(move |p| (value, p)));
+    for ((value, policy), limit) in points.zip(limits) {
+        if let Some(limit) = limit {
+            note(format_args!("{} = {value}, {policy}: {limit}", sweep.parameter.title()));
+        }
+    }
     let rows: Vec<&[f64]> = figures.chunks(policies.len()).collect();
     if let Some(plot) = &args.plot {
         let names: Vec<String> = policies.iter().map(PolicyKind::to_string).collect();
@@ -88,19 +96,25 @@ pub(super) fn are_usable(values: &[f64]) -> bool {
     !values.is_empty() && values.iter().all(usable) && values.is_sorted()
 }
 
-/// The median over the seeds.
-fn measure(setup: &Setup, policy: PolicyKind, measure: Measure) -> Result<f64> {
+/// Says something beside the table, to whoever listens.
+fn note(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The median over the seeds, and where a search ended before the policy did.
+fn measure(setup: &Setup, policy: PolicyKind, measure: Measure) -> Result<(f64, Option<String>)> {
     if measure == Measure::Goodput {
         let found = search(setup, &[policy], 1, |_| {})?;
-        return Ok(found.first().map_or(0.0, symphony_sim::goodput::Goodput::median));
+        return Ok(found.first().map_or((0.0, None), |found| (found.median(), limit(found))));
     }
     if measure == Measure::Accelerators {
         let fewest = fewest(setup, policy, ACCELERATORS_MAX)?;
-        return Ok(fewest.map_or(f64::NAN, f64::from));
+        let limit = format!("{ACCELERATORS_MAX} accelerators do not do");
+        return Ok(fewest.map_or((f64::NAN, Some(limit)), |count| (count.into(), None)));
     }
     let mut figures = Vec::new();
     for &seed in &setup.seeds {
-        let report = setup.simulate(policy, seed)?;
+        let report = setup.simulate(policy, setup.rate()?, seed)?;
         let p99 = report.models.iter().map(|model| model.latency(0.99).as_millis_f64());
         figures.push(match measure {
             Measure::Good => report.good_rate(),
@@ -109,7 +123,7 @@ fn measure(setup: &Setup, policy: PolicyKind, measure: Measure) -> Result<f64> {
         });
     }
     figures.sort_by(f64::total_cmp);
-    Ok(figures[(figures.len() - 1) / 2])
+    Ok((figures[(figures.len() - 1) / 2], None))
 }
 
 fn sheet(sweep: &Sweep, policies: &[PolicyKind], rows: &[&[f64]]) -> Sheet {

@@ -97,9 +97,12 @@ fn record(args: &TimelineArgs, setup: &mut Setup) -> Result<Timeline> {
     if !(args.from_ms >= 0.0 && args.for_ms > 0.0 && args.from_ms + args.for_ms <= 1e9) {
         return Err(BadInput::error("--from-ms and --for-ms: give a span of at most 1e9 ms"));
     }
-    let from = Time::ZERO + setup.warmup + Span::from_millis_f64(args.from_ms);
+    let rate = setup.rate()?;
+    let from = Time::ZERO + setup.scenario(rate)?.warmup + Span::from_millis_f64(args.from_ms);
     let to = from + Span::from_millis_f64(args.for_ms);
-    setup.measured = to.since(Time::ZERO + setup.warmup);
+    // Of a trace, the scenario's times are those of its recording.
+    let shown = (args.from_ms + args.for_ms) * setup.speed(rate);
+    setup.measured = Span::from_millis_f64(shown);
     let mut timeline = Timeline {
         policy,
         models: setup.models.iter().map(|model| model.name.clone()).collect(),
@@ -109,7 +112,7 @@ fn record(args: &TimelineArgs, setup: &mut Setup) -> Result<Timeline> {
         batches: Vec::new(),
         drops: Vec::new(),
     };
-    setup.observe(policy, seed, |observed| timeline.add(observed))?;
+    setup.observe(policy, rate, seed, |observed| timeline.add(observed))?;
     timeline.batches.retain(|batch| batch.end > from);
     if timeline.batches.len() >= BATCHES_MAX {
         return Err(BadInput::error(format!(

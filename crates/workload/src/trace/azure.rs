@@ -7,10 +7,12 @@
 use super::{TraceError, TraceFault, read_line};
 use crate::Arrival;
 use crate::random::Random;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use symphony_core::{ModelId, Time};
+use symphony_core::{ModelId, Span, Time};
 
 /// A trace, folded onto models.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,12 +67,19 @@ impl Azure {
         (0..models).map(|model| total(model) as f64 / seconds).collect()
     }
 
+    /// How long the trace is.
+    #[must_use]
+    pub fn length(&self) -> Span {
+        Span(MINUTE_NS * self.counts.len() as u64)
+    }
+
     /// The arrivals, with `scale` times as many requests as the trace has (fractions of a
     /// request by chance).
     #[must_use]
     pub fn arrivals(&self, scale: f64, seed: u64) -> AzureArrivals<'_> {
-        let random = Random::new(seed);
-        AzureArrivals { trace: self, scale, random, minute: 0, pending: Vec::new() }
+        let rest = vec![Rest::default(); self.counts.first().map_or(0, Vec::len)];
+        let (random, next) = (Random::new(seed), BinaryHeap::new());
+        AzureArrivals { trace: self, scale, random, minute: 0, next, rest }
     }
 }
 
@@ -105,47 +114,70 @@ fn add_row(row: &str, model: usize, counts: &mut [Vec<u64>]) -> Result<(), Trace
     Ok(())
 }
 
-/// The arrivals of an [`Azure`] trace, in order of time. Memory holds one minute of them.
+/// The arrivals of an [`Azure`] trace, in order of time. Memory holds one arrival per model.
 #[derive(Clone, Debug)]
 pub struct AzureArrivals<'a> {
     trace: &'a Azure,
     scale: f64,
     random: Random,
+    /// Minutes that have begun.
     minute: u64,
-    /// The rest of the minute, last first.
-    pending: Vec<Arrival>,
+    /// The next arrival of each model that has one left in this minute.
+    next: BinaryHeap<Reverse<(Time, ModelId)>>,
+    /// What each model has left in this minute after that, by number.
+    rest: Vec<Rest>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    count: u64,
+    /// The share of the minute that is over.
+    within: f64,
 }
 
 impl Iterator for AzureArrivals<'_> {
     type Item = Arrival;
 
     fn next(&mut self) -> Option<Arrival> {
-        while self.pending.is_empty() {
+        while self.next.is_empty() {
             let counts = self.trace.counts.get(usize::try_from(self.minute).ok()?)?;
-            self.draw(counts);
-            self.minute += 1;
+            self.begin(counts);
         }
-        self.pending.pop()
+        let Reverse((time, model)) = self.next.pop()?;
+        self.draw(model);
+        Some(Arrival { time, model, rows: 1 })
     }
 }
 
 impl AzureArrivals<'_> {
     #[expect(clippy::cast_possible_truncation, reason = "float casts saturate")]
     #[expect(clippy::cast_sign_loss, reason = "negative saturates to zero")]
-    fn draw(&mut self, counts: &[u64]) {
+    fn begin(&mut self, counts: &[u64]) {
+        self.minute += 1;
         for (model, &count) in (0..).map(ModelId).zip(counts) {
             let expected = count as f64 * self.scale;
             let whole = expected.floor();
             let extra = if self.random.uniform() <= expected - whole { 1 } else { 0 };
-            for _ in 0..whole as u64 + extra {
-                // Uniform up to and including one: from the far end, so that a minute's first
-                // moment belongs to it and its last does not.
-                let within = (1.0 - self.random.uniform()) * MINUTE_NS as f64;
-                let time = Time(self.minute * MINUTE_NS + within as u64);
-                self.pending.push(Arrival { time, model, rows: 1 });
-            }
+            self.rest[model.index()] = Rest { count: whole as u64 + extra, within: 0.0 };
+            self.draw(model);
         }
-        self.pending.sort_by_key(|arrival| std::cmp::Reverse((arrival.time, arrival.model)));
+    }
+
+    /// The next of `count` independent, uniform times: the first of them divides what is left of
+    /// the minute so that all of them lie behind it.
+    #[expect(clippy::cast_possible_truncation, reason = "within a minute")]
+    #[expect(clippy::cast_sign_loss, reason = "a share is positive")]
+    fn draw(&mut self, model: ModelId) {
+        let rest = &mut self.rest[model.index()];
+        if rest.count == 0 {
+            return;
+        }
+        let behind = libm::pow(self.random.uniform(), 1.0 / rest.count as f64);
+        rest.within = 1.0 - (1.0 - rest.within) * behind;
+        rest.count -= 1;
+        let within = ((rest.within * MINUTE_NS as f64) as u64).min(MINUTE_NS - 1);
+        let time = Time((self.minute - 1) * MINUTE_NS + within);
+        self.next.push(Reverse((time, model)));
     }
 }
 
@@ -168,12 +200,25 @@ mod tests {
         let counts = [0, 1, 2].map(|minute| [count(minute, 0), count(minute, 1)]);
         assert_eq!(counts, [[4, 0], [0, 0], [2, 20]]);
         assert_eq!(trace.rates(), [6.0 / 180.0, 20.0 / 180.0]);
+        assert_eq!(trace.length(), Span::from_secs(180));
         let many = trace.arrivals(100.5, 3).count();
         assert!((2610..=2616).contains(&many), "{many}");
         assert_eq!(
             trace.arrivals(0.1, 3).collect::<Vec<_>>(),
             trace.arrivals(0.1, 3).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn arrivals_are_spread_over_their_minute() {
+        let trace = Azure::read(SAMPLE.as_bytes(), 1).unwrap();
+        let mut eighths = [0i32; 8];
+        for arrival in trace.arrivals(1000.0, 5).filter(|arrival| arrival.time.0 > 2 * MINUTE_NS) {
+            eighths[usize::try_from(arrival.time.0 % MINUTE_NS * 8 / MINUTE_NS).unwrap()] += 1;
+        }
+        assert_eq!(eighths.iter().sum::<i32>(), 22_000);
+        // 2750 are expected, give or take 49.
+        assert!(eighths.iter().all(|count| (count - 2750).abs() < 250), "{eighths:?}");
     }
 
     #[test]

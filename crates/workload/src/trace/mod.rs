@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 /// What is wrong with a trace file, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("{}:{line}: {fault}", path.display())]
+#[error("{}{}: {fault}", path.display(), at(*line))]
 pub struct TraceError {
     /// The file.
     pub path: PathBuf,
@@ -22,6 +22,11 @@ pub struct TraceError {
     pub line: u64,
     /// What is wrong there.
     pub fault: TraceFault,
+}
+
+/// The line, where there is one.
+fn at(line: u64) -> String {
+    if line == 0 { String::new() } else { format!(":{line}") }
 }
 
 /// What is wrong with a line of a trace file.
