@@ -229,7 +229,7 @@ fn a_measured_profile_is_simulated() {
     let run = json(folder.path(), "run s.toml --json --rate 10");
     assert_eq!(run["models"][0]["good"], run["models"][0]["offered"], "{run}");
     // Measured times scatter: one that falls is as usable to simulate with as to serve with.
-    let falling = "format = 1\n[[size]]\nrows = 1\np95_ns = 5000000\n\
+    let falling = "machine = \"here\"\n[[size]]\nrows = 1\np95_ns = 5000000\n\
                    [[size]]\nrows = 2\np95_ns = 4000000\n";
     std::fs::write(folder.path().join("measured.toml"), falling).expect("a profile");
     assert!(simulate(folder.path(), "run s.toml --rate 10").status.success());

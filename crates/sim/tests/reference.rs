@@ -71,7 +71,7 @@ fn rows() -> [Scenario; 4] {
 
 #[test]
 fn nexus_reaches_its_reference_rows() {
-    // Our last row lies 3.4 % above its reference (as all of ours lie 1 to 3 % above in that row).
+    // Batches held to their target give 634 in the last row, but 386 in the first.
     let references = [(423.0, 1.03), (4200.0, 1.03), (13230.0, 1.03), (640.0, 1.04)];
     for (scenario, (reference, above)) in rows().iter().zip(references) {
         check(scenario, &one_model(), PolicyKind::Nexus, reference * 0.97, reference * above);
@@ -102,8 +102,11 @@ fn a_mix_of_ten_models_reaches_its_reference() {
     let scenario = scenario(1053, 5072, 25, 10, 8);
     check(&scenario, &load, PolicyKind::Deferred, 2700.0, 3100.0);
     check(&scenario, &load, PolicyKind::Eager, 3680.0 * 0.97, 3730.0 * 1.03);
-    // Reference 1300: packing leaves some freedom. Ours is the better one.
+    // Reference 1300, within what our three seeds give: 1281 to 1360.
     check(&scenario, &load, PolicyKind::Nexus, 1300.0 * 0.97, 1300.0 * 1.06);
+    // Reference 1300, where equal batches go in order of model. The more urgent first, as here,
+    // is better.
+    check(&scenario, &load, PolicyKind::Shepherd, 1950.0, 2150.0);
 }
 
 #[test]

@@ -75,12 +75,12 @@ fn draw(seed: u64, number: u64) -> Result<Setup> {
         let name = format!("m{number}");
         models.push(Model { name, profile: Arc::new(profile), slo: millis(slo) });
     }
-    Ok(Setup {
+    let mut setup = Setup {
         accelerators: whole(between(1.0..=24.0)),
         policies: Vec::new(),
         seeds: vec![seed],
         warmup: Span::from_secs(1),
-        measured: Span::from_secs(5),
+        measured: Span::ZERO,
         models,
         load: Load {
             rate: None,
@@ -94,7 +94,22 @@ fn draw(seed: u64, number: u64) -> Result<Setup> {
         clock_error: ClockError::default(),
         execution_sigma: 0.0,
         sweep: None,
-    })
+    };
+    setup.measured = measured(&setup)?;
+    Ok(setup)
+}
+
+/// How many requests of each model a run must have at the rate-limited bound: enough that one bad
+/// request by chance is far from the 1 % that is allowed.
+const REQUESTS_MIN: f64 = 2000.0;
+const SECONDS_MIN: f64 = 5.0;
+
+/// As long as the least popular model needs.
+fn measured(setup: &Setup) -> Result<Span> {
+    let least = setup.shares()?.into_iter().fold(1.0, f64::min);
+    let rate = Yardsticks::of(setup)?.rate_limited;
+    let seconds = (REQUESTS_MIN / (least * rate)).max(SECONDS_MIN);
+    Ok(Span::from_millis_f64(seconds * 1e3))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]

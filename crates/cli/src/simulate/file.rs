@@ -486,6 +486,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_shipped_profile_is_one_and_names_its_source() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../profiles");
+        let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut count = 0;
+        for path in files {
+            profile_file::read(&path).unwrap_or_else(|error| panic!("{error}"));
+            assert!(std::fs::read_to_string(&path).unwrap().starts_with("source = "), "{path:?}");
+            count += 1;
+        }
+        assert!(count > 5, "{count} profiles in {}", folder.display());
+    }
+
+    #[test]
     fn every_shipped_experiment_is_a_scenario() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
         let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());

@@ -68,8 +68,9 @@ pub(super) fn read(path: &Path) -> Result<Profile> {
                 .map_err(|error| refuse(Some(max.span()), error.to_string()))
         }
         (None, None, None, sizes @ [.., last]) => {
-            // Measured times scatter; what serves with them flattens a dip, and so do we.
-            let written = if file.format.is_some() { &[] } else { sizes };
+            // Times measured on some machine scatter; who serves with them flattens a dip, and so
+            // do we.
+            let written = if file.machine.is_some() { &[] } else { sizes };
             for pair in written.windows(2) {
                 let (fewer, more) = (pair[0].get_ref(), &pair[1]);
                 if more.get_ref().p95_ns < fewer.p95_ns {

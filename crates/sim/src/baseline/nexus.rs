@@ -14,7 +14,8 @@
 //!   goes on to the next (work-conserving).
 //! - A batch is the largest that meets its head's deadline: the target says which heads to drop,
 //!   not where to stop. Held to the target, models that share a duty cycle would answer a burst
-//!   over several cycles, too late (ten models on eight accelerators: 570 instead of 1355 r/s).
+//!   over several cycles, too late (ten models on eight accelerators: 570 instead of 1355 r/s; one
+//!   model on one accelerator: 386 instead of 419).
 
 use super::packing::{Demand, pack};
 use super::pool::{Noted, Pool, insert, prefix};

@@ -13,7 +13,8 @@
 //! - For the running batch's own model, its requests count among those of the new batch.
 //! - Stopping takes effect at once. Of several accelerators the one with the smallest running
 //!   batch is considered first.
-//! - Equal sizes: the more urgent head first.
+//! - Equal sizes: the more urgent head first. The paper is silent; in order of model, the unpopular
+//!   ones wait behind equals for ever (ten models on eight accelerators: 1340 instead of 2054 r/s).
 
 use super::pool::{Noted, Pool, insert, prefix};
 use crate::Contender;
