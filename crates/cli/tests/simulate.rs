@@ -274,6 +274,10 @@ fn bad_scenarios_are_refused_by_line() {
     refused(("rate = 600", ""), run, &["s.toml:10", "load.rate"]);
     refused(("accelerators = 2", "accelerators = 0"), run, &["s.toml:1", "accelerators", "4096"]);
     refused(("accelerators = 2", "accelerators = -1"), run, &["s.toml:1"]);
+    let half = ["s.toml:1", "accelerators = 2.5", "a whole number"];
+    refused(("accelerators = 2", "accelerators = 2.5"), run, &half);
+    let early = ("rate = 600", "rate = 600\nsteps = [{ at_s = -1, factor = 1 }]");
+    refused(early, run, &["s.toml:12", "load.steps.at_s = -1", "from 0"]);
     refused(("slo_ms = 25", "slo_ms = 6"), run, &["s.toml:9", "slo_ms", "l(1)"]);
     refused(("rate = 600", "process = \"normal\""), run, &["s.toml:11", "poisson", "gamma"]);
     refused(("rate = 600", "process = \"gamma\""), run, &["s.toml:11", "load.cv"]);

@@ -7,9 +7,10 @@ use super::setup::{Load, Measure, Model, Parameter, Setup, Sweep};
 use super::trace::Trace;
 use anyhow::Result;
 use serde::Deserialize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use symphony_backend::repository::TomlSource;
+use symphony_backend::repository::{ConfigError, TomlSource};
 use symphony_core::{ModelId, Profile, Span, Time};
 use symphony_sim::{ClockError, Delay, Network, PolicyKind};
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
@@ -137,8 +138,24 @@ const ROWS_USUAL: u32 = 64;
 /// [`BadInput`]: the file cannot be read, or says something that cannot be simulated.
 pub(super) fn read(path: &Path) -> Result<Setup> {
     let source = TomlSource::read(path).map_err(BadInput::error)?;
-    let file: File = source.parse().map_err(BadInput::error)?;
+    let file: File = source.parse().map_err(|error| BadInput::error(quoting(&source, error)))?;
     Reader { source: &source, folder: path.parent().unwrap_or(Path::new(".")) }.setup(file)
+}
+
+/// A value of the wrong kind is named by its kind alone: adds what stands there, and says what is
+/// expected in words for people.
+fn quoting(source: &TomlSource, error: ConfigError) -> ConfigError {
+    let ConfigError::Invalid { path, line: Some(line), problem } = error else { return error };
+    let written = source.text().lines().nth(line.saturating_sub(1)).unwrap_or_default().trim();
+    let problem = match problem.strip_prefix("invalid type: ") {
+        Some(rest) => {
+            let rest = rest.replace("expected u32", "expected a whole number");
+            let rest = rest.replace("expected f64", "expected a number");
+            format!("`{written}`: {rest}")
+        }
+        None => problem,
+    };
+    ConfigError::Invalid { path, line: Some(line), problem }
 }
 
 /// The scenario text and the folder that paths in it start from.
@@ -148,7 +165,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn refuse<T>(&self, at: std::ops::Range<usize>, problem: String) -> Result<T> {
+    fn refuse<T>(&self, at: Range<usize>, problem: String) -> Result<T> {
         Err(BadInput::error(self.source.refuse(Some(at), problem)))
     }
 
@@ -392,21 +409,26 @@ impl Reader<'_> {
     }
 
     fn schedule(&self, file: &LoadFile) -> Result<Schedule> {
-        let time = |seconds: f64| Time::ZERO + Span::from_millis_f64(seconds * 1e3);
         let (at, schedule) = match (&file.steps, &file.ramp, &file.day) {
             (None, None, None) => return Ok(Schedule::Constant),
             (Some(steps), None, None) => {
-                let pair = |step: &Step| (time(step.at_s), step.factor);
-                (steps.span(), Schedule::Steps(steps.get_ref().iter().map(pair).collect()))
+                let at = steps.span();
+                let pair = |step: &Step| {
+                    Ok((self.time("load.steps.at_s", step.at_s, at.clone())?, step.factor))
+                };
+                let pairs = steps.get_ref().iter().map(pair).collect::<Result<_>>()?;
+                (at, Schedule::Steps(pairs))
             }
             (None, Some(ramp), None) => {
                 let Ramp { from, to, begin_s, end_s } = *ramp.get_ref();
-                let (begin, end) = (time(begin_s), time(end_s));
+                let begin = self.time("load.ramp.begin_s", begin_s, ramp.span())?;
+                let end = self.time("load.ramp.end_s", end_s, ramp.span())?;
                 (ramp.span(), Schedule::Ramp { from, to, begin, end })
             }
             (None, None, Some(day)) => {
                 let Day { low, high, period_s } = *day.get_ref();
-                let period = time(period_s).since(Time::ZERO);
+                let period = self.time("load.day.period_s", period_s, day.span())?;
+                let period = period.since(Time::ZERO);
                 (day.span(), Schedule::Day { low, high, period })
             }
             (steps, ramp, day) => {
@@ -425,6 +447,14 @@ impl Reader<'_> {
             Ok(_) => Ok(stream.schedule),
             Err(error) => self.refuse(at, error.to_string()),
         }
+    }
+
+    /// A moment of a schedule.
+    fn time(&self, key: &str, seconds: f64, at: Range<usize>) -> Result<Time> {
+        if (0.0..=SECONDS_MAX).contains(&seconds) {
+            return Ok(Time::ZERO + Span::from_millis_f64(seconds * 1e3));
+        }
+        self.refuse(at, format!("{key} = {seconds}: give a number from 0 to {SECONDS_MAX}"))
     }
 
     fn network(&self, file: Option<&NetworkFile>) -> Result<Network> {
@@ -496,6 +526,27 @@ mod tests {
             count += 1;
         }
         assert!(count > 5, "{count} profiles in {}", folder.display());
+    }
+
+    /// Also with what it shows only as a comment.
+    #[test]
+    fn the_documented_scenario_is_one() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let page = std::fs::read_to_string(root.join("docs/simulate.md")).unwrap();
+        let (_, rest) = page.split_once("```toml\n").unwrap();
+        let (scenario, _) = rest.split_once("```").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("profiles")).unwrap();
+        std::fs::create_dir_all(folder.path().join("scenarios")).unwrap();
+        let profile = "profiles/resnet50.toml";
+        std::fs::copy(root.join(profile), folder.path().join(profile)).unwrap();
+        let path = folder.path().join("scenarios/s.toml");
+        let by_rank = scenario.replace("weight =", "# weight =").replace("# zipf =", "zipf =");
+        for text in [scenario, &by_rank] {
+            std::fs::write(&path, text).unwrap();
+            read(&path).unwrap_or_else(|error| panic!("{error}"));
+        }
+        assert_ne!(scenario, by_rank);
     }
 
     #[test]
