@@ -77,7 +77,11 @@ fn a_sweep_prints_csv_and_draws() {
     let output = simulate(folder.path(), sweep);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(text.lines().count(), 3, "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.starts_with("offered requests per second,deferred: busy accelerators\n300,"));
+    assert!(text.starts_with("offered requests per second,deferred busy\n300,"));
+    let spread = json(folder.path(), &sweep.replace("--csv --plot b.png", "--json --seeds 1,2,3"));
+    let ends = ["lowest", "busy", "highest"]
+        .map(|end| spread["sweep"][0][format!("deferred {end}")].as_f64().expect("a number"));
+    assert!(ends[0] < ends[1] && ends[1] < ends[2], "{spread}");
     let drawn = std::fs::read(folder.path().join("b.png")).expect("a picture");
     assert!(drawn.starts_with(b"\x89PNG"));
 }
@@ -121,6 +125,7 @@ fn a_trace_is_replayed_at_any_speed() {
     assert_eq!(gpus["accelerators"][0]["accelerators"], 1, "{gpus}");
     let sweep = json(folder.path(), "sweep s.toml --json --parameter slo-ms --values 20,40");
     assert_eq!(sweep["sweep"].as_array().map(Vec::len), Some(2));
+    assert!(sweep["sweep"][0].get("deferred lowest").is_none(), "one seed has no spread");
     let refused = simulate(folder.path(), "sweep s.toml --parameter cv --values 1,2");
     assert_eq!(refused.status.code(), Some(2));
 }
@@ -197,7 +202,7 @@ fn each_delay_can_be_swept() {
             let asked = format!("sweep s.toml --json --parameter {delay}-{parameter}");
             let swept = json(folder.path(), &format!("{asked} --values {values}"));
             let rates = swept["sweep"].as_array().expect("a list").iter();
-            let rates = rates.map(|row| row["deferred: goodput in requests per second"].as_f64());
+            let rates = rates.map(|row| row["deferred goodput r/s"].as_f64());
             let rates: Vec<_> = rates.collect();
             assert!(rates[0] > rates[1] && rates[1] > Some(0.0), "{asked}: {rates:?}");
         }

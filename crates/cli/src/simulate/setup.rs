@@ -147,6 +147,17 @@ impl Measure {
 }
 
 impl Measure {
+    /// For the head of a column.
+    pub(super) fn heading(self) -> &'static str {
+        match self {
+            Measure::Goodput => "goodput r/s",
+            Measure::Good => "good r/s",
+            Measure::Busy => "busy",
+            Measure::Accelerators => "accelerators",
+            Measure::P99Ms => "p99 ms",
+        }
+    }
+
     /// How many decimals of it mean something.
     pub(super) fn decimals(self) -> usize {
         match self {

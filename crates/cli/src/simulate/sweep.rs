@@ -57,21 +57,33 @@ pub(super) fn command(args: &SweepArgs) -> Result<()> {
         .iter()
         .flat_map(|setup| policies.iter().map(move |&policy| (setup, policy)))
         .collect();
-    let measured =
+    let points =
         workers::each(&jobs, "sweeping", |&(setup, policy)| measure(setup, policy, sweep.measure))?;
-    let (figures, limits): (Vec<f64>, Vec<Option<String>>) = measured.into_iter().unzip();
-    let points = sweep.values.iter().flat_map(|value| policies.iter().map(move |p| (value, p)));
-    for ((value, policy), limit) in points.zip(limits) {
-        if let Some(limit) = limit {
-            note(format_args!("{} = {value}, {policy}: {limit}", sweep.parameter.title()));
+    let rows: Vec<&[Point]> = points.chunks(policies.len()).collect();
+    for (value, row) in sweep.values.iter().zip(&rows) {
+        for (policy, point) in policies.iter().zip(*row) {
+            if let Some(limit) = &point.limit {
+                note(format_args!("{} = {value}, {policy}: {limit}", sweep.parameter.title()));
+            }
         }
     }
-    let rows: Vec<&[f64]> = figures.chunks(policies.len()).collect();
     if let Some(plot) = &args.plot {
         let names: Vec<String> = policies.iter().map(PolicyKind::to_string).collect();
         draw(&sweep, &names, &rows).write(plot)?;
     }
-    show(&[sheet(&sweep, &policies, &rows)], args.format)
+    let spread = setup.seeds.len() > 1 && sweep.measure != Measure::Accelerators;
+    show(&[sheet(&sweep, &policies, &rows, spread)], args.format)
+}
+
+/// What one policy did with one value, over the seeds.
+#[derive(Clone, Debug)]
+struct Point {
+    /// Not a number where no answer was found.
+    median: f64,
+    lowest: f64,
+    highest: f64,
+    /// Where a search ended before the policy did.
+    limit: Option<String>,
 }
 
 /// The sweep that was asked for: the command line wins over the scenario.
@@ -101,51 +113,66 @@ fn note(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// The median over the seeds, and where a search ended before the policy did.
-fn measure(setup: &Setup, policy: PolicyKind, measure: Measure) -> Result<(f64, Option<String>)> {
-    if measure == Measure::Goodput {
-        let found = search(setup, &[policy], 1, |_| {})?;
-        return Ok(found.first().map_or((0.0, None), |found| (found.median(), limit(found))));
-    }
+fn measure(setup: &Setup, policy: PolicyKind, measure: Measure) -> Result<Point> {
     if measure == Measure::Accelerators {
         let fewest = fewest(setup, policy, ACCELERATORS_MAX)?;
+        let count = fewest.map_or(f64::NAN, f64::from);
         let limit = format!("{ACCELERATORS_MAX} accelerators do not do");
-        return Ok(fewest.map_or((f64::NAN, Some(limit)), |count| (count.into(), None)));
+        let limit = fewest.is_none().then_some(limit);
+        return Ok(Point { median: count, lowest: count, highest: count, limit });
     }
-    let mut figures = Vec::new();
-    for &seed in &setup.seeds {
-        let report = setup.simulate(policy, setup.rate()?, seed)?;
-        let p99 = report.models.iter().map(|model| model.latency(0.99).as_millis_f64());
-        figures.push(match measure {
-            Measure::Good => report.good_rate(),
-            Measure::Busy => report.busy.iter().sum(),
-            _ => p99.fold(0.0, f64::max),
-        });
+    let (mut figures, mut ended) = (Vec::new(), None);
+    if measure == Measure::Goodput {
+        for found in search(setup, &[policy], 1, |_| {})? {
+            ended = limit(&found);
+            figures.extend(found.by_seed);
+        }
+    } else {
+        for &seed in &setup.seeds {
+            let report = setup.simulate(policy, setup.rate()?, seed)?;
+            let p99 = report.models.iter().map(|model| model.latency(0.99).as_millis_f64());
+            figures.push(match measure {
+                Measure::Good => report.good_rate(),
+                Measure::Busy => report.busy.iter().sum(),
+                _ => p99.fold(0.0, f64::max),
+            });
+        }
     }
     figures.sort_by(f64::total_cmp);
-    Ok((figures[(figures.len() - 1) / 2], None))
+    let (lowest, highest) = (figures[0], figures[figures.len() - 1]);
+    Ok(Point { median: figures[(figures.len() - 1) / 2], lowest, highest, limit: ended })
 }
 
-fn sheet(sweep: &Sweep, policies: &[PolicyKind], rows: &[&[f64]]) -> Sheet {
+fn sheet(sweep: &Sweep, policies: &[PolicyKind], rows: &[&[Point]], spread: bool) -> Sheet {
     let mut sheet = Sheet::new("sweep", [sweep.parameter.title()]);
-    let title = |policy: &PolicyKind| format!("{policy}: {}", sweep.measure.title());
-    sheet.columns.extend(policies.iter().map(title));
+    for policy in policies {
+        sheet.columns.push(format!("{policy} {}", sweep.measure.heading()));
+        if spread {
+            sheet.columns.extend(["lowest", "highest"].map(|end| format!("{policy} {end}")));
+        }
+    }
     let decimals = sweep.measure.decimals();
-    for (value, figures) in sweep.values.iter().zip(rows) {
-        let cell = |figure: &f64| match figure.is_finite() {
-            true => Cell::Number(*figure, decimals),
-            false => Cell::Nothing,
-        };
-        let first = std::iter::once(Cell::Text(value.to_string()));
-        sheet.rows.push(first.chain(figures.iter().map(cell)).collect());
+    let cell = |figure: f64| match figure.is_finite() {
+        true => Cell::Number(figure, decimals),
+        false => Cell::Nothing,
+    };
+    for (value, points) in sweep.values.iter().zip(rows) {
+        let mut row = vec![Cell::Text(value.to_string())];
+        for point in *points {
+            row.push(cell(point.median));
+            if spread {
+                row.extend([point.lowest, point.highest].map(cell));
+            }
+        }
+        sheet.rows.push(row);
     }
     sheet
 }
 
-fn draw<'a>(sweep: &Sweep, names: &'a [String], rows: &[&[f64]]) -> Chart<'a> {
+fn draw<'a>(sweep: &Sweep, names: &'a [String], rows: &[&[Point]]) -> Chart<'a> {
     let line = |(number, name): (usize, &'a String)| {
         let points =
-            sweep.values.iter().zip(rows).map(|(&value, figures)| (value, figures[number]));
+            sweep.values.iter().zip(rows).map(|(&value, points)| (value, points[number].median));
         let points = points.filter(|(_, figure)| figure.is_finite()).collect();
         Line { name, points }
     };
