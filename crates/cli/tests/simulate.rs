@@ -126,6 +126,13 @@ fn a_trace_is_replayed_at_any_speed() {
     let sweep = json(folder.path(), "sweep s.toml --json --parameter slo-ms --values 20,40");
     assert_eq!(sweep["sweep"].as_array().map(Vec::len), Some(2));
     assert!(sweep["sweep"][0].get("deferred lowest").is_none(), "one seed has no spread");
+    let rows = |n: u32| format!("{{\"time_ms\": {}, \"model\": \"m\", \"rows\": 2}}\n", n * 10);
+    let double = recorded("t.jsonl", &(0..150).map(rows).collect::<String>());
+    let halved = json(double.path(), "goodput s.toml --json");
+    for yardstick in 0..3 {
+        let of = |found: &Value| found["yardsticks"][yardstick]["r/s"].as_f64().expect("a rate");
+        assert!((of(&found) / of(&halved) - 2.0).abs() < 0.01, "{found} {halved}");
+    }
     let refused = simulate(folder.path(), "sweep s.toml --parameter cv --values 1,2");
     assert_eq!(refused.status.code(), Some(2));
 }

@@ -69,15 +69,17 @@ pub(super) struct Yardsticks {
 
 impl Yardsticks {
     pub(super) fn of(setup: &Setup) -> Result<Yardsticks> {
-        let shares = setup.shares()?;
-        let mix: Vec<_> = setup.models.iter().zip(&shares).collect();
-        let terms: Vec<_> =
-            mix.iter().map(|(model, share)| (&*model.profile, model.slo, **share)).collect();
-        let staggered = match setup.models.as_slice() {
-            [model] => Some(staggered(&model.profile, model.slo, setup.accelerators)),
+        // The yardsticks count rows; we count requests.
+        let parts = setup.rows()?;
+        let rows: f64 = parts.iter().sum();
+        let mix = setup.models.iter().zip(parts);
+        let mix: Vec<_> =
+            mix.map(|(model, part)| (&*model.profile, model.slo, part / rows)).collect();
+        let staggered = match mix.as_slice() {
+            [(profile, slo, _)] => Some(staggered(profile, *slo, setup.accelerators) / rows),
             _ => None,
         };
-        let rate_limited = rate_limited(&terms, setup.accelerators);
+        let rate_limited = rate_limited(&mix, setup.accelerators) / rows;
         Ok(Yardsticks { staggered, bound: setup.bound()?, rate_limited })
     }
 

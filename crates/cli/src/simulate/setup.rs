@@ -220,6 +220,20 @@ impl Setup {
         }
     }
 
+    /// Rows of each model that come with one request of the load, on average.
+    ///
+    /// # Errors
+    /// The weights are not as many as the models.
+    pub(super) fn rows(&self) -> Result<Vec<f64>> {
+        let shares = self.shares()?;
+        Ok(match &self.load.trace {
+            Some(trace) => {
+                shares.iter().zip(trace.rows()).map(|(share, rows)| share * rows).collect()
+            }
+            None => shares,
+        })
+    }
+
     /// How many times faster than recorded a trace runs at a rate.
     pub(super) fn speed(&self, rate: f64) -> f64 {
         self.load.trace.as_ref().map_or(1.0, |trace| trace.speed(rate))
@@ -268,11 +282,11 @@ impl Setup {
     /// # Errors
     /// The weights are not as many as the models.
     pub(super) fn bound(&self) -> Result<f64> {
-        let per_request = |(model, share): (&Model, f64)| {
+        let per_request = |(model, part): (&Model, f64)| {
             let rows = model.profile.rows_within(model.slo);
-            share * model.profile.exec(rows).as_secs_f64() / f64::from(rows)
+            part * model.profile.exec(rows).as_secs_f64() / f64::from(rows)
         };
-        let work: f64 = self.models.iter().zip(self.shares()?).map(per_request).sum();
+        let work: f64 = self.models.iter().zip(self.rows()?).map(per_request).sum();
         Ok(f64::from(self.accelerators) / work)
     }
 

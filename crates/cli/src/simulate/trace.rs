@@ -6,7 +6,7 @@ use super::setup::Model;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use symphony_core::{ModelId, Span, Time};
+use symphony_core::{Span, Time};
 use symphony_sim::{Observed, PolicyKind, Report, Scenario, run_observed};
 use symphony_workload::Arrival;
 use symphony_workload::trace::{Azure, Jsonl, TraceError, UntilError};
@@ -17,6 +17,8 @@ pub(super) struct Trace {
     requests: Recorded,
     /// Requests per second of each model over the whole trace, as recorded.
     rates: Vec<f64>,
+    /// Mean rows of a request of each model; zero where it has none.
+    rows: Vec<f64>,
     length: Span,
 }
 
@@ -41,24 +43,29 @@ impl Trace {
             let count = u32::try_from(models.len()).unwrap_or(u32::MAX);
             let azure = Azure::open(path, count).map_err(BadInput::error)?;
             let (rates, length) = (azure.rates(), azure.length());
-            return Ok(Trace { requests: Recorded::Counts(Arc::new(azure)), rates, length });
+            let rows = vec![1.0; models.len()];
+            return Ok(Trace { requests: Recorded::Counts(Arc::new(azure)), rates, rows, length });
         }
         let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
-        let mut counts = vec![0.0; names.len()];
+        let (mut counts, mut rows) = (vec![0.0; names.len()], vec![0.0; names.len()]);
         let mut last = None;
         for arrival in lines(path, &names)? {
-            let Arrival { time, model: ModelId(model), .. } = arrival.map_err(BadInput::error)?;
-            counts[model as usize] += 1.0;
-            last = Some(time);
+            let arrival = arrival.map_err(BadInput::error)?;
+            counts[arrival.model.index()] += 1.0;
+            rows[arrival.model.index()] += f64::from(arrival.rows);
+            last = Some(arrival.time);
         }
         let Some(Time(last)) = last else {
             return Err(BadInput::error(format!("{}: the trace has no request", path.display())));
         };
         // The last request is part of the trace.
         let length = Span(last.saturating_add(1));
-        let rates = counts.into_iter().map(|count: f64| count / length.as_secs_f64()).collect();
+        for (rows, count) in rows.iter_mut().zip(&counts) {
+            *rows /= f64::max(*count, 1.0);
+        }
+        let rates = counts.into_iter().map(|count| count / length.as_secs_f64()).collect();
         let requests = Recorded::Lines { path: path.to_owned(), names };
-        Ok(Trace { requests, rates, length })
+        Ok(Trace { requests, rates, rows, length })
     }
 
     /// Requests per second in total, as recorded.
@@ -69,6 +76,11 @@ impl Trace {
     /// Each model's part of the requests.
     pub(super) fn shares(&self) -> Vec<f64> {
         self.rates.iter().map(|rate| rate / self.rate()).collect()
+    }
+
+    /// Mean rows of a request of each model.
+    pub(super) fn rows(&self) -> &[f64] {
+        &self.rows
     }
 
     /// How many times faster than recorded the requests follow each other at a rate.
