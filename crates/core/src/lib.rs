@@ -5,12 +5,14 @@
 //! and the simulator (`symphony-sim`) are two drivers of this same code.
 
 pub mod ids;
+pub mod pace;
 pub mod profile;
 pub mod request;
 pub mod sched;
 pub mod time;
 
 pub use ids::{AcceleratorId, BatchId, ModelId, RequestId};
+pub use pace::Pace;
 pub use profile::{Profile, ProfileError};
 pub use request::{Delays, DropReason, Request};
 pub use time::{Span, Time};

@@ -3,15 +3,19 @@
 //! A table, one entry per batch size, non-decreasing. Plans read the table, never the fit:
 //! real engines have steps that a line would hide. The fit `alpha*b + beta` is for people.
 
+use crate::pace::Pace;
 use crate::time::Span;
+use std::sync::Arc;
 
-/// Execution time by batch size. Cheap to share behind an `Arc`; never empty.
+/// Execution time by batch size, at a pace: a table that never changes, shared by its clones,
+/// and how much longer or shorter than it says executions take now. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// `exec[b - 1]` is the execution time of `b` rows.
-    exec: Box<[Span]>,
+    /// `exec[b - 1]` is the execution time of `b` rows at the pace of one.
+    exec: Arc<[Span]>,
     /// `cheaper_beyond[b - 1]`: some larger batch costs less per row than `b` rows do.
-    cheaper_beyond: Box<[bool]>,
+    cheaper_beyond: Arc<[bool]>,
+    pace: Pace,
 }
 
 /// A larger batch is worth waiting for only when it saves at least this share per row;
@@ -71,7 +75,7 @@ impl Profile {
             before = exec;
         }
         let cheaper_beyond = cheaper_beyond(&table);
-        Ok(Profile { exec: table.into_boxed_slice(), cheaper_beyond })
+        Ok(Profile { exec: table.into(), cheaper_beyond, pace: Pace::ONE })
     }
 
     /// The profile `alpha*b + beta` for 1 to `rows_max` rows.
@@ -116,14 +120,30 @@ impl Profile {
     pub fn exec(&self, rows: u32) -> Span {
         match rows {
             0 => Span::ZERO,
-            _ => self.exec.get(rows as usize - 1).copied().unwrap_or(Span::MAX),
+            _ => match self.exec.get(rows as usize - 1) {
+                Some(&table) => self.pace.stretch(table),
+                None => Span::MAX,
+            },
         }
+    }
+
+    /// How many times longer than in the table executions take.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// From now on executions take this many times longer than in the table. It replaces the
+    /// pace before; the table stays.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// The largest batch whose execution takes at most `budget`; zero when not even one row does.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a profile has at most u32::MAX entries")]
     pub fn rows_within(&self, budget: Span) -> u32 {
+        let budget = self.pace.shrink(budget);
         self.exec.partition_point(|&exec| exec <= budget) as u32
     }
 
@@ -142,11 +162,12 @@ impl Profile {
     pub fn fit(&self) -> (Span, Span) {
         let n = self.exec.len() as f64;
         let mean_b = (n + 1.0) / 2.0;
-        let mean_l = self.exec.iter().map(|l| l.0 as f64).sum::<f64>() / n;
+        let exec = || self.exec.iter().map(|table| self.pace.stretch(*table).0 as f64);
+        let mean_l = exec().sum::<f64>() / n;
         let (mut covariance, mut variance) = (0.0, 0.0);
-        for (i, l) in self.exec.iter().enumerate() {
+        for (i, l) in exec().enumerate() {
             let db = (i + 1) as f64 - mean_b;
-            covariance += db * (l.0 as f64 - mean_l);
+            covariance += db * (l - mean_l);
             variance += db * db;
         }
         let alpha = if variance > 0.0 { covariance / variance } else { mean_l };
@@ -156,7 +177,7 @@ impl Profile {
 }
 
 /// For each size, whether a larger one saves at least [`SAVING_PER_ROW_MIN`] per row.
-fn cheaper_beyond(table: &[Span]) -> Box<[bool]> {
+fn cheaper_beyond(table: &[Span]) -> Arc<[bool]> {
     let mut cheapest = f64::INFINITY;
     let mut result = vec![false; table.len()];
     for (i, exec) in table.iter().enumerate().rev() {
@@ -164,7 +185,7 @@ fn cheaper_beyond(table: &[Span]) -> Box<[bool]> {
         result[i] = cheapest <= per_row * (1.0 - SAVING_PER_ROW_MIN);
         cheapest = cheapest.min(per_row);
     }
-    result.into_boxed_slice()
+    result.into()
 }
 
 #[cfg(test)]
@@ -193,6 +214,20 @@ mod tests {
         assert_eq!(profile.rows_within(ms(5)), 0);
         assert_eq!(profile.rows_within(ms(6)), 1);
         assert_eq!(profile.rows_within(ms(1000)), 32);
+    }
+
+    #[test]
+    fn a_pace_scales_every_answer_and_can_be_taken_back() {
+        let table = Profile::linear(ms(1), ms(5), 32).unwrap();
+        let mut profile = table.clone();
+        profile.set_pace(Pace::of(ms(2), ms(1)));
+        assert_eq!(profile.exec(1), ms(12));
+        assert_eq!(profile.exec(33), Span::MAX);
+        assert_eq!(profile.rows_within(ms(14).saturating_sub(Span(1))), 1);
+        assert_eq!(profile.rows_within(ms(14)), 2);
+        assert_eq!(profile.fit(), (ms(2), ms(10)));
+        profile.set_pace(Pace::ONE);
+        assert_eq!(profile, table);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The accelerators of one pool: ready candidates get the lowest-numbered free one.
 //!
 //! Lowest first is what makes use follow load: at part load the accelerators at the high end
-//! stay idle and can be given back.
+//! stay idle and can be given back. Only those that run slower than the others come last.
 
+use super::drift::{Lag, Shown, Usual};
 use super::heap::IndexedHeap;
 use super::{Candidate, Grant, Offer, Reply, Started};
 use crate::ids::{AcceleratorId, BatchId, ModelId};
+use crate::pace::Pace;
 use crate::time::{Span, Time};
 
 /// Owns the accelerators of a pool.
@@ -17,12 +19,14 @@ pub struct Matcher {
     /// Candidates whose window is open: priority, then the moment it closes.
     ready: IndexedHeap<(u8, Time)>,
     accelerators: Vec<Accelerator>,
-    /// Accelerators with nothing to do, by number.
-    idle: IndexedHeap<()>,
+    /// Accelerators with nothing to do, by lag and number.
+    idle: IndexedHeap<Pace>,
     /// Accelerators about to end their last batch, to which the next may be sent ahead.
-    ending: IndexedHeap<()>,
+    ending: IndexedHeap<Pace>,
     /// Accelerators that run their last batch, by when the next may be sent ahead.
     ahead: IndexedHeap<Time>,
+    /// When to look for lags to forget; none while no accelerator lags.
+    forget_due: Option<Time>,
 }
 
 /// What the matcher knows of one model.
@@ -33,6 +37,7 @@ struct Slot {
     issued: u32,
     /// Batches granted or sent, and not completed.
     running: u32,
+    usual: Usual,
 }
 
 /// Batches sent to one accelerator and not completed: the running one, and one sent ahead so
@@ -46,6 +51,17 @@ struct Accelerator {
     free: Time,
     /// Granted, and the shard has not answered.
     promised: bool,
+    lag: Lag,
+}
+
+/// A batch that completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose it was.
+    pub model: ModelId,
+    /// How long it ran compared with the profile as it was loaded, its accelerator's lag taken
+    /// out; `None` when that is not known.
+    pub ratio: Option<Pace>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +76,7 @@ impl Matcher {
     pub fn new(accelerators: u32) -> Matcher {
         let mut idle = IndexedHeap::new();
         for number in 0..accelerators {
-            idle.set(number, ());
+            idle.set(number, Pace::ONE);
         }
         Matcher {
             models: Vec::new(),
@@ -70,6 +86,7 @@ impl Matcher {
             idle,
             ending: IndexedHeap::new(),
             ahead: IndexedHeap::new(),
+            forget_due: None,
         }
     }
 
@@ -89,11 +106,14 @@ impl Matcher {
 
     /// Matches ready candidates to free accelerators and hands each grant to `issue`.
     pub fn assign(&mut self, now: Time, mut issue: impl FnMut(Grant)) {
+        if self.forget_due.is_some_and(|due| due <= now) {
+            self.forget_lags(now);
+        }
         while let Some((time, number)) = self.ahead.peek()
             && time <= now
         {
             self.ahead.remove(number);
-            self.ending.set(number, ());
+            self.ending.set(number, self.accelerators[number as usize].lag.pace());
         }
         while let Some((model, offer)) = self.next_ready(now)
             && let Some(number) = self.accelerator_for(now, &offer)
@@ -107,7 +127,8 @@ impl Matcher {
             slot.issued = slot.issued.wrapping_add(1);
             slot.running += 1;
             self.ready.remove(model.0);
-            issue(Grant { model, accelerator: AcceleratorId(number), free: accelerator.free });
+            let Accelerator { free, lag, .. } = *accelerator;
+            issue(Grant { model, accelerator: AcceleratorId(number), free, lag: lag.pace() });
         }
     }
 
@@ -130,8 +151,15 @@ impl Matcher {
         self.release(now, reply.accelerator);
     }
 
-    /// An accelerator finished a batch: whose it was. No effect when it runs no such batch.
-    pub fn complete(&mut self, now: Time, id: AcceleratorId, batch: BatchId) -> Option<ModelId> {
+    /// An accelerator finished a batch, after running it for `exec`; zero when that teaches
+    /// nothing. No effect when it runs no such batch.
+    pub fn complete(
+        &mut self,
+        now: Time,
+        id: AcceleratorId,
+        batch: BatchId,
+        exec: Span,
+    ) -> Option<Ended> {
         let accelerator = self.accelerators.get_mut(id.index())?;
         let [first, second] = accelerator.outstanding;
         let is = |place: Option<Outstanding>| place.filter(|o| o.started.batch == batch);
@@ -144,8 +172,73 @@ impl Matcher {
         // The one behind starts now, whether this one ended early or late.
         accelerator.free = left.map_or(now, |o| now.max(o.started.ready) + o.started.exec);
         self.models[done.model.index()].running -= 1;
+        let ratio = (exec > Span::ZERO).then(|| self.learn(now, id, done, exec));
         self.release(now, id);
-        Some(done.model)
+        Some(Ended { model: done.model, ratio })
+    }
+
+    /// How many times longer than elsewhere in the pool batches run on an accelerator.
+    #[must_use]
+    pub fn lag(&self, id: AcceleratorId) -> Pace {
+        self.accelerators.get(id.index()).map_or(Pace::ONE, |accelerator| accelerator.lag.pace())
+    }
+
+    /// Compares a batch with what is usual for its model on other accelerators; returns how it
+    /// compares with the loaded profile, its accelerator's lag taken out.
+    fn learn(&mut self, now: Time, id: AcceleratorId, done: Outstanding, exec: Span) -> Pace {
+        let ratio = Pace::of(exec, done.started.table);
+        let lag = &mut self.accelerators[id.index()].lag;
+        let usual = &mut self.models[done.model.index()].usual;
+        lag.record(now, usual.compare(ratio.over(lag.pace())));
+        match lag.shown() {
+            Some(Shown::Slower(pace)) if self.stands_alone(now, id) => self.set_lag(now, id, pace),
+            Some(Shown::Faster(pace)) => self.set_lag(now, id, pace),
+            _ => {}
+        }
+        ratio.over(self.lag(id))
+    }
+
+    /// Whether most of the other accelerators that ran a batch of late were not slower than
+    /// usual: what befalls them all is not this one's own.
+    fn stands_alone(&self, now: Time, id: AcceleratorId) -> bool {
+        let others = (0u32..).zip(&self.accelerators).filter(|(number, _)| *number != id.0);
+        let witnesses = others.filter_map(|(_, accelerator)| accelerator.lag.witness(now));
+        let (mut slower, mut all) = (0, 0);
+        for slow in witnesses {
+            slower += usize::from(slow);
+            all += 1;
+        }
+        all > 0 && slower * 2 < all
+    }
+
+    /// Replaces what is known of an accelerator's lag. A lag that more than half of the
+    /// accelerators have is none: the models' own drifts take it up from the next batches on.
+    fn set_lag(&mut self, now: Time, id: AcceleratorId, pace: Pace) {
+        self.accelerators[id.index()].lag.set(pace);
+        let mut lags: Vec<Pace> = self.accelerators.iter().map(|a| a.lag.pace()).collect();
+        let middle = (lags.len() - 1) / 2;
+        let common = *lags.select_nth_unstable(middle).1;
+        if common > Pace::ONE {
+            for accelerator in &mut self.accelerators {
+                accelerator.lag.set(accelerator.lag.pace().over(common));
+            }
+        }
+        self.rank_again(now);
+    }
+
+    fn forget_lags(&mut self, now: Time) {
+        for accelerator in &mut self.accelerators {
+            accelerator.lag.forget(now);
+        }
+        self.rank_again(now);
+    }
+
+    /// Files every accelerator under its lag, after some have changed.
+    fn rank_again(&mut self, now: Time) {
+        for number in (0u32..).take(self.accelerators.len()) {
+            self.release(now, AcceleratorId(number));
+        }
+        self.forget_due = self.accelerators.iter().filter_map(|a| a.lag.forget_due()).min();
     }
 
     /// Batches of a model that were granted or sent, and have not completed.
@@ -208,22 +301,29 @@ impl Matcher {
     }
 
     /// The lowest-numbered accelerator on which the batch can start as early as anywhere; one
-    /// that is still running when the batch's window allows to wait for it.
+    /// that is still running when the batch's window allows to wait for it. One that lags comes
+    /// after all that do not, so also after one that is still running, and only if the batch's
+    /// first request would be in time on it.
     fn accelerator_for(&mut self, now: Time, offer: &Offer) -> Option<u32> {
         // One that should have ended and has not may never end: nothing more is sent to it.
-        while let Some(((), number)) = self.ending.peek()
+        while let Some((_, number)) = self.ending.peek()
             && self.accelerators[number as usize].free < now
         {
             self.ending.remove(number);
         }
-        let idle = self.idle.peek().map(|((), number)| number);
-        let ending = self.ending.peek().map(|((), number)| number);
+        let (idle, ending) = (self.idle.peek(), self.ending.peek());
         let start_by = match idle {
-            Some(_) => now + offer.lead,
-            None => offer.latest + offer.lead,
+            Some((Pace::ONE, _)) => now + offer.lead,
+            _ => offer.latest + offer.lead,
         };
-        let in_time = |number: &u32| self.accelerators[*number as usize].free <= start_by;
-        [idle, ending.filter(in_time)].into_iter().flatten().min()
+        let free = |number: u32| self.accelerators[number as usize].free;
+        let in_time = |(_, number): &(Pace, u32)| free(*number) <= start_by;
+        let has_room = |(lag, number): &(Pace, u32)| {
+            let start = free(*number).max(now + offer.lead);
+            *lag == Pace::ONE || start + lag.stretch(offer.alone) <= offer.due
+        };
+        let fitting = [idle, ending.filter(in_time)].into_iter().flatten().filter(has_room);
+        fitting.min().map(|(_, number)| number)
     }
 
     /// Makes an accelerator available as far as its batches allow.
@@ -236,11 +336,14 @@ impl Matcher {
             return;
         }
         match accelerator.outstanding {
-            [None, _] => self.idle.set(id.0, ()),
+            [None, _] => self.idle.set(id.0, accelerator.lag.pace()),
             // Its end is a plan, not a fact: send ahead only to hide a delay.
             [Some(only), None] if only.started.lead > Span::ZERO => {
                 let from = accelerator.free - only.started.lead;
-                if from <= now { self.ending.set(id.0, ()) } else { self.ahead.set(id.0, from) }
+                match from <= now {
+                    true => self.ending.set(id.0, accelerator.lag.pace()),
+                    false => self.ahead.set(id.0, from),
+                }
             }
             _ => {}
         }
@@ -265,14 +368,27 @@ mod tests {
     /// underway for `lead`: the accelerator that gets it.
     fn send(matcher: &mut Matcher, now: Time, batch: u64, latest: Time, lead: Span) -> Option<u32> {
         let generation = matcher.models.first().map_or(0, |slot| slot.issued);
-        let offer = Some(Offer { exec: now, latest, lead, priority: 0 });
+        let offer =
+            Some(Offer { exec: now, latest, lead, due: latest + ms(10), alone: ms(10), priority: 0 });
         matcher.candidate(now, Candidate { model: MODEL, generation, offer });
         let mut grants = Vec::new();
         matcher.assign(now, |grant| grants.push(grant));
         let accelerator = grants.pop()?.accelerator;
-        let started = Started { batch: BatchId(batch), ready: now + lead, exec: ms(10), lead };
+        let started = Started {
+            batch: BatchId(batch),
+            ready: now + lead,
+            exec: ms(10),
+            table: ms(10),
+            lead,
+        };
         matcher.reply(now, Reply { model: MODEL, accelerator, started: Some(started) });
         Some(accelerator.0)
+    }
+
+    /// Ends a batch on the first accelerator.
+    fn end(matcher: &mut Matcher, now: Time, batch: u64) {
+        let ended = matcher.complete(now, AcceleratorId(0), BatchId(batch), Span::ZERO);
+        assert_eq!(ended, Some(Ended { model: MODEL, ratio: None }));
     }
 
     #[test]
@@ -282,7 +398,7 @@ mod tests {
         // Planned from 1 to 11 ms.
         assert_eq!(send(&mut matcher, at(12), 1, at(30), ms(1)), Some(1));
         assert_eq!(send(&mut matcher, at(13), 2, at(30), ms(1)), None);
-        assert!(matcher.complete(at(20), AcceleratorId(0), BatchId(0)).is_some());
+        end(&mut matcher, at(20), 0);
         assert_eq!(send(&mut matcher, at(20), 3, at(30), ms(1)), Some(0));
     }
 
@@ -301,7 +417,7 @@ mod tests {
         assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(1)), Some(0));
         assert_eq!(send(&mut matcher, at(10), 1, at(20), ms(1)), Some(0));
         // The first ends at 18 instead of 11 ms, so the second at 28 instead of 21 ms.
-        assert!(matcher.complete(at(18), AcceleratorId(0), BatchId(0)).is_some());
+        end(&mut matcher, at(18), 0);
         assert_eq!(matcher.next_wake(), Some(at(27)));
         assert_eq!(send(&mut matcher, at(22), 2, at(25), ms(1)), None);
         assert_eq!(send(&mut matcher, at(27), 3, at(30), ms(1)), Some(0));
@@ -310,7 +426,14 @@ mod tests {
     #[test]
     fn an_unanswered_grant_counts_as_running() {
         let mut matcher = Matcher::new(1);
-        let offer = Some(Offer { exec: at(0), latest: at(1), lead: ms(0), priority: 0 });
+        let offer = Some(Offer {
+            exec: at(0),
+            latest: at(1),
+            lead: ms(0),
+            due: at(11),
+            alone: ms(10),
+            priority: 0,
+        });
         matcher.candidate(at(0), Candidate { model: MODEL, generation: 0, offer });
         matcher.assign(at(0), |_| {});
         assert_eq!(matcher.running(MODEL), 1);

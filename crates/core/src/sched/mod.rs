@@ -9,6 +9,7 @@
 //! Shard and matcher know each other only by message, so that they can run on threads of their
 //! own; messages carry a generation number, which makes crossing ones harmless.
 
+mod drift;
 mod heap;
 mod matcher;
 mod queue;
@@ -17,12 +18,13 @@ mod rule;
 mod scheduler;
 mod shard;
 
-pub use matcher::Matcher;
+pub use matcher::{Ended, Matcher};
 pub use rule::Rule;
 pub use scheduler::{Policy, Scheduler};
 pub use shard::{ModelStatistics, Shard};
 
 use crate::ids::{AcceleratorId, BatchId, ModelId, RequestId};
+use crate::pace::Pace;
 use crate::profile::Profile;
 use crate::request::{Delays, DropReason, Request};
 use crate::time::{Span, Time};
@@ -67,6 +69,8 @@ pub enum Event {
         accelerator: AcceleratorId,
         /// Which batch.
         batch: BatchId,
+        /// How long it ran, as the profile counts it; zero when it teaches nothing.
+        exec: Span,
     },
     /// Take requests for this model; its identity must not be in use.
     AddModel {
@@ -180,6 +184,10 @@ pub struct Offer {
     pub latest: Time,
     /// From sending until execution can begin on a free accelerator.
     pub lead: Span,
+    /// When execution has to have ended.
+    pub due: Time,
+    /// How long its first request alone would run: what an accelerator must have room for.
+    pub alone: Span,
     /// Lower is served first.
     pub priority: u8,
 }
@@ -194,6 +202,8 @@ pub struct Grant {
     pub accelerator: AcceleratorId,
     /// When everything already sent to the accelerator will have ended.
     pub free: Time,
+    /// How many times longer than elsewhere in the pool batches run on it; at least one.
+    pub lag: Pace,
 }
 
 /// Shard to matcher: what became of a grant.
@@ -216,6 +226,8 @@ pub struct Started {
     pub ready: Time,
     /// How long it is planned to run.
     pub exec: Span,
+    /// How long it would run by the profile as it was loaded.
+    pub table: Span,
     /// From sending until its inputs are there.
     pub lead: Span,
 }

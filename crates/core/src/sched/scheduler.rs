@@ -3,8 +3,9 @@
 use super::matcher::Matcher;
 use super::shard::{ModelStatistics, Shard};
 use super::{Action, Actions, Candidate, Event, Grant, Rule};
-use crate::ids::ModelId;
-use crate::time::Time;
+use crate::ids::{AcceleratorId, ModelId};
+use crate::pace::Pace;
+use crate::time::{Span, Time};
 
 /// What a driver (the live loop, the simulator) drives.
 ///
@@ -30,6 +31,8 @@ pub struct Scheduler {
     closing: Vec<ModelId>,
     candidates: Vec<Candidate>,
     grants: Vec<Grant>,
+    /// Whether plans follow measured execution times.
+    follows: bool,
 }
 
 impl Scheduler {
@@ -42,13 +45,26 @@ impl Scheduler {
             closing: Vec::new(),
             candidates: Vec::new(),
             grants: Vec::new(),
+            follows: true,
         }
+    }
+
+    /// The same, but plans go by the profiles as they were loaded, whatever is measured.
+    #[must_use]
+    pub fn with_fixed_profiles(self) -> Scheduler {
+        Scheduler { follows: false, ..self }
     }
 
     /// Counters of a model.
     #[must_use]
     pub fn stats(&self, model: ModelId) -> Option<ModelStatistics> {
         self.shard.stats(model)
+    }
+
+    /// How many times longer than elsewhere in the pool batches run on an accelerator.
+    #[must_use]
+    pub fn lag(&self, accelerator: AcceleratorId) -> Pace {
+        self.matcher.lag(accelerator)
     }
 
     /// Reports models that were closed and have nothing left, and forgets them. One that was
@@ -77,9 +93,10 @@ impl Policy for Scheduler {
             Event::Cancel { model, request, deadline } => {
                 self.shard.cancel(model, request, deadline);
             }
-            Event::Complete { accelerator, batch } => {
-                if let Some(model) = self.matcher.complete(now, accelerator, batch) {
-                    self.shard.complete(now, model);
+            Event::Complete { accelerator, batch, exec } => {
+                let exec = if self.follows { exec } else { Span::ZERO };
+                if let Some(ended) = self.matcher.complete(now, accelerator, batch, exec) {
+                    self.shard.complete(now, ended);
                 }
             }
             Event::AddModel { model, terms } => self.shard.add(model, terms),

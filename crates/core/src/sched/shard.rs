@@ -3,12 +3,15 @@
 //! Per request the work is constant: queue it and mark its model. Only when the inbox is
 //! drained is each marked model looked at, once.
 
+use super::drift::Drift;
 use super::heap::IndexedHeap;
 use super::queue::{Prefix, Queue};
 use super::rate::RateEstimator;
 use super::rule::{Outlook, Rule, rows_in_time};
-use super::{Action, Actions, Candidate, Grant, ModelTerms, Offer, Reply, Start, Started};
+use super::{Action, Actions, Candidate, Ended, Grant, ModelTerms, Offer, Reply, Start, Started};
 use crate::ids::{BatchId, ModelId, RequestId};
+use crate::pace::Pace;
+use crate::profile::Profile;
 use crate::request::{Delays, DropReason, Request};
 use crate::time::{Span, Time};
 
@@ -39,11 +42,16 @@ pub struct ModelStatistics {
     pub rows: u64,
     /// Requests queued now.
     pub queued: u64,
+    /// How many times longer than by the profile as it was loaded its batches are planned to run.
+    pub pace: Pace,
 }
 
 #[derive(Clone, Debug)]
 struct Model {
     terms: ModelTerms,
+    /// The profile at the pace that plans count with.
+    profile: Profile,
+    drift: Drift,
     queue: Queue,
     rate: RateEstimator,
     /// The pool's delays, as far as the objective has room for them.
@@ -89,7 +97,9 @@ impl Shard {
         assert!(slot.is_none(), "{model:?} is in use");
         *slot = Some(Model {
             rate: RateEstimator::new(terms.slo),
-            delays: within_objective(&self.delays, &terms),
+            delays: within_objective(&self.delays, terms.slo, &terms.profile),
+            profile: Profile::clone(&terms.profile),
+            drift: Drift::new(),
             terms,
             queue: Queue::default(),
             overrun: Span::ZERO,
@@ -132,7 +142,7 @@ impl Shard {
         self.delays = delays;
         for index in 0..self.models.len() {
             if let Some(state) = &mut self.models[index] {
-                state.delays = within_objective(&delays, &state.terms);
+                state.delays = within_objective(&delays, state.terms.slo, &state.profile);
                 self.touch(index);
             }
         }
@@ -150,7 +160,8 @@ impl Shard {
     #[must_use]
     pub fn stats(&self, model: ModelId) -> Option<ModelStatistics> {
         let state = self.model(model)?;
-        Some(ModelStatistics { queued: state.queue.len() as u64, ..state.stats })
+        let (queued, pace) = (state.queue.len() as u64, state.profile.pace());
+        Some(ModelStatistics { queued, pace, ..state.stats })
     }
 
     /// Queues a request, or drops it at once when it can never run.
@@ -178,11 +189,17 @@ impl Shard {
         }
     }
 
-    /// A batch of the model ended.
-    pub fn complete(&mut self, now: Time, model: ModelId) {
-        if let Some(Some(state)) = self.models.get_mut(model.index()) {
-            state.running = state.running.saturating_sub(1);
-            state.note_idle(now);
+    /// A batch of a model ended.
+    pub fn complete(&mut self, now: Time, ended: Ended) {
+        let Ended { model, ratio } = ended;
+        let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
+        state.running = state.running.saturating_sub(1);
+        state.note_idle(now);
+        if let Some(ratio) = ratio {
+            state.drift.record(now, ratio);
+            if state.follow(&self.delays) {
+                self.touch(model.index());
+            }
         }
     }
 
@@ -207,6 +224,8 @@ impl Shard {
         for model in self.touched_before.drain(..) {
             let Some(state) = self.models[model.index()].as_mut() else { continue };
             state.touched = false;
+            state.drift.forget(now);
+            state.follow(&self.delays);
             let offer = state.offer(model, self.rule, now, todo);
             state.note_idle(now);
             match offer {
@@ -224,12 +243,12 @@ impl Shard {
     /// Answers a grant: seals the largest batch that, started on this accelerator, meets its
     /// deadline. Requests may have come or gone since the candidate was made.
     pub fn grant(&mut self, now: Time, grant: Grant, todo: &mut Actions) -> Reply {
-        let Grant { model, accelerator, free } = grant;
+        let Grant { model, accelerator, free, lag } = grant;
         self.touch(model.index());
         let declined = Reply { model, accelerator, started: None };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
         state.answered = state.answered.wrapping_add(1);
-        let prefix = state.sealable(self.rule, now, free);
+        let prefix = state.sealable(self.rule, now, free, lag);
         if prefix.count == 0 {
             return declined;
         }
@@ -243,11 +262,13 @@ impl Shard {
         state.stats.rows += u64::from(prefix.rows);
         let lead = state.delays.lead(prefix.rows);
         let begin = free.max(now + lead);
-        let exec = state.terms.profile.exec(prefix.rows);
+        let table = state.terms.profile.exec(prefix.rows);
+        let exec = state.profile.pace().times(lag).stretch(table);
         let requests = first..todo.requests.len();
         let start = Start { batch, accelerator, model, requests, rows: prefix.rows, begin, exec };
         todo.list.push(Action::Start(start));
-        Reply { started: Some(Started { batch, ready: now + lead, exec, lead }), ..declined }
+        let started = Started { batch, ready: now + lead, exec, table, lead };
+        Reply { started: Some(started), ..declined }
     }
 
     /// When to settle again though nothing happens.
@@ -274,12 +295,27 @@ impl Shard {
 /// The delays, shrunk to three quarters of what the objective leaves beside execution. Measured
 /// in a bad moment and taken whole they could make every request hopeless; then no batch would
 /// run and nothing would be measured again.
-fn within_objective(delays: &Delays, terms: &ModelTerms) -> Delays {
-    let left = terms.slo.saturating_sub(terms.profile.exec(1));
+fn within_objective(delays: &Delays, slo: Span, profile: &Profile) -> Delays {
+    let left = slo.saturating_sub(profile.exec(1));
     delays.within(Span(left.0 / 4 * 3))
 }
 
 impl Model {
+    /// Plans with the pace that was measured, as far as a lone request is still done in three
+    /// quarters of the objective: nothing is measured of batches that never run. Whether it
+    /// changed.
+    fn follow(&mut self, delays: &Delays) -> bool {
+        let ModelTerms { profile, slo, .. } = &self.terms;
+        let most = Pace::of(Span(slo.0 / 4 * 3), profile.exec(1)).max(Pace::ONE);
+        let pace = self.drift.pace().min(most);
+        if pace == self.profile.pace() {
+            return false;
+        }
+        self.profile.set_pace(pace);
+        self.delays = within_objective(delays, *slo, &self.profile);
+        true
+    }
+
     /// Why a request can never run here.
     fn refusal(&self, request: &Request) -> Option<DropReason> {
         if self.closing {
@@ -310,11 +346,13 @@ impl Model {
             } else if self.stands_in_the_way(rule, now, &head, &outlook) {
                 DropReason::Overload
             } else {
-                let window = rule.window(&self.terms.profile, &delays, now, &outlook);
+                let window = rule.window(&self.profile, &delays, now, &outlook);
                 return Some(Offer {
                     exec: window.exec,
                     latest: window.latest,
                     lead: delays.lead(outlook.rows),
+                    due: outlook.due,
+                    alone: self.profile.exec(head.rows),
                     priority: self.terms.priority,
                 });
             };
@@ -327,7 +365,7 @@ impl Model {
     /// into the queue's prefix.
     fn outlook(&mut self, head: &Request, now: Time, free: Time) -> Outlook {
         let delays = &self.delays;
-        let profile = &self.terms.profile;
+        let profile = &self.profile;
         let end = head.deadline - delays.response;
         let mut due = end - self.overrun_allowance();
         let mut prefix = self.queue.fit(rows_in_time(profile, delays, now, free, due));
@@ -351,8 +389,8 @@ impl Model {
     /// the objective has for them at most. More of it makes batches so small that the throughput
     /// it costs loses many more requests than are in time by it.
     fn overrun_allowance(&self) -> Span {
-        let Model { terms, delays, .. } = self;
-        let taken = terms.profile.exec(1) + delays.lead(1) + delays.response;
+        let Model { terms, profile, delays, .. } = self;
+        let taken = profile.exec(1) + delays.lead(1) + delays.response;
         self.overrun.min(Span(terms.slo.saturating_sub(taken).0 / 4))
     }
 
@@ -370,7 +408,7 @@ impl Model {
         let after = self.delays.response + self.overrun_allowance();
         let budget = allowed.saturating_sub(after);
         let rows_per_ns = self.rate.rows_per_ns(now);
-        let target = rule.drop_target(&self.terms.profile, &self.delays, budget, rows_per_ns);
+        let target = rule.drop_target(&self.profile, &self.delays, budget, rows_per_ns);
         next <= target.saturating_sub(outlook.rows)
     }
 
@@ -380,16 +418,28 @@ impl Model {
         current.and_then(|published| published.offer).is_some_and(|offer| offer.exec > now)
     }
 
-    /// The batch to run on an accelerator that is free from `free`, if its window is open.
-    fn sealable(&mut self, rule: Rule, now: Time, free: Time) -> Prefix {
+    /// The batch to run on an accelerator that is free from `free`, if its window is open. On
+    /// one that lags it is as large as is in time there; whether to start at all does not depend
+    /// on the lag, for the candidate was made without it.
+    fn sealable(&mut self, rule: Rule, now: Time, free: Time, lag: Pace) -> Prefix {
         let delays = self.delays;
         let Some(head) = self.queue.head().copied() else { return Prefix::default() };
         let outlook = self.outlook(&head, now, free);
         if outlook.rows == 0 {
             return Prefix::default();
         }
-        let window = rule.window(&self.terms.profile, &delays, now, &outlook);
-        if window.exec > now { Prefix::default() } else { self.queue.fit(outlook.rows) }
+        let window = rule.window(&self.profile, &delays, now, &outlook);
+        if window.exec > now {
+            return Prefix::default();
+        }
+        if lag == Pace::ONE {
+            return self.queue.fit(outlook.rows);
+        }
+        let usual = self.profile.pace();
+        self.profile.set_pace(usual.times(lag));
+        let rows = self.outlook(&head, now, free).rows;
+        self.profile.set_pace(usual);
+        self.queue.fit(rows)
     }
 
     /// Remembers since when the model has had nothing to do.

@@ -1,0 +1,148 @@
+//! How much longer or shorter than a table says executions take: a ratio in fixed point, so that
+//! every machine computes the same. Knows nothing of what is measured or why.
+
+use crate::time::Span;
+use std::fmt;
+
+/// A ratio of execution times; [`Pace::ONE`] is as fast as the table, 2 takes twice as long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pace(u32);
+
+/// Bits behind the point.
+const FRACTION: u32 = 16;
+
+impl Pace {
+    /// As the table says.
+    pub const ONE: Pace = Pace(1 << FRACTION);
+    /// The fastest that a plan counts with: a quarter of the table's times.
+    pub const FASTEST: Pace = Pace(1 << (FRACTION - 2));
+    /// The slowest that a plan counts with: eight times the table's.
+    pub const SLOWEST: Pace = Pace(8 << FRACTION);
+
+    /// The ratio of two times, rounded down, as far as it can be told; `table` of zero counts as
+    /// a nanosecond.
+    #[must_use]
+    pub fn of(measured: Span, table: Span) -> Pace {
+        saturated((u128::from(measured.0) << FRACTION) / u128::from(table.0.max(1)))
+    }
+
+    /// How long what the table says takes at this pace, rounded up.
+    #[must_use]
+    #[inline]
+    pub fn stretch(self, table: Span) -> Span {
+        if self == Pace::ONE {
+            return table;
+        }
+        let product = u128::from(table.0) * u128::from(self.0);
+        let up = (1 << FRACTION) - 1;
+        Span(u64::try_from((product + up) >> FRACTION).unwrap_or(u64::MAX))
+    }
+
+    /// The longest time of the table that fits `budget` at this pace: the inverse of
+    /// [`stretch`](Pace::stretch), exactly.
+    #[must_use]
+    #[inline]
+    pub fn shrink(self, budget: Span) -> Span {
+        if self == Pace::ONE {
+            return budget;
+        }
+        let divisor = self.0.max(1);
+        // Division by a 128-bit number is slow and needed only for spans of days.
+        match budget.0.checked_mul(1 << FRACTION) {
+            Some(scaled) => Span(scaled / u64::from(divisor)),
+            None => {
+                let scaled = u128::from(budget.0) << FRACTION;
+                Span(u64::try_from(scaled / u128::from(divisor)).unwrap_or(u64::MAX))
+            }
+        }
+    }
+
+    /// Both together, rounded down.
+    #[must_use]
+    pub fn times(self, other: Pace) -> Pace {
+        saturated((u128::from(self.0) * u128::from(other.0)) >> FRACTION)
+    }
+
+    /// What is left of this one without the other, rounded down.
+    #[must_use]
+    pub fn over(self, other: Pace) -> Pace {
+        saturated((u128::from(self.0) << FRACTION) / u128::from(other.0.max(1)))
+    }
+
+    /// Nearer to one by half of the way, rounded down.
+    #[must_use]
+    pub fn halfway_to_one(self) -> Pace {
+        Pace(u32::midpoint(self.0, Pace::ONE.0))
+    }
+
+    /// This share of it, rounded down.
+    #[must_use]
+    pub fn scaled(self, numerator: u32, denominator: u32) -> Pace {
+        saturated(u128::from(self.0) * u128::from(numerator) / u128::from(denominator.max(1)))
+    }
+
+    /// For display and metrics.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.0) / f64::from(Pace::ONE.0)
+    }
+}
+
+fn saturated(ratio: u128) -> Pace {
+    Pace(u32::try_from(ratio).unwrap_or(u32::MAX))
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace::ONE
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.as_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn paces() -> impl Strategy<Value = Pace> {
+        prop_oneof![Just(Pace::ONE), (1u32..=8 << FRACTION).prop_map(Pace)]
+    }
+
+    proptest! {
+        /// What fits a shrunk budget fits the budget once stretched, and nothing longer does.
+        #[test]
+        fn shrinking_is_the_inverse_of_stretching(
+            pace in paces(),
+            budget in prop_oneof![0u64..1 << 40, any::<u64>()],
+        ) {
+            let table = pace.shrink(Span(budget));
+            prop_assert!(pace.stretch(table) <= Span(budget));
+            let longer = Span(table.0.saturating_add(1));
+            prop_assert!(longer == table || pace.stretch(longer) > Span(budget));
+        }
+
+        /// Stretching by one pace after the other never takes less than by both together.
+        #[test]
+        fn a_pace_on_top_of_another_is_not_underestimated(a in paces(), b in paces(), span in 0u64..1 << 40) {
+            let both = a.times(b).stretch(Span(span));
+            prop_assert!(b.stretch(a.stretch(Span(span))) >= both);
+        }
+    }
+
+    #[test]
+    fn ratios_read_back() {
+        let ms = Span::from_millis;
+        assert_eq!(Pace::of(ms(6), ms(6)), Pace::ONE);
+        assert_eq!(Pace::of(ms(9), ms(6)).to_string(), "1.500");
+        assert_eq!(Pace::of(ms(9), ms(6)).stretch(ms(10)), ms(15));
+        assert_eq!(Pace::of(ms(9), ms(6)).over(Pace::of(ms(3), ms(6))).to_string(), "3.000");
+        assert_eq!(Pace::of(ms(9), ms(6)).halfway_to_one().to_string(), "1.250");
+        assert_eq!(Pace::of(ms(8), ms(2)).scaled(9, 8).to_string(), "4.500");
+        assert_eq!(Pace::of(Span::MAX, Span::ZERO).stretch(Span::MAX), Span::MAX);
+    }
+}

@@ -1,0 +1,285 @@
+//! How far measured execution times have moved from the profiles that were loaded: estimators,
+//! pure and constant in time and room. They know neither queues nor accelerators.
+//!
+//! A measured time is `table * model * accelerator` and some spread. Two estimators take it
+//! apart, without a way for them to chase each other:
+//!
+//! - [`Usual`] and [`Lag`] compare an accelerator with the others *on the same model at the same
+//!   time*. What all of them share, the model's own drift included, cancels out; so an
+//!   accelerator's lag does not depend on what is thought of the models.
+//! - [`Drift`] follows a model's times once the lag of the accelerator they come from is taken
+//!   out.
+//!
+//! Ratios are of the table as it was loaded, never of a plan that was already scaled: what is
+//! concluded from them does not come back in.
+//!
+//! A loaded table holds a high percentile, the 95th. `Drift` therefore takes the same percentile
+//! of the ratios: one that is usually 0.9 but one time in twenty 1.0 says that the table is right.
+
+use crate::pace::Pace;
+use crate::time::{Span, Time};
+
+/// Without a sample for so long, half of what was learned is given up. What is taken for slow
+/// gets less to do, so that nothing else would ever show that it has recovered.
+const FORGET: Span = Span::from_secs(10);
+
+/// Ratios remembered of each model.
+const RATIOS: usize = 64;
+/// The share of the ratios, in percent, that a table's entry is exceeded by.
+const EXCEEDING_PERCENT: usize = 5;
+/// The percentile is computed again after so many batches.
+const BATCHES_PER_UPDATE: u32 = 16;
+/// The fewest ratios that a percentile is taken of.
+const RATIOS_MIN: usize = 8;
+/// This many batches in a row far above the plan are a step: they are followed at once.
+const STEP: usize = 4;
+/// Ratios are too old to count after so many milliseconds.
+const AGE_MAX_MS: u32 = 60_000;
+
+/// Follows the execution times of one model.
+///
+/// Upwards at once, by what exceeds the plan by more than a sixteenth, and in [`STEP`] batches
+/// when these exceed it by more than an eighth; downwards only once the percentile of all that is
+/// remembered is more than an eighth lower: [`RATIOS`] batches after a step. In between nothing
+/// moves, so that a percentile of few samples, which is itself uncertain by some percent, leaves
+/// the plans alone.
+#[derive(Clone, Debug)]
+pub(crate) struct Drift {
+    pace: Pace,
+    ratios: [Pace; RATIOS],
+    /// When each was measured, in milliseconds of the epoch, wrapping around.
+    times: [u32; RATIOS],
+    /// Ratios remembered.
+    count: usize,
+    /// Where the next one goes.
+    next: usize,
+    since_update: u32,
+    /// The newest ratio, or the last time that something was forgotten.
+    touched: Time,
+}
+
+impl Drift {
+    pub(crate) fn new() -> Drift {
+        Drift {
+            pace: Pace::ONE,
+            ratios: [Pace::ONE; RATIOS],
+            times: [0; RATIOS],
+            count: 0,
+            next: 0,
+            since_update: 0,
+            touched: Time::ZERO,
+        }
+    }
+
+    /// What plans have to count with.
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Takes in how long a batch ran, as a ratio of the loaded table's time.
+    pub(crate) fn record(&mut self, now: Time, ratio: Pace) {
+        self.forget(now);
+        self.touched = now;
+        self.ratios[self.next] = ratio;
+        self.times[self.next] = millis(now);
+        self.next = (self.next + 1) % RATIOS;
+        self.count = (self.count + 1).min(RATIOS);
+        self.since_update += 1;
+        if self.is_step() {
+            // The second longest of them: one wild measurement is not followed.
+            let mut newest: [Pace; STEP] = std::array::from_fn(|back| self.newest(back));
+            newest.sort_unstable();
+            self.pace = newest[STEP - 2].clamp(Pace::FASTEST, Pace::SLOWEST);
+            self.count = STEP;
+            self.since_update = 0;
+        } else if self.since_update >= BATCHES_PER_UPDATE {
+            self.since_update = 0;
+            self.update(now);
+        }
+    }
+
+    /// Gives up half of what was learned for each while without a sample.
+    pub(crate) fn forget(&mut self, now: Time) {
+        if now.since(self.touched) >= FORGET {
+            self.pace = forgotten(self.pace, &mut self.touched, now);
+            self.count = 0;
+        }
+    }
+
+    /// The ratio measured `back` batches ago.
+    fn newest(&self, back: usize) -> Pace {
+        self.ratios[(self.next + RATIOS - 1 - back) % RATIOS]
+    }
+
+    fn is_step(&self) -> bool {
+        let high = self.pace.scaled(9, 8);
+        self.pace < Pace::SLOWEST
+            && self.count >= STEP
+            && (0..STEP).all(|back| self.newest(back) > high)
+    }
+
+    fn update(&mut self, now: Time) {
+        let now = millis(now);
+        let age = |back: usize| {
+            now.wrapping_sub(self.times[(self.next + RATIOS - 1 - back) % RATIOS])
+        };
+        let fresh = (0..self.count).take_while(|&back| age(back) <= AGE_MAX_MS).count();
+        if fresh < RATIOS_MIN {
+            return;
+        }
+        let mut ratios: [Pace; RATIOS] = std::array::from_fn(|back| self.newest(back));
+        let at = fresh - 1 - fresh * EXCEEDING_PERCENT / 100;
+        let high = *ratios[..fresh].select_nth_unstable(at).1;
+        let high = high.clamp(Pace::FASTEST, Pace::SLOWEST);
+        if high > self.pace.scaled(17, 16) || high.scaled(9, 8) < self.pace {
+            self.pace = high;
+        }
+    }
+}
+
+/// Ratios that tell what is usual for a model just now.
+const USUAL: usize = 16;
+
+/// What is usual for one model on the accelerators of its pool just now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Usual {
+    ratios: [Pace; USUAL],
+    taken: usize,
+}
+
+impl Usual {
+    /// Takes in a ratio, the known lag of its accelerator taken out, and returns how it compares
+    /// with the median of the newest.
+    pub(crate) fn compare(&mut self, ratio: Pace) -> Pace {
+        self.ratios[self.taken % USUAL] = ratio;
+        self.taken += 1;
+        let count = self.taken.min(USUAL);
+        let mut ratios = self.ratios;
+        let (_, median, _) = ratios[..count].select_nth_unstable((count - 1) / 2);
+        ratio.over(*median)
+    }
+}
+
+/// Batches in a row that have to agree before an accelerator is set apart: so many where each
+/// took a quarter longer than usual, twice as many where it was an eighth.
+const AGREEING: usize = 4;
+
+/// How an accelerator compares with the others of its pool.
+///
+/// Another process on the same device must not make the plans for all others longer. A lag is
+/// never less than one: a faster accelerator is planned like the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lag {
+    pace: Pace,
+    /// The newest comparisons with what is usual, the known lag taken out.
+    compared: [Pace; 2 * AGREEING],
+    taken: usize,
+    /// The newest sample since the lag was set.
+    sampled: Option<Time>,
+    /// The newest sample, or the last time that something was forgotten.
+    touched: Time,
+}
+
+/// An accelerator counts as a witness of what others do for so long after its last batch.
+const WITNESS: Span = Span::from_secs(1);
+
+impl Lag {
+    /// How many times longer than elsewhere in the pool batches run here.
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Takes in how a batch here compared with what is usual, the known lag taken out.
+    pub(crate) fn record(&mut self, now: Time, compared: Pace) {
+        self.compared[self.taken % self.compared.len()] = compared;
+        self.taken += 1;
+        self.sampled = Some(now);
+        self.touched = now;
+    }
+
+    /// The lag that the newest batches show, where it differs from the known one: higher than
+    /// usual, or lower.
+    pub(crate) fn shown(&self) -> Option<Shown> {
+        let many = self.compared.len();
+        let newest = |back: usize| self.compared[(self.taken + many - 1 - back) % many];
+        let agree = |count: usize, test: &dyn Fn(Pace) -> bool| {
+            self.taken >= count && (0..count).all(|back| test(newest(back)))
+        };
+        let median = |count: usize| {
+            let mut compared: [Pace; 2 * AGREEING] = std::array::from_fn(newest);
+            *compared[..count].select_nth_unstable(count / 2).1
+        };
+        if agree(AGREEING, &|compared| compared > Pace::ONE.scaled(5, 4)) {
+            return Some(Shown::Slower(self.pace.times(median(AGREEING))));
+        }
+        if agree(many, &is_high) {
+            return Some(Shown::Slower(self.pace.times(median(many))));
+        }
+        if self.pace > Pace::ONE && agree(many, &|compared| compared < Pace::ONE.scaled(8, 9)) {
+            return Some(Shown::Faster(self.pace.times(median(many))));
+        }
+        None
+    }
+
+    /// Whether the newest batch, if it is of late, took longer than usual; `None` when there is
+    /// no such batch.
+    pub(crate) fn witness(&self, now: Time) -> Option<bool> {
+        self.sampled.filter(|sampled| now.since(*sampled) <= WITNESS)?;
+        let newest = (self.taken + self.compared.len() - 1) % self.compared.len();
+        Some(is_high(self.compared[newest]))
+    }
+
+    /// From now on this is the known lag.
+    pub(crate) fn set(&mut self, pace: Pace) {
+        // Less than an eighth is none.
+        self.pace = if is_high(pace) { pace.min(Pace::SLOWEST) } else { Pace::ONE };
+        self.taken = 0;
+        self.sampled = None;
+    }
+
+    /// Gives up half of what was learned for each while without a sample.
+    pub(crate) fn forget(&mut self, now: Time) {
+        if self.pace > Pace::ONE && now.since(self.touched) >= FORGET {
+            let left = forgotten(self.pace, &mut self.touched, now);
+            self.set(left);
+        }
+    }
+
+    /// When something is to be forgotten, if no batch comes before.
+    pub(crate) fn forget_due(&self) -> Option<Time> {
+        (self.pace > Pace::ONE).then_some(self.touched + FORGET)
+    }
+}
+
+/// What the newest batches on an accelerator say of its lag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// It is at least this much.
+    Slower(Pace),
+    /// It is at most this much.
+    Faster(Pace),
+}
+
+fn is_high(compared: Pace) -> bool {
+    compared > Pace::ONE.scaled(9, 8)
+}
+
+/// What is left of a pace after the time since `touched`, which moves on by what was counted.
+/// One that is faster than the table is given up at once: plans must not be too short.
+fn forgotten(pace: Pace, touched: &mut Time, now: Time) -> Pace {
+    let mut left = pace.max(Pace::ONE);
+    while now.since(*touched) >= FORGET {
+        if left == Pace::ONE {
+            *touched = now;
+            break;
+        }
+        left = left.halfway_to_one();
+        *touched = *touched + FORGET;
+    }
+    left
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "times are compared modulo 2^32 ms")]
+fn millis(now: Time) -> u32 {
+    (now.0 / 1_000_000) as u32
+}
