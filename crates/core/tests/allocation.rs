@@ -19,7 +19,7 @@ struct Pool {
     now: Time,
     requests: u64,
     /// Batches under way: at most two for each accelerator.
-    running: [Option<(Time, AcceleratorId, BatchId)>; 2 * ACCELERATORS as usize],
+    running: [Option<(Time, AcceleratorId, BatchId, Span)>; 2 * ACCELERATORS as usize],
     started: u64,
     dropped: u64,
     cancelled: u64,
@@ -83,10 +83,11 @@ impl Pool {
     fn step(&mut self, now: Time) {
         self.now = now;
         for at in 0..self.running.len() {
-            if let Some((_, accelerator, batch)) = self.running[at].filter(|(end, ..)| *end <= now)
+            if let Some((_, accelerator, batch, exec)) =
+                self.running[at].filter(|(end, ..)| *end <= now)
             {
                 self.running[at] = None;
-                self.event(Event::Complete { accelerator, batch });
+                self.event(Event::Complete { accelerator, batch, exec });
             }
         }
         self.settle();
@@ -103,7 +104,11 @@ impl Pool {
                 Action::Start(start) => {
                     let place = self.running.iter_mut().find(|place| place.is_none());
                     let end = start.begin + start.exec;
-                    *place.expect("room") = Some((end, start.accelerator, start.batch));
+                    // Some take longer than planned, so that the plans follow.
+                    let table = Span::from_micros(1053).times(start.rows.into());
+                    let share = 90 + self.started % 20;
+                    let exec = Span((table + Span::from_micros(5072)).0 * share / 100);
+                    *place.expect("room") = Some((end, start.accelerator, start.batch, exec));
                     self.started += 1;
                 }
                 Action::Drop { .. } => self.dropped += 1,

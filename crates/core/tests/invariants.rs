@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
 use symphony_core::{
-    AcceleratorId, BatchId, Delays, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
+    AcceleratorId, BatchId, Delays, DropReason, ModelId, Pace, Profile, Request, RequestId, Span,
+    Time,
 };
 
 /// One thing that happens from outside.
@@ -41,8 +42,12 @@ struct History {
     rule: Rule,
     accelerators: u32,
     profiles: Vec<(u64, u64, u32)>,
-    /// Executions take this share of their plan, in percent, one after the other.
+    /// Executions take this share of the profile, in percent, one after the other.
     speeds: Vec<u64>,
+    /// And this share of that on each accelerator.
+    slowness: Vec<u64>,
+    /// Whether plans follow what was measured.
+    follows: bool,
     happenings: Vec<(u64, Happening)>,
 }
 
@@ -63,14 +68,12 @@ fn histories() -> impl Strategy<Value = History> {
         1u32..5,
         prop::collection::vec((0u64..2000, 1u64..8000, 1u32..20), 3),
         prop::collection::vec(50u64..150, 1..8),
+        prop::collection::vec(prop_oneof![3 => Just(100u64), 1 => 100u64..900], 4),
+        any::<bool>(),
         prop::collection::vec((0u64..3000, happening), 1..150),
     )
-        .prop_map(|(rule, accelerators, profiles, speeds, happenings)| History {
-            rule,
-            accelerators,
-            profiles,
-            speeds,
-            happenings,
+        .prop_map(|(rule, accelerators, profiles, speeds, slowness, follows, happenings)| {
+            History { rule, accelerators, profiles, speeds, slowness, follows, happenings }
         })
 }
 
@@ -86,8 +89,10 @@ struct World<'a> {
     running: Vec<Vec<BatchId>>,
     /// When each accelerator ends what it was sent.
     busy_until: Vec<Time>,
-    ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId)>>,
+    ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId, Span)>>,
     batches: usize,
+    /// How much longer than by its profile each model is planned to run.
+    paces: [Pace; 3],
     /// Models that were told to go, and whether they are gone.
     removed: BTreeMap<ModelId, bool>,
     log: Vec<String>,
@@ -95,7 +100,10 @@ struct World<'a> {
 
 impl<'a> World<'a> {
     fn new(history: &'a History) -> World<'a> {
-        let scheduler = Scheduler::new(history.rule, history.accelerators);
+        let mut scheduler = Scheduler::new(history.rule, history.accelerators);
+        if !history.follows {
+            scheduler = scheduler.with_fixed_profiles();
+        }
         let count = history.accelerators as usize;
         let mut world = World {
             history,
@@ -108,6 +116,7 @@ impl<'a> World<'a> {
             busy_until: vec![Time::ZERO; count],
             ends: BinaryHeap::new(),
             batches: 0,
+            paces: [Pace::ONE; 3],
             removed: BTreeMap::new(),
             log: Vec::new(),
         };
@@ -189,12 +198,12 @@ impl<'a> World<'a> {
             };
             assert!(next >= self.now, "{}", self.story("time runs backwards"));
             self.now = next;
-            while let Some(&Reverse((time, batch, accelerator))) = self.ends.peek()
+            while let Some(&Reverse((time, batch, accelerator, exec))) = self.ends.peek()
                 && time <= self.now
             {
                 self.ends.pop();
                 self.running[accelerator.index()].retain(|other| *other != batch);
-                self.event(Event::Complete { accelerator, batch });
+                self.event(Event::Complete { accelerator, batch, exec });
             }
             self.settle();
         }
@@ -202,6 +211,11 @@ impl<'a> World<'a> {
     }
 
     fn settle(&mut self) {
+        // Before, for a model may be gone afterwards.
+        for (number, pace) in (0u32..).zip(&mut self.paces) {
+            let stats = self.scheduler.stats(ModelId(number));
+            *pace = stats.map_or(Pace::ONE, |stats| stats.pace);
+        }
         self.scheduler.settle(self.now, &mut self.todo);
         let todo = std::mem::take(&mut self.todo);
         for action in &todo.list {
@@ -222,16 +236,26 @@ impl<'a> World<'a> {
             }
         }
         let idle = self.running.iter().any(Vec::is_empty);
-        if idle && self.history.rule == Rule::Eager {
+        if idle && self.history.rule == Rule::Eager && !self.any_lags() {
             assert!(self.open.is_empty(), "{}", self.story("work and an idle accelerator"));
         }
         let wake = self.scheduler.next_wake();
         assert!(wake.is_none_or(|wake| wake > self.now), "{}", self.story("spins in place"));
     }
 
+    fn pace(&self, model: ModelId) -> Pace {
+        self.paces[model.index()]
+    }
+
+    fn any_lags(&self) -> bool {
+        let accelerators = (0..self.history.accelerators).map(AcceleratorId);
+        accelerators.map(|id| self.scheduler.lag(id)).any(|lag| lag > Pace::ONE)
+    }
+
     fn check_drop(&self, model: ModelId, request: &Request, reason: DropReason) {
         let terms = self.terms(model.0);
-        let end = self.now + self.delays.lead(request.rows) + terms.profile.exec(request.rows);
+        let exec = self.pace(model).stretch(terms.profile.exec(request.rows));
+        let end = self.now + self.delays.lead(request.rows) + exec;
         let alone = end + self.delays.response <= request.deadline;
         let justified = match reason {
             DropReason::Hopeless => !alone,
@@ -249,7 +273,9 @@ impl<'a> World<'a> {
         let rows: u32 = requests.iter().map(|request| request.rows).sum();
         assert_eq!(rows, start.rows, "{}", self.story("rows do not add up"));
         assert!(rows <= terms.profile.rows_max(), "{}", self.story("too large a batch"));
-        assert_eq!(start.exec, terms.profile.exec(rows), "{}", self.story("not the profile"));
+        let table = terms.profile.exec(rows);
+        let pace = self.pace(start.model).times(self.scheduler.lag(start.accelerator));
+        assert_eq!(start.exec, pace.stretch(table), "{}", self.story("not the profile"));
         for request in requests {
             let (model, known) = self.open.remove(&request.id).expect("one outcome per request");
             assert_eq!((model, known), (start.model, *request), "{}", self.story("mixed up"));
@@ -259,16 +285,18 @@ impl<'a> World<'a> {
         if self.delays.lead(1) == Span::ZERO {
             assert!(self.running[accelerator].is_empty(), "{}", self.story("two batches at once"));
             let lower = self.running[..accelerator].iter().all(|running| !running.is_empty());
+            let lower = lower || self.any_lags();
             assert!(lower, "{}", self.story("a lower-numbered accelerator was free"));
         }
         assert!(self.running[accelerator].len() < 2, "{}", self.story("sent too far ahead"));
         let speed = self.history.speeds[self.batches % self.history.speeds.len()];
         self.batches += 1;
         let begin = start.begin.max(self.busy_until[accelerator]);
-        let end = begin + Span(start.exec.0 * speed / 100);
+        let exec = Span(table.0 * speed / 100 * self.history.slowness[accelerator] / 100);
+        let end = begin + exec;
         self.busy_until[accelerator] = end;
         self.running[accelerator].push(start.batch);
-        self.ends.push(Reverse((end, start.batch, start.accelerator)));
+        self.ends.push(Reverse((end, start.batch, start.accelerator, exec)));
     }
 
     fn story(&self, what: &str) -> String {

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler};
+use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
 use symphony_core::{ModelId, Profile, Request, RequestId, Span, Time};
 
 const MODEL: ModelId = ModelId(0);
@@ -25,14 +25,14 @@ fn offer(requests: &[(u32, u64)]) -> (u64, Vec<String>) {
     let (mut due, mut id) = (Time::ZERO, 0u64);
     loop {
         let arrival = Some(due).filter(|due| *due < Time(4_000_000_000));
-        let end = ends.peek().map(|Reverse((time, _, _))| *time);
+        let end = ends.peek().map(|Reverse((time, _, _, _))| *time);
         let next = [arrival, end, scheduler.next_wake()].into_iter().flatten().min();
         let Some(now) = next else { break };
-        while let Some(&Reverse((time, batch, accelerator))) = ends.peek()
+        while let Some(&Reverse((time, batch, accelerator, exec))) = ends.peek()
             && time <= now
         {
             ends.pop();
-            scheduler.on_event(now, Event::Complete { accelerator, batch }, &mut todo);
+            scheduler.on_event(now, Event::Complete { accelerator, batch, exec }, &mut todo);
         }
         if arrival == Some(now) {
             let (rows, slo) = requests[usize::try_from(id).expect("few") % requests.len()];
@@ -48,7 +48,8 @@ fn offer(requests: &[(u32, u64)]) -> (u64, Vec<String>) {
         for action in &todo.list {
             match action {
                 Action::Start(start) => {
-                    ends.push(Reverse((start.begin + start.exec, start.batch, start.accelerator)));
+                    let &Start { batch, accelerator, begin, exec, .. } = start;
+                    ends.push(Reverse((begin + exec, batch, accelerator, exec)));
                 }
                 other => dropped.push(format!("{now} {other:?}")),
             }

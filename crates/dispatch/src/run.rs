@@ -161,7 +161,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         if let Some(outstanding) = self.outstanding.get_mut(accelerator.index()) {
             *outstanding = outstanding.saturating_sub(1);
         }
-        self.event(now, Event::Complete { accelerator, batch });
+        self.event(now, Event::Complete { accelerator, batch, exec });
         if exec == Span::ZERO {
             return; // every client had left: nothing ran, so it teaches nothing
         }

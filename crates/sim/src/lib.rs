@@ -7,12 +7,14 @@
 
 pub mod baseline;
 pub mod bound;
+mod drift;
 pub mod goodput;
 mod policy;
 mod report;
 mod scenario;
 mod simulation;
 
+pub use drift::{Change, Drift};
 pub use policy::{PolicyKind, PolicyNameError};
 pub use report::{ModelReport, Report};
 pub use scenario::{ClockError, Delay, Network, Scenario, SimModel};

@@ -55,10 +55,14 @@ impl PolicyKind {
     #[must_use]
     pub fn build(self, scenario: &Scenario, rates: &[f64]) -> Box<dyn Contender> {
         let n = scenario.accelerators;
+        let own = |rule| {
+            let scheduler = Scheduler::new(rule, n);
+            if scenario.adapt_profile { scheduler } else { scheduler.with_fixed_profiles() }
+        };
         let waiting = |when| Box::new(Waiting::new(when, n));
         match self {
-            PolicyKind::Deferred => Box::new(Scheduler::new(Rule::Deferred, n)),
-            PolicyKind::Eager => Box::new(Scheduler::new(Rule::Eager, n)),
+            PolicyKind::Deferred => Box::new(own(Rule::Deferred)),
+            PolicyKind::Eager => Box::new(own(Rule::Eager)),
             PolicyKind::Timeout { delay, preferred } => waiting(When::Timeout { delay, preferred }),
             PolicyKind::Target { rows } => waiting(When::Target { rows }),
             PolicyKind::Frontrun => waiting(When::Frontrun),

@@ -1,6 +1,7 @@
 //! What is simulated, apart from the policy and the arrivals: models, accelerators, and how far
 //! the world is from what the scheduler is told about it.
 
+use crate::drift::Drift;
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
 use symphony_core::{Delays, Profile, Span};
@@ -24,6 +25,10 @@ pub struct Scenario {
     pub execution_sigma: f64,
     /// How wrong the scheduler's clock estimate is.
     pub clock_error: ClockError,
+    /// How execution times change while it runs.
+    pub drift: Drift,
+    /// Whether the scheduler's own rules follow measured execution times. Its rivals never do.
+    pub adapt_profile: bool,
 }
 
 /// A model: what the scheduler is told, and what really runs.
@@ -83,6 +88,8 @@ pub struct ClockError {
 
 /// Standard deviations from the median to the 99th percentile of a normal distribution.
 const P99_SIGMAS: f64 = 2.326_347_874;
+/// The same for the 95th percentile.
+const P95_SIGMAS: f64 = 1.644_853_627;
 
 impl Scenario {
     /// A scenario in which everything is as the scheduler is told: no delays, no spread, no
@@ -103,6 +110,8 @@ impl Scenario {
             network: Network::default(),
             execution_sigma: 0.0,
             clock_error: ClockError::default(),
+            drift: Drift::default(),
+            adapt_profile: true,
         }
     }
 
@@ -118,14 +127,18 @@ impl Scenario {
         }
     }
 
-    /// How much longer than planned the scheduler is told that a model's batches run: the 99th
-    /// percentile of the longest batch that its objective allows.
+    /// How much longer than planned a scheduler is told that a model's batches run: the 99th
+    /// percentile of the longest batch that its objective allows. One that follows measured
+    /// times plans with their 95th percentile, whatever profile it was told.
     #[must_use]
-    pub fn overrun(&self, model: &SimModel) -> Span {
+    pub fn overrun(&self, model: &SimModel, follows: bool) -> Span {
         let longest = |profile: &Profile| {
             profile.exec(model.terms.profile.rows_within(model.terms.slo)).as_millis_f64()
         };
-        let planned = longest(&model.terms.profile);
+        let planned = match follows {
+            true => longest(&model.actual) * libm::exp(P95_SIGMAS * self.execution_sigma),
+            false => longest(&model.terms.profile),
+        };
         let p99 = longest(&model.actual) * libm::exp(P99_SIGMAS * self.execution_sigma);
         Span::from_millis_f64((p99 - planned).max(0.0))
     }

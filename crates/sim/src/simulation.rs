@@ -24,9 +24,18 @@ pub trait Contender: Policy {
     fn preempt(&mut self, stopped: &mut Vec<BatchId>) {
         let _ = stopped;
     }
+
+    /// Whether it follows measured execution times.
+    fn follows(&self) -> bool {
+        false
+    }
 }
 
-impl Contender for Scheduler {}
+impl Contender for Scheduler {
+    fn follows(&self) -> bool {
+        Scheduler::follows(self)
+    }
+}
 
 /// A step of a run, for whoever draws or checks it.
 #[derive(Clone, Copy, Debug)]
@@ -142,10 +151,11 @@ struct Accelerator {
 impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
     fn new(scenario: &'a Scenario, policy: &'a mut P, observe: O, seed: u64) -> Self {
         let mut todo = Actions::default();
+        let follows = policy.follows();
         let mut tell = |event| policy.on_event(Time::ZERO, event, &mut todo);
         for (model, sim) in (0u32..).map(ModelId).zip(&scenario.models) {
             tell(Event::AddModel { model, terms: sim.terms.clone() });
-            let overrun = scenario.overrun(sim);
+            let overrun = scenario.overrun(sim, follows);
             if overrun > Span::ZERO {
                 tell(Event::SetOverrun { model, overrun });
             }
@@ -251,10 +261,13 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         if self.scenario.execution_sigma > 0.0 {
             exec = stretched(exec, self.scenario.execution_sigma * self.execution.normal());
         }
-        let accelerator = &mut self.accelerators[start.accelerator.index()];
-        let begin = accelerator.free.max(ready);
+        let begin = self.accelerators[start.accelerator.index()].free.max(ready);
+        let factor = self.scenario.drift.factor(begin, start.accelerator);
+        if factor != 1.0 {
+            exec = Span::from_millis_f64(exec.as_millis_f64() * factor);
+        }
         let end = begin + exec;
-        accelerator.free = end;
+        self.accelerators[start.accelerator.index()].free = end;
         (self.observe)(Observed::Started { now, start, requests, begin, end });
         let place = self.spare.pop().unwrap_or(self.batches.len());
         let running = Running {
@@ -287,7 +300,8 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         if !stopped {
             self.count_busy(accelerator, begin, end);
             self.answer(model, &requests, end);
-            self.policy.on_event(now, Event::Complete { accelerator, batch }, &mut self.todo);
+            let exec = end.since(begin);
+            self.policy.on_event(now, Event::Complete { accelerator, batch, exec }, &mut self.todo);
         }
         requests.clear();
         self.batches[place].requests = requests;

@@ -61,6 +61,8 @@ fn rough() -> Scenario {
             response: Delay::Tailed { usual: us(150), tail: us(3000), share: 0.02 },
         },
         execution_sigma: 0.1,
+        // What is expected below is of plans that go by the profiles they were told.
+        adapt_profile: false,
         clock_error: ClockError { offset_ns: -200_000, sigma: us(100) },
         ..scenario
     }

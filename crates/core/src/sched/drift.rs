@@ -120,9 +120,8 @@ impl Drift {
 
     fn update(&mut self, now: Time) {
         let now = millis(now);
-        let age = |back: usize| {
-            now.wrapping_sub(self.times[(self.next + RATIOS - 1 - back) % RATIOS])
-        };
+        let age =
+            |back: usize| now.wrapping_sub(self.times[(self.next + RATIOS - 1 - back) % RATIOS]);
         let fresh = (0..self.count).take_while(|&back| age(back) <= AGE_MAX_MS).count();
         if fresh < RATIOS_MIN {
             return;

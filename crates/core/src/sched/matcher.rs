@@ -368,19 +368,20 @@ mod tests {
     /// underway for `lead`: the accelerator that gets it.
     fn send(matcher: &mut Matcher, now: Time, batch: u64, latest: Time, lead: Span) -> Option<u32> {
         let generation = matcher.models.first().map_or(0, |slot| slot.issued);
-        let offer =
-            Some(Offer { exec: now, latest, lead, due: latest + ms(10), alone: ms(10), priority: 0 });
+        let offer = Some(Offer {
+            exec: now,
+            latest,
+            lead,
+            due: latest + ms(10),
+            alone: ms(10),
+            priority: 0,
+        });
         matcher.candidate(now, Candidate { model: MODEL, generation, offer });
         let mut grants = Vec::new();
         matcher.assign(now, |grant| grants.push(grant));
         let accelerator = grants.pop()?.accelerator;
-        let started = Started {
-            batch: BatchId(batch),
-            ready: now + lead,
-            exec: ms(10),
-            table: ms(10),
-            lead,
-        };
+        let started =
+            Started { batch: BatchId(batch), ready: now + lead, exec: ms(10), table: ms(10), lead };
         matcher.reply(now, Reply { model: MODEL, accelerator, started: Some(started) });
         Some(accelerator.0)
     }

@@ -61,6 +61,12 @@ impl Scheduler {
         self.shard.stats(model)
     }
 
+    /// Whether plans follow measured execution times.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.follows
+    }
+
     /// How many times longer than elsewhere in the pool batches run on an accelerator.
     #[must_use]
     pub fn lag(&self, accelerator: AcceleratorId) -> Pace {

@@ -71,7 +71,7 @@ impl Nexus {
             budget: sim
                 .terms
                 .slo
-                .saturating_sub(delays.lead(1) + delays.response + scenario.overrun(sim)),
+                .saturating_sub(delays.lead(1) + delays.response + scenario.overrun(sim, false)),
             rate: *rate,
         };
         let demands: Vec<_> = scenario.models.iter().zip(rates).map(demand).collect();

@@ -86,7 +86,7 @@ impl Pool {
                 }
                 return Noted::Arrived(model, request);
             }
-            Event::Complete { accelerator, batch } => {
+            Event::Complete { accelerator, batch, .. } => {
                 self.complete(now, accelerator, batch);
                 return Noted::Completed(accelerator);
             }
