@@ -77,7 +77,7 @@ fn simulated(rule: Rule) -> Decisions {
         Observed::Dropped { now, request, reason, .. } => {
             decisions.dropped.push((now, request.id.0, reason));
         }
-        Observed::Arrived { .. } => {}
+        Observed::Arrived { .. } | Observed::Answered { .. } => {}
         Observed::Preempted { .. } => unreachable!("the scheduler never stops a batch"),
     });
     decisions.dropped.sort_by_key(|(at, number, _)| (*at, *number));

@@ -60,6 +60,17 @@ pub enum Observed<'a> {
         /// When it really ends, unless it is stopped.
         end: Time,
     },
+    /// A client got its answer.
+    Answered {
+        /// When.
+        at: Time,
+        /// Its model.
+        model: ModelId,
+        /// The request.
+        request: &'a Request,
+        /// Whether that was after its objective.
+        late: bool,
+    },
     /// A request was dropped.
     Dropped {
         /// When.
@@ -313,9 +324,11 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         let report = &mut self.models[model.index()];
         let mut measured = 0;
         for request in requests.iter().filter(|request| request.arrival >= from) {
-            let answered = end + self.scenario.network.response.draw(&mut self.network);
+            let at = end + self.scenario.network.response.draw(&mut self.network);
             // The true deadline, not the one that the scheduler saw.
-            report.answered(answered.since(request.arrival), slo);
+            let latency = at.since(request.arrival);
+            report.answered(latency, slo);
+            (self.observe)(Observed::Answered { at, model, request, late: latency > slo });
             measured += 1;
         }
         report.batches += u64::from(measured > 0);

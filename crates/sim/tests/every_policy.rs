@@ -112,7 +112,7 @@ struct Watch {
 impl Watch {
     fn step(&mut self, observed: Observed<'_>) {
         match observed {
-            Observed::Arrived { .. } => {}
+            Observed::Arrived { .. } | Observed::Answered { .. } => {}
             Observed::Started { now, start, requests, begin, end } => {
                 assert!(now <= begin && begin <= end && !requests.is_empty());
                 let before = self.running.get(&start.accelerator.0);
@@ -220,7 +220,7 @@ impl Hash {
 
     fn step(&mut self, observed: Observed<'_>) {
         match observed {
-            Observed::Arrived { .. } => {}
+            Observed::Arrived { .. } | Observed::Answered { .. } => {}
             Observed::Started { now, start, requests, begin, end } => {
                 self.numbers([1, now.0, start.batch.0, start.accelerator.0.into(), begin.0, end.0]);
                 self.numbers(requests.iter().map(|request| request.id.0));

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use symphony_core::{Profile, Span};
 use symphony_sim::goodput::Goodput;
-use symphony_sim::{ClockError, Network, PolicyKind};
+use symphony_sim::{ClockError, Drift, Network, PolicyKind};
 use symphony_workload::random::Random;
 use symphony_workload::{Popularity, Process, Schedule};
 
@@ -93,6 +93,8 @@ fn draw(seed: u64, number: u64) -> Result<Setup> {
         network: Network::default(),
         clock_error: ClockError::default(),
         execution_sigma: 0.0,
+        drift: Drift::default(),
+        adapt_profile: true,
         sweep: None,
     };
     setup.measured = measured(&setup)?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_backend::repository::{ConfigError, TomlSource};
 use symphony_core::{ModelId, Profile, Span, Time};
-use symphony_sim::{ClockError, Delay, Network, PolicyKind};
+use symphony_sim::{Change, ClockError, Delay, Drift, Network, PolicyKind};
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
 use toml::Spanned;
 
@@ -30,6 +30,9 @@ struct File {
     load: Spanned<LoadFile>,
     network: Option<NetworkFile>,
     execution_sigma: Option<Spanned<f64>>,
+    #[serde(default)]
+    drift: Vec<Spanned<ChangeFile>>,
+    adapt_profile: Option<bool>,
     sweep: Option<SweepFile>,
 }
 
@@ -105,6 +108,16 @@ struct NetworkFile {
     clock_sigma_ms: Option<Spanned<f64>>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeFile {
+    at_s: f64,
+    factor: f64,
+    #[serde(default)]
+    over_s: f64,
+    accelerators: Option<Vec<u32>>,
+}
+
 /// Log-normal; constant where sigma is zero.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +142,7 @@ const SECONDS_MAX: f64 = 1e6;
 const RATE_MAX: f64 = 1e9;
 pub(super) const MILLIS_MAX: f64 = 1e6;
 const ROWS_MAX: u32 = 65_536;
+const DRIFT_MAX: f64 = 100.0;
 pub(super) const SIGMA_MAX: f64 = 5.0;
 const ROWS_USUAL: u32 = 64;
 
@@ -226,10 +240,38 @@ impl Reader<'_> {
                 .execution_sigma
                 .as_ref()
                 .map_or(Ok(0.0), |sigma| self.number("execution_sigma", sigma, 0.0, SIGMA_MAX))?,
+            drift: self.drift(&file.drift, *file.accelerators.get_ref())?,
+            adapt_profile: file.adapt_profile.unwrap_or(true),
             sweep: None,
         };
         setup.sweep = file.sweep.map(|sweep| self.sweep(sweep, &setup)).transpose()?;
         Ok(setup)
+    }
+
+    fn drift(&self, changes: &[Spanned<ChangeFile>], accelerators: u32) -> Result<Drift> {
+        let mut read: Vec<Change> = Vec::new();
+        for change in changes {
+            let ChangeFile { at_s, factor, over_s, accelerators: some } = change.get_ref();
+            let time = |seconds: f64| Time::ZERO + Span::from_millis_f64(seconds * 1e3);
+            let problem = if !(0.0..=SECONDS_MAX).contains(at_s) {
+                format!("drift.at_s = {at_s}: give seconds from 0 to {SECONDS_MAX}")
+            } else if read.last().is_some_and(|before| time(*at_s) < before.at) {
+                format!("drift.at_s = {at_s}: give the changes in order of time")
+            } else if !(0.0..=SECONDS_MAX).contains(over_s) {
+                format!("drift.over_s = {over_s}: give seconds from 0 to {SECONDS_MAX}")
+            } else if !(1.0 / DRIFT_MAX..=DRIFT_MAX).contains(factor) {
+                format!("drift.factor = {factor}: give a number from 0.01 to {DRIFT_MAX}")
+            } else if let Some(other) = some.iter().flatten().find(|other| **other >= accelerators)
+            {
+                format!("drift.accelerators: there is no accelerator {other}, the first is 0")
+            } else {
+                let (at, over) = (time(*at_s), time(*over_s).since(Time::ZERO));
+                read.push(Change { at, factor: *factor, over, accelerators: some.clone() });
+                continue;
+            };
+            return self.refuse(change.span(), problem);
+        }
+        Ok(Drift { changes: read })
     }
 
     fn seeds(&self, seeds: Option<&Spanned<Vec<u64>>>) -> Result<Vec<u64>> {

@@ -23,8 +23,12 @@ pub(super) struct RunArgs {
     /// Seed of the requests [default: the scenario's first].
     #[arg(long)]
     seed: Option<u64>,
-    /// Also show each interval of this many seconds: the offered rate, and how many accelerators
-    /// were busy on average and in use at all (1 % of the interval or more).
+    /// Plan with the profiles as they are in the scenario, whatever executions really take.
+    #[arg(long)]
+    fixed_profiles: bool,
+    /// Also show each interval of this many seconds: the offered rate, the share of late or dropped
+    /// requests, and how many accelerators were busy on average and in use at all (1 % of the
+    /// interval or more).
     #[arg(long, value_name = "SECONDS")]
     interval_s: Option<f64>,
     /// Draw the intervals, as SVG or PNG by the file's ending.
@@ -39,6 +43,7 @@ pub(super) fn command(args: &RunArgs) -> Result<()> {
     if let Some(rate) = args.rate {
         setup.replace_rate(rate)?;
     }
+    setup.adapt_profile &= !args.fixed_profiles;
     if let Some(plot) = &args.plot {
         output::check(plot, &["svg", "png"])?;
     }

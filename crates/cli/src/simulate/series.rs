@@ -1,4 +1,5 @@
-//! A run by intervals of time: what was offered, and which accelerators were in use.
+//! A run by intervals of time: what was offered, what became of it, and which accelerators were
+//! in use.
 
 use super::input::BadInput;
 use super::sheet::{Cell, Sheet};
@@ -15,6 +16,8 @@ pub(super) struct Series {
     accelerators: usize,
     /// Requests by interval.
     offered: Vec<u64>,
+    /// Those that were late or dropped, by the interval in which they arrived.
+    bad: Vec<u64>,
     /// Time that accelerators were busy, by interval and then by accelerator.
     busy: Vec<Span>,
     /// What each accelerator was sent last: only that can be stopped.
@@ -48,6 +51,7 @@ impl Series {
             width,
             accelerators,
             offered: vec![0; intervals],
+            bad: vec![0; intervals],
             busy: vec![Span::ZERO; intervals * accelerators],
             last: vec![(Time::ZERO, Time::ZERO); accelerators],
         })
@@ -56,11 +60,9 @@ impl Series {
     /// Notes a step of the run.
     pub(super) fn add(&mut self, observed: Observed<'_>) {
         match observed {
-            Observed::Arrived { now, .. } if now >= self.from => {
-                let interval = self.interval(now);
-                if let Some(count) = self.offered.get_mut(interval) {
-                    *count += 1;
-                }
+            Observed::Arrived { now, .. } => self.count(now, |series| &mut series.offered),
+            Observed::Dropped { request, .. } | Observed::Answered { request, late: true, .. } => {
+                self.count(request.arrival, |series| &mut series.bad);
             }
             Observed::Started { start, begin, end, .. } => {
                 self.last[start.accelerator.index()] = (begin, end);
@@ -70,7 +72,17 @@ impl Series {
                 let (begin, end) = self.last[accelerator.index()];
                 self.change(accelerator.index(), begin.max(now), end, Span::saturating_sub);
             }
-            Observed::Arrived { .. } | Observed::Dropped { .. } => {}
+            Observed::Answered { .. } => {}
+        }
+    }
+
+    /// Counts a request that arrived at some time.
+    fn count(&mut self, arrival: Time, counts: fn(&mut Series) -> &mut Vec<u64>) {
+        let interval = self.interval(arrival);
+        if arrival >= self.from
+            && let Some(count) = counts(self).get_mut(interval)
+        {
+            *count += 1;
         }
     }
 
@@ -106,6 +118,11 @@ impl Series {
         self.offered[interval] as f64 / self.width.as_secs_f64()
     }
 
+    /// Share of the requests that were late or dropped; zero when none were offered.
+    fn bad_share(&self, interval: usize) -> f64 {
+        self.bad[interval] as f64 / self.offered[interval].max(1) as f64
+    }
+
     fn shares(&self, interval: usize) -> impl Iterator<Item = f64> {
         let first = interval * self.accelerators;
         let busy = self.busy[first..first + self.accelerators].iter();
@@ -127,7 +144,8 @@ impl Series {
 pub(super) fn sheet(policies: &[PolicyKind], runs: &[Series]) -> Sheet {
     let mut sheet = Sheet::new("intervals", ["from s", "offered r/s"]);
     for policy in policies {
-        sheet.columns.extend([format!("{policy} busy"), format!("{policy} in use")]);
+        let columns = ["bad %", "busy", "in use"];
+        sheet.columns.extend(columns.map(|column| format!("{policy} {column}")));
     }
     let Some(first) = runs.first() else { return sheet };
     for interval in 0..first.offered.len() {
@@ -135,7 +153,11 @@ pub(super) fn sheet(policies: &[PolicyKind], runs: &[Series]) -> Sheet {
         let mut row =
             vec![Cell::Text(from.to_string()), Cell::Number(first.offered_rate(interval), 0)];
         for run in runs {
-            row.extend([Cell::Number(run.busy(interval), 2), Cell::Count(run.used(interval))]);
+            row.extend([
+                Cell::Number(run.bad_share(interval) * 100.0, 2),
+                Cell::Number(run.busy(interval), 2),
+                Cell::Count(run.used(interval)),
+            ]);
         }
         sheet.rows.push(row);
     }

@@ -10,7 +10,7 @@ use symphony_core::sched::ModelTerms;
 use symphony_core::{ModelId, Profile, Span};
 use symphony_sim::goodput::Load as Streams;
 use symphony_sim::{
-    ClockError, Delay, Network, Observed, PolicyKind, Report, Scenario, run_observed,
+    ClockError, Delay, Drift, Network, Observed, PolicyKind, Report, Scenario, run_observed,
 };
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
 
@@ -31,6 +31,10 @@ pub(super) struct Setup {
     pub(super) clock_error: ClockError,
     /// Relative spread of execution times.
     pub(super) execution_sigma: f64,
+    /// How execution times change while it runs.
+    pub(super) drift: Drift,
+    /// Whether plans follow them.
+    pub(super) adapt_profile: bool,
     pub(super) sweep: Option<Sweep>,
 }
 
@@ -259,6 +263,8 @@ impl Setup {
             network: self.network,
             clock_error: self.clock_error,
             execution_sigma: self.execution_sigma,
+            drift: self.drift.clone(),
+            adapt_profile: self.adapt_profile,
             ..Scenario::ideal(models, self.accelerators, warmup, measured)
         })
     }
