@@ -29,6 +29,8 @@ const RATIOS: usize = 64;
 const EXCEEDING_PERCENT: usize = 5;
 /// The percentile is computed again after so many batches.
 const BATCHES_PER_UPDATE: u32 = 16;
+/// As many times in a row it has to be low before plans become shorter.
+const LOW_UPDATES: u32 = 4;
 /// The fewest ratios that a percentile is taken of.
 const RATIOS_MIN: usize = 8;
 /// This many batches in a row far above the plan are a step: they are followed at once.
@@ -39,10 +41,10 @@ const AGE_MAX_MS: u32 = 60_000;
 /// Follows the execution times of one model.
 ///
 /// Upwards at once, by what exceeds the plan by more than a sixteenth, and in [`STEP`] batches
-/// when these exceed it by more than an eighth; downwards only once the percentile of all that is
-/// remembered is more than an eighth lower: [`RATIOS`] batches after a step. In between nothing
-/// moves, so that a percentile of few samples, which is itself uncertain by some percent, leaves
-/// the plans alone.
+/// when these exceed it by more than an eighth; downwards only when the percentile of all that is
+/// remembered has been more than an eighth lower for as many batches again: about twice
+/// [`RATIOS`] batches after a step. In between nothing moves, so that a percentile of few
+/// samples, which is itself uncertain by some percent, leaves the plans alone.
 #[derive(Clone, Debug)]
 pub(crate) struct Drift {
     pace: Pace,
@@ -54,6 +56,8 @@ pub(crate) struct Drift {
     /// Where the next one goes.
     next: usize,
     since_update: u32,
+    /// How many times in a row the percentile was low, and the highest of them.
+    low: (u32, Pace),
     /// The newest ratio, or the last time that something was forgotten.
     touched: Time,
 }
@@ -67,6 +71,7 @@ impl Drift {
             count: 0,
             next: 0,
             since_update: 0,
+            low: (0, Pace::FASTEST),
             touched: Time::ZERO,
         }
     }
@@ -89,11 +94,9 @@ impl Drift {
             // The second longest of them: one wild measurement is not followed.
             let mut newest: [Pace; STEP] = std::array::from_fn(|back| self.newest(back));
             newest.sort_unstable();
-            self.pace = newest[STEP - 2].clamp(Pace::FASTEST, Pace::SLOWEST);
+            self.set(newest[STEP - 2]);
             self.count = STEP;
-            self.since_update = 0;
         } else if self.since_update >= BATCHES_PER_UPDATE {
-            self.since_update = 0;
             self.update(now);
         }
     }
@@ -103,6 +106,7 @@ impl Drift {
         if now.since(self.touched) >= FORGET {
             self.pace = forgotten(self.pace, &mut self.touched, now);
             self.count = 0;
+            self.low = (0, Pace::FASTEST);
         }
     }
 
@@ -118,7 +122,14 @@ impl Drift {
             && (0..STEP).all(|back| self.newest(back) > high)
     }
 
+    fn set(&mut self, pace: Pace) {
+        self.pace = pace.clamp(Pace::FASTEST, Pace::SLOWEST);
+        self.since_update = 0;
+        self.low = (0, Pace::FASTEST);
+    }
+
     fn update(&mut self, now: Time) {
+        self.since_update = 0;
         let now = millis(now);
         let age =
             |back: usize| now.wrapping_sub(self.times[(self.next + RATIOS - 1 - back) % RATIOS]);
@@ -129,9 +140,16 @@ impl Drift {
         let mut ratios: [Pace; RATIOS] = std::array::from_fn(|back| self.newest(back));
         let at = fresh - 1 - fresh * EXCEEDING_PERCENT / 100;
         let high = *ratios[..fresh].select_nth_unstable(at).1;
-        let high = high.clamp(Pace::FASTEST, Pace::SLOWEST);
-        if high > self.pace.scaled(17, 16) || high.scaled(9, 8) < self.pace {
-            self.pace = high;
+        if high > self.pace.scaled(17, 16) {
+            self.set(high);
+        } else if high.scaled(9, 8) < self.pace {
+            let (times, highest) = self.low;
+            self.low = (times + 1, highest.max(high));
+            if self.low.0 >= LOW_UPDATES {
+                self.set(self.low.1);
+            }
+        } else {
+            self.low = (0, Pace::FASTEST);
         }
     }
 }
