@@ -5,6 +5,7 @@
 //! puts it on a thread. It knows no protocol and no engine.
 
 mod measure;
+mod paces;
 mod run;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,13 @@
 //! The loop: drain the inbox, decide once, act.
 
 use crate::measure::Meter;
+use crate::paces::{Paces, Subject};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use symphony_core::sched::{Action, Actions, Event, Policy, Rule, Scheduler, Start};
-use symphony_core::{AcceleratorId, BatchId, ModelId, Request, Span, Time};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Pace, Request, Span, Time};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{InFlight, Outcome};
 use symphony_wire::schedule::{
@@ -24,6 +25,7 @@ pub struct Loop<S> {
     inflight: Arc<InFlight>,
     send: S,
     meter: Meter,
+    paces: Paces,
     running: HashMap<BatchId, Running>,
     /// Batches sent to each accelerator and not completed.
     outstanding: Vec<u32>,
@@ -39,6 +41,8 @@ struct Running {
     model: ModelId,
     decided: Time,
     planned: Span,
+    /// The pace that it was planned with.
+    pace: Pace,
     /// Sent while another ran, so that it had to wait for that one.
     behind: bool,
 }
@@ -57,6 +61,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
             inflight,
             send,
             meter,
+            paces: Paces::default(),
             running: HashMap::new(),
             outstanding: vec![0; accelerators as usize],
             models: Vec::new(),
@@ -146,7 +151,9 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         let outstanding = &mut self.outstanding[accelerator.index()];
         let behind = *outstanding > 0;
         *outstanding += 1;
-        self.running.insert(batch, Running { model, decided: now, planned: exec, behind });
+        let pace = self.pace(model).times(self.scheduler.lag(accelerator));
+        let running = Running { model, decided: now, planned: exec, pace, behind };
+        self.running.insert(batch, running);
         let plan = BatchPlan { batch, model, requests, rows, exec, decided: now };
         (self.send)(accelerator, plan);
     }
@@ -161,15 +168,30 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         if let Some(outstanding) = self.outstanding.get_mut(accelerator.index()) {
             *outstanding = outstanding.saturating_sub(1);
         }
+        let before = self.pace(running.model);
         self.event(now, Event::Complete { accelerator, batch, exec });
         if exec == Span::ZERO {
             return; // every client had left: nothing ran, so it teaches nothing
         }
+        let (pace, lag) = (self.pace(running.model), self.scheduler.lag(accelerator));
+        if pace != before {
+            // What exceeded the plans before says nothing of the plans from now on.
+            self.meter.forget(running.model);
+        }
+        self.paces.tell(now, Subject::Model(running.model), pace);
+        self.paces.tell(now, Subject::Accelerator(accelerator), lag);
+        // For the same reason, what it would be planned to take now.
+        let planned = pace.times(lag).over(running.pace).stretch(running.planned);
         // The wait for a batch that still ran is no delay: counted, it would send the next batch
         // ahead earlier, that would wait longer, and so on.
         let control = Some(taken.since(running.decided)).filter(|_| !running.behind);
-        self.meter.completed(running.model, completion, control, running.planned);
+        self.meter.completed(running.model, completion, control, planned);
         self.update_delays(now);
+    }
+
+    /// What a model's batches are planned to take, as a share of its profile.
+    fn pace(&self, model: ModelId) -> Pace {
+        self.scheduler.stats(model).map_or(Pace::ONE, |stats| stats.pace)
     }
 
     /// Takes over the measured delays from time to time.
@@ -187,6 +209,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
     fn removed(&mut self, model: ModelId) {
         self.models.retain(|other| *other != model);
         self.meter.forget(model);
+        self.paces.forget(model);
         for (_, done) in self.removing.extract_if(.., |(other, _)| *other == model) {
             let _ = done.send(());
         }
@@ -194,9 +217,12 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
 
     fn statistics(&self) -> Statistics {
         let model = |&model: &ModelId| Some((model, self.scheduler.stats(model)?));
+        let accelerator = |(number, counted): (u32, &AcceleratorStatistics)| {
+            AcceleratorStatistics { lag: self.scheduler.lag(AcceleratorId(number)), ..*counted }
+        };
         Statistics {
             models: self.models.iter().filter_map(model).collect(),
-            accelerators: self.accelerators.clone(),
+            accelerators: (0u32..).zip(&self.accelerators).map(accelerator).collect(),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use symphony_core::sched::{ModelTerms, Rule};
-use symphony_core::{AcceleratorId, DropReason, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{
+    AcceleratorId, DropReason, ModelId, Pace, Profile, Request, RequestId, Span, Time,
+};
 use symphony_wire::inflight::{InFlight, Outcome};
 use symphony_wire::schedule::{BatchPlan, Completion, ToScheduler};
 use symphony_wire::tensor::Inputs;
@@ -162,9 +164,9 @@ fn measured_delays_make_plans_earlier() {
         let now = at(round * 100);
         let (_, _outcome) = pool.submit(now);
         assert_eq!(pool.planned(), 1, "a lone request starts at once");
-        // Every batch takes 3 ms more than planned.
+        // Every fiftieth batch takes 3 ms more than planned: too few to plan longer for all.
         let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
-        let exec = plan.exec + Span::from_millis(3);
+        let exec = plan.exec + Span::from_millis(if round % 50 == 3 { 3 } else { 0 });
         let finished = plan.decided + exec;
         let batch = plan.batch;
         let completion = Completion { accelerator, batch, taken: plan.decided, exec, finished };
@@ -210,7 +212,8 @@ fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
     // It takes 1 ms to reach the accelerator.
     let (_, _alone) = pool.submit(at(0));
     end(&mut pool, 1, 7);
-    for round in 1..10 {
+    // Fewer batches than the plans would follow.
+    for round in 1..8 {
         let now = round * 100;
         let (_, _first) = pool.submit(at(now));
         let (_, _second) = pool.submit(at(now));
@@ -220,4 +223,38 @@ fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
         end(&mut pool, now + 1, now + 41);
         end(&mut pool, now + 41, now + 47);
     }
+}
+
+#[test]
+fn plans_follow_executions_that_take_longer_and_back() {
+    let mut pool = pool(Rule::Deferred);
+    let mut round = 0;
+    // Runs so many batches of one row that take `exec_ms`; what the last was planned to take.
+    let mut run = |batches: u64, exec_ms: u64| {
+        let mut planned = Span::ZERO;
+        for _ in 0..batches {
+            let now = at(round * 100);
+            round += 1;
+            let (id, _outcome) = pool.submit(now);
+            drop(pool.inflight.take(id));
+            let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
+            let (batch, taken, exec) = (plan.batch, plan.decided, Span::from_millis(exec_ms));
+            let finished = taken + exec;
+            let completion = Completion { accelerator, batch, taken, exec, finished };
+            pool.scheduler.receive(finished, ToScheduler::Completed(completion));
+            pool.scheduler.settle(finished);
+            planned = plan.exec;
+        }
+        planned
+    };
+    assert_eq!(run(64, 6), Span::from_millis(6), "as the profile says");
+    assert_eq!(run(4, 9), Span::from_millis(6), "it takes four to tell");
+    assert_eq!(run(1, 9), Span::from_millis(9));
+    assert_eq!(run(64, 6), Span::from_millis(9), "it takes longer to trust shorter ones");
+    assert_eq!(run(65, 6), Span::from_millis(6));
+    let (reply, mut statistics) = oneshot::channel();
+    pool.scheduler.receive(at(round * 100), ToScheduler::Statistics(reply));
+    let statistics = statistics.try_recv().unwrap();
+    assert_eq!(statistics.models[0].1.pace, Pace::ONE);
+    assert_eq!(statistics.accelerators[0].lag, Pace::ONE);
 }

@@ -2,7 +2,7 @@
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 pub use symphony_core::sched::{ModelStatistics, ModelTerms};
-use symphony_core::{AcceleratorId, BatchId, ModelId, Request, RequestId, Span, Time};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Pace, Request, RequestId, Span, Time};
 use tokio::sync::oneshot;
 
 /// Everything that can reach the scheduler, in one closed list.
@@ -87,6 +87,8 @@ pub struct AcceleratorStatistics {
     pub batches: u64,
     /// Time spent on them.
     pub busy: Span,
+    /// How many times longer than elsewhere in the pool batches run on it.
+    pub lag: Pace,
 }
 
 /// The scheduler's counters at one moment.

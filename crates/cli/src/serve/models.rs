@@ -202,7 +202,7 @@ impl Models {
         };
         let before = self.entries.insert(model.name.clone(), entry);
         self.publish();
-        tracing::info!(model = %model.name, version = %model.version, engine = %model.engine, "serving");
+        tracing::info!(model = %model.name, version = %model.version, id = id.0, engine = %model.engine, "serving");
         if let Some(before) = before.and_then(|entry| entry.serving) {
             self.retire(&before.model);
         }

@@ -226,6 +226,18 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
             page.sample(name, &labels, found.map_or(0, |(_, counters)| value(counters)));
         }
     }
+    let name = "symphony_profile_scale";
+    let help = "Planned execution times of the model, as a multiple of its loaded profile.";
+    page.family(name, Kind::Gauge, help);
+    for model in catalog.models.values() {
+        let found = statistics.models.iter().find(|(id, _)| *id == model.id);
+        let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
+        page.sample(name, &labels, found.map_or(1.0, |(_, counters)| counters.pace.as_f64()));
+    }
+    accelerators(page, statistics);
+}
+
+fn accelerators(page: &mut Page, statistics: &Statistics) {
     let name = "symphony_accelerator_busy_seconds_total";
     page.family(name, Kind::Counter, "Time the accelerator spent on batches.");
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
@@ -236,5 +248,11 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
     page.family(name, Kind::Counter, "Batches the accelerator completed.");
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
         page.sample(name, &[("accelerator", &index.to_string())], accelerator.batches);
+    }
+    let name = "symphony_accelerator_scale";
+    let help = "Execution times on the accelerator, as a multiple of those on the others.";
+    page.family(name, Kind::Gauge, help);
+    for (index, accelerator) in statistics.accelerators.iter().enumerate() {
+        page.sample(name, &[("accelerator", &index.to_string())], accelerator.lag.as_f64());
     }
 }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use symphony_core::{AcceleratorId, DropReason, ModelId, Profile, Request, RequestId, Span};
+use symphony_core::{AcceleratorId, DropReason, ModelId, Pace, Profile, Request, RequestId, Span};
 use symphony_frontend::{Addresses, Frontend, FrontendConfig, InProcess, Services};
 use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
 use symphony_wire::clock::Clock;
@@ -382,7 +382,11 @@ impl Stub {
         let counts = self.counts.lock().unwrap();
         Statistics {
             models: counts.iter().map(|(id, counts)| (*id, *counts)).collect(),
-            accelerators: vec![AcceleratorStatistics { batches: 7, busy: Span::from_millis(1500) }],
+            accelerators: vec![AcceleratorStatistics {
+                batches: 7,
+                busy: Span::from_millis(1500),
+                lag: Pace::ONE.scaled(2, 1),
+            }],
         }
     }
 }
