@@ -139,7 +139,7 @@ impl Watch {
 
 #[test]
 fn each_request_has_one_outcome_and_no_accelerator_runs_two_batches() {
-    for scenario in [ideal(), rough()] {
+    for scenario in [ideal(), rough(), Scenario { adapt_profile: true, ..rough() }] {
         for (policy, (factor, rows)) in
             POLICIES.iter().flat_map(|policy| [(0.3, 1), (1.0, 3), (4.0, 1)].map(|c| (*policy, c)))
         {

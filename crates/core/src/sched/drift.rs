@@ -300,3 +300,145 @@ fn forgotten(pace: Pace, touched: &mut Time, now: Time) -> Pace {
 fn millis(now: Time) -> u32 {
     (now.0 / 1_000_000) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A ratio in thousandths.
+    fn ratio(thousandths: u32) -> Pace {
+        Pace::ONE.scaled(thousandths, 1000)
+    }
+
+    /// A model whose batches end 10 ms apart.
+    struct Model {
+        drift: Drift,
+        now: Time,
+    }
+
+    impl Model {
+        fn new() -> Model {
+            Model { drift: Drift::new(), now: Time::ZERO }
+        }
+
+        /// The pace after each of so many batches with this ratio.
+        fn run(&mut self, batches: usize, ratio: Pace) -> Vec<Pace> {
+            let one = |_| {
+                self.now = self.now + Span::from_millis(10);
+                self.drift.record(self.now, ratio);
+                self.drift.pace()
+            };
+            (0..batches).map(one).collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_constant_ratio_gives_a_constant_pace(thousandths in 1u32..20_000) {
+            let mut model = Model::new();
+            let paces = model.run(500, ratio(thousandths));
+            let settled = paces[RATIOS];
+            prop_assert!(paces[RATIOS..].iter().all(|pace| *pace == settled), "{paces:?}");
+            let aim = ratio(thousandths).clamp(Pace::FASTEST, Pace::SLOWEST);
+            prop_assert!(settled <= aim.scaled(9, 8) && aim <= settled.scaled(17, 16), "{settled} for {aim}");
+        }
+
+        #[test]
+        fn a_step_is_followed_up_in_four_batches_and_down_in_two_rings(thousandths in 1126u32..8000) {
+            let (mut model, high) = (Model::new(), ratio(thousandths));
+            model.run(100, Pace::ONE);
+            let up = model.run(200, high);
+            prop_assert_eq!(&up[..STEP - 1], &[Pace::ONE; STEP - 1]);
+            prop_assert!(up[STEP - 1..].iter().all(|pace| *pace == high));
+            let down = model.run(2 * RATIOS + 16, Pace::ONE);
+            prop_assert!(down.is_sorted_by(|before, after| before >= after));
+            prop_assert_eq!(down.last(), Some(&Pace::ONE));
+        }
+    }
+
+    #[test]
+    fn single_long_batches_are_no_drift() {
+        let mut model = Model::new();
+        for _ in 0..50 {
+            let paces = [model.run(31, ratio(950)), model.run(1, ratio(5000))].concat();
+            assert!(paces.iter().all(|pace| *pace == Pace::ONE), "{paces:?}");
+        }
+    }
+
+    #[test]
+    fn a_typical_ratio_below_one_is_no_speed_up_while_one_in_fifteen_is_not() {
+        let mut model = Model::new();
+        for _ in 0..50 {
+            let paces = [model.run(14, ratio(800)), model.run(1, ratio(1000))].concat();
+            assert!(paces.iter().all(|pace| *pace == Pace::ONE), "{paces:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_seen_again_is_forgotten_by_halves() {
+        let mut model = Model::new();
+        model.run(10, ratio(3000));
+        let mut after = |seconds| {
+            model.drift.forget(model.now + Span::from_secs(seconds));
+            model.drift.pace().to_string()
+        };
+        assert_eq!(
+            [after(9), after(10), after(19), after(20)],
+            ["3.000", "2.000", "2.000", "1.500"]
+        );
+        assert_eq!(after(1_000_000), "1.000");
+    }
+
+    /// Accelerators that take turns on one model: their lags after each round.
+    fn lags(rounds: &[[u32; 4]]) -> Vec<[Lag; 4]> {
+        let (mut usual, mut lags) = (Usual::default(), [Lag::default(); 4]);
+        let mut now = Time::ZERO;
+        let round = |thousandths: &[u32; 4]| {
+            for (lag, thousandths) in lags.iter_mut().zip(thousandths) {
+                now = now + Span::from_millis(1);
+                lag.record(now, usual.compare(ratio(*thousandths).over(lag.pace())));
+                if let Some(Shown::Slower(pace) | Shown::Faster(pace)) = lag.shown() {
+                    lag.set(pace);
+                }
+            }
+            lags
+        };
+        rounds.iter().map(round).collect()
+    }
+
+    fn texts(lags: &[Lag; 4]) -> [String; 4] {
+        lags.map(|lag| format!("{:.1}", lag.pace().as_f64()))
+    }
+
+    #[test]
+    fn a_slow_accelerator_is_told_from_the_others_in_four_batches_and_back_in_eight() {
+        let rounds = [[[1000; 4]; 10], [[1000, 2000, 1000, 1000]; 10], [[1000; 4]; 10]].concat();
+        let lags = lags(&rounds);
+        assert_eq!(texts(&lags[12]), ["1.0", "1.0", "1.0", "1.0"]);
+        assert_eq!(texts(&lags[13]), ["1.0", "2.0", "1.0", "1.0"]);
+        assert_eq!(texts(&lags[26]), ["1.0", "2.0", "1.0", "1.0"]);
+        assert_eq!(texts(&lags[27]), ["1.0", "1.0", "1.0", "1.0"]);
+    }
+
+    #[test]
+    fn what_all_accelerators_share_is_no_lag() {
+        let rounds = [vec![[1000; 4]; 10], vec![[1500; 4]; 20], vec![[700; 4]; 20]].concat();
+        assert!(lags(&rounds).iter().all(|lags| lags.iter().all(|lag| lag.pace() == Pace::ONE)));
+    }
+
+    #[test]
+    fn a_lag_is_a_witness_only_of_late_and_forgets() {
+        let at = |s| Time(Span::from_secs(s).0);
+        let mut lag = Lag::default();
+        assert_eq!(lag.witness(at(0)), None);
+        lag.record(at(1), ratio(1300));
+        assert_eq!((lag.witness(at(2)), lag.witness(at(3))), (Some(true), None));
+        lag.set(ratio(2000));
+        assert_eq!(lag.witness(at(1)), None, "what made it lag accuses no other");
+        assert_eq!(lag.forget_due(), Some(at(11)));
+        lag.forget(at(31));
+        assert_eq!(lag.pace(), Pace::ONE, "an eighth or less is nothing");
+        assert_eq!(lag.forget_due(), None);
+    }
+}
