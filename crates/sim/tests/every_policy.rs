@@ -238,13 +238,18 @@ impl Hash {
 #[test]
 fn the_same_seed_gives_the_same_bytes_on_every_machine() {
     let mut text = String::new();
-    for policy in POLICIES {
+    let following = Scenario { adapt_profile: true, ..rough() };
+    let worlds = POLICIES.map(|policy| (policy, "", rough())).into_iter().chain([
+        (PolicyKind::Deferred, " following", following.clone()),
+        (PolicyKind::Eager, " following", following),
+    ]);
+    for (policy, world, scenario) in worlds {
         let mut hash = Hash(0xcbf2_9ce4_8422_2325);
-        let report = observe(&rough(), policy, arrivals(1.0, 1, 7), 7, |o| hash.step(o));
+        let report = observe(&scenario, policy, arrivals(1.0, 1, 7), 7, |o| hash.step(o));
         for model in &report.models {
             hash.numbers([model.offered, model.good, model.late, model.latency(0.99).0]);
         }
-        let _ = writeln!(text, "{policy} {:016x}", hash.0);
+        let _ = writeln!(text, "{policy}{world} {:016x}", hash.0);
     }
     expect![[r#"
         deferred ad13d2b831070048
