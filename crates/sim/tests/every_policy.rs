@@ -262,6 +262,8 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         clockwork aa119e6edbe2b91d
         nexus 2dd730c69e249164
         shepherd 48a0705a0d26df58
+        deferred following 9540d3fa93016153
+        eager following 1c33257ea95729e4
     "#]]
     .assert_eq(&text);
 }

@@ -301,12 +301,14 @@ fn within_objective(delays: &Delays, slo: Span, profile: &Profile) -> Delays {
 }
 
 impl Model {
-    /// Plans with the pace that was measured, as far as a lone request is still done in three
-    /// quarters of the objective: nothing is measured of batches that never run. Whether it
-    /// changed.
+    /// Plans with the pace that was measured, as far as a mean request alone is still done in
+    /// three quarters of the objective: nothing is measured of batches that never run. Whether
+    /// it changed.
     fn follow(&mut self, delays: &Delays) -> bool {
         let ModelTerms { profile, slo, .. } = &self.terms;
-        let most = Pace::of(Span(slo.0 / 4 * 3), profile.exec(1)).max(Pace::ONE);
+        let ModelStatistics { rows, requests, .. } = self.stats;
+        let rows = u32::try_from(rows.div_ceil(requests.max(1))).unwrap_or(u32::MAX).max(1);
+        let most = Pace::of(Span(slo.0 / 4 * 3), profile.exec(rows)).max(Pace::ONE);
         let pace = self.drift.pace().min(most);
         if pace == self.profile.pace() {
             return false;
