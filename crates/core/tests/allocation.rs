@@ -134,7 +134,7 @@ fn check(rule: Rule, delays: Delays) {
 #[test]
 fn the_steady_state_allocates_nothing() {
     let ahead = Delays { control: Span::from_micros(800), ..Delays::default() };
-    for rule in [Rule::Deferred, Rule::Eager] {
+    for rule in [Rule::Deferred, Rule::Adaptive, Rule::Eager] {
         for delays in [Delays::default(), ahead] {
             check(rule, delays);
         }

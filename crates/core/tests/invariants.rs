@@ -35,6 +35,10 @@ enum Happening {
     Add {
         model: u32,
     },
+    /// The pool goes by another rule from now on.
+    Switch {
+        rule: Rule,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +55,10 @@ struct History {
     happenings: Vec<(u64, Happening)>,
 }
 
+fn rules() -> impl Strategy<Value = Rule> {
+    prop_oneof![Just(Rule::Deferred), Just(Rule::Adaptive), Just(Rule::Eager)]
+}
+
 fn histories() -> impl Strategy<Value = History> {
     let happening = prop_oneof![
         20 => (0u32..3, 1u32..6, 500u64..60_000)
@@ -62,9 +70,10 @@ fn histories() -> impl Strategy<Value = History> {
         1 => (0u32..3, 0u64..30_000).prop_map(|(model, us)| Happening::MeasureOverrun { model, us }),
         1 => (0u32..3).prop_map(|model| Happening::Remove { model }),
         1 => (0u32..3).prop_map(|model| Happening::Add { model }),
+        1 => rules().prop_map(|rule| Happening::Switch { rule }),
     ];
     (
-        prop_oneof![Just(Rule::Deferred), Just(Rule::Eager)],
+        rules(),
         1u32..5,
         prop::collection::vec((0u64..2000, 1u64..8000, 1u32..20), 3),
         prop::collection::vec(50u64..150, 1..8),
@@ -80,6 +89,8 @@ fn histories() -> impl Strategy<Value = History> {
 /// A pool that runs what the scheduler says and checks it.
 struct World<'a> {
     history: &'a History,
+    /// The rule now.
+    rule: Rule,
     scheduler: Scheduler,
     todo: Actions,
     delays: Delays,
@@ -107,6 +118,7 @@ impl<'a> World<'a> {
         let count = history.accelerators as usize;
         let mut world = World {
             history,
+            rule: history.rule,
             scheduler,
             todo: Actions::default(),
             delays: Delays::default(),
@@ -184,6 +196,10 @@ impl<'a> World<'a> {
                     self.event(Event::AddModel { model: ModelId(model), terms });
                 }
             }
+            Happening::Switch { rule } => {
+                self.rule = rule;
+                self.event(Event::SetRule(rule));
+            }
         }
         self.settle();
     }
@@ -236,7 +252,7 @@ impl<'a> World<'a> {
             }
         }
         let idle = self.running.iter().any(Vec::is_empty);
-        if idle && self.history.rule == Rule::Eager && !self.any_lags() {
+        if idle && self.rule == Rule::Eager && !self.any_lags() {
             assert!(self.open.is_empty(), "{}", self.story("work and an idle accelerator"));
         }
         let wake = self.scheduler.next_wake();
@@ -259,7 +275,7 @@ impl<'a> World<'a> {
         let alone = end + self.delays.response <= request.deadline;
         let justified = match reason {
             DropReason::Hopeless => !alone,
-            DropReason::Overload => alone && self.history.rule == Rule::Deferred,
+            DropReason::Overload => alone && self.rule != Rule::Eager,
             DropReason::TooLarge => request.rows > terms.profile.rows_max(),
             DropReason::QueueFull => !self.removed.contains_key(&model),
             DropReason::Unloaded => self.removed.contains_key(&model),

@@ -14,6 +14,8 @@ pub enum PolicyKind {
     Deferred,
     /// The scheduler's own: the largest feasible batch whenever an accelerator is free.
     Eager,
+    /// The scheduler's own: as little waiting as the load allows.
+    Adaptive,
     /// The oldest request waits this long, or until this many rows are queued.
     Timeout {
         /// The time-out.
@@ -41,7 +43,7 @@ pub enum PolicyKind {
 /// A name that names no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown policy `{name}`: use deferred, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
+    "unknown policy `{name}`: use deferred, adaptive, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
      frontrun, latest, clockwork, nexus or shepherd"
 )]
 pub struct PolicyNameError {
@@ -63,6 +65,7 @@ impl PolicyKind {
         match self {
             PolicyKind::Deferred => Box::new(own(Rule::Deferred)),
             PolicyKind::Eager => Box::new(own(Rule::Eager)),
+            PolicyKind::Adaptive => Box::new(own(Rule::Adaptive)),
             PolicyKind::Timeout { delay, preferred } => waiting(When::Timeout { delay, preferred }),
             PolicyKind::Target { rows } => waiting(When::Target { rows }),
             PolicyKind::Frontrun => waiting(When::Frontrun),
@@ -79,6 +82,7 @@ impl fmt::Display for PolicyKind {
         match self {
             PolicyKind::Deferred => f.write_str("deferred"),
             PolicyKind::Eager => f.write_str("eager"),
+            PolicyKind::Adaptive => f.write_str("adaptive"),
             PolicyKind::Timeout { delay, preferred: 0 } => {
                 write!(f, "timeout:{}", delay.as_millis_f64())
             }
@@ -117,6 +121,7 @@ fn parse(name: &str) -> Option<PolicyKind> {
     Some(match (name, first, second) {
         ("deferred", None, None) => PolicyKind::Deferred,
         ("eager", None, None) => PolicyKind::Eager,
+        ("adaptive", None, None) => PolicyKind::Adaptive,
         ("timeout", Some(ms), None) => PolicyKind::Timeout { delay: delay(ms)?, preferred: 0 },
         ("timeout", Some(ms), Some(preferred)) => {
             PolicyKind::Timeout { delay: delay(ms)?, preferred: rows(preferred)? }
@@ -140,6 +145,7 @@ mod tests {
         for name in [
             "deferred",
             "eager",
+            "adaptive",
             "timeout:2.5",
             "timeout:2:8",
             "target:4",
@@ -153,7 +159,7 @@ mod tests {
         }
         for name in ["", "eagre", "timeout", "timeout:-1", "timeout:nan", "target:0", "nexus:1"] {
             let error = name.parse::<PolicyKind>().unwrap_err();
-            assert!(error.to_string().contains("use deferred, eager"), "{error}");
+            assert!(error.to_string().contains("use deferred, adaptive, eager"), "{error}");
         }
     }
 }

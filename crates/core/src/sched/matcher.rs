@@ -5,7 +5,8 @@
 
 use super::drift::{Lag, Shown, Usual};
 use super::heap::IndexedHeap;
-use super::{Candidate, Grant, Offer, Reply, Started};
+use super::plan::{Demand, ModelPlan, Planner};
+use super::{Candidate, Grant, Offer, Reply, Rule, Started, TIERS};
 use crate::ids::{AcceleratorId, BatchId, ModelId};
 use crate::pace::Pace;
 use crate::time::{Span, Time};
@@ -16,8 +17,13 @@ pub struct Matcher {
     models: Vec<Slot>,
     /// Candidates whose window has not opened, by when it does.
     waiting: IndexedHeap<Time>,
-    /// Candidates whose window is open: priority, then the moment it closes.
-    ready: IndexedHeap<(u8, Time)>,
+    /// By tier, candidates whose window is open: priority, then their turn.
+    ready: [IndexedHeap<(u8, Time)>; TIERS],
+    /// By tier, batches that were granted or sent, and have not completed.
+    active: [u32; TIERS],
+    /// Plans the batches of the pool; `None` where the rule needs no plan.
+    planner: Option<Planner>,
+    batches_max: f64,
     accelerators: Vec<Accelerator>,
     /// Accelerators with nothing to do, by lag and number.
     idle: IndexedHeap<Pace>,
@@ -49,8 +55,8 @@ struct Accelerator {
     outstanding: [Option<Outstanding>; OUTSTANDING_MAX],
     /// When everything sent will have ended, as planned.
     free: Time,
-    /// Granted, and the shard has not answered.
-    promised: bool,
+    /// Granted to a batch of this tier, and the shard has not answered.
+    promised: Option<u8>,
     lag: Lag,
 }
 
@@ -67,26 +73,70 @@ pub struct Ended {
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
     model: ModelId,
+    tier: u8,
     started: Started,
 }
 
 impl Matcher {
-    /// A matcher for `accelerators` idle accelerators, numbered from zero.
+    /// A matcher for `accelerators` idle accelerators, numbered from zero, of a pool that is
+    /// scheduled by `rule`.
     #[must_use]
-    pub fn new(accelerators: u32) -> Matcher {
+    pub fn new(rule: Rule, accelerators: u32) -> Matcher {
         let mut idle = IndexedHeap::new();
         for number in 0..accelerators {
             idle.set(number, Pace::ONE);
         }
-        Matcher {
+        let mut matcher = Matcher {
             models: Vec::new(),
             waiting: IndexedHeap::new(),
-            ready: IndexedHeap::new(),
+            ready: std::array::from_fn(|_| IndexedHeap::new()),
+            active: [0; TIERS],
+            planner: None,
+            batches_max: f64::INFINITY,
             accelerators: vec![Accelerator::default(); accelerators as usize],
             idle,
             ending: IndexedHeap::new(),
             ahead: IndexedHeap::new(),
             forget_due: None,
+        };
+        matcher.set_rule(rule);
+        matcher
+    }
+
+    /// Schedules by another rule from now on.
+    pub fn set_rule(&mut self, rule: Rule) {
+        let planned = rule == Rule::Adaptive;
+        self.planner = planned.then(|| Planner::new(self.batches_max));
+    }
+
+    /// Plans no more than half of the batches per second that the scheduler was measured to
+    /// sustain.
+    pub fn set_batches_max(&mut self, batches_per_s: f64) {
+        self.batches_max = batches_per_s;
+        if let Some(planner) = &mut self.planner {
+            planner.set_batches_max(batches_per_s);
+        }
+    }
+
+    /// Whether shards should report their demands and the pool be planned again.
+    #[must_use]
+    pub fn is_plan_due(&self, now: Time) -> bool {
+        self.planner.as_ref().is_some_and(|planner| planner.is_due(now))
+    }
+
+    /// Takes what was measured of a model, for the next plan.
+    pub fn note(&mut self, demand: Demand) {
+        if let Some(planner) = &mut self.planner {
+            planner.note(demand);
+        }
+    }
+
+    /// Plans the pool's batches from what was noted, and hands each model's plan to `issue`.
+    pub fn plan(&mut self, now: Time, issue: impl FnMut(ModelId, ModelPlan)) {
+        #[expect(clippy::cast_possible_truncation, reason = "accelerators are numbered by u32")]
+        let accelerators = self.accelerators.len() as u32;
+        if let Some(planner) = &mut self.planner {
+            planner.plan(now, accelerators, issue);
         }
     }
 
@@ -121,13 +171,14 @@ impl Matcher {
             self.idle.remove(number);
             self.ending.remove(number);
             let accelerator = &mut self.accelerators[number as usize];
-            accelerator.promised = true;
+            accelerator.promised = Some(offer.tier);
+            self.active[usize::from(offer.tier)] += 1;
             let slot = &mut self.models[model.index()];
             slot.offer = None;
             slot.issued = slot.issued.wrapping_add(1);
             slot.running += 1;
-            self.ready.remove(model.0);
             let Accelerator { free, lag, .. } = *accelerator;
+            self.unplace(model.0);
             issue(Grant { model, accelerator: AcceleratorId(number), free, lag: lag.pace() });
         }
     }
@@ -138,15 +189,16 @@ impl Matcher {
     /// When there was no such grant.
     pub fn reply(&mut self, now: Time, reply: Reply) {
         let accelerator = &mut self.accelerators[reply.accelerator.index()];
-        assert!(accelerator.promised, "a reply without a grant: {reply:?}");
-        accelerator.promised = false;
+        let tier = accelerator.promised.take();
+        let tier = tier.unwrap_or_else(|| panic!("a reply without a grant: {reply:?}"));
         if let Some(started) = reply.started {
             let place = accelerator.outstanding.iter_mut().find(|place| place.is_none());
             let place = place.expect("an accelerator with no room is not granted");
-            *place = Some(Outstanding { model: reply.model, started });
+            *place = Some(Outstanding { model: reply.model, tier, started });
             accelerator.free = accelerator.free.max(started.ready) + started.exec;
         } else {
             self.models[reply.model.index()].running -= 1;
+            self.active[usize::from(tier)] -= 1;
         }
         self.release(now, reply.accelerator);
     }
@@ -172,6 +224,7 @@ impl Matcher {
         // The one behind starts now, whether this one ended early or late.
         accelerator.free = left.map_or(now, |o| now.max(o.started.ready) + o.started.exec);
         self.models[done.model.index()].running -= 1;
+        self.active[usize::from(done.tier)] -= 1;
         let ratio = (exec > Span::ZERO).then(|| self.learn(now, id, done, exec));
         self.release(now, id);
         Some(Ended { model: done.model, ratio })
@@ -253,8 +306,10 @@ impl Matcher {
     /// When a batch of it is running.
     pub fn remove(&mut self, model: ModelId) {
         assert_eq!(self.running(model), 0, "{model:?} still runs");
-        self.waiting.remove(model.0);
-        self.ready.remove(model.0);
+        self.unplace(model.0);
+        if let Some(planner) = &mut self.planner {
+            planner.forget(model);
+        }
         if let Some(slot) = self.models.get_mut(model.index()) {
             *slot = Slot::default();
         }
@@ -272,32 +327,55 @@ impl Matcher {
 
     /// Files a candidate under what it waits for.
     fn place(&mut self, now: Time, index: u32, offer: Option<Offer>) {
+        self.unplace(index);
+        let Some(offer) = offer else { return };
+        let turn = (offer.priority, offer.turn);
+        if offer.exec > now {
+            self.waiting.set(index, offer.exec);
+        } else if offer.tier == 0 || offer.firm <= now {
+            self.ready[0].set(index, turn);
+        } else {
+            self.ready[usize::from(offer.tier)].set(index, turn);
+            self.waiting.set(index, offer.firm);
+        }
+    }
+
+    fn unplace(&mut self, index: u32) {
         self.waiting.remove(index);
-        self.ready.remove(index);
-        match offer {
-            Some(offer) if offer.exec > now => self.waiting.set(index, offer.exec),
-            Some(offer) => self.ready.set(index, (offer.priority, offer.latest)),
-            None => {}
+        for ready in &mut self.ready {
+            ready.remove(index);
         }
     }
 
     /// The ready candidate to serve next. Candidates past their window are forgotten: their
     /// shard makes new ones.
     fn next_ready(&mut self, now: Time) -> Option<(ModelId, Offer)> {
-        while let Some((exec, index)) = self.waiting.peek()
-            && exec <= now
+        while let Some((time, index)) = self.waiting.peek()
+            && time <= now
         {
             self.place(now, index, self.models[index as usize].offer);
         }
-        loop {
-            let (_, index) = self.ready.peek()?;
-            let offer = self.models[index as usize].offer?;
-            if offer.latest < now {
-                self.ready.remove(index);
-                continue;
+        let limits = self.planner.as_ref().map_or(&[u32::MAX; TIERS], Planner::limits);
+        let mut taken: u32 = self.active.iter().sum();
+        let mut first: Option<((u8, Time), u32, Offer)> = None;
+        for ((limit, active), ready) in limits.iter().zip(&self.active).zip(&mut self.ready) {
+            // What this tier and the higher ones run keeps it, and all higher ones, from more.
+            if taken >= *limit {
+                break;
             }
-            return Some((ModelId(index), offer));
+            taken -= active;
+            while let Some((turn, index)) = ready.peek() {
+                match self.models[index as usize].offer {
+                    Some(offer) if offer.latest >= now => {
+                        let next = (turn, index, offer);
+                        first = first.filter(|(other, ..)| *other <= turn).or(Some(next));
+                        break;
+                    }
+                    _ => ready.remove(index),
+                }
+            }
         }
+        first.map(|(_, index, offer)| (ModelId(index), offer))
     }
 
     /// The lowest-numbered accelerator on which the batch can start as early as anywhere; one
@@ -332,7 +410,7 @@ impl Matcher {
         self.idle.remove(id.0);
         self.ending.remove(id.0);
         self.ahead.remove(id.0);
-        if accelerator.promised {
+        if accelerator.promised.is_some() {
             return;
         }
         match accelerator.outstanding {
@@ -370,7 +448,10 @@ mod tests {
         let generation = matcher.models.first().map_or(0, |slot| slot.issued);
         let offer = Some(Offer {
             exec: now,
+            firm: now,
             latest,
+            turn: latest,
+            tier: 0,
             lead,
             due: latest + ms(10),
             alone: ms(10),
@@ -394,7 +475,7 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_ahead_to_an_accelerator_that_overran() {
-        let mut matcher = Matcher::new(2);
+        let mut matcher = Matcher::new(Rule::Deferred, 2);
         assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(1)), Some(0));
         // Planned from 1 to 11 ms.
         assert_eq!(send(&mut matcher, at(12), 1, at(30), ms(1)), Some(1));
@@ -405,7 +486,7 @@ mod tests {
 
     #[test]
     fn an_idle_accelerator_is_not_passed_over_for_one_that_is_still_running() {
-        let mut matcher = Matcher::new(2);
+        let mut matcher = Matcher::new(Rule::Deferred, 2);
         assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(5)), Some(0));
         // It ends at 15 ms, and something with a lead of 5 ms could be sent from 10 ms on.
         assert_eq!(send(&mut matcher, at(10), 1, at(11), ms(1)), Some(1));
@@ -414,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_batch_sent_ahead_ends_later_when_the_one_before_it_does() {
-        let mut matcher = Matcher::new(1);
+        let mut matcher = Matcher::new(Rule::Deferred, 1);
         assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(1)), Some(0));
         assert_eq!(send(&mut matcher, at(10), 1, at(20), ms(1)), Some(0));
         // The first ends at 18 instead of 11 ms, so the second at 28 instead of 21 ms.
@@ -426,10 +507,13 @@ mod tests {
 
     #[test]
     fn an_unanswered_grant_counts_as_running() {
-        let mut matcher = Matcher::new(1);
+        let mut matcher = Matcher::new(Rule::Deferred, 1);
         let offer = Some(Offer {
             exec: at(0),
+            firm: at(0),
             latest: at(1),
+            turn: at(1),
+            tier: 0,
             lead: ms(0),
             due: at(11),
             alone: ms(10),

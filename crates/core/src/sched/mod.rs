@@ -12,6 +12,7 @@
 mod drift;
 mod heap;
 mod matcher;
+mod plan;
 mod queue;
 mod rate;
 mod rule;
@@ -19,6 +20,7 @@ mod scheduler;
 mod shard;
 
 pub use matcher::{Ended, Matcher};
+pub use plan::{Demand, ModelPlan};
 pub use rule::Rule;
 pub use scheduler::{Policy, Scheduler};
 pub use shard::{ModelStatistics, Shard};
@@ -30,6 +32,9 @@ use crate::request::{Delays, DropReason, Request};
 use crate::time::{Span, Time};
 use std::ops::Range;
 use std::sync::Arc;
+
+/// How many tiers there are of models that keep accelerators free for others.
+pub const TIERS: usize = 8;
 
 /// What a scheduler has to know of a model.
 #[derive(Clone, Debug)]
@@ -85,6 +90,10 @@ pub enum Event {
         /// The model.
         model: ModelId,
     },
+    /// The pool is to be scheduled by another rule from now on.
+    SetRule(Rule),
+    /// The scheduler was measured to sustain so many batches per second.
+    SetBatchesMax(f64),
     /// The pool's delays were measured again.
     SetDelays(Delays),
     /// How much longer than planned this model's batches were measured to run, where they do.
@@ -180,8 +189,14 @@ pub struct Candidate {
 pub struct Offer {
     /// Not before.
     pub exec: Time,
+    /// From here on it may be sent to an accelerator that others would rather keep free.
+    pub firm: Time,
     /// Not after.
     pub latest: Time,
+    /// The turn it takes among batches that may be sent: the earliest goes first.
+    pub turn: Time,
+    /// Batches of a higher tier keep accelerators free for lower ones; less than [`TIERS`].
+    pub tier: u8,
     /// From sending until execution can begin on a free accelerator.
     pub lead: Span,
     /// When execution has to have ended.

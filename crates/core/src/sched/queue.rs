@@ -42,6 +42,16 @@ impl Queue {
         self.requests.get(count).map(|request| request.rows)
     }
 
+    /// The request behind the first `at`.
+    pub(crate) fn get(&self, at: usize) -> Option<&Request> {
+        self.requests.get(at)
+    }
+
+    /// Rows of all requests.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
     pub(crate) fn head(&self) -> Option<&Request> {
         self.requests.front()
     }

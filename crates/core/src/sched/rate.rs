@@ -10,6 +10,9 @@ const BUCKETS: usize = 16;
 /// batching matters, short enough to follow a step in the load within a few objectives.
 const WINDOW_SLOS: u64 = 8;
 
+/// Buckets that the running mean of the dispersion reaches back.
+const DISPERSION_BUCKETS: f64 = 4.0 * BUCKETS as f64;
+
 /// Counts arrivals of one model over the last [`WINDOW_SLOS`] objectives.
 #[derive(Clone, Debug)]
 pub(crate) struct RateEstimator {
@@ -21,10 +24,15 @@ pub(crate) struct RateEstimator {
     /// When counting began: the first arrival, which itself is not counted (a rate is
     /// arrivals per elapsed time, and no time had elapsed).
     since: Option<Time>,
+    /// Running mean, over four windows, of how far the arrivals of a bucket were from the mean,
+    /// squared, by that mean.
+    dispersion: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
+    /// Requests that arrived.
+    requests: u64,
     /// Rows that arrived.
     rows: u64,
     /// Of these, rows that found another request of the model queued or running.
@@ -38,7 +46,14 @@ impl RateEstimator {
     pub(crate) fn new(slo: Span) -> RateEstimator {
         let width = Span((slo.0 / BUCKETS as u64).saturating_mul(WINDOW_SLOS).max(1));
         let empty = Bucket::default();
-        RateEstimator { width, buckets: [empty; BUCKETS], total: empty, current: 0, since: None }
+        RateEstimator {
+            width,
+            buckets: [empty; BUCKETS],
+            total: empty,
+            current: 0,
+            since: None,
+            dispersion: 1.0,
+        }
     }
 
     /// Counts an arrival of `rows` rows; `idle` is how long the model had had no request, if it
@@ -53,6 +68,7 @@ impl RateEstimator {
         let rows = u64::from(rows);
         let window = self.width.times(BUCKETS as u64);
         let arrival = Bucket {
+            requests: 1,
             rows,
             accompanied: if idle.is_none() { rows } else { 0 },
             idle: idle.map_or(0, |idle| idle.min(window).0),
@@ -77,6 +93,25 @@ impl RateEstimator {
         rate.min(self.total.accompanied as f64 / engaged.0 as f64)
     }
 
+    /// Variance of the arrivals over their mean, counted over half an objective: one where they
+    /// are independent, less where they are even, more where they come in bursts. One until
+    /// enough of them were seen.
+    pub(crate) fn dispersion(&self) -> f64 {
+        self.dispersion
+    }
+
+    /// Takes the bucket that is full into account. Buckets of less than one request say nothing
+    /// of how even the arrivals are, nor does the first window, whose mean is not known yet.
+    fn note_dispersion(&mut self) {
+        let mean = self.total.requests as f64 / BUCKETS as f64;
+        let begun = self.since.map_or(self.current, |since| since.0 / self.width.0);
+        if mean < 1.0 || self.current <= begun + BUCKETS as u64 {
+            return;
+        }
+        let off = self.buckets[place(self.current)].requests as f64 - mean;
+        self.dispersion += (off * off / mean - self.dispersion) / DISPERSION_BUCKETS;
+    }
+
     /// The time that the counts are of, at least a bucket.
     fn covered(&mut self, now: Time) -> Span {
         let Some(since) = self.since else { return self.width };
@@ -95,6 +130,7 @@ impl RateEstimator {
             self.current = target;
         }
         while self.current < target {
+            self.note_dispersion();
             self.current += 1;
             let old = std::mem::take(&mut self.buckets[place(self.current)]);
             self.total.subtract(old);
@@ -104,12 +140,14 @@ impl RateEstimator {
 
 impl Bucket {
     fn add(&mut self, other: Bucket) {
+        self.requests += other.requests;
         self.rows += other.rows;
         self.accompanied += other.accompanied;
         self.idle += other.idle;
     }
 
     fn subtract(&mut self, other: Bucket) {
+        self.requests -= other.requests;
         self.rows -= other.rows;
         self.accompanied -= other.accompanied;
         self.idle -= other.idle;
@@ -155,6 +193,20 @@ mod tests {
         rate.record(Time(1_000), 1, None);
         let rows_per_second = rate.rows_per_ns(Time(1_000)) * 1e9;
         assert!(rows_per_second <= 20.0, "{rows_per_second}");
+    }
+
+    #[test]
+    fn even_arrivals_are_told_from_bursts() {
+        let fed = |burst: u64| {
+            let mut rate = RateEstimator::new(Span::from_millis(20));
+            for number in 0..20_000u64 {
+                let burst_began = number / burst * burst;
+                rate.record(Time(Span::from_micros(500 * burst_began).0), 1, None);
+            }
+            rate.dispersion()
+        };
+        assert!(fed(1) < 0.1, "{}", fed(1));
+        assert!(fed(100) > 10.0, "{}", fed(100));
     }
 
     #[test]

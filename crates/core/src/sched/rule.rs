@@ -3,6 +3,7 @@
 //! Source of the window and of the window drop: *Symphony: Optimized DNN Model Serving using
 //! Deferred Batch Scheduling*, arXiv 2308.07470, restated in `docs/scheduling.md`.
 
+use super::plan::ModelPlan;
 use crate::profile::Profile;
 use crate::request::Delays;
 use crate::time::{Span, Time};
@@ -13,6 +14,9 @@ pub enum Rule {
     /// Wait until a batch can no longer grow, unless waiting buys nothing; under overload keep
     /// the batches at the size that the measured rate allows (window drop).
     Deferred,
+    /// Wait no longer than the load asks for: batches grow with it, and with it the part of the
+    /// accelerators that is used, up to full deferral past the peak.
+    Adaptive,
     /// Start the largest batch that meets its deadline whenever an accelerator is free; drop
     /// only requests that cannot meet theirs even alone.
     Eager,
@@ -23,6 +27,8 @@ pub enum Rule {
 pub(crate) struct Window {
     /// From here on.
     pub(crate) exec: Time,
+    /// From here on it may be sent to an accelerator that others would rather keep free.
+    pub(crate) firm: Time,
     /// Until here, inclusive.
     pub(crate) latest: Time,
 }
@@ -80,13 +86,19 @@ impl Rule {
         delays: &Delays,
         now: Time,
         outlook: &Outlook,
+        plan: &ModelPlan,
     ) -> Window {
         let latest = send_time(profile, delays, outlook.due, outlook.rows).max(now);
         let exec = match self {
             Rule::Eager => now,
             Rule::Deferred => deferred_exec(profile, delays, now, outlook).clamp(now, latest),
+            Rule::Adaptive => adaptive_exec(profile, delays, now, outlook, plan).clamp(now, latest),
         };
-        Window { exec, latest }
+        let firm = match self {
+            Rule::Adaptive => frontrun(profile, delays, outlook).clamp(exec, latest),
+            Rule::Deferred | Rule::Eager => exec,
+        };
+        Window { exec, firm, latest }
     }
 
     /// The batch below which a head is dropped for the sake of those behind it; zero when the
@@ -128,13 +140,34 @@ fn send_time(profile: &Profile, delays: &Delays, due: Time, rows: u32) -> Time {
     due - profile.exec(rows) - delays.lead(rows)
 }
 
+/// The last moment to send one request more than there is: from here on waiting can no longer
+/// make the batch bigger.
+fn frontrun(profile: &Profile, delays: &Delays, outlook: &Outlook) -> Time {
+    let grown = outlook.rows.saturating_add(outlook.request_rows);
+    send_time(profile, delays, outlook.due, grown) - delays.jitter
+}
+
+/// From when on waiting costs more than it buys at the measured load.
+fn adaptive_exec(
+    profile: &Profile,
+    delays: &Delays,
+    now: Time,
+    outlook: &Outlook,
+    plan: &ModelPlan,
+) -> Time {
+    if outlook.rows >= plan.threshold {
+        return now;
+    }
+    let early = deferred_exec(profile, delays, now, outlook) - plan.margin;
+    early.min(outlook.arrival + plan.patience)
+}
+
 /// From when on waiting can no longer make the batch bigger, or buys nothing.
 fn deferred_exec(profile: &Profile, delays: &Delays, now: Time, outlook: &Outlook) -> Time {
     if outlook.next.is_some() || !profile.cheaper_beyond(outlook.rows) {
         return now;
     }
-    let grown = outlook.rows.saturating_add(outlook.request_rows);
-    let frontrun = send_time(profile, delays, outlook.due, grown) - delays.jitter;
+    let frontrun = frontrun(profile, delays, outlook);
     let companions = frontrun.since(outlook.arrival).0 as f64 * outlook.companions_per_ns;
     // Fewer than one request in the whole time the oldest one can wait: it would wait alone.
     if companions < f64::from(outlook.request_rows) { now } else { frontrun }
@@ -146,6 +179,16 @@ mod tests {
 
     const NO_DELAYS: Delays =
         Delays { control: Span::ZERO, data: Span::ZERO, response: Span::ZERO, jitter: Span::ZERO };
+
+    const NO_PLAN: ModelPlan = ModelPlan {
+        target: 1,
+        threshold: 1,
+        margin: Span::ZERO,
+        patience: Span::ZERO,
+        price: 0.0,
+        tier: 0,
+        advance: Span::ZERO,
+    };
 
     fn ms(ms: f64) -> Span {
         Span::from_millis_f64(ms)
@@ -172,22 +215,41 @@ mod tests {
 
     #[test]
     fn the_window_opens_when_the_batch_cannot_grow_and_closes_when_it_would_be_late() {
-        let window = Rule::Deferred.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1));
-        assert_eq!(window, Window { exec: at(5.0), latest: at(6.0) });
+        let window = Rule::Deferred.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1), &NO_PLAN);
+        assert_eq!(window, Window { exec: at(5.0), firm: at(5.0), latest: at(6.0) });
         let delays = Delays { control: ms(0.5), data: ms(0.25), ..NO_DELAYS };
-        let window = Rule::Deferred.window(&batching(), &delays, at(0.0), &outlook(1));
-        assert_eq!(window, Window { exec: at(4.0), latest: at(5.25) });
+        let window = Rule::Deferred.window(&batching(), &delays, at(0.0), &outlook(1), &NO_PLAN);
+        assert_eq!(window, Window { exec: at(4.0), firm: at(4.0), latest: at(5.25) });
         let delays = Delays { jitter: ms(0.5), ..NO_DELAYS };
-        let window = Rule::Deferred.window(&batching(), &delays, at(0.0), &outlook(1));
-        assert_eq!(window, Window { exec: at(4.5), latest: at(6.0) }, "a late timer is in time");
-        let window = Rule::Eager.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1));
-        assert_eq!(window, Window { exec: at(0.0), latest: at(6.0) });
+        let window = Rule::Deferred.window(&batching(), &delays, at(0.0), &outlook(1), &NO_PLAN);
+        assert_eq!(
+            window,
+            Window { exec: at(4.5), firm: at(4.5), latest: at(6.0) },
+            "a late timer is in time"
+        );
+        let window = Rule::Eager.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1), &NO_PLAN);
+        assert_eq!(window, Window { exec: at(0.0), firm: at(0.0), latest: at(6.0) });
+    }
+
+    #[test]
+    fn an_adaptive_batch_waits_for_what_the_load_asks() {
+        let plan = ModelPlan { threshold: 3, patience: ms(20.0), ..NO_PLAN };
+        let window = |plan: &ModelPlan, rows| {
+            Rule::Adaptive.window(&batching(), &NO_DELAYS, at(0.0), &outlook(rows), plan)
+        };
+        let waits = Window { exec: at(5.0), firm: at(5.0), latest: at(6.0) };
+        assert_eq!(window(&plan, 1), waits);
+        assert_eq!(window(&ModelPlan { margin: ms(2.0), ..plan }, 1).exec, at(3.0));
+        assert_eq!(window(&ModelPlan { margin: Span::MAX, ..plan }, 1).exec, at(0.0));
+        assert_eq!(window(&ModelPlan { patience: ms(4.0), ..plan }, 1).exec, at(4.0));
+        let enough = Window { exec: at(0.0), firm: at(3.0), latest: at(4.0) };
+        assert_eq!(window(&plan, 3), enough, "and others may keep an accelerator from it");
     }
 
     #[test]
     fn no_waiting_where_it_buys_nothing() {
         let exec = |profile: &Profile, outlook: &Outlook| {
-            Rule::Deferred.window(profile, &NO_DELAYS, at(1.0), outlook).exec
+            Rule::Deferred.window(profile, &NO_DELAYS, at(1.0), outlook, &NO_PLAN).exec
         };
         let flat = Profile::linear(ms(3.0), Span::ZERO, 64).unwrap();
         assert_eq!(exec(&flat, &outlook(1)), at(1.0), "no row gets cheaper");

@@ -41,7 +41,7 @@ impl Scheduler {
     pub fn new(rule: Rule, accelerators: u32) -> Scheduler {
         Scheduler {
             shard: Shard::new(rule),
-            matcher: Matcher::new(accelerators),
+            matcher: Matcher::new(rule, accelerators),
             closing: Vec::new(),
             candidates: Vec::new(),
             grants: Vec::new(),
@@ -112,12 +112,22 @@ impl Policy for Scheduler {
                     self.closing.push(model);
                 }
             }
+            Event::SetRule(rule) => {
+                self.shard.set_rule(rule);
+                self.matcher.set_rule(rule);
+            }
+            Event::SetBatchesMax(batches_per_s) => self.matcher.set_batches_max(batches_per_s),
             Event::SetDelays(delays) => self.shard.set_delays(delays),
             Event::SetOverrun { model, overrun } => self.shard.set_overrun(model, overrun),
         }
     }
 
     fn settle(&mut self, now: Time, todo: &mut Actions) {
+        if self.matcher.is_plan_due(now) {
+            let Scheduler { shard, matcher, .. } = self;
+            shard.demands(now, |demand| matcher.note(demand));
+            matcher.plan(now, |model, plan| shard.set_plan(model, plan));
+        }
         loop {
             let Scheduler { shard, matcher, candidates, grants, .. } = self;
             shard.settle(now, todo, |candidate| candidates.push(candidate));

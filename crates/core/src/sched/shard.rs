@@ -5,6 +5,7 @@
 
 use super::drift::Drift;
 use super::heap::IndexedHeap;
+use super::plan::{Demand, ModelPlan};
 use super::queue::{Prefix, Queue};
 use super::rate::RateEstimator;
 use super::rule::{Outlook, Rule, rows_in_time};
@@ -67,6 +68,12 @@ struct Model {
     /// Grants answered so far; the generation of the next candidate.
     answered: u32,
     published: Option<Candidate>,
+    /// What the pool's load asks of it; looked at by the adaptive rule only.
+    plan: ModelPlan,
+    last_arrival: Option<Time>,
+    /// Requests that arrived, and those of them that were dropped.
+    arrived: u64,
+    dropped: u64,
     stats: ModelStatistics,
 }
 
@@ -109,6 +116,10 @@ impl Shard {
             closing: false,
             answered: 0,
             published: None,
+            plan: ModelPlan::default(),
+            last_arrival: None,
+            arrived: 0,
+            dropped: 0,
             stats: ModelStatistics::default(),
         });
     }
@@ -182,6 +193,9 @@ impl Shard {
         }
         let idle = state.idle_since.map(|since| now.since(since));
         state.rate.record(now, request.rows, idle);
+        state.last_arrival = Some(now);
+        state.arrived += 1;
+        state.dropped += u64::from(refusal.is_some());
         if refusal.is_none() {
             state.idle_since = None;
             state.queue.push(request);
@@ -271,6 +285,36 @@ impl Shard {
         Reply { started: Some(started), ..declined }
     }
 
+    /// Schedules by another rule from now on; every candidate is made again.
+    pub fn set_rule(&mut self, rule: Rule) {
+        self.rule = rule;
+        for index in 0..self.models.len() {
+            if let Some(state) = &mut self.models[index] {
+                state.plan = ModelPlan::default();
+                self.touch(index);
+            }
+        }
+    }
+
+    /// Hands what was measured of each model to `report`, for the next plan of the pool.
+    pub fn demands(&mut self, now: Time, mut report: impl FnMut(Demand)) {
+        for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
+            if let Some(state) = slot {
+                report(state.demand(model, now));
+            }
+        }
+    }
+
+    /// Takes what the pool's load asks of a model in place of what it asked before.
+    pub fn set_plan(&mut self, model: ModelId, plan: ModelPlan) {
+        let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
+        let is_new = state.plan != plan;
+        state.plan = plan;
+        if is_new && !state.queue.is_empty() {
+            self.touch(model.index());
+        }
+    }
+
     /// When to settle again though nothing happens.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
@@ -291,6 +335,9 @@ impl Shard {
         }
     }
 }
+
+/// A model that had a request within this time is one that others leave room for.
+const PRESENT_FOR: Span = Span::from_secs(60);
 
 /// The delays, shrunk to three quarters of what the objective leaves beside execution. Measured
 /// in a bad moment and taken whole they could make every request hopeless; then no batch would
@@ -318,6 +365,25 @@ impl Model {
         true
     }
 
+    /// What was measured of the model.
+    fn demand(&mut self, model: ModelId, now: Time) -> Demand {
+        let Delays { control, data, response, .. } = self.delays;
+        let taken = control + response + self.overrun_allowance();
+        Demand {
+            model,
+            profile: self.profile.clone(),
+            data,
+            room: self.terms.slo.saturating_sub(taken),
+            slo: self.terms.slo,
+            rows_per_ns: self.rate.rows_per_ns(now),
+            dispersion: self.rate.dispersion(),
+            is_present: self.last_arrival.is_some_and(|at| now.since(at) < PRESENT_FOR),
+            weight: 1.0,
+            arrived: self.arrived,
+            dropped: self.dropped,
+        }
+    }
+
     /// Why a request can never run here.
     fn refusal(&self, request: &Request) -> Option<DropReason> {
         if self.closing {
@@ -343,23 +409,33 @@ impl Model {
         loop {
             let head = *self.queue.head()?;
             let outlook = self.outlook(&head, now, now);
-            let reason = if outlook.rows == 0 {
-                DropReason::Hopeless
-            } else if self.stands_in_the_way(rule, now, &head, &outlook) {
-                DropReason::Overload
-            } else {
-                let window = rule.window(&self.profile, &delays, now, &outlook);
+            let count = match outlook.rows {
+                0 => 1,
+                _ => self.in_the_way(rule, now, &head, &outlook),
+            };
+            if count == 0 {
+                let window = rule.window(&self.profile, &delays, now, &outlook, &self.plan);
                 return Some(Offer {
                     exec: window.exec,
+                    firm: window.firm,
                     latest: window.latest,
+                    turn: Time(window.latest.0.saturating_sub(self.plan.advance.0)),
+                    tier: self.plan.tier,
                     lead: delays.lead(outlook.rows),
                     due: outlook.due,
                     alone: self.profile.exec(head.rows),
                     priority: self.terms.priority,
                 });
-            };
-            let request = self.queue.pop_head().unwrap_or(head);
-            todo.list.push(Action::Drop { model, request, reason });
+            }
+            for _ in 0..count {
+                let Some(request) = self.queue.pop_head() else { break };
+                self.dropped += 1;
+                let reason = match self.runs_alone(now, &request) {
+                    true => DropReason::Overload,
+                    false => DropReason::Hopeless,
+                };
+                todo.list.push(Action::Drop { model, request, reason });
+            }
         }
     }
 
@@ -396,6 +472,52 @@ impl Model {
         self.overrun.min(Span(terms.slo.saturating_sub(taken).0 / 4))
     }
 
+    /// Whether a request would meet its deadline alone, started now.
+    fn runs_alone(&self, now: Time, request: &Request) -> bool {
+        let due = request.deadline - self.delays.response;
+        rows_in_time(&self.profile, &self.delays, now, now, due) >= request.rows
+    }
+
+    /// How many heads to drop for the sake of those behind them.
+    fn in_the_way(&mut self, rule: Rule, now: Time, head: &Request, outlook: &Outlook) -> usize {
+        match rule {
+            Rule::Eager => 0,
+            Rule::Deferred => usize::from(self.stands_in_the_way(rule, now, head, outlook)),
+            Rule::Adaptive => self.worth_dropping(now, outlook),
+        }
+    }
+
+    /// How many heads to drop so that the batch behind them, up to the one that the load needs,
+    /// gains most rows over the price of those that are dropped.
+    fn worth_dropping(&self, now: Time, outlook: &Outlook) -> usize {
+        let ModelPlan { target, price, .. } = self.plan;
+        if outlook.next.is_none() || outlook.rows >= target || self.is_deferring(now) {
+            return 0;
+        }
+        let after = self.delays.response + self.overrun_allowance();
+        let mut left = self.queue.rows();
+        let (mut best, mut most, mut paid) = (0, f64::from(outlook.rows), 0.0);
+        for count in 1..self.queue.len() {
+            let (Some(head), Some(next)) = (self.queue.get(count - 1), self.queue.get(count))
+            else {
+                break;
+            };
+            left -= u64::from(head.rows);
+            paid += price * f64::from(head.rows);
+            // Not even a batch of the target size would be worth it from here on.
+            if left <= u64::from(outlook.rows) || f64::from(target) - paid <= most {
+                break;
+            }
+            let due = next.deadline - after;
+            let room = rows_in_time(&self.profile, &self.delays, now, now, due);
+            let rows = u64::from(room.min(target)).min(left) as f64;
+            if rows - paid > most {
+                (best, most) = (count, rows - paid);
+            }
+        }
+        best
+    }
+
     /// Whether the head leaves out a request that a batch of the target size would take in. The
     /// number of rows alone does not tell: one request of eight fills a target of ten.
     fn stands_in_the_way(
@@ -430,7 +552,7 @@ impl Model {
         if outlook.rows == 0 {
             return Prefix::default();
         }
-        let window = rule.window(&self.profile, &delays, now, &outlook);
+        let window = rule.window(&self.profile, &delays, now, &outlook, &self.plan);
         if window.exec > now {
             return Prefix::default();
         }

@@ -101,6 +101,8 @@ impl Pool {
                     multirow: false,
                 });
             }
+            // A rival has its own rule.
+            Event::SetRule(_) | Event::SetBatchesMax(_) => {}
             Event::SetDelays(delays) => self.delays = delays,
             Event::SetOverrun { model, overrun } => {
                 self.models[model.index()].overrun = overrun;

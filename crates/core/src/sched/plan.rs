@@ -1,0 +1,458 @@
+//! What the load asks of each model: how large its batches have to be, how long it pays to wait
+//! for company, which requests stand in the way of others, and who yields to whom. Computed for a
+//! whole pool from what was measured, some times a second; knows no queues and no accelerators.
+//!
+//! The rule is this project's own; `docs/scheduling.md` derives it, and
+//! `docs/decisions/0008-adaptive.md` has what else was tried.
+
+use super::TIERS;
+use crate::ids::ModelId;
+use crate::profile::Profile;
+use crate::time::{Span, Time};
+
+/// Plans are at most this old when something is decided.
+pub(crate) const PLAN_AGE_MAX: Span = Span::from_millis(50);
+
+/// Accelerators are planned to be busy for this share of the time, where the load allows it. The
+/// rest is what lets a batch start without waiting.
+const USE_MAX: f64 = 0.86;
+/// How far, in gathering times of its batches, a model opens its windows before a batch can no
+/// longer grow, for one that keeps a single accelerator busy.
+const MARGIN: f64 = 1.5;
+/// Requests that a dropped head has to make room for, while the load can be served.
+const PRICE: f64 = 0.5;
+/// Between this much more load than can be served and none, a pool passes from serving everybody
+/// to serving as many as possible.
+const OVERLOAD_WIDTH: f64 = 0.05;
+/// A head waits for its batch at most so many times as long as the batch takes to gather.
+const PATIENCE: f64 = 1.5;
+/// How fast a model that loses more of its requests than the others gets ahead of them: by this
+/// share of its objective per plan, if it loses all.
+const FAIRNESS_GAIN: f64 = 0.1;
+/// How far ahead at most, in objectives.
+const ADVANCE_MAX: f64 = 2.0;
+/// What the losses of all plans before count, each time a plan is made.
+const LOSSES_KEPT: f64 = 0.95;
+/// Fewer losses than this are nobody's disadvantage.
+const LOSS_MIN: f64 = 1e-4;
+/// Bisections over a positive number stop after so many halvings.
+const HALVINGS: u32 = 30;
+
+/// Shard to matcher: what a plan has to know of one model.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    /// The model.
+    pub model: ModelId,
+    /// Its execution times, as planned now.
+    pub profile: Profile,
+    /// Input delay per row.
+    pub data: Span,
+    /// What the objective leaves for waiting and execution.
+    pub room: Span,
+    /// The objective.
+    pub slo: Span,
+    /// Measured arrivals of rows.
+    pub rows_per_ns: f64,
+    /// Variance of the arrivals over their mean: one where they are independent.
+    pub dispersion: f64,
+    /// Whether requests came lately, if too few to measure a rate.
+    pub is_present: bool,
+    /// How much an equal share of losses counts for this model; one unless configured.
+    pub weight: f64,
+    /// Requests that arrived since the model was added.
+    pub arrived: u64,
+    /// Of these, requests that were dropped.
+    pub dropped: u64,
+}
+
+/// Matcher to shard: how one model is scheduled until the next plan.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ModelPlan {
+    /// Rows below which a batch is too small for the load: for a larger one a head may be dropped.
+    pub target: u32,
+    /// Rows that are enough to start at once.
+    pub threshold: u32,
+    /// How long before a batch can no longer grow it may start.
+    pub margin: Span,
+    /// The longest that a head waits for `threshold` rows.
+    pub patience: Span,
+    /// Rows that each dropped one has to make room for.
+    pub price: f64,
+    /// Models of a higher tier keep accelerators free for those of a lower one; less than
+    /// [`TIERS`].
+    pub tier: u8,
+    /// How much earlier than by its deadlines its batches take their turn.
+    pub advance: Span,
+}
+
+impl Default for ModelPlan {
+    /// Of a model without load: nothing to wait for.
+    fn default() -> ModelPlan {
+        ModelPlan {
+            target: 1,
+            threshold: 1,
+            margin: Span::ZERO,
+            patience: Span::ZERO,
+            price: PRICE,
+            tier: 0,
+            advance: Span::ZERO,
+        }
+    }
+}
+
+/// Makes the plans of a pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Planner {
+    models: Vec<Option<Model>>,
+    /// Models by how long they tolerate to wait, the least first; kept to be allocated once.
+    order: Vec<usize>,
+    due: Time,
+    /// Batches per nanosecond that the matcher can be asked for.
+    batches_per_ns_max: f64,
+    /// By tier, how many accelerators it and the higher ones may take before they must.
+    limits: [u32; TIERS],
+}
+
+#[derive(Clone, Debug)]
+struct Model {
+    demand: Demand,
+    /// The line through its execution times, in ns.
+    alpha: f64,
+    beta: f64,
+    /// The largest batch worth waiting for at its rate.
+    full: u32,
+    /// Recent requests and losses, older ones counting less.
+    recent: f64,
+    lost: f64,
+    /// How far it is ahead, in objectives.
+    ahead: f64,
+    plan: ModelPlan,
+}
+
+impl Planner {
+    /// A planner without models; the matcher was measured to sustain so many batches a second.
+    pub(crate) fn new(batches_max: f64) -> Planner {
+        Planner {
+            models: Vec::new(),
+            order: Vec::new(),
+            due: Time::ZERO,
+            batches_per_ns_max: batches_max / 2e9,
+            limits: [u32::MAX; TIERS],
+        }
+    }
+
+    /// Whether it is time for a new plan.
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        self.due <= now
+    }
+
+    /// Plans no more than half of the batches that the matcher was measured to sustain.
+    pub(crate) fn set_batches_max(&mut self, batches_per_s: f64) {
+        self.batches_per_ns_max = batches_per_s / 2e9;
+    }
+
+    /// By tier, how many accelerators it and the higher ones may take before they must.
+    pub(crate) fn limits(&self) -> &[u32; TIERS] {
+        &self.limits
+    }
+
+    /// Takes what was measured of a model in place of what was known before.
+    pub(crate) fn note(&mut self, demand: Demand) {
+        let index = demand.model.index();
+        if self.models.len() <= index {
+            self.models.resize_with(index + 1, || None);
+        }
+        match &mut self.models[index] {
+            Some(model) => model.note(demand),
+            none => *none = Some(Model::new(demand)),
+        }
+    }
+
+    pub(crate) fn forget(&mut self, model: ModelId) {
+        if let Some(slot) = self.models.get_mut(model.index()) {
+            *slot = None;
+        }
+    }
+
+    /// Plans anew and hands each model's plan to `issue`.
+    pub(crate) fn plan(
+        &mut self,
+        now: Time,
+        accelerators: u32,
+        mut issue: impl FnMut(ModelId, ModelPlan),
+    ) {
+        self.due = now + PLAN_AGE_MAX;
+        let n = f64::from(accelerators);
+        self.find_full_batches(n);
+        let stretch = self.needed_stretch(n);
+        let price = self.price_of_use(n);
+        let calm = self.calm(n);
+        let lost = self.lost_share();
+        for model in self.models.iter_mut().flatten() {
+            model.follow_losses(lost);
+            model.plan = model.decide(stretch, price, calm);
+        }
+        self.find_tiers(stretch);
+        for model in self.models.iter_mut().flatten() {
+            issue(model.demand.model, model.plan);
+        }
+    }
+
+    fn active(&self) -> impl Iterator<Item = &Model> {
+        self.models.iter().flatten().filter(|model| model.demand.rows_per_ns > 0.0)
+    }
+
+    /// The largest batch of each model that its rate and its part of the accelerators allow.
+    fn find_full_batches(&mut self, n: f64) {
+        let load = |model: &Model| model.load(f64::from(model.gathered()));
+        let all: f64 = self.active().map(load).sum();
+        for model in self.models.iter_mut().flatten() {
+            model.full = match model.demand.rows_per_ns > 0.0 {
+                true => model.full_batch(n * load(model) / all),
+                false => 1,
+            };
+        }
+    }
+
+    /// Between batches of one (0) and full ones (1): the smallest batches with which the
+    /// accelerators, and half of what the matcher sustains, do for the load.
+    fn needed_stretch(&self, n: f64) -> f64 {
+        let suffices = |x: f64| {
+            let sizes = || self.active().map(|model| (model, model.stretched(x)));
+            sizes().map(|(model, rows)| model.load(rows)).sum::<f64>() <= n
+                && sizes().map(|(model, rows)| model.demand.rows_per_ns / rows).sum::<f64>()
+                    <= self.batches_per_ns_max
+        };
+        smallest(1.0, suffices).unwrap_or(1.0)
+    }
+
+    /// What a nanosecond of an accelerator is worth in nanoseconds of waiting, so that use stays
+    /// under [`USE_MAX`]; `None` where even full batches use more.
+    fn price_of_use(&self, n: f64) -> Option<f64> {
+        const PRICE_MAX: f64 = 1e6;
+        smallest(PRICE_MAX, |price| {
+            let sizes = || self.active().map(|model| (model, model.balanced(price)));
+            sizes().map(|(model, rows)| model.load(rows)).sum::<f64>() <= USE_MAX * n
+                && sizes().map(|(model, rows)| model.demand.rows_per_ns / rows).sum::<f64>()
+                    <= self.batches_per_ns_max
+        })
+    }
+
+    /// One where full batches can serve the load, zero in overload.
+    fn calm(&self, n: f64) -> f64 {
+        let used = self.active().map(|model| model.load(f64::from(model.full))).sum::<f64>() / n;
+        (1.0 - (used - 1.0) / OVERLOAD_WIDTH).clamp(0.0, 1.0)
+    }
+
+    /// The share of recent requests that were dropped, all models together.
+    fn lost_share(&self) -> f64 {
+        let sums =
+            self.models.iter().flatten().fold((0.0, 0.0), |(lost, recent), model| {
+                (lost + model.lost, recent + model.recent)
+            });
+        sums.0 / f64::max(sums.1, 1.0)
+    }
+
+    /// Puts models whose batches run longer than another can wait into a higher tier. What a tier
+    /// may take before it must is what its largest batches, and those of higher ones, keep busy.
+    fn find_tiers(&mut self, stretch: f64) {
+        self.limits = [u32::MAX; TIERS];
+        let models = &self.models;
+        let present =
+            |at: &usize| models[*at].as_ref().is_some_and(|model| model.demand.is_present);
+        self.order.clear();
+        self.order.extend((0..models.len()).filter(present));
+        let tolerance = |at: usize| models[at].as_ref().map_or(0.0, Model::tolerance);
+        self.order.sort_unstable_by(|a, b| tolerance(*a).total_cmp(&tolerance(*b)));
+        let (mut tier, mut tightest) = (0u8, f64::INFINITY);
+        for place in 0..self.order.len() {
+            let Some(model) = self.models[self.order[place]].as_mut() else { continue };
+            tightest = tightest.min(model.tolerance());
+            let length = model.busy(model.stretched(stretch));
+            if length > tightest && usize::from(tier) + 1 < TIERS {
+                tier += 1;
+                tightest = model.tolerance();
+                self.limits[usize::from(tier)] = self.needed_from(place);
+            }
+            if let Some(model) = self.models[self.order[place]].as_mut() {
+                model.plan.tier = tier;
+            }
+        }
+    }
+
+    /// Accelerators that the models from this place of the order on keep busy in full batches.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
+    fn needed_from(&self, place: usize) -> u32 {
+        let models = self.order[place..].iter().filter_map(|at| self.models[*at].as_ref());
+        models.map(|model| model.load(f64::from(model.full))).sum::<f64>().round() as u32
+    }
+}
+
+impl Model {
+    fn new(demand: Demand) -> Model {
+        let mut model = Model {
+            alpha: 0.0,
+            beta: 0.0,
+            full: 1,
+            recent: 0.0,
+            lost: 0.0,
+            ahead: 0.0,
+            plan: ModelPlan::default(),
+            demand,
+        };
+        model.fit();
+        model
+    }
+
+    fn note(&mut self, demand: Demand) {
+        let since = |now: u64, then: u64| now.saturating_sub(then) as f64;
+        self.recent = self.recent * LOSSES_KEPT + since(demand.arrived, self.demand.arrived);
+        self.lost = self.lost * LOSSES_KEPT + since(demand.dropped, self.demand.dropped);
+        let is_same = demand.profile == self.demand.profile && demand.data == self.demand.data;
+        self.demand = demand;
+        if !is_same {
+            self.fit();
+        }
+    }
+
+    fn fit(&mut self) {
+        let (alpha, beta) = self.demand.profile.fit();
+        self.alpha = (alpha + self.demand.data).0 as f64;
+        self.beta = beta.0 as f64;
+    }
+
+    /// How long a batch occupies an accelerator and its inputs' way, in ns.
+    fn busy_with(&self, rows: u32) -> f64 {
+        let Demand { profile, data, .. } = &self.demand;
+        (profile.exec(rows) + data.times(u64::from(rows))).0 as f64
+    }
+
+    /// The same for a mean batch, which may be between two sizes.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a batch size")]
+    fn busy(&self, rows: f64) -> f64 {
+        let below = rows.floor().max(1.0);
+        let low = self.busy_with(below as u32);
+        if rows <= below {
+            return low;
+        }
+        low + (self.busy_with(below as u32 + 1) - low) * (rows - below)
+    }
+
+    /// Accelerators that batches of `rows` keep busy at the measured rate.
+    fn load(&self, rows: f64) -> f64 {
+        if self.demand.rows_per_ns <= 0.0 {
+            return 0.0;
+        }
+        self.demand.rows_per_ns * self.busy(rows) / rows
+    }
+
+    /// How long a batch of one can wait.
+    fn tolerance(&self) -> f64 {
+        self.demand.room.0 as f64 - self.busy_with(1)
+    }
+
+    /// The largest batch that gathers, and runs, within the objective.
+    fn gathered(&self) -> u32 {
+        self.largest(|rows| {
+            self.busy_with(rows) + f64::from(rows) / self.demand.rows_per_ns
+                <= self.demand.room.0 as f64
+        })
+    }
+
+    /// The same, where it has `share` accelerators to stagger its batches on.
+    fn full_batch(&self, share: f64) -> u32 {
+        let room = self.demand.room.0 as f64;
+        let staggered = 1.0 + 1.0 / share.max(2.0);
+        self.largest(|rows| {
+            let busy = self.busy_with(rows);
+            busy * staggered <= room && busy + f64::from(rows - 1) / self.demand.rows_per_ns <= room
+        })
+    }
+
+    /// The largest batch size that fits; at least one.
+    fn largest(&self, fits: impl Fn(u32) -> bool) -> u32 {
+        let (mut lowest, mut highest) =
+            (1, self.demand.profile.rows_within(self.demand.room).max(1));
+        while lowest < highest {
+            let middle = lowest + (highest - lowest).div_ceil(2);
+            if fits(middle) {
+                lowest = middle;
+            } else {
+                highest = middle - 1;
+            }
+        }
+        lowest
+    }
+
+    fn stretched(&self, x: f64) -> f64 {
+        1.0 + x * f64::from(self.full - 1)
+    }
+
+    /// The batch `b` that costs least, waiting and use together: the minimum of
+    /// `(b - 1)/2 + r*l(b) + price * r*l(b)/b` for `l(b) = alpha b + beta`.
+    fn balanced(&self, price: f64) -> f64 {
+        let rate = self.demand.rows_per_ns;
+        let best = (price * rate * self.beta / (0.5 + rate * self.alpha)).sqrt();
+        best.clamp(1.0, f64::from(self.full))
+    }
+
+    /// Moves a model that loses more than the others ahead of them, until it does not.
+    fn follow_losses(&mut self, all: f64) {
+        if all < LOSS_MIN {
+            self.ahead *= 0.9;
+            return;
+        }
+        let own = self.lost / self.recent.max(1.0) / self.demand.weight;
+        self.ahead = (self.ahead + FAIRNESS_GAIN * (own - all)).clamp(0.0, ADVANCE_MAX);
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
+    fn decide(&self, stretch: f64, price: Option<f64>, calm: f64) -> ModelPlan {
+        let advance = Span((self.ahead * self.demand.slo.0 as f64) as u64);
+        let rate = self.demand.rows_per_ns;
+        if rate <= 0.0 {
+            return ModelPlan { advance, ..ModelPlan::default() };
+        }
+        let needed = self.stretched(stretch);
+        let threshold = price.map_or(self.full, |price| rounded_up(self.balanced(price)));
+        // `l/load` is how long a batch gathers: the distance between batches of this model.
+        let gathering = self.busy(needed) / self.load(needed).powi(2);
+        let margin = calm * MARGIN * self.demand.dispersion.min(1.0) * gathering;
+        let patience = PATIENCE * f64::from(threshold - 1) / rate;
+        ModelPlan {
+            target: rounded_up(needed),
+            threshold,
+            margin: Span(margin as u64),
+            patience: Span(patience as u64),
+            price: PRICE * calm,
+            tier: 0,
+            advance,
+        }
+    }
+}
+
+/// Up to the next size, what is no more than an error of rounding left aside.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a batch size")]
+fn rounded_up(rows: f64) -> u32 {
+    (rows - 1e-9).ceil() as u32
+}
+
+/// The smallest number from zero to `most` that suffices, where every larger one does too.
+fn smallest(most: f64, suffices: impl Fn(f64) -> bool) -> Option<f64> {
+    if suffices(0.0) {
+        return Some(0.0);
+    }
+    if !suffices(most) {
+        return None;
+    }
+    let (mut low, mut high) = (0.0, most);
+    for _ in 0..HALVINGS {
+        let middle = (low + high) / 2.0;
+        if suffices(middle) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    Some(high)
+}
