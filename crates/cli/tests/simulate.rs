@@ -161,6 +161,20 @@ fn an_azure_trace_is_replayed_with_as_many_requests_as_asked() {
 }
 
 #[test]
+fn plans_follow_a_drift_unless_told_not_to() {
+    let drift = "[[drift]]\nat_s = 0.4\nfactor = 1.6\n[load]";
+    let folder = folder(&SCENARIO.replace("[load]", drift).replace("rate = 600", "rate = 300"));
+    let bad = |arguments: &str| {
+        let run = json(folder.path(), &format!("run s.toml --json --interval-s 0.5 {arguments}"));
+        let intervals = run["intervals"].as_array().expect("a list");
+        let share = |row: &Value| row["deferred bad %"].as_f64().expect("a share");
+        intervals.iter().map(share).sum::<f64>() / intervals.len() as f64
+    };
+    let (follows, fixed) = (bad(""), bad("--fixed-profiles"));
+    assert!(follows < 5.0 && fixed > 20.0, "{follows} % and {fixed} %");
+}
+
+#[test]
 fn intervals_add_up_to_the_run() {
     let day = "rate = 600\nday = { low = 0.2, high = 1.8, period_s = 2 }";
     let folder = folder(&SCENARIO.replace("rate = 600", day));
@@ -290,6 +304,13 @@ fn bad_scenarios_are_refused_by_line() {
     refused(("accelerators = 2", "accelerators = 2.5"), run, &half);
     let early = ("rate = 600", "rate = 600\nsteps = [{ at_s = -1, factor = 1 }]");
     refused(early, run, &["s.toml:12", "load.steps.at_s = -1", "from 0"]);
+    let drift = |keys: &'static str| ("[load]", keys);
+    refused(drift("[[drift]]\nat_s = -1\nfactor = 2\n[load]"), run, &["s.toml:10", "drift.at_s"]);
+    refused(drift("[[drift]]\nat_s = 1\nfactor = 0\n[load]"), run, &["drift.factor", "0.01"]);
+    let absent = "[[drift]]\nat_s = 1\nfactor = 2\naccelerators = [2]\n[load]";
+    refused(drift(absent), run, &["drift.accelerators", "no accelerator 2"]);
+    let back = "[[drift]]\nat_s = 2\nfactor = 2\n[[drift]]\nat_s = 1\nfactor = 1\n[load]";
+    refused(drift(back), run, &["s.toml:13", "order of time"]);
     refused(("slo_ms = 25", "slo_ms = 6"), run, &["s.toml:9", "slo_ms", "l(1)"]);
     refused(("rate = 600", "process = \"normal\""), run, &["s.toml:11", "poisson", "gamma"]);
     refused(("rate = 600", "process = \"gamma\""), run, &["s.toml:11", "load.cv"]);
