@@ -119,6 +119,9 @@ struct Model {
     /// The line through its execution times, in ns.
     alpha: f64,
     beta: f64,
+    /// By batch size, less one: the size up to it whose rows cost least. A table with steps has
+    /// sizes that are worse than smaller ones.
+    thriftiest: Box<[u32]>,
     /// The largest batch worth waiting for at its rate.
     full: u32,
     /// Recent requests and losses, older ones counting less.
@@ -293,6 +296,7 @@ impl Model {
         let mut model = Model {
             alpha: 0.0,
             beta: 0.0,
+            thriftiest: Box::default(),
             full: 1,
             recent: 0.0,
             lost: 0.0,
@@ -319,6 +323,25 @@ impl Model {
         let (alpha, beta) = self.demand.profile.fit();
         self.alpha = (alpha + self.demand.data).0 as f64;
         self.beta = beta.0 as f64;
+        let mut best = 1;
+        self.thriftiest = (1..=self.demand.profile.rows_max())
+            .map(|rows| {
+                if self.row_cost(rows) <= self.row_cost(best) {
+                    best = rows;
+                }
+                best
+            })
+            .collect();
+    }
+
+    /// How long each row of a batch occupies an accelerator, in ns.
+    fn row_cost(&self, rows: u32) -> f64 {
+        self.busy_with(rows) / f64::from(rows)
+    }
+
+    /// The size up to `rows` whose rows cost least.
+    fn thriftiest(&self, rows: u32) -> u32 {
+        self.thriftiest.get(rows as usize - 1).copied().unwrap_or(rows)
     }
 
     /// How long a batch occupies an accelerator and its inputs' way, in ns.
@@ -363,10 +386,11 @@ impl Model {
     fn full_batch(&self, share: f64) -> u32 {
         let room = self.demand.room.0 as f64;
         let staggered = 1.0 + 1.0 / share.max(2.0);
-        self.largest(|rows| {
+        let largest = self.largest(|rows| {
             let busy = self.busy_with(rows);
             busy * staggered <= room && busy + f64::from(rows - 1) / self.demand.rows_per_ns <= room
-        })
+        });
+        self.thriftiest(largest)
     }
 
     /// The largest batch size that fits; at least one.
@@ -396,6 +420,23 @@ impl Model {
         best.clamp(1.0, f64::from(self.full))
     }
 
+    /// The size to start at, given what the fitted line says. Where the table has a step, that may
+    /// lie just past it, or so little before its end that the rest of the step comes for nothing.
+    fn stepped(&self, rows: u32, price: f64) -> u32 {
+        let thrifty = self.thriftiest(rows);
+        if thrifty < rows {
+            return thrifty;
+        }
+        let rate = self.demand.rows_per_ns;
+        let cost = |rows: u32| {
+            f64::from(rows - 1) / 2.0
+                + rate * self.busy_with(rows)
+                + price * rate * self.row_cost(rows)
+        };
+        let wider = rows..=self.full.min(rows * 2);
+        wider.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(rows)
+    }
+
     /// Moves a model that loses more than the others ahead of them, until it does not.
     fn follow_losses(&mut self, all: f64) {
         if all < LOSS_MIN {
@@ -414,7 +455,10 @@ impl Model {
             return ModelPlan { advance, ..ModelPlan::default() };
         }
         let needed = self.stretched(stretch);
-        let threshold = price.map_or(self.full, |price| rounded_up(self.balanced(price)));
+        let threshold = price.map_or(self.full, |price| {
+            let rows = rounded_up(self.balanced(price));
+            self.stepped(rows, price)
+        });
         // `l/load` is how long a batch gathers: the distance between batches of this model.
         let gathering = self.busy(needed) / self.load(needed).powi(2);
         let margin = calm * MARGIN * self.demand.dispersion.min(1.0) * gathering;
@@ -455,4 +499,139 @@ fn smallest(most: f64, suffices: impl Fn(f64) -> bool) -> Option<f64> {
         }
     }
     Some(high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A demand of one-row requests for `alpha b + beta` ms under an objective in ms.
+    fn demand(model: u32, (alpha, beta, slo): (f64, f64, f64), per_second: f64) -> Demand {
+        let ms = Span::from_millis_f64;
+        Demand {
+            model: ModelId(model),
+            profile: Profile::linear(ms(alpha), ms(beta), 64).unwrap(),
+            data: Span::ZERO,
+            room: ms(slo),
+            slo: ms(slo),
+            rows_per_ns: per_second / 1e9,
+            dispersion: 1.0,
+            is_present: true,
+            weight: 1.0,
+            arrived: 0,
+            dropped: 0,
+        }
+    }
+
+    const PUBLISHED: (f64, f64, f64) = (1.053, 5.072, 25.0);
+
+    fn planned(planner: &mut Planner, accelerators: u32) -> Vec<ModelPlan> {
+        let mut plans = Vec::new();
+        planner.plan(Time::ZERO, accelerators, |_, plan| plans.push(plan));
+        plans
+    }
+
+    fn plan_for(demands: Vec<Demand>, accelerators: u32) -> (Vec<ModelPlan>, [u32; TIERS]) {
+        let mut planner = Planner::new(f64::INFINITY);
+        demands.into_iter().for_each(|demand| planner.note(demand));
+        (planned(&mut planner, accelerators), *planner.limits())
+    }
+
+    #[test]
+    fn batches_grow_with_the_load_up_to_what_can_be_staggered() {
+        let plan = |rate| plan_for(vec![demand(0, PUBLISHED, rate)], 8).0[0];
+        let sizes = |rate| (plan(rate).target, plan(rate).threshold);
+        assert_eq!(sizes(100.0), (1, 1), "an idle pool has nothing to wait for");
+        assert_eq!(sizes(2750.0), (3, 4));
+        assert_eq!(sizes(4125.0), (6, 9));
+        assert_eq!(sizes(5500.0), (13, 16), "all that eight accelerators can stagger");
+        let overload = plan(16_000.0);
+        assert_eq!((overload.target, overload.threshold), (16, 16));
+        assert_eq!((overload.margin, overload.price), (Span::ZERO, 0.0), "full deferral");
+    }
+
+    #[test]
+    fn batches_end_where_a_stepped_table_does() {
+        let exec = |rows: u64| Span::from_micros(4_000 + 5_000 * rows.div_ceil(8) + 20 * rows);
+        let profile = Profile::from_table((1..=64).map(exec).collect()).unwrap();
+        let stepped =
+            |rate| Demand { profile: profile.clone(), ..demand(0, (1.0, 5.0, 40.0), rate) };
+        for rate in [2000.0, 4000.0, 6000.0, 9000.0] {
+            let (plans, _) = plan_for(vec![stepped(rate)], 8);
+            let into_step = (plans[0].threshold - 1) % 8;
+            assert!(into_step >= 4, "{rate}: not just past a step: {:?}", plans[0]);
+        }
+    }
+
+    #[test]
+    fn without_load_nothing_waits() {
+        let (plans, limits) = plan_for(vec![demand(0, PUBLISHED, 0.0)], 8);
+        assert_eq!(plans, [ModelPlan::default()]);
+        assert_eq!(limits, [u32::MAX; TIERS]);
+    }
+
+    #[test]
+    fn the_matcher_is_not_asked_for_more_batches_than_it_sustains() {
+        let mut planner = Planner::new(2000.0);
+        planner.note(demand(0, PUBLISHED, 2000.0));
+        assert!(planned(&mut planner, 24)[0].target >= 2, "1 000 batches for 2 000 requests");
+        planner.set_batches_max(1e6);
+        assert_eq!(planned(&mut planner, 24)[0].target, 1);
+    }
+
+    #[test]
+    fn long_batches_leave_room_for_objectives_that_cannot_wait_for_them() {
+        let long = demand(0, (5.31, 34.3, 136.0), 150.0);
+        let tight = demand(1, (0.51, 1.0, 8.0), 300.0);
+        let (plans, limits) = plan_for(vec![long.clone(), tight.clone()], 8);
+        assert_eq!((plans[0].tier, plans[1].tier), (1, 0));
+        assert_eq!(limits[..3], [u32::MAX, 1, u32::MAX], "what its full batches keep busy");
+        // Seldom enough to have no rate at the moment, and still there.
+        let seldom = Demand { rows_per_ns: 0.0, ..tight.clone() };
+        assert_eq!(plan_for(vec![long.clone(), seldom], 8).0[0].tier, 1);
+        let gone = Demand { rows_per_ns: 0.0, is_present: false, ..tight };
+        assert_eq!(plan_for(vec![long, gone], 8).0[0].tier, 0);
+        let alike = (0..5).map(|model| demand(model, PUBLISHED, 400.0)).collect();
+        assert!(plan_for(alike, 8).0.iter().all(|plan| plan.tier == 0));
+    }
+
+    #[test]
+    fn who_loses_more_than_the_others_gets_ahead_until_it_does_not() {
+        let mut planner = Planner::new(f64::INFINITY);
+        let after = |model, arrived, dropped| Demand {
+            arrived,
+            dropped,
+            ..demand(model, PUBLISHED, 4000.0)
+        };
+        let mut seen = Vec::new();
+        for (round, first, second) in [(0, 0, 0), (1, 0, 200), (2, 0, 400), (3, 200, 400)] {
+            planner.note(after(0, round * 1000, first));
+            planner.note(after(1, round * 1000, second));
+            let plans = planned(&mut planner, 8);
+            seen.push((plans[0].advance, plans[1].advance));
+        }
+        assert_eq!(seen[0], (Span::ZERO, Span::ZERO));
+        assert!(seen[1].1 > Span::ZERO && seen[2].1 > seen[1].1, "{seen:?}");
+        assert!(seen.iter().all(|(first, _)| *first == Span::ZERO), "{seen:?}");
+        let advance = seen[3].1;
+        for round in 1..200 {
+            planner.note(after(0, 3000 + round * 100, 200));
+            planner.note(after(1, 3000 + round * 100, 400));
+            planned(&mut planner, 8);
+        }
+        let calm = planned(&mut planner, 8)[1].advance;
+        assert!(calm.0 < advance.0 / 100, "{calm} after {advance}");
+    }
+
+    #[test]
+    fn a_model_that_staggers_itself_opens_no_window_early_and_a_small_one_does() {
+        let margin = |rate, accelerators| {
+            plan_for(vec![demand(0, PUBLISHED, rate)], accelerators).0[0].margin
+        };
+        assert!(margin(17_000.0, 24) < Span::from_micros(200), "{}", margin(17_000.0, 24));
+        assert!(margin(300.0, 1) > Span::from_millis(10), "{}", margin(300.0, 1));
+        let even = Demand { dispersion: 0.25, ..demand(0, PUBLISHED, 300.0) };
+        let smooth = plan_for(vec![even], 1).0[0].margin;
+        assert!(smooth < Span(margin(300.0, 1).0 / 3), "even arrivals need no slack: {smooth}");
+    }
 }
