@@ -205,6 +205,7 @@ impl Row {
 fn name_of(rule: Rule) -> &'static str {
     match rule {
         Rule::Deferred => "deferred",
+        Rule::Adaptive => "adaptive",
         Rule::Eager => "eager",
     }
 }

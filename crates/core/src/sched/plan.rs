@@ -3,7 +3,7 @@
 //! whole pool from what was measured, some times a second; knows no queues and no accelerators.
 //!
 //! The rule is this project's own; `docs/scheduling.md` derives it, and
-//! `docs/decisions/0008-adaptive.md` has what else was tried.
+//! `docs/decisions/0009-adaptive.md` has what else was tried.
 
 use super::TIERS;
 use crate::ids::ModelId;
