@@ -104,6 +104,8 @@ impl Default for ModelPlan {
 #[derive(Clone, Debug)]
 pub(crate) struct Planner {
     models: Vec<Option<Model>>,
+    /// Models that requests arrive for, by number; kept to be allocated once.
+    active: Vec<usize>,
     /// Models by how long they tolerate to wait, the least first; kept to be allocated once.
     order: Vec<usize>,
     due: Time,
@@ -137,6 +139,7 @@ impl Planner {
     pub(crate) fn new(batches_max: f64) -> Planner {
         Planner {
             models: Vec::new(),
+            active: Vec::new(),
             order: Vec::new(),
             due: Time::ZERO,
             batches_per_ns_max: batches_max / 2e9,
@@ -186,6 +189,7 @@ impl Planner {
     ) {
         self.due = now + PLAN_AGE_MAX;
         let n = f64::from(accelerators);
+        self.find_active();
         self.find_full_batches(n);
         let stretch = self.needed_stretch(n);
         let price = self.price_of_use(n);
@@ -202,18 +206,25 @@ impl Planner {
     }
 
     fn active(&self) -> impl Iterator<Item = &Model> {
-        self.models.iter().flatten().filter(|model| model.demand.rows_per_ns > 0.0)
+        self.active.iter().filter_map(|at| self.models[*at].as_ref())
+    }
+
+    fn find_active(&mut self) {
+        let models = &self.models;
+        let is_active =
+            |at: &usize| models[*at].as_ref().is_some_and(|model| model.demand.rows_per_ns > 0.0);
+        self.active.clear();
+        self.active.extend((0..models.len()).filter(is_active));
     }
 
     /// The largest batch of each model that its rate and its part of the accelerators allow.
     fn find_full_batches(&mut self, n: f64) {
         let load = |model: &Model| model.load(f64::from(model.gathered()));
         let all: f64 = self.active().map(load).sum();
-        for model in self.models.iter_mut().flatten() {
-            model.full = match model.demand.rows_per_ns > 0.0 {
-                true => model.full_batch(n * load(model) / all),
-                false => 1,
-            };
+        for at in &self.active {
+            if let Some(model) = self.models[*at].as_mut() {
+                model.full = model.full_batch(n * load(model) / all);
+            }
         }
     }
 

@@ -71,6 +71,8 @@ struct Model {
     /// What the pool's load asks of it; looked at by the adaptive rule only.
     plan: ModelPlan,
     last_arrival: Option<Time>,
+    /// Whether the pool's planner knows it to have requests.
+    is_planned: bool,
     /// Requests that arrived, and those of them that were dropped.
     arrived: u64,
     dropped: u64,
@@ -118,6 +120,7 @@ impl Shard {
             published: None,
             plan: ModelPlan::default(),
             last_arrival: None,
+            is_planned: false,
             arrived: 0,
             dropped: 0,
             stats: ModelStatistics::default(),
@@ -291,17 +294,22 @@ impl Shard {
         for index in 0..self.models.len() {
             if let Some(state) = &mut self.models[index] {
                 state.plan = ModelPlan::default();
+                state.is_planned = false;
                 self.touch(index);
             }
         }
     }
 
-    /// Hands what was measured of each model to `report`, for the next plan of the pool.
+    /// Hands what was measured of each model that has requests, or has none any more, to `report`,
+    /// for the next plan of the pool.
     pub fn demands(&mut self, now: Time, mut report: impl FnMut(Demand)) {
         for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
-            if let Some(state) = slot {
-                report(state.demand(model, now));
+            let Some(state) = slot else { continue };
+            let is_present = state.last_arrival.is_some_and(|at| now.since(at) < PRESENT_FOR);
+            if is_present || state.is_planned {
+                report(state.demand(model, now, is_present));
             }
+            state.is_planned = is_present;
         }
     }
 
@@ -366,7 +374,7 @@ impl Model {
     }
 
     /// What was measured of the model.
-    fn demand(&mut self, model: ModelId, now: Time) -> Demand {
+    fn demand(&mut self, model: ModelId, now: Time, is_present: bool) -> Demand {
         let Delays { control, data, response, .. } = self.delays;
         let taken = control + response + self.overrun_allowance();
         Demand {
@@ -377,7 +385,7 @@ impl Model {
             slo: self.terms.slo,
             rows_per_ns: self.rate.rows_per_ns(now),
             dispersion: self.rate.dispersion(),
-            is_present: self.last_arrival.is_some_and(|at| now.since(at) < PRESENT_FOR),
+            is_present,
             weight: 1.0,
             arrived: self.arrived,
             dropped: self.dropped,
