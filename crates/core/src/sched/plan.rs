@@ -68,6 +68,9 @@ pub struct Demand {
 /// Matcher to shard: how one model is scheduled until the next plan.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ModelPlan {
+    /// Full batches do not suffice for the load: defer fully, and drop what stands in the way of
+    /// the largest batches.
+    pub is_overloaded: bool,
     /// Rows below which a batch is too small for the load: for a larger one a head may be dropped.
     pub target: u32,
     /// Rows that are enough to start at once.
@@ -89,6 +92,7 @@ impl Default for ModelPlan {
     /// Of a model without load: nothing to wait for.
     fn default() -> ModelPlan {
         ModelPlan {
+            is_overloaded: false,
             target: 1,
             threshold: 1,
             margin: Span::ZERO,
@@ -475,6 +479,7 @@ impl Model {
         let margin = calm * MARGIN * self.demand.dispersion.min(1.0) * gathering;
         let patience = PATIENCE * f64::from(threshold - 1) / rate;
         ModelPlan {
+            is_overloaded: calm <= 0.0,
             target: rounded_up(needed),
             threshold,
             margin: Span(margin as u64),
@@ -557,8 +562,8 @@ mod tests {
         assert_eq!(sizes(4125.0), (6, 9));
         assert_eq!(sizes(5500.0), (13, 16), "all that eight accelerators can stagger");
         let overload = plan(16_000.0);
-        assert_eq!((overload.target, overload.threshold), (16, 16));
-        assert_eq!((overload.margin, overload.price), (Span::ZERO, 0.0), "full deferral");
+        assert!(overload.is_overloaded, "full deferral: {overload:?}");
+        assert!(!plan(5500.0).is_overloaded);
     }
 
     #[test]

@@ -91,8 +91,12 @@ impl Rule {
         let latest = send_time(profile, delays, outlook.due, outlook.rows).max(now);
         let exec = match self {
             Rule::Eager => now,
-            Rule::Deferred => deferred_exec(profile, delays, now, outlook).clamp(now, latest),
-            Rule::Adaptive => adaptive_exec(profile, delays, now, outlook, plan).clamp(now, latest),
+            Rule::Adaptive if !plan.is_overloaded => {
+                adaptive_exec(profile, delays, now, outlook, plan).clamp(now, latest)
+            }
+            Rule::Adaptive | Rule::Deferred => {
+                deferred_exec(profile, delays, now, outlook).clamp(now, latest)
+            }
         };
         let firm = match self {
             Rule::Adaptive => frontrun(profile, delays, outlook).clamp(exec, latest),
@@ -181,6 +185,7 @@ mod tests {
         Delays { control: Span::ZERO, data: Span::ZERO, response: Span::ZERO, jitter: Span::ZERO };
 
     const NO_PLAN: ModelPlan = ModelPlan {
+        is_overloaded: false,
         target: 1,
         threshold: 1,
         margin: Span::ZERO,

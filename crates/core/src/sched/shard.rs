@@ -490,8 +490,10 @@ impl Model {
     fn in_the_way(&mut self, rule: Rule, now: Time, head: &Request, outlook: &Outlook) -> usize {
         match rule {
             Rule::Eager => 0,
-            Rule::Deferred => usize::from(self.stands_in_the_way(rule, now, head, outlook)),
-            Rule::Adaptive => self.worth_dropping(now, outlook),
+            Rule::Adaptive if !self.plan.is_overloaded => self.worth_dropping(now, outlook),
+            Rule::Adaptive | Rule::Deferred => {
+                usize::from(self.stands_in_the_way(rule, now, head, outlook))
+            }
         }
     }
 
