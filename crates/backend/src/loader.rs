@@ -32,7 +32,7 @@ use objective::objective;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use symphony_core::{Profile, Span};
+use symphony_core::{Class, Profile, Span};
 use symphony_onnx::Model;
 use symphony_wire::clock::Clock;
 use symphony_wire::tensor::Signature;
@@ -61,8 +61,8 @@ pub struct Loaded {
     pub rows_max: u32,
     /// Bound on queued requests.
     pub queue_max: u32,
-    /// 1 to 9; among batches that are ready a lower number is served first.
-    pub priority: u8,
+    /// The class of requests that ask for none.
+    pub class: Class,
     /// The engine that runs it.
     pub engine: &'static str,
     /// The platform name that clients know.
@@ -177,7 +177,7 @@ impl Loader {
             slo_guessed: terms.slo == Slo::Guess,
             rows_max,
             queue_max: terms.queue_max,
-            priority: terms.priority,
+            class: terms.class,
             engine,
             platform,
             plan,

@@ -328,7 +328,7 @@ mod tests {
     use crate::engine::{EngineError, Executable};
     use crate::engines::emulated::Emulation;
     use bytes::Bytes;
-    use symphony_core::{BatchId, Profile, RequestId};
+    use symphony_core::{BatchId, Class, Profile, RequestId};
     use symphony_wire::schedule::inbox;
     use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec, bytes_contents};
 
@@ -392,7 +392,10 @@ mod tests {
             let inputs = Inputs { rows: count, tensors: vec![data] };
             let id = self.surroundings.in_flight.admit(inputs, reply).unwrap();
             let arrival = self.surroundings.clock.now();
-            (Request { id, arrival, deadline: arrival + HOUR, rows: count }, outcome)
+            (
+                Request { id, arrival, deadline: arrival + HOUR, rows: count, class: Class::High },
+                outcome,
+            )
         }
 
         fn plan(&mut self, requests: Vec<Request>) -> BatchPlan {

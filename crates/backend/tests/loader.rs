@@ -11,12 +11,12 @@ use symphony_backend::engines::rten::Rten;
 use symphony_backend::loader::{Loaded, Loader, LoaderConfig};
 use symphony_backend::profiling::{Effort, Origin, sample_rows};
 use symphony_backend::repository::{ModelDirectory, Repository};
-use symphony_core::Span;
+use symphony_core::{Class, Span};
 
 const EMULATED: &str = "engine = 'emulated'
 slo_ms = 25
 max_batch = 8
-priority = 2
+priority = 'low'
 queue_max = 99
 [emulated]
 alpha_ms = 1
@@ -100,7 +100,7 @@ fn an_emulated_model_is_ready_at_once() {
     assert_eq!((loaded.name.as_str(), loaded.version.as_str()), ("m", "1"));
     assert_eq!((loaded.engine, loaded.platform), ("emulated", "emulated"));
     assert_eq!((loaded.slo, loaded.slo_guessed), (Span::from_millis(25), false));
-    assert_eq!((loaded.rows_max, loaded.queue_max, loaded.priority), (8, 99, 2));
+    assert_eq!((loaded.rows_max, loaded.queue_max, loaded.class), (8, 99, Class::Low));
     assert_eq!(loaded.measured.origin, Origin::Known);
     assert_eq!(loaded.plan.exec(8), Span::from_millis(13));
     assert_eq!(loaded.residents.len(), 2);

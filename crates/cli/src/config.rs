@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use symphony_backend::loader::{BackendFile, LoaderConfig};
 use symphony_backend::repository::TomlSource;
-use symphony_core::sched::Rule;
+use symphony_core::sched::{LOW_SHARE_DEFAULT, Rule};
 use symphony_frontend::FrontendConfig;
 use symphony_wire::inflight::IN_FLIGHT_MAX_DEFAULT;
 use tracing::level_filters::LevelFilter;
@@ -43,6 +43,7 @@ struct ServerFile {
 #[serde(deny_unknown_fields, default)]
 struct SchedulerFile {
     rule: Option<RuleName>,
+    low_priority_share: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -56,6 +57,8 @@ struct LogFile {
 #[derive(Clone, Debug)]
 pub(crate) struct PoolConfig {
     pub(crate) rule: Rule,
+    /// What is kept for low requests that wait.
+    pub(crate) low_priority_share: f64,
     pub(crate) loader: LoaderConfig,
     pub(crate) in_flight_max: usize,
     pub(crate) log: LogConfig,
@@ -136,6 +139,7 @@ impl PoolConfig {
                 RuleName::Deferred => Rule::Deferred,
                 RuleName::Eager => Rule::Eager,
             },
+            low_priority_share: scheduler.low_share()?,
             loader: LoaderConfig::resolve(backend, source, cores())?,
             in_flight_max,
             log: LogConfig {
@@ -163,6 +167,19 @@ fn parse_level(level: &str) -> Result<LevelFilter> {
     level
         .parse()
         .with_context(|| format!("log level {level:?}: use error, warn, info, debug or trace"))
+}
+
+impl SchedulerFile {
+    fn low_share(&self) -> Result<f64> {
+        match self.low_priority_share {
+            None => Ok(LOW_SHARE_DEFAULT),
+            Some(share) if (0.0..=1.0).contains(&share) => Ok(share),
+            Some(share) => bail!(
+                "scheduler.low_priority_share = {share}: give 0 (nothing is kept for requests of \
+                 low priority) to 1"
+            ),
+        }
+    }
 }
 
 impl ServerFile {

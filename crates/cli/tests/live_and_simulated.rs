@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use symphony_core::sched::{ModelTerms, Rule, Scheduler};
 use symphony_core::{
-    AcceleratorId, BatchId, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
+    AcceleratorId, BatchId, Class, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
 };
 use symphony_dispatch::Loop;
 use symphony_sim::{Delay, Network, Observed, Scenario, run_observed};
@@ -45,7 +45,7 @@ fn models() -> Vec<ModelTerms> {
     let model = |(alpha, beta, slo): (u64, u64, u64)| {
         let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
         let profile = Arc::new(Profile::linear(alpha, beta, 32).expect("valid profile"));
-        ModelTerms { profile, slo: Span::from_millis(slo), queue_max: 100, priority: 5 }
+        ModelTerms { profile, slo: Span::from_millis(slo), queue_max: 100 }
     };
     [(1053, 5072, 25), (400, 9000, 60)].map(model).into()
 }
@@ -129,7 +129,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Live<S> {
         let inputs = Inputs { rows, tensors: vec![] };
         let id = self.inflight.admit(inputs, reply).expect("room in the table");
         let deadline = now + models()[model.index()].slo;
-        let request = Request { id, arrival: now, deadline, rows };
+        let request = Request { id, arrival: now, deadline, rows, class: Class::High };
         self.numbers.insert(id, number);
         self.waiting.insert(number, outcome);
         self.scheduler.receive(now, ToScheduler::Submit { model, request });

@@ -14,5 +14,5 @@ pub mod time;
 pub use ids::{AcceleratorId, BatchId, ModelId, RequestId};
 pub use pace::Pace;
 pub use profile::{Profile, ProfileError};
-pub use request::{Delays, DropReason, Request};
+pub use request::{Class, Delays, DropReason, Request};
 pub use time::{Span, Time};

@@ -14,6 +14,32 @@ pub struct Request {
     pub deadline: Time,
     /// Rows along the batch dimension, at least one.
     pub rows: u32,
+    /// Whether others go first.
+    pub class: Class,
+}
+
+/// How requests of one pool take precedence over each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Served first.
+    #[default]
+    High,
+    /// Served with what the high ones leave, and with the share that the pool keeps for it.
+    Low,
+}
+
+impl Class {
+    /// Both, in the order of precedence and of figures by class.
+    pub const ALL: [Class; 2] = [Class::High, Class::Low];
+
+    /// A short name for configuration, metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::High => "high",
+            Class::Low => "low",
+        }
+    }
 }
 
 /// Why a request was taken out of its queue without running.
@@ -26,6 +52,8 @@ pub enum DropReason {
     Overload,
     /// The model's queue already held its bound.
     QueueFull,
+    /// The model's queue held its bound, and a high request took the place of this low one.
+    Evicted,
     /// The request has more rows than the model's largest batch.
     TooLarge,
     /// The model was removed while the request was queued.
@@ -34,10 +62,11 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of the counters that count them.
-    pub const ALL: [DropReason; 5] = [
+    pub const ALL: [DropReason; 6] = [
         DropReason::Hopeless,
         DropReason::Overload,
         DropReason::QueueFull,
+        DropReason::Evicted,
         DropReason::TooLarge,
         DropReason::Unloaded,
     ];
@@ -49,6 +78,7 @@ impl DropReason {
             DropReason::Hopeless => "hopeless",
             DropReason::Overload => "overload",
             DropReason::QueueFull => "queue_full",
+            DropReason::Evicted => "evicted",
             DropReason::TooLarge => "too_large",
             DropReason::Unloaded => "unloaded",
         }

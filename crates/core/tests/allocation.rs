@@ -4,7 +4,7 @@ use allocation_counter::{AllocationInfo, measure};
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler};
 use symphony_core::{
-    AcceleratorId, BatchId, Delays, ModelId, Profile, Request, RequestId, Span, Time,
+    AcceleratorId, BatchId, Class, Delays, ModelId, Profile, Request, RequestId, Span, Time,
 };
 
 const MODELS: u32 = 10;
@@ -33,7 +33,7 @@ impl Pool {
         let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
         for number in 0..MODELS {
             let (profile, slo) = (Arc::clone(&profile), Span::from_millis(25));
-            let terms = ModelTerms { profile, slo, queue_max: 40, priority: 5 };
+            let terms = ModelTerms { profile, slo, queue_max: 40 };
             let event = Event::AddModel { model: ModelId(number), terms };
             scheduler.on_event(Time::ZERO, event, &mut todo);
         }
@@ -65,7 +65,8 @@ impl Pool {
             let rows = 1 + u32::try_from(number % 3).expect("small");
             let slo = Span::from_millis(if number.is_multiple_of(7) { 15 } else { 25 });
             let (request, deadline) = (RequestId(number), arrival + slo);
-            let arrived = Request { id: request, arrival, deadline, rows };
+            let class = Class::ALL[usize::from(number.is_multiple_of(5))];
+            let arrived = Request { id: request, arrival, deadline, rows, class };
             self.event(Event::Arrive { model, request: arrived });
             if number.is_multiple_of(11) {
                 self.event(Event::Cancel { model, request, deadline });
@@ -123,7 +124,7 @@ impl Pool {
 fn check(rule: Rule, delays: Delays) {
     let mut pool = Pool::new(rule, delays);
     // Queues, heaps and buffers grow to their size.
-    pool.serve(20_000);
+    pool.serve(60_000);
     let (started, dropped, cancelled) = (pool.started, pool.dropped, pool.cancelled);
     let AllocationInfo { count_total, bytes_total, .. } = measure(|| pool.serve(20_000));
     assert_eq!((count_total, bytes_total), (0, 0), "{rule:?} {delays:?}");

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
 use symphony_core::{
-    AcceleratorId, BatchId, Delays, DropReason, ModelId, Pace, Profile, Request, RequestId, Span,
-    Time,
+    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Pace, Profile, Request, RequestId,
+    Span, Time,
 };
 
 /// One thing that happens from outside.
@@ -17,6 +17,7 @@ enum Happening {
         model: u32,
         rows: u32,
         slo_us: u64,
+        class: Class,
     },
     CancelOldest,
     MeasureDelays {
@@ -45,6 +46,7 @@ enum Happening {
 struct History {
     rule: Rule,
     accelerators: u32,
+    low_share: f64,
     profiles: Vec<(u64, u64, u32)>,
     /// Executions take this share of the profile, in percent, one after the other.
     speeds: Vec<u64>,
@@ -61,8 +63,10 @@ fn rules() -> impl Strategy<Value = Rule> {
 
 fn histories() -> impl Strategy<Value = History> {
     let happening = prop_oneof![
-        20 => (0u32..3, 1u32..6, 500u64..60_000)
-            .prop_map(|(model, rows, slo_us)| Happening::Arrive { model, rows, slo_us }),
+        20 => (0u32..3, 1u32..6, 500u64..60_000, prop::sample::select(&Class::ALL))
+            .prop_map(|(model, rows, slo_us, class)| {
+                Happening::Arrive { model, rows, slo_us, class }
+            }),
         2 => Just(Happening::CancelOldest),
         1 => (0u64..3000, 0u64..300, 0u64..2000).prop_map(|(control_us, data_us, jitter_us)| {
             Happening::MeasureDelays { control_us, data_us, jitter_us }
@@ -75,15 +79,27 @@ fn histories() -> impl Strategy<Value = History> {
     (
         rules(),
         1u32..5,
+        prop::sample::select(&[0.0, 0.05, 1.0]),
         prop::collection::vec((0u64..2000, 1u64..8000, 1u32..20), 3),
         prop::collection::vec(50u64..150, 1..8),
         prop::collection::vec(prop_oneof![3 => Just(100u64), 1 => 100u64..900], 4),
         any::<bool>(),
         prop::collection::vec((0u64..3000, happening), 1..150),
     )
-        .prop_map(|(rule, accelerators, profiles, speeds, slowness, follows, happenings)| {
-            History { rule, accelerators, profiles, speeds, slowness, follows, happenings }
-        })
+        .prop_map(
+            |(rule, accelerators, low_share, profiles, speeds, slowness, follows, happenings)| {
+                History {
+                    rule,
+                    accelerators,
+                    low_share,
+                    profiles,
+                    speeds,
+                    slowness,
+                    follows,
+                    happenings,
+                }
+            },
+        )
 }
 
 /// A pool that runs what the scheduler says and checks it.
@@ -111,7 +127,8 @@ struct World<'a> {
 
 impl<'a> World<'a> {
     fn new(history: &'a History) -> World<'a> {
-        let mut scheduler = Scheduler::new(history.rule, history.accelerators);
+        let scheduler = Scheduler::new(history.rule, history.accelerators);
+        let mut scheduler = scheduler.with_low_share(history.low_share);
         if !history.follows {
             scheduler = scheduler.with_fixed_profiles();
         }
@@ -146,7 +163,6 @@ impl<'a> World<'a> {
             profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
             slo: Span::from_micros(40_000),
             queue_max: 12,
-            priority: 1 + u8::try_from(model).expect("few models"),
         }
     }
 
@@ -157,9 +173,10 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, number: u64, happening: &Happening) {
         match *happening {
-            Happening::Arrive { model, rows, slo_us } => {
+            Happening::Arrive { model, rows, slo_us, class } => {
                 let deadline = self.now + Span::from_micros(slo_us);
-                let request = Request { id: RequestId(number), arrival: self.now, deadline, rows };
+                let (id, arrival) = (RequestId(number), self.now);
+                let request = Request { id, arrival, deadline, rows, class };
                 self.open.insert(request.id, (ModelId(model), request));
                 self.event(Event::Arrive { model: ModelId(model), request });
             }
@@ -253,7 +270,9 @@ impl<'a> World<'a> {
         }
         let idle = self.running.iter().any(Vec::is_empty);
         if idle && self.rule == Rule::Eager && !self.any_lags() {
-            assert!(self.open.is_empty(), "{}", self.story("work and an idle accelerator"));
+            // Low ones may be held back for the high ones that are known to come.
+            let high = self.open.values().any(|(_, request)| request.class == Class::High);
+            assert!(!high, "{}", self.story("work and an idle accelerator"));
         }
         let wake = self.scheduler.next_wake();
         assert!(wake.is_none_or(|wake| wake > self.now), "{}", self.story("spins in place"));
@@ -277,7 +296,13 @@ impl<'a> World<'a> {
             DropReason::Hopeless => !alone,
             DropReason::Overload => alone && self.rule != Rule::Eager,
             DropReason::TooLarge => request.rows > terms.profile.rows_max(),
-            DropReason::QueueFull => !self.removed.contains_key(&model),
+            DropReason::QueueFull => {
+                let low =
+                    |(of, other): &(ModelId, Request)| *of == model && other.class == Class::Low;
+                let evictable = request.class == Class::High && self.open.values().any(low);
+                !self.removed.contains_key(&model) && !evictable
+            }
+            DropReason::Evicted => request.class == Class::Low,
             DropReason::Unloaded => self.removed.contains_key(&model),
         };
         assert!(justified, "{}", self.story("dropped without a reason"));

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
-use symphony_core::{ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{Class, ModelId, Profile, Request, RequestId, Span, Time};
 
 const MODEL: ModelId = ModelId(0);
 const ACCELERATORS: u32 = 8;
@@ -17,7 +17,7 @@ const HALF_LOAD: u64 = 2500;
 fn offer(requests: &[(u32, u64)]) -> (u64, Vec<String>) {
     let (alpha, beta) = (Span::from_micros(1053), Span::from_micros(5072));
     let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
-    let terms = ModelTerms { profile, slo: Span::from_millis(25), queue_max: 1000, priority: 5 };
+    let terms = ModelTerms { profile, slo: Span::from_millis(25), queue_max: 1000 };
     let mut scheduler = Scheduler::new(Rule::Deferred, ACCELERATORS);
     let mut todo = Actions::default();
     scheduler.on_event(Time::ZERO, Event::AddModel { model: MODEL, terms }, &mut todo);
@@ -37,7 +37,8 @@ fn offer(requests: &[(u32, u64)]) -> (u64, Vec<String>) {
         if arrival == Some(now) {
             let (rows, slo) = requests[usize::try_from(id).expect("few") % requests.len()];
             let deadline = now + Span::from_millis(slo);
-            let request = Request { id: RequestId(id), arrival: now, deadline, rows };
+            let request =
+                Request { id: RequestId(id), arrival: now, deadline, rows, class: Class::High };
             scheduler.on_event(now, Event::Arrive { model: MODEL, request }, &mut todo);
             // Gaps of a quarter to seven quarters of the mean, in a fixed disorder.
             let mean = u64::from(rows) * 1_000_000_000 / HALF_LOAD;

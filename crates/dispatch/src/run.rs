@@ -71,6 +71,16 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         }
     }
 
+    /// Keeps this share for low requests that wait; see [`Scheduler::with_low_share`].
+    ///
+    /// # Panics
+    /// When it is not between 0 and 1.
+    #[must_use]
+    pub fn with_low_share(mut self, share: f64) -> Loop<S> {
+        self.scheduler = self.scheduler.with_low_share(share);
+        self
+    }
+
     /// Takes note of a message.
     pub fn receive(&mut self, now: Time, message: ToScheduler) {
         match message {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use symphony_core::sched::{ModelTerms, Rule};
 use symphony_core::{
-    AcceleratorId, DropReason, ModelId, Pace, Profile, Request, RequestId, Span, Time,
+    AcceleratorId, Class, DropReason, ModelId, Pace, Profile, Request, RequestId, Span, Time,
 };
 use symphony_wire::inflight::{InFlight, Outcome};
 use symphony_wire::schedule::{BatchPlan, Completion, ToScheduler};
@@ -31,12 +31,7 @@ fn pool(rule: Rule) -> Pool<impl FnMut(AcceleratorId, BatchPlan)> {
     let send = move |accelerator, plan| sent.borrow_mut().push((accelerator, plan));
     let mut scheduler = Loop::new(rule, 1, Arc::clone(&inflight), send);
     let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8).unwrap();
-    let terms = ModelTerms {
-        profile: Arc::new(profile),
-        slo: Span::from_millis(25),
-        queue_max: 2,
-        priority: 5,
-    };
+    let terms = ModelTerms { profile: Arc::new(profile), slo: Span::from_millis(25), queue_max: 2 };
     let (done, mut added) = oneshot::channel();
     scheduler.receive(Time::ZERO, ToScheduler::AddModel { model: MODEL, terms, done });
     assert_eq!(added.try_recv(), Ok(()));
@@ -52,7 +47,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Pool<S> {
         let (reply, outcome) = oneshot::channel();
         let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).unwrap();
         let deadline = now + Span::from_millis(25);
-        let request = Request { id, arrival: now, deadline, rows: 1 };
+        let request = Request { id, arrival: now, deadline, rows: 1, class: Class::High };
         self.scheduler.receive(now, ToScheduler::Submit { model: MODEL, request });
         self.scheduler.settle(now);
         (id, outcome)

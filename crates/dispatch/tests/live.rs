@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use symphony_core::sched::{ModelTerms, Rule};
-use symphony_core::{AcceleratorId, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{AcceleratorId, Class, ModelId, Profile, Request, RequestId, Span, Time};
 use symphony_dispatch::{Loop, spawn};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
@@ -49,7 +49,7 @@ fn start(rule: Rule) -> Pool {
     for model in 0..MODELS {
         let (alpha, beta) = (Span::from_micros(5), Span::from_micros(100));
         let profile = Arc::new(Profile::linear(alpha, beta, 16).expect("valid profile"));
-        let terms = ModelTerms { profile, slo: Span::from_millis(5), queue_max: 50, priority: 1 };
+        let terms = ModelTerms { profile, slo: Span::from_millis(5), queue_max: 50 };
         let (done, added) = oneshot::channel();
         let message = ToScheduler::AddModel { model: ModelId(model), terms, done };
         port.send(message).expect("it runs");
@@ -122,7 +122,9 @@ fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tall
         let arrival = pool.clock.now();
         let deadline = arrival + Span::from_micros(dice.roll(6000));
         tally.submitted += 1;
-        if let Err(error) = pool.port.submit(model, Request { id, arrival, deadline, rows }) {
+        if let Err(error) =
+            pool.port.submit(model, Request { id, arrival, deadline, rows, class: Class::High })
+        {
             assert_eq!(error, SubmitError::Stopped);
             drop(pool.inflight.take(id));
             tally.refused += 1;
@@ -219,7 +221,7 @@ fn a_scheduler_that_panics_leaves_no_request_behind() {
     let scheduling = Loop::new(Rule::Eager, 1, Arc::clone(&inflight), send);
     let scheduler = spawn(scheduling, messages, clock).expect("a thread");
     let profile = Arc::new(Profile::linear(Span(1), Span(1), 1).expect("valid profile"));
-    let terms = ModelTerms { profile, slo: Span::from_secs(9), queue_max: 9, priority: 1 };
+    let terms = ModelTerms { profile, slo: Span::from_secs(9), queue_max: 9 };
     let (done, _added) = oneshot::channel();
     let model = ModelId(0);
     port.send(ToScheduler::AddModel { model, terms, done }).expect("it runs");
@@ -229,7 +231,13 @@ fn a_scheduler_that_panics_leaves_no_request_behind() {
             let inputs = Inputs { rows: 1, tensors: vec![] };
             let id = inflight.admit(inputs, reply).expect("room");
             let arrival = clock.now();
-            let request = Request { id, arrival, deadline: arrival + Span::from_secs(9), rows: 1 };
+            let request = Request {
+                id,
+                arrival,
+                deadline: arrival + Span::from_secs(9),
+                rows: 1,
+                class: Class::High,
+            };
             if port.submit(model, request).is_err() {
                 drop(inflight.take(id));
             }

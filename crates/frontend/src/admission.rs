@@ -15,7 +15,7 @@ use crate::request::{InferRequest, InferResponse, OutputOf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use symphony_core::{DropReason, Request, RequestId, Span, Time};
+use symphony_core::{Class, DropReason, Request, RequestId, Span, Time};
 use symphony_wire::catalog::{ServedModel, SharedCatalog};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
@@ -180,6 +180,7 @@ impl Admission {
         let wanted = check::outputs(model, &request.outputs)?;
         let inputs = check::inputs(model, request.inputs)?;
         let rows = inputs.rows;
+        let class = request.class.unwrap_or(model.class);
         let objective = match request.limit {
             Some(limit) if limit < model.slo => Objective::Own(limit),
             _ => Objective::Slo(model.slo),
@@ -197,13 +198,14 @@ impl Admission {
             label: request.id,
             id,
             rows,
+            class,
             arrival: request.arrival,
             deadline,
             objective,
             settled: false,
             _held: held,
         };
-        let metadata = Request { id, arrival: request.arrival, deadline, rows };
+        let metadata = Request { id, arrival: request.arrival, deadline, rows, class };
         if let Err(error) = self.scheduler.submit(model.id, metadata) {
             admitted.settled = true;
             drop(self.inflight.take(id));
@@ -282,6 +284,7 @@ struct Admitted<'a> {
     label: String,
     id: RequestId,
     rows: u32,
+    class: Class,
     arrival: Time,
     deadline: Time,
     objective: Objective,
@@ -314,6 +317,7 @@ impl Admitted<'_> {
                 }
                 self.settled = true;
                 self.handle.good(self.rows, elapsed, &answer.execution);
+                self.handle.metrics.of(self.class).good.add(1);
                 self.log_good(elapsed, &answer.execution);
                 Ok(answer)
             }
@@ -369,6 +373,11 @@ impl Admitted<'_> {
                 "the queue of model {:?} is full: it holds {} requests, its limit",
                 model.name, model.queue_max
             )),
+            DropReason::Evicted => overloaded(format!(
+                "the queue of model {:?} is full: it holds {} requests, its limit, and a request \
+                 of high priority took the place of this one",
+                model.name, model.queue_max
+            )),
             DropReason::TooLarge => InferError::Invalid(format!(
                 "{} rows are more than model {:?} takes at once: split the request",
                 self.rows, model.name
@@ -390,6 +399,7 @@ impl Admitted<'_> {
     fn end(&mut self, ending: Ending, after: Span, error: InferError) -> InferError {
         self.settled = true;
         self.handle.ended(ending, after);
+        self.handle.metrics.of(self.class).ended(ending);
         let label = Label { handle: self.handle, id: &self.label };
         self.admission.log(label, ending, after, &error);
         error
@@ -411,6 +421,7 @@ impl Drop for Admitted<'_> {
             self.withdraw();
             let elapsed = self.admission.clock.now().since(self.arrival);
             self.handle.ended(Ending::Cancelled, elapsed);
+            self.handle.metrics.of(self.class).ended(Ending::Cancelled);
             if tracing::enabled!(tracing::Level::DEBUG) {
                 tracing::debug!(
                     request = self.admission.request_name(&self.label),

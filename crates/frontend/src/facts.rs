@@ -3,6 +3,7 @@
 
 use crate::error::InferError;
 use crate::metrics::{Counter, ModelHandle};
+use crate::priority;
 use crate::proto;
 use serde::Serializer;
 use std::collections::HashMap;
@@ -137,7 +138,11 @@ pub(crate) fn config(model: &ServedModel) -> proto::ModelConfig {
         input: model.signature.inputs.iter().map(input).collect(),
         output: model.signature.outputs.iter().map(output).collect(),
         default_model_filename: "model.onnx".to_owned(),
-        dynamic_batching: batched.then(proto::ModelDynamicBatching::default),
+        dynamic_batching: batched.then(|| proto::ModelDynamicBatching {
+            priority_levels: priority::LEVELS,
+            default_priority_level: priority::level(model.class),
+            ..proto::ModelDynamicBatching::default()
+        }),
         parameters: HashMap::from([(
             "slo_ms".to_owned(),
             text(model.slo.as_millis_f64().to_string()),

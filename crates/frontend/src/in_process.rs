@@ -46,6 +46,7 @@ impl InProcess {
             outputs: Vec::new(),
             arrival,
             limit: timeout.map(span),
+            class: None,
         };
         self.admission.infer(&handle, request).await
     }

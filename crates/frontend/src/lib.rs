@@ -14,6 +14,7 @@ mod grpc;
 mod http;
 mod in_process;
 mod metrics;
+mod priority;
 mod request;
 mod serve;
 

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
-use symphony_core::{Span, Time};
+use symphony_core::{Class, Span, Time};
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::inflight::Execution;
 use symphony_wire::tensor::{DataType, OutputTensor, TensorSpec};
@@ -36,6 +36,8 @@ pub(crate) struct InferRequest {
     pub arrival: Time,
     /// The earliest of the limits the client set itself.
     pub limit: Option<Span>,
+    /// The class it asks for; `None` for the model's.
+    pub class: Option<Class>,
 }
 
 /// One output of the answer.

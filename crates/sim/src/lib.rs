@@ -9,13 +9,15 @@ pub mod baseline;
 pub mod bound;
 mod drift;
 pub mod goodput;
+mod mix;
 mod policy;
 mod report;
 mod scenario;
 mod simulation;
 
 pub use drift::{Change, Drift};
+pub use mix::{Mix, Tight};
 pub use policy::{PolicyKind, PolicyNameError};
-pub use report::{ModelReport, Report};
+pub use report::{ModelReport, Report, Share};
 pub use scenario::{ClockError, Delay, Network, Scenario, SimModel};
 pub use simulation::{Contender, Observed, run, run_observed};

@@ -58,7 +58,7 @@ impl PolicyKind {
     pub fn build(self, scenario: &Scenario, rates: &[f64]) -> Box<dyn Contender> {
         let n = scenario.accelerators;
         let own = |rule| {
-            let scheduler = Scheduler::new(rule, n);
+            let scheduler = Scheduler::new(rule, n).with_low_share(scenario.low_priority_share);
             if scenario.adapt_profile { scheduler } else { scheduler.with_fixed_profiles() }
         };
         let waiting = |when| Box::new(Waiting::new(when, n));

@@ -1,7 +1,8 @@
 //! What a run showed: outcomes and latencies per model, use per accelerator.
 
+use crate::mix::Kind;
 use hdrhistogram::Histogram;
-use symphony_core::{DropReason, Span};
+use symphony_core::{Class, DropReason, Span};
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -25,10 +26,23 @@ pub struct ModelReport {
     pub late: u64,
     /// Not run, by reason, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
+    /// The same of each class, in the order of [`Class::ALL`].
+    pub classes: [Share; Class::ALL.len()],
+    /// The same of those with a deadline of their own.
+    pub tight: Share,
     /// Batches that held at least one of them.
     pub batches: u64,
     /// Latency of the answered ones, in nanoseconds.
     latency: Histogram<u64>,
+}
+
+/// Some of a model's requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Requests that arrived.
+    pub offered: u64,
+    /// Answered by their deadline.
+    pub good: u64,
 }
 
 /// Three significant digits are more than a simulated latency deserves.
@@ -41,19 +55,35 @@ impl ModelReport {
             good: 0,
             late: 0,
             dropped: [0; DropReason::ALL.len()],
+            classes: [Share::default(); Class::ALL.len()],
+            tight: Share::default(),
             batches: 0,
             latency: Histogram::new(LATENCY_DIGITS).expect("three digits are supported"),
         }
     }
 
-    /// Counts an answer that took `latency`.
-    pub(crate) fn answered(&mut self, latency: Span, slo: Span) {
-        if latency <= slo {
+    /// Counts a request of this kind that arrived.
+    pub(crate) fn arrived(&mut self, kind: Kind) {
+        self.offered += 1;
+        self.shares(kind).for_each(|share| share.offered += 1);
+    }
+
+    /// Counts an answer that took `latency`; says whether it was in time.
+    pub(crate) fn answered(&mut self, latency: Span, slo: Span, kind: Kind) -> bool {
+        let good = latency <= kind.tight.unwrap_or(slo);
+        if good {
             self.good += 1;
+            self.shares(kind).for_each(|share| share.good += 1);
         } else {
             self.late += 1;
         }
         self.latency.record(latency.0).expect("the histogram grows with what it records");
+        good
+    }
+
+    fn shares(&mut self, kind: Kind) -> impl Iterator<Item = &mut Share> {
+        let tight = kind.tight.map(|_| &mut self.tight);
+        tight.into_iter().chain([&mut self.classes[kind.class as usize]])
     }
 
     pub(crate) fn drop_one(&mut self, reason: DropReason) {
@@ -63,7 +93,7 @@ impl ModelReport {
     /// Share of the offered requests that were late or dropped; zero when none were offered.
     #[must_use]
     pub fn bad_share(&self) -> f64 {
-        if self.offered == 0 { 0.0 } else { 1.0 - self.good as f64 / self.offered as f64 }
+        Share { offered: self.offered, good: self.good }.bad_share()
     }
 
     /// Mean requests per batch; zero when none ran.
@@ -76,6 +106,14 @@ impl ModelReport {
     #[must_use]
     pub fn latency(&self, quantile: f64) -> Span {
         Span(self.latency.value_at_quantile(quantile))
+    }
+}
+
+impl Share {
+    /// Share of the offered requests that were late or dropped; zero when none were offered.
+    #[must_use]
+    pub fn bad_share(&self) -> f64 {
+        if self.offered == 0 { 0.0 } else { 1.0 - self.good as f64 / self.offered as f64 }
     }
 }
 

@@ -2,8 +2,9 @@
 //! the world is from what the scheduler is told about it.
 
 use crate::drift::Drift;
+use crate::mix::Mix;
 use std::sync::Arc;
-use symphony_core::sched::ModelTerms;
+use symphony_core::sched::{LOW_SHARE_DEFAULT, ModelTerms};
 use symphony_core::{Delays, Profile, Span};
 use symphony_workload::random::Random;
 
@@ -29,6 +30,8 @@ pub struct Scenario {
     pub drift: Drift,
     /// Whether the scheduler's own rules follow measured execution times. Its rivals never do.
     pub adapt_profile: bool,
+    /// What the scheduler's own policies keep for low requests that wait.
+    pub low_priority_share: f64,
 }
 
 /// A model: what the scheduler is told, and what really runs.
@@ -39,6 +42,8 @@ pub struct SimModel {
     /// How long batches really take (before [`Scenario::execution_sigma`]). Must cover the
     /// batches of the terms' profile.
     pub actual: Arc<Profile>,
+    /// Which of its requests are not like the others.
+    pub mix: Mix,
 }
 
 /// How long messages take. The scheduler is told each delay's
@@ -101,7 +106,11 @@ impl Scenario {
         warmup: Span,
         measured: Span,
     ) -> Scenario {
-        let ideal = |terms: ModelTerms| SimModel { actual: Arc::clone(&terms.profile), terms };
+        let ideal = |terms: ModelTerms| SimModel {
+            actual: Arc::clone(&terms.profile),
+            terms,
+            mix: Mix::default(),
+        };
         Scenario {
             models: models.into_iter().map(ideal).collect(),
             accelerators,
@@ -112,6 +121,7 @@ impl Scenario {
             clock_error: ClockError::default(),
             drift: Drift::default(),
             adapt_profile: true,
+            low_priority_share: LOW_SHARE_DEFAULT,
         }
     }
 

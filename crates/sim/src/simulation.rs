@@ -124,6 +124,7 @@ struct Simulation<'a, P: ?Sized, O> {
     scenario: &'a Scenario,
     policy: &'a mut P,
     observe: O,
+    seed: u64,
     network: Random,
     execution: Random,
     clock: Random,
@@ -178,6 +179,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             scenario,
             policy,
             observe,
+            seed,
             network: random(0),
             execution: random(1),
             clock: random(2),
@@ -217,14 +219,16 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
     fn arrive(&mut self, now: Time, arrival: Arrival, id: RequestId) {
         let Arrival { model, rows, .. } = arrival;
         (self.observe)(Observed::Arrived { now, model });
-        let mut deadline = now + self.scenario.models[model.index()].terms.slo;
+        let sim = &self.scenario.models[model.index()];
+        let kind = sim.mix.kind(self.seed, id);
+        let mut deadline = now + kind.tight.unwrap_or(sim.terms.slo);
         if !self.scenario.clock_error.is_none() {
             let error = self.scenario.clock_error.draw(&mut self.clock);
             deadline = Time(deadline.0.saturating_add_signed(error)).max(now);
         }
-        let request = Request { id, arrival: now, deadline, rows };
+        let request = Request { id, arrival: now, deadline, rows, class: kind.class };
         if self.is_measured(&request) {
-            self.models[model.index()].offered += 1;
+            self.models[model.index()].arrived(kind);
         }
         self.policy.on_event(now, Event::Arrive { model, request }, &mut self.todo);
     }
@@ -320,15 +324,16 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
 
     fn answer(&mut self, model: ModelId, requests: &[Request], end: Time) {
         let from = Time::ZERO + self.scenario.warmup;
-        let slo = self.scenario.models[model.index()].terms.slo;
+        let sim = &self.scenario.models[model.index()];
         let report = &mut self.models[model.index()];
         let mut measured = 0;
         for request in requests.iter().filter(|request| request.arrival >= from) {
             let at = end + self.scenario.network.response.draw(&mut self.network);
             // The true deadline, not the one that the scheduler saw.
             let latency = at.since(request.arrival);
-            report.answered(latency, slo);
-            (self.observe)(Observed::Answered { at, model, request, late: latency > slo });
+            let kind = sim.mix.kind(self.seed, request.id);
+            let late = !report.answered(latency, sim.terms.slo, kind);
+            (self.observe)(Observed::Answered { at, model, request, late });
             measured += 1;
         }
         report.batches += u64::from(measured > 0);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
-use symphony_core::{BatchId, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{BatchId, Class, ModelId, Profile, Request, RequestId, Span, Time};
 use symphony_sim::baseline::clairvoyant;
 use symphony_sim::{
     ClockError, Delay, Network, Observed, PolicyKind, Report, Scenario, SimModel, run_observed,
@@ -34,7 +34,6 @@ fn terms(alpha_us: u64, beta_us: u64, slo_ms: u64) -> ModelTerms {
         profile: Arc::new(Profile::linear(alpha, beta, 32).expect("valid profile")),
         slo: Span::from_millis(slo_ms),
         queue_max: 200,
-        priority: 5,
     }
 }
 
@@ -195,7 +194,7 @@ fn nothing_beats_the_clairvoyant() {
             .zip(&arrivals)
             .map(|(id, &Arrival { time: arrival, model, rows })| {
                 let deadline = arrival + Span::from_millis(slos[model.index()]);
-                (model, Request { id: RequestId(id), arrival, deadline, rows })
+                (model, Request { id: RequestId(id), arrival, deadline, rows, class: Class::High })
             })
             .collect();
         let profiles: Vec<&Profile> = scenario.models.iter().map(|m| &*m.actual).collect();

@@ -20,7 +20,6 @@ fn scenario(
         profile: Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile")),
         slo: Span::from_millis(slo_ms),
         queue_max: u32::MAX,
-        priority: 5,
     };
     Scenario::ideal(vec![terms; models], accelerators, Span::from_secs(2), Span::from_secs(20))
 }

@@ -5,7 +5,7 @@ use crate::tensor::Signature;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use symphony_core::{ModelId, Profile, Span};
+use symphony_core::{Class, ModelId, Profile, Span};
 
 /// One model version that takes requests.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct ServedModel {
     pub rows_max: u32,
     /// Bound on its queued requests.
     pub queue_max: u32,
+    /// The class of requests that ask for none.
+    pub class: Class,
     /// The engine that runs it, such as `onnxruntime`.
     pub engine: String,
     /// The platform name that clients know, such as `onnxruntime_onnx`.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use symphony_core::{Profile, Span};
+use symphony_core::{Class, Profile, Span};
 use symphony_wire::tensor::{DataType, Signature, TensorSpec};
 use toml::Spanned;
 
@@ -17,7 +17,6 @@ pub const MAX_BATCH_LIMIT: u32 = 4096;
 /// Bound on a model's queued requests where `model.toml` says nothing.
 pub const QUEUE_MAX_DEFAULT: u32 = 10_000;
 const QUEUE_MAX_LIMIT: u32 = 10_000_000;
-const PRIORITY_DEFAULT: u8 = 5;
 const DAY_MS: f64 = 86_400_000.0;
 
 /// What `model.toml` asks for, validated, defaults filled in.
@@ -36,8 +35,8 @@ pub struct Terms {
     pub slo: Slo,
     /// Largest batch in rows.
     pub rows_max: u32,
-    /// 1 to 9; among batches that are ready a lower number is served first.
-    pub priority: u8,
+    /// The class of requests that ask for none.
+    pub class: Class,
     /// Bound on queued requests.
     pub queue_max: u32,
 }
@@ -96,7 +95,7 @@ struct File {
     engine: Option<EngineName>,
     #[serde(default)]
     shape: BTreeMap<Spanned<String>, Spanned<Vec<i64>>>,
-    priority: Option<Spanned<i64>>,
+    priority: Option<Spanned<toml::Value>>,
     queue_max: Option<Spanned<i64>>,
     generate: Option<Spanned<String>>,
     emulated: Option<Spanned<EmulatedTable>>,
@@ -138,8 +137,7 @@ impl ModelConfig {
     pub fn parse(source: &TomlSource) -> Result<ModelConfig, ConfigError> {
         let file: File = source.parse()?;
         let slo = slo(source, file.slo_ms.as_ref())?;
-        let priority =
-            whole(source, "priority", file.priority.as_ref(), 1..=9)?.unwrap_or(PRIORITY_DEFAULT);
+        let class = class(source, file.priority.as_ref())?;
         let queue_max = whole(source, "queue_max", file.queue_max.as_ref(), 1..=QUEUE_MAX_LIMIT)?
             .unwrap_or(QUEUE_MAX_DEFAULT);
         let max_batch = whole(source, "max_batch", file.max_batch.as_ref(), 1..=MAX_BATCH_LIMIT)?;
@@ -151,7 +149,7 @@ impl ModelConfig {
             EngineConfig::Emulated(emulation) => emulation.profile.rows_max(),
             EngineConfig::Onnx { .. } => max_batch.unwrap_or(MAX_BATCH_DEFAULT),
         };
-        Ok(ModelConfig { terms: Terms { slo, rows_max, priority, queue_max }, engine })
+        Ok(ModelConfig { terms: Terms { slo, rows_max, class, queue_max }, engine })
     }
 }
 
@@ -170,6 +168,25 @@ fn slo(source: &TomlSource, value: Option<&Spanned<f64>>) -> Result<Slo, ConfigE
              {DAY_MS} (a day)"
         ),
     ))
+}
+
+/// The class of requests that ask for none: high where the file says nothing, so that all are
+/// equal.
+fn class(source: &TomlSource, value: Option<&Spanned<toml::Value>>) -> Result<Class, ConfigError> {
+    let Some(value) = value else { return Ok(Class::default()) };
+    let known = value.get_ref().as_str();
+    known.and_then(|name| Class::ALL.into_iter().find(|class| class.name() == name)).ok_or_else(
+        || {
+            source.refuse(
+                Some(value.span()),
+                format!(
+                    "priority = {} is not allowed: give \"high\" or \"low\", which its requests \
+                 have that do not say",
+                    value.get_ref()
+                ),
+            )
+        },
+    )
 }
 
 /// A whole number within `allowed`.

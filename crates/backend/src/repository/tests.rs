@@ -191,14 +191,14 @@ fn settings_that_work() {
     check_settings(
         "",
         expect![
-            "ModelConfig { terms: Terms { slo: Guess, rows_max: 32, priority: 5, queue_max: 10000 }, engine: Onnx { choice: Best, shapes: {}, generate: None } }"
+            "ModelConfig { terms: Terms { slo: Guess, rows_max: 32, class: High, queue_max: 10000 }, engine: Onnx { choice: Best, shapes: {}, generate: None } }"
         ],
     );
     check_settings(
-        "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 1\nqueue_max = 7\n\
+        "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 'low'\nqueue_max = 7\n\
          shape = { ids = [128], image = [3, 224, 224], flag = [] }",
         expect![[
-            r#"ModelConfig { terms: Terms { slo: Given(Span(25000000)), rows_max: 8, priority: 1, queue_max: 7 }, engine: Onnx { choice: Rten, shapes: {"flag": [], "ids": [128], "image": [3, 224, 224]}, generate: None } }"#
+            r#"ModelConfig { terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: 7 }, engine: Onnx { choice: Rten, shapes: {"flag": [], "ids": [128], "image": [3, 224, 224]}, generate: None } }"#
         ]],
     );
 }
@@ -266,6 +266,7 @@ fn settings_that_are_refused() {
         "max_batch = 5000".to_owned(),
         "max_batch = 1.5".to_owned(),
         "priority = 10".to_owned(),
+        "priority = 'urgent'".to_owned(),
         "queue_max = -1".to_owned(),
         "engine = 'tract'".to_owned(),
         "shape = { ids = [0] }".to_owned(),
@@ -297,7 +298,8 @@ fn settings_that_are_refused() {
         model.toml:1: max_batch = 0 is not allowed: give a whole number from 1 to 4096
         model.toml:1: max_batch = 5000 is not allowed: give a whole number from 1 to 4096
         model.toml:1: invalid type: floating point `1.5`, expected i64
-        model.toml:1: priority = 10 is not allowed: give a whole number from 1 to 9
+        model.toml:1: priority = 10 is not allowed: give "high" or "low", which its requests have that do not say
+        model.toml:1: priority = "urgent" is not allowed: give "high" or "low", which its requests have that do not say
         model.toml:1: queue_max = -1 is not allowed: give a whole number from 1 to 10000000
         model.toml:1: unknown variant `tract`, expected one of `onnxruntime`, `rten`, `emulated`
         model.toml:1: shape [0]: give every dimension but the batch dimension, each at least 1

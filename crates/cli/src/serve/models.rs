@@ -176,6 +176,7 @@ impl Models {
             slo: loaded.slo,
             rows_max: loaded.rows_max,
             queue_max: loaded.queue_max,
+            class: loaded.class,
             engine: loaded.engine.to_owned(),
             platform: loaded.platform.to_owned(),
             profile: Arc::clone(&measured.plan),
@@ -189,7 +190,6 @@ impl Models {
             profile: Arc::clone(&model.profile),
             slo: model.slo,
             queue_max: model.queue_max,
-            priority: loaded.priority,
         };
         let (done, added) = oneshot::channel();
         let _ = self.to.scheduler.send(ToScheduler::AddModel { model: id, terms, done });

@@ -61,7 +61,8 @@ impl Pool {
                 refusals.settle(accelerator, refused);
             }
         };
-        let scheduling = Loop::new(config.rule, accelerators, Arc::clone(&in_flight), send);
+        let scheduling = Loop::new(config.rule, accelerators, Arc::clone(&in_flight), send)
+            .with_low_share(config.low_priority_share);
         let thread = symphony_dispatch::spawn(scheduling, messages, clock)
             .context("cannot start the scheduler's thread")?;
         let catalog = SharedCatalog::default();
@@ -172,7 +173,7 @@ impl Refusals {
 mod tests {
     use super::*;
     use crate::args::PoolArgs;
-    use symphony_core::{BatchId, ModelId, Request};
+    use symphony_core::{BatchId, Class, ModelId, Request};
     use symphony_frontend::{InProcess, InferError, InputTensor, Services};
     use symphony_wire::repository::commands;
     use symphony_wire::tensor::{DataType, Inputs};
@@ -284,7 +285,13 @@ mod tests {
         let plan = BatchPlan {
             batch: BatchId(5),
             model: ModelId(0),
-            requests: vec![Request { id, arrival: now, deadline: now, rows: 1 }],
+            requests: vec![Request {
+                id,
+                arrival: now,
+                deadline: now,
+                rows: 1,
+                class: Class::High,
+            }],
             rows: 1,
             exec: Span::ZERO,
             decided: now,

@@ -9,9 +9,10 @@ use super::workers;
 use anyhow::Result;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use symphony_core::sched::LOW_SHARE_DEFAULT;
 use symphony_core::{Profile, Span};
 use symphony_sim::goodput::Goodput;
-use symphony_sim::{ClockError, Drift, Network, PolicyKind};
+use symphony_sim::{ClockError, Drift, Mix, Network, PolicyKind};
 use symphony_workload::random::Random;
 use symphony_workload::{Popularity, Process, Schedule};
 
@@ -73,7 +74,12 @@ fn draw(seed: u64, number: u64) -> Result<Setup> {
         let millis = Span::from_millis_f64;
         let profile = Profile::linear(millis(alpha), millis(beta), ROWS_MAX)?;
         let name = format!("m{number}");
-        models.push(Model { name, profile: Arc::new(profile), slo: millis(slo) });
+        models.push(Model {
+            name,
+            profile: Arc::new(profile),
+            slo: millis(slo),
+            mix: Mix::default(),
+        });
     }
     let mut setup = Setup {
         accelerators: whole(between(1.0..=24.0)),
@@ -95,6 +101,7 @@ fn draw(seed: u64, number: u64) -> Result<Setup> {
         execution_sigma: 0.0,
         drift: Drift::default(),
         adapt_profile: true,
+        low_priority_share: LOW_SHARE_DEFAULT,
         sweep: None,
     };
     setup.measured = measured(&setup)?;

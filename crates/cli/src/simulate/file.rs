@@ -11,8 +11,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_backend::repository::{ConfigError, TomlSource};
+use symphony_core::sched::LOW_SHARE_DEFAULT;
 use symphony_core::{ModelId, Profile, Span, Time};
-use symphony_sim::{Change, ClockError, Delay, Drift, Network, PolicyKind};
+use symphony_sim::{Change, ClockError, Delay, Drift, Mix, Network, PolicyKind, Tight};
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
 use toml::Spanned;
 
@@ -33,6 +34,7 @@ struct File {
     #[serde(default)]
     drift: Vec<Spanned<ChangeFile>>,
     adapt_profile: Option<bool>,
+    low_priority_share: Option<Spanned<f64>>,
     sweep: Option<SweepFile>,
 }
 
@@ -48,6 +50,23 @@ struct ModelFile {
     max_batch: Option<Spanned<u32>>,
     weight: Option<Spanned<f64>>,
     copies: Option<Spanned<u32>>,
+    priority: Option<PriorityName>,
+    low_share: Option<Spanned<f64>>,
+    tight: Option<Spanned<TightFile>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum PriorityName {
+    High,
+    Low,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TightFile {
+    share: f64,
+    deadline_ms: f64,
 }
 
 #[derive(Deserialize)]
@@ -242,6 +261,12 @@ impl Reader<'_> {
                 .map_or(Ok(0.0), |sigma| self.number("execution_sigma", sigma, 0.0, SIGMA_MAX))?,
             drift: self.drift(&file.drift, *file.accelerators.get_ref())?,
             adapt_profile: file.adapt_profile.unwrap_or(true),
+            low_priority_share: file
+                .low_priority_share
+                .as_ref()
+                .map_or(Ok(LOW_SHARE_DEFAULT), |share| {
+                    self.number("low_priority_share", share, 0.0, 1.0)
+                })?,
             sweep: None,
         };
         setup.sweep = file.sweep.map(|sweep| self.sweep(sweep, &setup)).transpose()?;
@@ -310,6 +335,7 @@ impl Reader<'_> {
             .copies
             .as_ref()
             .map_or(Ok(1), |copies| self.count("model.copies", copies, MODELS_MAX))?;
+        let mix = self.mix(file, slo)?;
         for copy in 0..copies {
             let name = if copies == 1 { name.clone() } else { format!("{name}-{copy}") };
             if name.is_empty() || models.iter().any(|model: &Model| model.name == name) {
@@ -318,10 +344,37 @@ impl Reader<'_> {
                     format!("model.name = {name:?}: give each model a name of its own"),
                 );
             }
-            models.push(Model { name, profile: Arc::clone(&profile), slo });
+            models.push(Model { name, profile: Arc::clone(&profile), slo, mix });
             weights.push(weight);
         }
         Ok(())
+    }
+
+    fn mix(&self, file: &ModelFile, slo: Span) -> Result<Mix> {
+        let low_share = match (file.priority, &file.low_share) {
+            (None, Some(share)) => self.number("model.low_share", share, 0.0, 1.0)?,
+            (Some(_), Some(share)) => self.refuse(
+                share.span(),
+                "model.low_share: the model has a priority, which is that of all its requests; \
+                 give one or the other"
+                    .to_owned(),
+            )?,
+            (Some(PriorityName::Low), None) => 1.0,
+            (Some(PriorityName::High) | None, None) => 0.0,
+        };
+        let Some(tight) = &file.tight else { return Ok(Mix { low_share, tight: None }) };
+        let &TightFile { share, deadline_ms } = tight.get_ref();
+        let due = Span::from_millis_f64(deadline_ms);
+        if !(0.0..=1.0).contains(&share) || due == Span::ZERO || due > slo {
+            return self.refuse(
+                tight.span(),
+                format!(
+                    "model.tight: give share from 0 to 1 and deadline_ms above 0, at most slo_ms = {}",
+                    slo.as_millis_f64()
+                ),
+            );
+        }
+        Ok(Mix { low_share, tight: Some(Tight { share, due }) })
     }
 
     fn profile(&self, file: &ModelFile) -> Result<Profile> {

@@ -6,8 +6,8 @@ use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::{file, output, series, workers};
 use anyhow::Result;
 use std::path::PathBuf;
-use symphony_core::DropReason;
-use symphony_sim::{ModelReport, PolicyKind, Report};
+use symphony_core::{Class, DropReason};
+use symphony_sim::{Mix, ModelReport, PolicyKind, Report, Share};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArgs {
@@ -53,7 +53,7 @@ pub(super) fn command(args: &RunArgs) -> Result<()> {
         let simulate = |policy: &PolicyKind| setup.simulate(*policy, rate, seed);
         let reports = workers::each(&policies, "simulating", simulate)?;
         let runs: Vec<_> = policies.into_iter().zip(reports).collect();
-        return show(&[models(&setup, &runs), accelerators(&runs)], args.format);
+        return show(&sheets(&setup, &runs), args.format);
     };
     let series = Series::new(&setup.scenario(rate)?, seconds)?;
     let runs = workers::each(&policies, "simulating", |&policy| {
@@ -68,7 +68,18 @@ pub(super) fn command(args: &RunArgs) -> Result<()> {
     }
     let intervals = series::sheet(&policies, &series);
     let runs: Vec<_> = policies.into_iter().zip(reports).collect();
-    show(&[models(&setup, &runs), accelerators(&runs), intervals], args.format)
+    let mut sheets = sheets(&setup, &runs);
+    sheets.push(intervals);
+    show(&sheets, args.format)
+}
+
+fn sheets(setup: &Setup, runs: &[(PolicyKind, Report)]) -> Vec<Sheet> {
+    let mut sheets = vec![models(setup, runs)];
+    if setup.models.iter().any(|model| model.mix != Mix::default()) {
+        sheets.push(kinds(setup, runs));
+    }
+    sheets.push(accelerators(runs));
+    sheets
 }
 
 fn models(setup: &Setup, runs: &[(PolicyKind, Report)]) -> Sheet {
@@ -114,6 +125,39 @@ fn row(name: &str, policy: &PolicyKind, figures: &ModelReport, report: &Report) 
         millis(0.99),
         millis(0.999),
     ]
+}
+
+/// What became of each kind of request, where a model's are not all alike.
+fn kinds(setup: &Setup, runs: &[(PolicyKind, Report)]) -> Sheet {
+    let columns = ["model", "policy", "requests", "offered", "good", "bad %", "good r/s"];
+    let mut sheet = Sheet::new("kinds", columns);
+    for (policy, report) in runs {
+        for (model, figures) in setup.models.iter().zip(&report.models) {
+            for (name, share) in shares(figures) {
+                sheet.rows.push(vec![
+                    Cell::Text(model.name.clone()),
+                    Cell::Text(policy.to_string()),
+                    Cell::Text(name.to_owned()),
+                    Cell::Count(share.offered),
+                    Cell::Count(share.good),
+                    Cell::Number(share.bad_share() * 100.0, 2),
+                    Cell::Number(share.good as f64 / report.measured.as_secs_f64(), 0),
+                ]);
+            }
+        }
+    }
+    sheet
+}
+
+/// By class, and by deadline where some requests have one of their own.
+fn shares(figures: &ModelReport) -> impl Iterator<Item = (&'static str, Share)> {
+    let classes = Class::ALL.map(|class| (class.name(), figures.classes[class as usize]));
+    let tight = figures.tight;
+    let others =
+        Share { offered: figures.offered - tight.offered, good: figures.good - tight.good };
+    let by_deadline = [("tight", tight), ("not tight", others)].into_iter();
+    let by_deadline = by_deadline.filter(move |_| tight.offered > 0);
+    classes.into_iter().chain(by_deadline).filter(|(_, share)| share.offered > 0)
 }
 
 fn accelerators(runs: &[(PolicyKind, Report)]) -> Sheet {

@@ -10,7 +10,7 @@ use symphony_core::sched::ModelTerms;
 use symphony_core::{ModelId, Profile, Span};
 use symphony_sim::goodput::Load as Streams;
 use symphony_sim::{
-    ClockError, Delay, Drift, Network, Observed, PolicyKind, Report, Scenario, run_observed,
+    ClockError, Delay, Drift, Mix, Network, Observed, PolicyKind, Report, Scenario, run_observed,
 };
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
 
@@ -35,6 +35,8 @@ pub(super) struct Setup {
     pub(super) drift: Drift,
     /// Whether plans follow them.
     pub(super) adapt_profile: bool,
+    /// What the scheduler's own policies keep for low requests that wait.
+    pub(super) low_priority_share: f64,
     pub(super) sweep: Option<Sweep>,
 }
 
@@ -43,6 +45,7 @@ pub(super) struct Model {
     pub(super) name: String,
     pub(super) profile: Arc<Profile>,
     pub(super) slo: Span,
+    pub(super) mix: Mix,
 }
 
 #[derive(Clone, Debug)]
@@ -252,20 +255,24 @@ impl Setup {
             profile: Arc::clone(&model.profile),
             slo: model.slo,
             queue_max: u32::MAX,
-            priority: 5,
         };
         let models = self.models.iter().map(terms).collect();
         let (warmup, measured) = match &self.load.trace {
             Some(trace) => trace.window(self.warmup, self.measured, rate)?,
             None => (self.warmup, self.measured),
         };
+        let mut scenario = Scenario::ideal(models, self.accelerators, warmup, measured);
+        for (sim, model) in scenario.models.iter_mut().zip(&self.models) {
+            sim.mix = model.mix;
+        }
         Ok(Scenario {
             network: self.network,
             clock_error: self.clock_error,
             execution_sigma: self.execution_sigma,
             drift: self.drift.clone(),
             adapt_profile: self.adapt_profile,
-            ..Scenario::ideal(models, self.accelerators, warmup, measured)
+            low_priority_share: self.low_priority_share,
+            ..scenario
         })
     }
 

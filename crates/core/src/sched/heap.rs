@@ -58,6 +58,24 @@ impl<K: Ord + Copy> IndexedHeap<K> {
         self.entries.first().copied()
     }
 
+    /// The smallest key but that of `index`: the top, or one of the two below it.
+    pub(crate) fn first_but(&self, index: u32) -> Option<K> {
+        match self.entries.first()? {
+            (_, top) if *top == index => {
+                self.entries.iter().skip(1).take(2).map(|(key, _)| *key).min()
+            }
+            (key, _) => Some(*key),
+        }
+    }
+
+    pub(crate) fn contains(&self, index: u32) -> bool {
+        self.positions.get(index as usize).is_some_and(|position| *position != ABSENT)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -122,6 +140,10 @@ mod tests {
                 }
                 prop_assert_eq!(heap.peek(), model.iter().map(|(&i, &k)| (k, i)).min());
                 prop_assert_eq!(heap.is_empty(), model.is_empty());
+                prop_assert_eq!(heap.len(), model.len());
+                let others = model.iter().filter(|(i, _)| **i != index).map(|(_, &k)| k);
+                prop_assert_eq!(heap.first_but(index), others.min());
+                prop_assert_eq!(heap.contains(index), model.contains_key(&index));
             }
         }
     }

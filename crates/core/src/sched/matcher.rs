@@ -2,13 +2,18 @@
 //!
 //! Lowest first is what makes use follow load: at part load the accelerators at the high end
 //! stay idle and can be given back. Only those that run slower than the others come last.
+//!
+//! High candidates go first, and an accelerator is kept free for the next one to open where no
+//! other would be free for it. Low ones that wait meanwhile earn a share of the accelerators' time.
 
 use super::drift::{Lag, Shown, Usual};
 use super::heap::IndexedHeap;
 use super::plan::{Demand, ModelPlan, Planner};
-use super::{Candidate, Grant, Offer, Reply, Rule, Started, TIERS};
+use super::shard::SHARE_ADVANCE;
+use super::{Candidate, Grant, LOW_SHARE_DEFAULT, Offer, Reply, Rule, Started, TIERS};
 use crate::ids::{AcceleratorId, BatchId, ModelId};
 use crate::pace::Pace;
+use crate::request::Class;
 use crate::time::{Span, Time};
 
 /// Owns the accelerators of a pool.
@@ -17,13 +22,23 @@ pub struct Matcher {
     models: Vec<Slot>,
     /// Candidates whose window has not opened, by when it does.
     waiting: IndexedHeap<Time>,
-    /// By tier, candidates whose window is open: priority, then their turn.
-    ready: [IndexedHeap<(u8, Time)>; TIERS],
+    /// By tier, high candidates whose window is open, by their turn.
+    ready: [IndexedHeap<Time>; TIERS],
+    /// Low candidates whose window is open, by their turn.
+    ready_low: IndexedHeap<Time>,
     /// By tier, batches that were granted or sent, and have not completed.
     active: [u32; TIERS],
     /// Plans the batches of the pool; `None` where the rule needs no plan.
     planner: Option<Planner>,
     batches_max: f64,
+    /// High candidates whose window has not opened, by when they are expected to be sent.
+    expected: IndexedHeap<Time>,
+    /// Accelerators with a low batch, or granted to one.
+    low_running: u32,
+    /// Of the time of high batches, what low ones that wait earn.
+    low_share: f64,
+    /// Nanoseconds of accelerators that low candidates are owed.
+    owed: f64,
     accelerators: Vec<Accelerator>,
     /// Accelerators with nothing to do, by lag and number.
     idle: IndexedHeap<Pace>,
@@ -33,6 +48,9 @@ pub struct Matcher {
     ahead: IndexedHeap<Time>,
     /// When to look for lags to forget; none while no accelerator lags.
     forget_due: Option<Time>,
+    /// Accelerators that are not idle, by when they should be; without those that should be and
+    /// are not.
+    busy: IndexedHeap<Time>,
 }
 
 /// What the matcher knows of one model.
@@ -55,8 +73,8 @@ struct Accelerator {
     outstanding: [Option<Outstanding>; OUTSTANDING_MAX],
     /// When everything sent will have ended, as planned.
     free: Time,
-    /// Granted to a batch of this tier, and the shard has not answered.
-    promised: Option<u8>,
+    /// Granted, and the shard has not answered.
+    promised: Option<Promise>,
     lag: Lag,
 }
 
@@ -70,10 +88,22 @@ pub struct Ended {
     pub ratio: Option<Pace>,
 }
 
+/// What an unanswered grant changes in the account of low candidates.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    tier: u8,
+    class: Class,
+    /// A low candidate was passed over for a high one.
+    passed_over: bool,
+    /// Nanoseconds that were paid in advance.
+    paid: f64,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
     model: ModelId,
     tier: u8,
+    class: Class,
     started: Started,
 }
 
@@ -90,14 +120,20 @@ impl Matcher {
             models: Vec::new(),
             waiting: IndexedHeap::new(),
             ready: std::array::from_fn(|_| IndexedHeap::new()),
+            ready_low: IndexedHeap::new(),
             active: [0; TIERS],
             planner: None,
             batches_max: f64::INFINITY,
+            expected: IndexedHeap::new(),
+            low_running: 0,
+            low_share: LOW_SHARE_DEFAULT,
+            owed: 0.0,
             accelerators: vec![Accelerator::default(); accelerators as usize],
             idle,
             ending: IndexedHeap::new(),
             ahead: IndexedHeap::new(),
             forget_due: None,
+            busy: IndexedHeap::new(),
         };
         matcher.set_rule(rule);
         matcher
@@ -140,6 +176,11 @@ impl Matcher {
         }
     }
 
+    /// Keeps this share of the time of high batches for low candidates that wait.
+    pub fn set_low_share(&mut self, share: f64) {
+        self.low_share = share;
+    }
+
     /// Takes a model's newest candidate in place of the one before.
     pub fn candidate(&mut self, now: Time, candidate: Candidate) {
         let index = candidate.model.index();
@@ -170,13 +211,16 @@ impl Matcher {
         {
             self.idle.remove(number);
             self.ending.remove(number);
+            self.busy.remove(number);
+            let promise = self.promise(&offer);
             let accelerator = &mut self.accelerators[number as usize];
-            accelerator.promised = Some(offer.tier);
+            accelerator.promised = Some(promise);
             self.active[usize::from(offer.tier)] += 1;
             let slot = &mut self.models[model.index()];
             slot.offer = None;
             slot.issued = slot.issued.wrapping_add(1);
             slot.running += 1;
+            self.low_running += u32::from(offer.class == Class::Low);
             let Accelerator { free, lag, .. } = *accelerator;
             self.unplace(model.0);
             issue(Grant { model, accelerator: AcceleratorId(number), free, lag: lag.pace() });
@@ -189,17 +233,20 @@ impl Matcher {
     /// When there was no such grant.
     pub fn reply(&mut self, now: Time, reply: Reply) {
         let accelerator = &mut self.accelerators[reply.accelerator.index()];
-        let tier = accelerator.promised.take();
-        let tier = tier.unwrap_or_else(|| panic!("a reply without a grant: {reply:?}"));
+        let promise = accelerator.promised.take();
+        let promise = promise.unwrap_or_else(|| panic!("a reply without a grant: {reply:?}"));
+        let Promise { tier, class, .. } = promise;
         if let Some(started) = reply.started {
             let place = accelerator.outstanding.iter_mut().find(|place| place.is_none());
             let place = place.expect("an accelerator with no room is not granted");
-            *place = Some(Outstanding { model: reply.model, tier, started });
+            *place = Some(Outstanding { model: reply.model, tier, class, started });
             accelerator.free = accelerator.free.max(started.ready) + started.exec;
         } else {
             self.models[reply.model.index()].running -= 1;
             self.active[usize::from(tier)] -= 1;
+            self.low_running -= u32::from(class == Class::Low);
         }
+        self.account(promise, reply.started);
         self.release(now, reply.accelerator);
     }
 
@@ -225,6 +272,7 @@ impl Matcher {
         accelerator.free = left.map_or(now, |o| now.max(o.started.ready) + o.started.exec);
         self.models[done.model.index()].running -= 1;
         self.active[usize::from(done.tier)] -= 1;
+        self.low_running -= u32::from(done.class == Class::Low);
         let ratio = (exec > Span::ZERO).then(|| self.learn(now, id, done, exec));
         self.release(now, id);
         Some(Ended { model: done.model, ratio })
@@ -329,35 +377,51 @@ impl Matcher {
     fn place(&mut self, now: Time, index: u32, offer: Option<Offer>) {
         self.unplace(index);
         let Some(offer) = offer else { return };
-        let turn = (offer.priority, offer.turn);
         if offer.exec > now {
             self.waiting.set(index, offer.exec);
+            if offer.class == Class::High {
+                self.expected.set(index, offer.expected);
+            }
+        } else if offer.class == Class::Low {
+            self.ready_low.set(index, offer.turn);
         } else if offer.tier == 0 || offer.firm <= now {
-            self.ready[0].set(index, turn);
+            self.ready[0].set(index, offer.turn);
         } else {
-            self.ready[usize::from(offer.tier)].set(index, turn);
+            self.ready[usize::from(offer.tier)].set(index, offer.turn);
             self.waiting.set(index, offer.firm);
         }
     }
 
     fn unplace(&mut self, index: u32) {
         self.waiting.remove(index);
+        self.expected.remove(index);
+        self.ready_low.remove(index);
         for ready in &mut self.ready {
             ready.remove(index);
         }
     }
 
-    /// The ready candidate to serve next. Candidates past their window are forgotten: their
-    /// shard makes new ones.
+    /// The ready candidate to serve next: the first high one, unless the first low one is owed
+    /// the time of its batch.
     fn next_ready(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         while let Some((time, index)) = self.waiting.peek()
             && time <= now
         {
             self.place(now, index, self.models[index as usize].offer);
         }
+        let low = self.first_low(now);
+        let is_owed = |(_, offer): &(ModelId, Offer)| self.owed >= offer.exec_span.0 as f64;
+        match low.filter(is_owed) {
+            Some(owed) => Some(owed),
+            None => self.first_high(now).or(low),
+        }
+    }
+
+    /// The high candidate whose turn is first, of the tiers that may take accelerators.
+    fn first_high(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         let limits = self.planner.as_ref().map_or(&[u32::MAX; TIERS], Planner::limits);
         let mut taken: u32 = self.active.iter().sum();
-        let mut first: Option<((u8, Time), u32, Offer)> = None;
+        let mut first: Option<(Time, u32, Offer)> = None;
         for ((limit, active), ready) in limits.iter().zip(&self.active).zip(&mut self.ready) {
             // What this tier and the higher ones run keeps it, and all higher ones, from more.
             if taken >= *limit {
@@ -376,6 +440,69 @@ impl Matcher {
             }
         }
         first.map(|(_, index, offer)| (ModelId(index), offer))
+    }
+
+    /// The low candidate whose turn is first.
+    fn first_low(&mut self, now: Time) -> Option<(ModelId, Offer)> {
+        while let Some((_, index)) = self.ready_low.peek() {
+            match self.models[index as usize].offer {
+                Some(offer) if offer.latest >= now => return Some((ModelId(index), offer)),
+                _ => self.ready_low.remove(index),
+            }
+        }
+        None
+    }
+
+    /// Pays for a low batch in advance, so that what is owed is not spent twice.
+    fn promise(&mut self, offer: &Offer) -> Promise {
+        let low = &self.ready_low;
+        let (passed_over, paid) = match offer.class {
+            Class::High => (!low.is_empty(), 0.0),
+            Class::Low => (false, offer.exec_span.0 as f64),
+        };
+        self.owed -= paid;
+        Promise { tier: offer.tier, class: offer.class, passed_over, paid }
+    }
+
+    /// Settles the account of low candidates when it is known what became of a grant.
+    fn account(&mut self, promise: Promise, started: Option<Started>) {
+        let Promise { class, passed_over, paid, .. } = promise;
+        let ran = started.map_or(0.0, |started| started.exec.0 as f64);
+        match class {
+            Class::High if passed_over => self.owed += self.low_share * ran,
+            Class::High => {}
+            Class::Low => self.owed += paid - ran,
+        }
+        let accelerators = self.accelerators.len() as f64;
+        self.owed = self.owed.max(-self.low_share * accelerators * SHARE_ADVANCE.0 as f64);
+    }
+
+    /// Whether this accelerator is kept from a low batch: high requests need all that low ones
+    /// leave, or it is the last one that is free in time for the high candidate expected next.
+    fn is_kept(&mut self, now: Time, low: &Offer, number: u32) -> bool {
+        if self.owed >= low.exec_span.0 as f64 {
+            return false;
+        }
+        if f64::from(self.low_running + 1) + low.spared > self.accelerators.len() as f64 {
+            return true;
+        }
+        let Some((expected, index)) = self.expected.peek() else { return false };
+        let Some(high) = self.models[index as usize].offer else { return false };
+        let start_by = expected + high.lead;
+        let begin = self.accelerators[number as usize].free.max(now + low.lead);
+        if begin + low.exec_span <= start_by {
+            return false;
+        }
+        if self.idle.len() > usize::from(self.idle.contains(number)) {
+            return false;
+        }
+        while let Some((free, late)) = self.busy.peek()
+            && free < now
+        {
+            self.busy.remove(late);
+        }
+        let other = self.busy.first_but(number);
+        other.is_none_or(|free| free > start_by)
     }
 
     /// The lowest-numbered accelerator on which the batch can start as early as anywhere; one
@@ -401,7 +528,9 @@ impl Matcher {
             *lag == Pace::ONE || start + lag.stretch(offer.alone) <= offer.due
         };
         let fitting = [idle, ending.filter(in_time)].into_iter().flatten().filter(has_room);
-        fitting.min().map(|(_, number)| number)
+        let (_, number) = fitting.min()?;
+        let kept = offer.class == Class::Low && self.is_kept(now, offer, number);
+        (!kept).then_some(number)
     }
 
     /// Makes an accelerator available as far as its batches allow.
@@ -410,6 +539,10 @@ impl Matcher {
         self.idle.remove(id.0);
         self.ending.remove(id.0);
         self.ahead.remove(id.0);
+        self.busy.remove(id.0);
+        if accelerator.outstanding[0].is_some() {
+            self.busy.set(id.0, accelerator.free);
+        }
         if accelerator.promised.is_some() {
             return;
         }
@@ -455,7 +588,10 @@ mod tests {
             lead,
             due: latest + ms(10),
             alone: ms(10),
-            priority: 0,
+            class: Class::High,
+            exec_span: ms(10),
+            spared: 0.0,
+            expected: now,
         });
         matcher.candidate(now, Candidate { model: MODEL, generation, offer });
         let mut grants = Vec::new();
@@ -517,7 +653,10 @@ mod tests {
             lead: ms(0),
             due: at(11),
             alone: ms(10),
-            priority: 0,
+            class: Class::High,
+            exec_span: ms(1),
+            spared: 0.0,
+            expected: at(0),
         });
         matcher.candidate(at(0), Candidate { model: MODEL, generation: 0, offer });
         matcher.assign(at(0), |_| {});

@@ -11,7 +11,9 @@
 
 mod drift;
 mod heap;
+mod lanes;
 mod matcher;
+mod needs;
 mod plan;
 mod queue;
 mod rate;
@@ -23,12 +25,12 @@ pub use matcher::{Ended, Matcher};
 pub use plan::{Demand, ModelPlan};
 pub use rule::Rule;
 pub use scheduler::{Policy, Scheduler};
-pub use shard::{ModelStatistics, Shard};
+pub use shard::{LOW_SHARE_DEFAULT, ModelStatistics, Shard};
 
 use crate::ids::{AcceleratorId, BatchId, ModelId, RequestId};
 use crate::pace::Pace;
 use crate::profile::Profile;
-use crate::request::{Delays, DropReason, Request};
+use crate::request::{Class, Delays, DropReason, Request};
 use crate::time::{Span, Time};
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,8 +47,6 @@ pub struct ModelTerms {
     pub slo: Span,
     /// Bound on queued requests.
     pub queue_max: u32,
-    /// Among candidates that are ready, a lower number is served first.
-    pub priority: u8,
 }
 
 /// Everything that can happen to a scheduler.
@@ -173,7 +173,7 @@ impl Actions {
 }
 
 /// Shard to matcher: the batch a model would run next, or none. The newest one counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// The model.
     pub model: ModelId,
@@ -185,7 +185,7 @@ pub struct Candidate {
 }
 
 /// The batch of a candidate and when it may be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Offer {
     /// Not before.
     pub exec: Time,
@@ -203,8 +203,14 @@ pub struct Offer {
     pub due: Time,
     /// How long its first request alone would run: what an accelerator must have room for.
     pub alone: Span,
-    /// Lower is served first.
-    pub priority: u8,
+    /// Of the requests that lead it; high goes first.
+    pub class: Class,
+    /// How long it is planned to run.
+    pub exec_span: Span,
+    /// Of a low batch: so many accelerators have to be left without one. A whole number.
+    pub spared: f64,
+    /// When the batch that the measured rate promises will have to be sent; no later than `exec`.
+    pub expected: Time,
 }
 
 /// Matcher to shard: an accelerator for the model's next batch. The shard answers each with

@@ -4,6 +4,7 @@ use crate::ids::RequestId;
 use crate::request::Request;
 use crate::time::Time;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Requests of one model. Appending at the tail, asking for a prefix a little longer or
 /// shorter than last time and taking it are constant time per request.
@@ -31,6 +32,34 @@ impl Queue {
         self.requests.is_empty()
     }
 
+    /// Rows of all requests.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The request behind the first `at`.
+    pub(crate) fn get(&self, at: usize) -> Option<&Request> {
+        self.requests.get(at)
+    }
+
+    /// Where the first request stands whose deadline `late_enough` accepts; it accepts every later one.
+    pub(crate) fn first_due(&self, late_enough: impl Fn(Time) -> bool) -> usize {
+        self.requests.partition_point(|request| !late_enough(request.deadline))
+    }
+
+    /// Makes the range longer by the requests behind it as long as these have together at most
+    /// `rows_max` rows: how many they have.
+    pub(crate) fn extend(&self, range: &mut Range<usize>, rows_max: u32) -> u32 {
+        let mut rows = 0;
+        while let Some(next) = self.requests.get(range.end)
+            && next.rows <= rows_max - rows
+        {
+            rows += next.rows;
+            range.end += 1;
+        }
+        rows
+    }
+
     /// Rows of the mean request, rounded down; at least one.
     pub(crate) fn request_rows(&self) -> u32 {
         let mean = self.rows / (self.requests.len() as u64).max(1);
@@ -40,16 +69,6 @@ impl Queue {
     /// Rows of the request that stands behind the first `count`, if one does.
     pub(crate) fn rows_behind(&self, count: usize) -> Option<u32> {
         self.requests.get(count).map(|request| request.rows)
-    }
-
-    /// The request behind the first `at`.
-    pub(crate) fn get(&self, at: usize) -> Option<&Request> {
-        self.requests.get(at)
-    }
-
-    /// Rows of all requests.
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
     }
 
     pub(crate) fn head(&self) -> Option<&Request> {
@@ -106,6 +125,29 @@ impl Queue {
         }
     }
 
+    /// Moves the requests of a range, which have `rows` rows together, to the end of `out`.
+    pub(crate) fn take_range(&mut self, range: Range<usize>, rows: u32, out: &mut Vec<Request>) {
+        let inside = range.start..range.end.min(self.prefix.count).max(range.start);
+        let inside_rows = match inside.end == range.end {
+            true => rows,
+            false => self.requests.range(inside.clone()).map(|request| request.rows).sum(),
+        };
+        self.prefix.count -= inside.len();
+        self.prefix.rows -= inside_rows;
+        self.rows -= u64::from(rows);
+        out.extend(self.requests.drain(range));
+    }
+
+    pub(crate) fn pop_tail(&mut self) -> Option<Request> {
+        let tail = self.requests.pop_back()?;
+        self.rows -= u64::from(tail.rows);
+        if self.prefix.count > self.requests.len() {
+            self.prefix.count -= 1;
+            self.prefix.rows -= tail.rows;
+        }
+        Some(tail)
+    }
+
     /// Takes one request out; `None` when it is not here. `deadline` is the one it came with.
     pub(crate) fn remove(&mut self, id: RequestId, deadline: Time) -> Option<Request> {
         let first = self.requests.partition_point(|other| other.deadline < deadline);
@@ -127,10 +169,17 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Class;
     use proptest::prelude::*;
 
     fn request(id: u64, deadline: u64, rows: u32) -> Request {
-        Request { id: RequestId(id), arrival: Time::ZERO, deadline: Time(deadline), rows }
+        Request {
+            id: RequestId(id),
+            arrival: Time::ZERO,
+            deadline: Time(deadline),
+            rows,
+            class: Class::High,
+        }
     }
 
     #[derive(Clone, Debug)]
@@ -139,6 +188,8 @@ mod tests {
         Fit(u32),
         Take(usize),
         Remove(usize),
+        TakeRange(usize, u32),
+        PopTail,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -147,6 +198,8 @@ mod tests {
             2 => (0u32..20).prop_map(Step::Fit),
             1 => (0usize..4).prop_map(Step::Take),
             1 => (0usize..30).prop_map(Step::Remove),
+            1 => (0usize..9, 0u32..9).prop_map(|(from, rows)| Step::TakeRange(from, rows)),
+            1 => Just(Step::PopTail),
         ];
         prop::collection::vec(step, 0..120)
     }
@@ -184,11 +237,25 @@ mod tests {
                         let found = model.iter().position(|r| r.id == wanted.id).map(|i| model.remove(i));
                         prop_assert_eq!(queue.remove(wanted.id, wanted.deadline), found);
                     }
+                    Step::TakeRange(from, rows_max) => {
+                        let from = queue.first_due(|deadline| deadline >= Time(from as u64));
+                        prop_assert!(model[..from].iter().all(|r| r.deadline < model.get(from).map_or(Time::NEVER, |r| r.deadline)));
+                        let mut range = from..from;
+                        let rows = queue.extend(&mut range, rows_max);
+                        let sum = |range: Range<usize>| model[range].iter().map(|r| r.rows).sum::<u32>();
+                        prop_assert_eq!(rows, sum(range.clone()));
+                        prop_assert!(range.end == model.len() || sum(from..range.end + 1) > rows_max);
+                        let mut taken = Vec::new();
+                        queue.take_range(range.clone(), rows, &mut taken);
+                        prop_assert_eq!(taken, model.drain(range).collect::<Vec<_>>());
+                    }
+                    Step::PopTail => prop_assert_eq!(queue.pop_tail(), model.pop()),
                 }
                 prop_assert_eq!(queue.len(), model.len());
                 let rows: u32 = model.iter().map(|r| r.rows).sum();
                 let mean = rows.checked_div(u32::try_from(model.len()).unwrap()).unwrap_or(1);
                 prop_assert_eq!(queue.request_rows(), mean);
+                prop_assert_eq!(queue.rows(), u64::from(rows));
                 prop_assert_eq!(queue.rows_behind(1), model.get(1).map(|r| r.rows));
                 prop_assert_eq!(queue.head(), model.first());
             }

@@ -44,6 +44,10 @@ pub(crate) struct Outlook {
     pub(crate) rows: u32,
     /// Rows of the next request, which does not fit this batch; none when none is queued.
     pub(crate) next: Option<u32>,
+    /// The batch is everything that is queued, of both classes.
+    pub(crate) together: bool,
+    /// Low requests wait for the rest of a batch that has enough high ones.
+    pub(crate) low_waits: bool,
     /// Rows that a typical request has, at least one.
     pub(crate) request_rows: u32,
     /// Measured arrivals of rows that join a waiting request.
@@ -120,23 +124,32 @@ impl Rule {
         budget: Span,
         rows_per_ns: f64,
     ) -> u32 {
-        if self == Rule::Eager || rows_per_ns <= 0.0 {
+        if self == Rule::Eager {
             return 0;
         }
-        let budget = budget.saturating_sub(delays.control);
-        let (mut lowest, mut highest) = (0, profile.rows_within(budget));
-        while lowest < highest {
-            let middle = lowest + (highest - lowest).div_ceil(2);
-            let busy = profile.exec(middle) + delays.data.times(u64::from(middle));
-            let gathering = f64::from(middle) / rows_per_ns;
-            if gathering <= budget.saturating_sub(busy).0 as f64 && busy <= budget {
-                lowest = middle;
-            } else {
-                highest = middle - 1;
-            }
-        }
-        lowest
+        gathered(profile, delays, budget, rows_per_ns)
     }
+}
+
+/// The largest batch whose rows, at this rate, gather in the time that its execution leaves of
+/// the budget.
+pub(crate) fn gathered(profile: &Profile, delays: &Delays, budget: Span, rows_per_ns: f64) -> u32 {
+    if rows_per_ns <= 0.0 {
+        return 0;
+    }
+    let budget = budget.saturating_sub(delays.control);
+    let (mut lowest, mut highest) = (0, profile.rows_within(budget));
+    while lowest < highest {
+        let middle = lowest + (highest - lowest).div_ceil(2);
+        let busy = profile.exec(middle) + delays.data.times(u64::from(middle));
+        let gathering = f64::from(middle) / rows_per_ns;
+        if gathering <= budget.saturating_sub(busy).0 as f64 && busy <= budget {
+            lowest = middle;
+        } else {
+            highest = middle - 1;
+        }
+    }
+    lowest
 }
 
 /// The last moment to send a batch of `rows` rows.
@@ -168,7 +181,8 @@ fn adaptive_exec(
 
 /// From when on waiting can no longer make the batch bigger, or buys nothing.
 fn deferred_exec(profile: &Profile, delays: &Delays, now: Time, outlook: &Outlook) -> Time {
-    if outlook.next.is_some() || !profile.cheaper_beyond(outlook.rows) {
+    let full = outlook.next.is_some() || outlook.low_waits;
+    if full || !profile.cheaper_beyond(outlook.rows) {
         return now;
     }
     let frontrun = frontrun(profile, delays, outlook);
@@ -213,6 +227,8 @@ mod tests {
             due: at(12.0),
             rows,
             next: None,
+            together: false,
+            low_waits: false,
             request_rows: 1,
             companions_per_ns: 1e-6,
         }

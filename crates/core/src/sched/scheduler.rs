@@ -40,7 +40,7 @@ impl Scheduler {
     #[must_use]
     pub fn new(rule: Rule, accelerators: u32) -> Scheduler {
         Scheduler {
-            shard: Shard::new(rule),
+            shard: Shard::new(rule, accelerators),
             matcher: Matcher::new(rule, accelerators),
             closing: Vec::new(),
             candidates: Vec::new(),
@@ -53,6 +53,19 @@ impl Scheduler {
     #[must_use]
     pub fn with_fixed_profiles(self) -> Scheduler {
         Scheduler { follows: false, ..self }
+    }
+
+    /// Keeps this share for low requests that wait: of the accelerators' time between models, of
+    /// the rows of batches within one.
+    ///
+    /// # Panics
+    /// When it is not between 0 and 1.
+    #[must_use]
+    pub fn with_low_share(mut self, share: f64) -> Scheduler {
+        assert!((0.0..=1.0).contains(&share), "{share} is no share");
+        self.shard.set_low_share(share);
+        self.matcher.set_low_share(share);
+        self
     }
 
     /// Counters of a model.

@@ -5,6 +5,7 @@
 
 use crate::deadline::{timeout_parameter, timeout_text};
 use crate::error::{InferError, no_shared_memory};
+use crate::priority;
 use crate::proto::infer_parameter::ParameterChoice;
 use crate::proto::model_infer_request::InferInputTensor;
 use crate::proto::model_infer_response::InferOutputTensor;
@@ -12,7 +13,7 @@ use crate::proto::{InferParameter, InferTensorContents, ModelInferRequest, Model
 use crate::request::{InferRequest, InferResponse, InputTensor, earliest};
 use bytes::Bytes;
 use std::collections::HashMap;
-use symphony_core::{Span, Time};
+use symphony_core::{Class, Span, Time};
 use symphony_wire::tensor::{DataType, bytes_contents};
 
 type Parameters = HashMap<String, InferParameter>;
@@ -27,6 +28,7 @@ pub(super) fn request(
     limit: Option<Span>,
 ) -> Result<InferRequest, InferError> {
     let own = timeout(&message.parameters)?;
+    let class = message.parameters.get("priority").map_or(Ok(None), class)?;
     let raw = message.raw_input_contents;
     if !raw.is_empty() && raw.len() != message.inputs.len() {
         return Err(InferError::Invalid(format!(
@@ -61,6 +63,7 @@ pub(super) fn request(
         outputs: outputs.collect::<Result<_, _>>()?,
         arrival,
         limit: earliest(limit, own),
+        class,
     })
 }
 
@@ -75,6 +78,17 @@ fn timeout(parameters: &Parameters) -> Result<Option<Span>, InferError> {
         None => timeout_text(""),
     };
     span.map(Some)
+}
+
+fn class(parameter: &InferParameter) -> Result<Option<Class>, InferError> {
+    match &parameter.parameter_choice {
+        Some(ParameterChoice::Int64Param(level)) => priority::parameter(&level.to_string()),
+        Some(ParameterChoice::Uint64Param(level)) => priority::parameter(&level.to_string()),
+        Some(ParameterChoice::StringParam(text)) => priority::parameter(text),
+        Some(ParameterChoice::BoolParam(value)) => priority::parameter(&value.to_string()),
+        Some(ParameterChoice::DoubleParam(value)) => priority::parameter(&format!("{value:?}")),
+        None => priority::parameter(""),
+    }
 }
 
 fn input(tensor: InferInputTensor, raw: Option<Bytes>) -> Result<InputTensor, InferError> {

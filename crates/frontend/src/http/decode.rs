@@ -8,6 +8,7 @@ use super::elements;
 use crate::check::element_count;
 use crate::deadline::{brief, timeout_parameter, timeout_text};
 use crate::error::{InferError, no_shared_memory};
+use crate::priority;
 use crate::request::{InferRequest, InputTensor, earliest, shape_text};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use symphony_core::{Span, Time};
+use symphony_core::{Class, Span, Time};
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::tensor::{DataType, TensorSpec, bytes_count};
 
@@ -70,6 +71,7 @@ struct JsonRequest<'a> {
 #[derive(Default, Deserialize)]
 struct RequestParameters {
     timeout: Option<Value>,
+    priority: Option<Value>,
     binary_data_output: Option<bool>,
 }
 
@@ -141,6 +143,7 @@ fn json(envelope: &Envelope, length: Option<usize>) -> Result<Decoded, InferErro
     let parameters = parsed.parameters.unwrap_or_default();
     let outputs = parsed.outputs.unwrap_or_default();
     let own = parameters.timeout.as_ref().map(timeout).transpose()?;
+    let class = parameters.priority.as_ref().map_or(Ok(None), class)?;
     let mut binary = Binary { body, next: length };
     let inputs = parsed
         .inputs
@@ -156,6 +159,7 @@ fn json(envelope: &Envelope, length: Option<usize>) -> Result<Decoded, InferErro
             outputs: outputs.into_iter().map(|output| output.name.into_owned()).collect(),
             arrival: envelope.arrival,
             limit: earliest(envelope.limit, own),
+            class,
         },
         form,
     })
@@ -168,6 +172,13 @@ fn timeout(value: &Value) -> Result<Span, InferError> {
             Some(micros) => timeout_parameter(micros),
             None => timeout_text(&other.to_string()),
         },
+    }
+}
+
+fn class(value: &Value) -> Result<Option<Class>, InferError> {
+    match value {
+        Value::String(text) => priority::parameter(text),
+        other => priority::parameter(&other.to_string()),
     }
 }
 
@@ -304,6 +315,7 @@ fn raw(model: &ServedModel, envelope: Envelope) -> Result<Decoded, InferError> {
             outputs: Vec::new(),
             arrival: envelope.arrival,
             limit: envelope.limit,
+            class: None,
         },
         form: AnswerForm { binary: true, by_name: Vec::new() },
     })
@@ -344,6 +356,7 @@ mod tests {
             slo: Span::from_millis(10),
             rows_max: 4,
             queue_max: 4,
+            class: Class::High,
             engine: String::new(),
             platform: String::new(),
             profile: Arc::new(Profile::linear(Span(1), Span(1), 4).unwrap()),

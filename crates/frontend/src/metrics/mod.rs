@@ -12,7 +12,7 @@ pub(crate) use page::{Sources, render};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-use symphony_core::{DropReason, Span};
+use symphony_core::{Class, DropReason, Span};
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::inflight::Execution;
 
@@ -44,7 +44,7 @@ const ROWS_BOUNDS: [u64; 14] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 
 /// Why a request was dropped, with the one reason that is the frontend's own: nobody had taken
 /// it by its deadline.
 pub(crate) const DROPPED: [&str; DropReason::ALL.len() + 1] =
-    ["hopeless", "overload", "queue_full", "too_large", "unloaded", "expired"];
+    ["hopeless", "overload", "queue_full", "evicted", "too_large", "unloaded", "expired"];
 
 /// Counters of one model version.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub(crate) struct ModelMetrics {
     pub(crate) refused: Counter,
     /// By reason, in the order of [`DROPPED`].
     pub(crate) dropped: [Counter; DROPPED.len()],
+    /// Of requests that were admitted, in the order of [`Class::ALL`].
+    pub(crate) classes: [ClassMetrics; Class::ALL.len()],
     /// Rows of good requests.
     pub(crate) rows: Counter,
     /// Nanoseconds, summed over good requests.
@@ -90,6 +92,7 @@ impl ModelMetrics {
             failed: Counter::default(),
             refused: Counter::default(),
             dropped: Default::default(),
+            classes: Default::default(),
             rows: Counter::default(),
             total_ns: Counter::default(),
             queue_ns: Counter::default(),
@@ -110,10 +113,39 @@ impl ModelMetrics {
         self.dropped.iter().map(Counter::get).sum()
     }
 
+    pub(crate) fn of(&self, class: Class) -> &ClassMetrics {
+        &self.classes[class as usize]
+    }
+
     /// Requests without a result.
     pub(crate) fn failures(&self) -> u64 {
         let others = [&self.late, &self.cancelled, &self.failed, &self.refused];
         self.dropped_all() + others.into_iter().map(Counter::get).sum::<u64>()
+    }
+}
+
+/// Outcomes of the admitted requests of one class.
+#[derive(Debug, Default)]
+pub(crate) struct ClassMetrics {
+    pub(crate) good: Counter,
+    pub(crate) late: Counter,
+    pub(crate) dropped: Counter,
+    pub(crate) cancelled: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) refused: Counter,
+}
+
+impl ClassMetrics {
+    /// A request ended without a result.
+    pub(crate) fn ended(&self, ending: Ending) {
+        let counter = match ending {
+            Ending::Late => &self.late,
+            Ending::Cancelled => &self.cancelled,
+            Ending::Failed => &self.failed,
+            Ending::Refused => &self.refused,
+            Ending::Dropped(_) | Ending::Expired => &self.dropped,
+        };
+        counter.add(1);
     }
 }
 

@@ -1,8 +1,9 @@
 //! The metrics page: which metric has which name, type and labels.
 
 use super::exposition::{Counter, Histogram, Kind, Page};
-use super::{DROPPED, Metrics, ModelMetrics, REFUSED};
+use super::{ClassMetrics, DROPPED, Metrics, ModelMetrics, REFUSED};
 use std::sync::Arc;
+use symphony_core::Class;
 use symphony_wire::catalog::Catalog;
 use symphony_wire::schedule::{ModelStatistics, Statistics};
 
@@ -54,6 +55,17 @@ const OUTCOMES: [Outcome; 6] = [
     ("cancelled", |m| m.cancelled.get()),
     ("failed", |m| m.failed.get()),
     ("refused", |m| m.refused.get()),
+];
+
+type ClassOutcome = (&'static str, fn(&ClassMetrics) -> &Counter);
+
+const CLASS_OUTCOMES: [ClassOutcome; 6] = [
+    ("good", |c| &c.good),
+    ("late", |c| &c.late),
+    ("dropped", |c| &c.dropped),
+    ("cancelled", |c| &c.cancelled),
+    ("failed", |c| &c.failed),
+    ("refused", |c| &c.refused),
 ];
 
 const FAILURES: [Outcome; 4] = [
@@ -113,6 +125,7 @@ pub(crate) fn render(sources: &Sources<'_>) -> String {
     let models = sources.metrics.models();
     let mut page = Page::default();
     model_counters(&mut page, &models);
+    classes(&mut page, &models);
     for (name, help, unit, histogram) in HISTOGRAMS {
         page.family(name, Kind::Histogram, help);
         for model in &models {
@@ -157,6 +170,21 @@ fn model_counters(page: &mut Page, models: &[Arc<ModelMetrics>]) {
         let [model_label, version] = labels(model);
         for (reason, count) in DROPPED.iter().zip(&model.dropped) {
             page.sample(name, &[model_label, version, ("reason", reason)], count.get());
+        }
+    }
+}
+
+/// Outcomes by class.
+fn classes(page: &mut Page, models: &[Arc<ModelMetrics>]) {
+    let name = "symphony_class_requests_total";
+    page.family(name, Kind::Counter, "Admitted requests by class and outcome.");
+    for model in models {
+        let [model_label, version] = labels(model);
+        for class in Class::ALL {
+            for (outcome, count) in CLASS_OUTCOMES {
+                let labels = [model_label, version, ("class", class.name()), ("outcome", outcome)];
+                page.sample(name, &labels, count(model.of(class)).get());
+            }
         }
     }
 }

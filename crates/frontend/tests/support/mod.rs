@@ -12,7 +12,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use symphony_core::{AcceleratorId, DropReason, ModelId, Pace, Profile, Request, RequestId, Span};
+use symphony_core::{
+    AcceleratorId, Class, DropReason, ModelId, Pace, Profile, Request, RequestId, Span,
+};
 use symphony_frontend::{Addresses, Frontend, FrontendConfig, InProcess, Services};
 use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
 use symphony_wire::clock::Clock;
@@ -263,6 +265,7 @@ fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
                 signature: Signature { inputs: tensors.clone(), outputs: tensors, batched },
                 rows_max,
                 queue_max: 8,
+                class: Class::High,
                 engine: "emulated".to_owned(),
                 platform: "emulated_onnx".to_owned(),
                 profile: Arc::new(profile),

@@ -115,7 +115,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use symphony_core::{RequestId, Span};
+    use symphony_core::{Class, RequestId, Span};
 
     /// Requests of model 0 at these times, `l(b) = b + 5`, an objective of 12 (all in ms).
     fn answered(arrivals: &[u64], accelerators: u32) -> u32 {
@@ -124,7 +124,10 @@ mod tests {
         let request = |&at: &u64| {
             let arrival = Time::ZERO + ms(at);
             let deadline = arrival + ms(12);
-            (ModelId(0), Request { id: RequestId(at), arrival, deadline, rows: 1 })
+            (
+                ModelId(0),
+                Request { id: RequestId(at), arrival, deadline, rows: 1, class: Class::High },
+            )
         };
         let requests: Vec<_> = arrivals.iter().map(request).collect();
         clairvoyant(&requests, &[&profile], accelerators).unwrap()
@@ -145,7 +148,13 @@ mod tests {
     #[test]
     fn what_cannot_be_searched_is_refused() {
         let profile = Profile::linear(Span(1), Span(1), 1).unwrap();
-        let request = Request { id: RequestId(0), arrival: Time::ZERO, deadline: Time(9), rows: 1 };
+        let request = Request {
+            id: RequestId(0),
+            arrival: Time::ZERO,
+            deadline: Time(9),
+            rows: 1,
+            class: Class::High,
+        };
         let of = |model, n| clairvoyant(&vec![(ModelId(model), request); n], &[&profile], 1);
         assert_eq!(of(0, 13), Err(ClairvoyantError::Requests { requests: 13 }));
         assert_eq!(of(1, 1), Err(ClairvoyantError::Model { model: ModelId(1) }));

@@ -1,0 +1,251 @@
+//! The queue of one model by class: high requests lead, low ones ride along or follow.
+//!
+//! Knows nothing of time beyond the deadlines it is asked to compare.
+
+use super::queue::{Prefix, Queue};
+use crate::ids::RequestId;
+use crate::request::{Class, Request};
+use crate::time::Time;
+use std::ops::Range;
+
+/// Two queues in deadline order. The *leading* one, whose batch is next, is that of the high
+/// requests whenever there is one. Without low requests this is a plain [`Queue`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lanes {
+    high: Queue,
+    low: Queue,
+}
+
+/// A batch: the first requests of the leading queue, and low ones that ride with high ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Choice {
+    /// From the leading queue.
+    pub(crate) leading: Prefix,
+    /// Where the low ones stand that ride along; none when low ones lead.
+    pub(crate) riders: Range<usize>,
+    /// Their rows.
+    pub(crate) rider_rows: u32,
+}
+
+impl Choice {
+    /// Rows of the whole batch.
+    pub(crate) fn rows(&self) -> u32 {
+        self.leading.rows + self.rider_rows
+    }
+
+    /// Requests of the whole batch.
+    pub(crate) fn count(&self) -> usize {
+        self.leading.count + self.riders.len()
+    }
+}
+
+impl Lanes {
+    /// Requests of both classes.
+    pub(crate) fn len(&self) -> usize {
+        self.high.len() + self.low.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.high.is_empty() && self.low.is_empty()
+    }
+
+    /// Requests of both classes are queued.
+    pub(crate) fn is_mixed(&self) -> bool {
+        !self.high.is_empty() && !self.low.is_empty()
+    }
+
+    /// The class whose batch is next.
+    pub(crate) fn class(&self) -> Class {
+        if self.high.is_empty() && !self.low.is_empty() { Class::Low } else { Class::High }
+    }
+
+    pub(crate) fn leading(&self) -> &Queue {
+        match self.class() {
+            Class::High => &self.high,
+            Class::Low => &self.low,
+        }
+    }
+
+    pub(crate) fn leading_mut(&mut self) -> &mut Queue {
+        match self.class() {
+            Class::High => &mut self.high,
+            Class::Low => &mut self.low,
+        }
+    }
+
+    pub(crate) fn low(&self) -> &Queue {
+        &self.low
+    }
+
+    pub(crate) fn low_mut(&mut self) -> &mut Queue {
+        &mut self.low
+    }
+
+    /// Queues a request behind all of its class that are due no later.
+    pub(crate) fn push(&mut self, request: Request) {
+        match request.class {
+            Class::High => self.high.push(request),
+            Class::Low => self.low.push(request),
+        }
+    }
+
+    /// Takes one request out; `None` when it is not here. `deadline` is the one it came with.
+    pub(crate) fn remove(&mut self, id: RequestId, deadline: Time) -> Option<Request> {
+        self.high.remove(id, deadline).or_else(|| self.low.remove(id, deadline))
+    }
+
+    /// Takes the low request out that is due last, to make room for a high one.
+    pub(crate) fn evict(&mut self) -> Option<Request> {
+        self.low.pop_tail()
+    }
+
+    /// Rows of both classes.
+    pub(crate) fn rows(&self) -> u64 {
+        self.high.rows() + self.low.rows()
+    }
+
+    /// The earliest deadline of all, and the arrival of the request that has it.
+    pub(crate) fn earliest(&self) -> Option<(Time, Time)> {
+        let due = |queue: &Queue| queue.head().map(|head| (head.deadline, head.arrival));
+        [due(&self.high), due(&self.low)].into_iter().flatten().min()
+    }
+
+    /// Everything.
+    pub(crate) fn all(&mut self) -> Choice {
+        let mixed = self.is_mixed();
+        let leading = self.leading_mut().fit(u32::MAX);
+        let low = if mixed { self.low.fit(u32::MAX) } else { Prefix::default() };
+        Choice { leading, riders: 0..low.count, rider_rows: low.rows }
+    }
+
+    /// The first `leading` of the high requests with low ones in the rest of `room` rows.
+    /// `in_time(rows, deadline)` says whether a batch of `rows` meets `deadline`; it is false for
+    /// more rows or an earlier deadline wherever it is false for these.
+    ///
+    /// Of the low ones those ride that are due first among the ones a full batch still meets;
+    /// where they leave room, also earlier ones that the batch as it is meets. High ones give way
+    /// to low ones of `kept` rows, all but the first.
+    pub(crate) fn fill(
+        &mut self,
+        leading: Prefix,
+        room: u32,
+        kept: u32,
+        in_time: impl Fn(u32, Time) -> bool,
+    ) -> Choice {
+        let first = self.low.first_due(|deadline| in_time(room, deadline));
+        let mut riders = first..first;
+        let mut rider_rows = self.low.extend(&mut riders, kept);
+        let mut leading = leading;
+        if leading.rows > room.saturating_sub(rider_rows) {
+            let smaller = self.high.fit(room.saturating_sub(rider_rows));
+            if smaller.count > 0 {
+                leading = smaller;
+            } else {
+                (riders, rider_rows) = (first..first, 0);
+            }
+        }
+        rider_rows += self.low.extend(&mut riders, room.saturating_sub(leading.rows + rider_rows));
+        while let Some(before) = riders.start.checked_sub(1).and_then(|at| self.low.get(at)) {
+            let rows = leading.rows + rider_rows + before.rows;
+            if rows > room || !in_time(rows, before.deadline) {
+                break;
+            }
+            riders.start -= 1;
+            rider_rows += before.rows;
+        }
+        Choice { leading, riders, rider_rows }
+    }
+
+    /// Moves the chosen requests to the end of `out`.
+    pub(crate) fn take(&mut self, choice: &Choice, out: &mut Vec<Request>) {
+        self.leading_mut().take(choice.leading.count, out);
+        self.low.take_range(choice.riders.clone(), choice.rider_rows, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lanes(requests: &[(bool, u64, u32)]) -> (Lanes, [Vec<Request>; 2]) {
+        let mut lanes = Lanes::default();
+        let mut model = [Vec::new(), Vec::new()];
+        for (id, &(is_low, deadline, rows)) in (0u64..).zip(requests) {
+            let class = Class::ALL[usize::from(is_low)];
+            let (id, deadline) = (RequestId(id), Time(deadline));
+            let request = Request { id, arrival: Time::ZERO, deadline, rows, class };
+            lanes.push(request);
+            let queue = &mut model[class as usize];
+            queue.push(request);
+            queue.sort_by_key(|r| (r.deadline, r.id));
+        }
+        (lanes, model)
+    }
+
+    fn rows(requests: &[Request]) -> u32 {
+        requests.iter().map(|request| request.rows).sum()
+    }
+
+    proptest! {
+        /// Against two sorted vectors: what leads, what rides, what is left.
+        #[test]
+        fn low_requests_ride_where_there_is_room(
+            requests in prop::collection::vec((any::<bool>(), 0u64..40, 1u32..4), 1..40),
+            room in 1u32..30,
+            kept in 0u32..10,
+            speed in 0u64..3,
+        ) {
+            let (mut lanes, [high, low]) = lanes(&requests);
+            prop_assert_eq!(lanes.len(), requests.len());
+            prop_assert_eq!(lanes.is_mixed(), !high.is_empty() && !low.is_empty());
+            prop_assert_eq!(lanes.rows(), u64::from(rows(&high) + rows(&low)));
+            let earliest = high.iter().chain(&low).map(|r| r.deadline).min();
+            prop_assert_eq!(lanes.earliest().map(|(due, _)| due), earliest);
+            prop_assume!(lanes.is_mixed() && high[0].rows <= room);
+            let in_time = |rows: u32, due: Time| u64::from(rows) * speed <= due.0;
+            let leading = lanes.leading_mut().fit(room);
+            let choice = lanes.fill(leading, room, kept, in_time);
+            let total = choice.rows();
+
+            let (batch, left) = high.split_at(choice.leading.count);
+            prop_assert!(!batch.is_empty() && rows(batch) == choice.leading.rows);
+            let riders = &low[choice.riders.clone()];
+            prop_assert_eq!(rows(riders), choice.rider_rows);
+            prop_assert!(total <= room);
+            prop_assert!(riders.iter().all(|r| in_time(total, r.deadline)), "a late rider");
+            // High ones are left out only for the rows that are kept.
+            prop_assert!(choice.leading == leading || choice.rider_rows > 0);
+            prop_assert!(choice.leading == leading || leading.rows <= choice.leading.rows + kept + left[0].rows);
+            // No more would have fitted.
+            let joins = |r: &&Request| total + r.rows <= room && in_time(total + r.rows, r.deadline);
+            let before = choice.riders.start.checked_sub(1).map(|at| &low[at]);
+            prop_assert!(before.filter(joins).is_none());
+            let behind = low.get(choice.riders.end);
+            prop_assert!(behind.filter(|r| in_time(room, r.deadline)).filter(joins).is_none());
+
+            let mut taken = Vec::new();
+            lanes.take(&choice, &mut taken);
+            prop_assert_eq!(taken, [batch, riders].concat());
+            let rest: Vec<_> = low.iter().filter(|r| !riders.contains(r)).copied().collect();
+            prop_assert_eq!(lanes.low().rows(), u64::from(rows(&rest)));
+            prop_assert_eq!(lanes.low().head(), rest.first());
+            prop_assert_eq!(lanes.evict(), rest.last().copied());
+            prop_assert_eq!(lanes.class() == Class::High, !left.is_empty() || rest.len() < 2);
+            if let Some(next) = left.last() {
+                prop_assert_eq!(lanes.remove(next.id, next.deadline), Some(*next));
+            }
+        }
+    }
+
+    #[test]
+    fn older_low_requests_ride_when_younger_ones_leave_room() {
+        // A full batch of ten ends at 100, one of five at 60.
+        let in_time = |rows: u32, due: Time| 20 + 8 * u64::from(rows) <= due.0;
+        let (mut lanes, _) =
+            lanes(&[(false, 100, 2), (true, 40, 1), (true, 65, 1), (true, 70, 1), (true, 110, 1)]);
+        let leading = lanes.leading_mut().fit(10);
+        let choice = lanes.fill(leading, 10, 0, in_time);
+        assert_eq!((choice.leading.rows, choice.riders, choice.rider_rows), (2, 1..4, 3));
+    }
+}
