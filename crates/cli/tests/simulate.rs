@@ -333,7 +333,18 @@ fn bad_scenarios_are_refused_by_line() {
     refused(("[load]", sweep), run, &["s.toml:12", "sweep.values", "l(1)"]);
     let sigma = "[sweep]\nparameter = \"data-sigma\"\nvalues = [1]\nmeasure = \"good\"\n[load]";
     refused(("[load]", sigma), run, &["s.toml:12", "data delay", "median_ms"]);
-    refused(("seeds = [1]", "policies = [\"best\"]"), run, &["s.toml:2", "deferred, eager"]);
+    refused(("seeds = [1]", "policies = [\"best\"]"), run, &["s.toml:2", "deferred, adaptive"]);
+    let more = |key| ("beta_ms = 5.072", key);
+    let share = more("beta_ms = 5.072\nlow_share = 2");
+    refused(share, run, &["s.toml:9", "model.low_share", "0 to 1"]);
+    let both = more("beta_ms = 5.072\npriority = \"low\"\nlow_share = 0.5");
+    refused(both, run, &["s.toml:10", "one or the other"]);
+    let level = more("beta_ms = 5.072\npriority = \"urgent\"");
+    refused(level, run, &["s.toml:9", "`high` or `low`"]);
+    let late = more("beta_ms = 5.072\ntight = { share = 0.1, deadline_ms = 99 }");
+    refused(late, run, &["s.toml:9", "model.tight", "slo_ms"]);
+    let kept = ("seeds = [1]", "low_priority_share = -1");
+    refused(kept, run, &["s.toml:2", "low_priority_share", "0 to 1"]);
     refused(("", ""), "run missing.toml", &["missing.toml"]);
 }
 
