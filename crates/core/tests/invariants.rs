@@ -102,6 +102,9 @@ fn histories() -> impl Strategy<Value = History> {
         )
 }
 
+/// The objective of every model.
+const SLO: Span = Span::from_micros(40_000);
+
 /// A pool that runs what the scheduler says and checks it.
 struct World<'a> {
     history: &'a History,
@@ -161,7 +164,7 @@ impl<'a> World<'a> {
         let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
         ModelTerms {
             profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
-            slo: Span::from_micros(40_000),
+            slo: SLO,
             queue_max: 12,
         }
     }
@@ -270,8 +273,11 @@ impl<'a> World<'a> {
         }
         let idle = self.running.iter().any(Vec::is_empty);
         if idle && self.rule == Rule::Eager && !self.any_lags() {
-            // Low ones may be held back for the high ones that are known to come.
-            let high = self.open.values().any(|(_, request)| request.class == Class::High);
+            // Low ones may be held back for the high ones that are known to come, and those with
+            // early deadlines that came under another rule.
+            let early = |request: &Request| request.deadline.since(request.arrival) < SLO;
+            let first = |request: &Request| request.class == Class::High && !early(request);
+            let high = self.open.values().any(|(_, request)| first(request));
             assert!(!high, "{}", self.story("work and an idle accelerator"));
         }
         let wake = self.scheduler.next_wake();
@@ -297,9 +303,14 @@ impl<'a> World<'a> {
             DropReason::Overload => alone && self.rule != Rule::Eager,
             DropReason::TooLarge => request.rows > terms.profile.rows_max(),
             DropReason::QueueFull => {
-                let low =
-                    |(of, other): &(ModelId, Request)| *of == model && other.class == Class::Low;
-                let evictable = request.class == Class::High && self.open.values().any(low);
+                // High requests with early deadlines may stand among the low ones.
+                let due_last = |class| {
+                    let queued = self.open.values().filter(|(of, _)| *of == model);
+                    let of = queued.filter(|(_, other)| other.class == class);
+                    of.map(|(_, other)| other.deadline).max()
+                };
+                let evictable =
+                    request.class == Class::High && due_last(Class::Low) > due_last(Class::High);
                 !self.removed.contains_key(&model) && !evictable
             }
             DropReason::Evicted => request.class == Class::Low,

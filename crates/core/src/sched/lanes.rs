@@ -81,11 +81,12 @@ impl Lanes {
         &mut self.low
     }
 
-    /// Queues a request behind all of its class that are due no later.
-    pub(crate) fn push(&mut self, request: Request) {
+    /// Queues a request behind all of its queue that are due no later: of its class, or of the low
+    /// ones if it is `aside`.
+    pub(crate) fn push(&mut self, request: Request, aside: bool) {
         match request.class {
-            Class::High => self.high.push(request),
-            Class::Low => self.low.push(request),
+            Class::High if !aside => self.high.push(request),
+            Class::High | Class::Low => self.low.push(request),
         }
     }
 
@@ -94,9 +95,14 @@ impl Lanes {
         self.high.remove(id, deadline).or_else(|| self.low.remove(id, deadline))
     }
 
+    /// Whether a high request can have the place of a low one.
+    pub(crate) fn can_evict(&self) -> bool {
+        self.low.tail().is_some_and(|tail| tail.class == Class::Low)
+    }
+
     /// Takes the low request out that is due last, to make room for a high one.
     pub(crate) fn evict(&mut self) -> Option<Request> {
-        self.low.pop_tail()
+        if self.can_evict() { self.low.pop_tail() } else { None }
     }
 
     /// Rows of both classes.
@@ -175,7 +181,7 @@ mod tests {
             let class = Class::ALL[usize::from(is_low)];
             let (id, deadline) = (RequestId(id), Time(deadline));
             let request = Request { id, arrival: Time::ZERO, deadline, rows, class };
-            lanes.push(request);
+            lanes.push(request, false);
             let queue = &mut model[class as usize];
             queue.push(request);
             queue.sort_by_key(|r| (r.deadline, r.id));

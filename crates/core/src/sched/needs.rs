@@ -15,6 +15,8 @@ pub(crate) struct HighDemand<'a> {
     pub(crate) budget: Span,
     /// Measured arrivals of rows.
     pub(crate) rows_per_ns: f64,
+    /// The share of these that is not set aside for an early deadline.
+    pub(crate) kept: f64,
 }
 
 /// What becomes of that.
@@ -49,7 +51,7 @@ pub(crate) fn needs<'a>(
     let mut load = 0.0;
     for demand in demands.clone() {
         let gathered = demand.gathered();
-        load += demand.load(gathered);
+        load += demand.kept * demand.load(gathered);
         out.push(Need { gathered, rows: gathered });
     }
     // The smallest common stretch between 1 and what gathers that the pool can carry.
@@ -58,10 +60,10 @@ pub(crate) fn needs<'a>(
         let each = demands.clone().zip(needs);
         each.map(|(demand, need)| demand.load(stretched(need.gathered, stretch))).sum()
     };
-    if load >= n {
+    let (mut low, mut high) = (0.0, 1.0);
+    if total(high, &out[start..]) >= n {
         return load;
     }
-    let (mut low, mut high) = (0.0, 1.0);
     if total(low, &out[start..]) <= n {
         high = low;
     }
@@ -96,6 +98,7 @@ mod tests {
             delays: &delays,
             budget: ms(25.0),
             rows_per_ns: rate / 1e9,
+            kept: 1.0,
         };
         let mut out = Vec::new();
         let load = needs(rates.iter().map(demand), accelerators, &mut out);

@@ -138,6 +138,10 @@ impl Queue {
         out.extend(self.requests.drain(range));
     }
 
+    pub(crate) fn tail(&self) -> Option<&Request> {
+        self.requests.back()
+    }
+
     pub(crate) fn pop_tail(&mut self) -> Option<Request> {
         let tail = self.requests.pop_back()?;
         self.rows -= u64::from(tail.rows);

@@ -80,7 +80,7 @@ struct Pool {
     low_share: f64,
     /// The tightest objective that high requests came with lately, and when one last did.
     tightest: (Span, Time),
-    /// When a low request last came.
+    /// When a request last came that may have to give way: a low one, or one with an early deadline.
     low_seen: Option<Time>,
     /// Accelerators that high requests keep busy, by measured rates; zero while no low ones come.
     high_load: f64,
@@ -111,6 +111,9 @@ struct Model {
     /// low ones come to the pool.
     high_per_ns: f64,
     need: Need,
+    /// Arrivals of high requests that were set aside, and the share of the others.
+    rate_aside: RateEstimator,
+    kept: f64,
     /// The pool's delays, as far as the objective has room for them.
     delays: Delays,
     /// How much longer than planned executions were measured to run.
@@ -179,6 +182,8 @@ impl Shard {
             owed: 0.0,
             high_per_ns: 0.0,
             need: Need::default(),
+            rate_aside: RateEstimator::new(terms.slo),
+            kept: 1.0,
             terms,
             queue: Lanes::default(),
             overrun: Span::ZERO,
@@ -290,7 +295,14 @@ impl Shard {
                 todo.list.push(Action::Drop { model, request, reason: DropReason::Evicted });
             }
             state.idle_since = None;
-            state.queue.push(request);
+            let aside = self.pool.rule != Rule::Eager && state.is_early(&request) && {
+                self.pool.low_seen = Some(now);
+                state.rows_allowed(&self.pool, &request) < state.need.rows
+            };
+            if aside {
+                state.rate_aside.record(now, request.rows, idle);
+            }
+            state.queue.push(request, aside);
             self.touch(model.index());
         }
     }
@@ -362,6 +374,9 @@ impl Shard {
         for state in self.models.iter_mut().flatten() {
             let low = state.rate_low.rows_per_ns(now);
             state.high_per_ns = (state.rate.rows_per_ns(now) - low).max(0.0);
+            let aside =
+                state.rate_aside.rows_per_ns(now) / state.high_per_ns.max(f64::MIN_POSITIVE);
+            state.kept = (1.0 - aside).clamp(0.0, 1.0);
         }
         self.needs.clear();
         let demands = self.models.iter().flatten().map(Model::high_demand);
@@ -528,6 +543,23 @@ impl Model {
         }
     }
 
+    /// Whether a high request came with a deadline of its own that leaves it noticeably less time
+    /// than the objective does.
+    fn is_early(&self, request: &Request) -> bool {
+        let allowed = request.deadline.since(request.arrival);
+        request.class == Class::High && allowed < Span(self.terms.slo.0 / 8 * 7)
+    }
+
+    /// The largest batch that the time allows which a request came with, in a pool whose
+    /// accelerators start one after the other.
+    fn rows_allowed(&self, pool: &Pool, request: &Request) -> u32 {
+        let after =
+            self.delays.response + self.overrun_allowance() + self.delays.lead(request.rows);
+        let budget = request.deadline.since(request.arrival).saturating_sub(after);
+        let n = u64::from(pool.accelerators);
+        self.terms.profile.rows_within(Span(budget.0 / (n + 1)).times(n))
+    }
+
     /// What its high requests ask of the pool.
     fn high_demand(&self) -> HighDemand<'_> {
         let after = self.delays.response + self.overrun_allowance();
@@ -536,6 +568,7 @@ impl Model {
             delays: &self.delays,
             budget: self.terms.slo.saturating_sub(after),
             rows_per_ns: self.high_per_ns,
+            kept: self.kept,
         }
     }
 
@@ -545,7 +578,7 @@ impl Model {
             Some(DropReason::Unloaded)
         } else if request.rows == 0 || request.rows > self.terms.profile.rows_max() {
             Some(DropReason::TooLarge)
-        } else if self.is_full() && (request.class == Class::Low || self.queue.low().is_empty()) {
+        } else if self.is_full() && (request.class == Class::Low || !self.queue.can_evict()) {
             Some(DropReason::QueueFull)
         } else {
             None
