@@ -26,6 +26,10 @@ const PRICE: f64 = 0.5;
 const OVERLOAD_WIDTH: f64 = 0.05;
 /// A head waits for its batch at most so many times as long as the batch takes to gather.
 const PATIENCE: f64 = 1.5;
+/// A batch this many times longer than another model can wait is one that leaves room for it.
+const TIER_RATIO: f64 = 1.4;
+/// What is added before accelerators for full batches are rounded down to whole ones.
+const TIER_ROUNDING: f64 = 0.25;
 /// How fast a model that loses more of its requests than the others gets ahead of them: by this
 /// share of its objective per plan, if it loses all.
 const FAIRNESS_GAIN: f64 = 0.1;
@@ -84,7 +88,7 @@ pub struct ModelPlan {
     /// Models of a higher tier keep accelerators free for those of a lower one; less than
     /// [`TIERS`].
     pub tier: u8,
-    /// How much earlier than by its deadlines its batches take their turn.
+    /// How much earlier than others its batches may start, and take their turn.
     pub advance: Span,
 }
 
@@ -287,7 +291,7 @@ impl Planner {
             let Some(model) = self.models[self.order[place]].as_mut() else { continue };
             tightest = tightest.min(model.tolerance());
             let length = model.busy(model.stretched(stretch));
-            if length > tightest && usize::from(tier) + 1 < TIERS {
+            if length > TIER_RATIO * tightest && usize::from(tier) + 1 < TIERS {
                 tier += 1;
                 tightest = model.tolerance();
                 self.limits[usize::from(tier)] = self.needed_from(place);
@@ -302,7 +306,8 @@ impl Planner {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
     fn needed_from(&self, place: usize) -> u32 {
         let models = self.order[place..].iter().filter_map(|at| self.models[*at].as_ref());
-        models.map(|model| model.load(f64::from(model.full))).sum::<f64>().round() as u32
+        let busy: f64 = models.map(|model| model.load(f64::from(model.full))).sum();
+        (busy + TIER_ROUNDING) as u32
     }
 }
 

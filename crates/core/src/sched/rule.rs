@@ -176,7 +176,7 @@ fn adaptive_exec(
         return now;
     }
     let early = deferred_exec(profile, delays, now, outlook) - plan.margin;
-    early.min(outlook.arrival + plan.patience)
+    early.min(outlook.arrival + plan.patience) - plan.advance
 }
 
 /// From when on waiting can no longer make the batch bigger, or buys nothing.
@@ -262,6 +262,7 @@ mod tests {
         assert_eq!(window(&plan, 1), waits);
         assert_eq!(window(&ModelPlan { margin: ms(2.0), ..plan }, 1).exec, at(3.0));
         assert_eq!(window(&ModelPlan { margin: Span::MAX, ..plan }, 1).exec, at(0.0));
+        assert_eq!(window(&ModelPlan { advance: ms(1.0), ..plan }, 1).exec, at(4.0));
         assert_eq!(window(&ModelPlan { patience: ms(4.0), ..plan }, 1).exec, at(4.0));
         let enough = Window { exec: at(0.0), firm: at(3.0), latest: at(4.0) };
         assert_eq!(window(&plan, 3), enough, "and others may keep an accelerator from it");
