@@ -24,6 +24,9 @@ const PRICE: f64 = 0.5;
 /// Between this much more load than can be served and none, a pool passes from serving everybody
 /// to serving as many as possible.
 const OVERLOAD_WIDTH: f64 = 0.05;
+/// As long as a pool is not overloaded it is at least this far from it: a head is never dropped
+/// for next to nothing.
+const CALM_MIN: f64 = 0.2;
 /// A head waits for its batch at most so many times as long as the batch takes to gather.
 const PATIENCE: f64 = 1.5;
 /// A batch this many times longer than another model can wait is one that leaves room for it.
@@ -37,6 +40,8 @@ const FAIRNESS_GAIN: f64 = 0.1;
 const ADVANCE_MAX: f64 = 2.0;
 /// What the losses of all plans before count, each time a plan is made.
 const LOSSES_KEPT: f64 = 0.95;
+/// Losses from before so long a time without any plan are forgotten.
+const SILENCE: Span = Span::from_secs(1);
 /// Fewer losses than this are nobody's disadvantage.
 const LOSS_MIN: f64 = 1e-4;
 /// Bisections over a positive number stop after so many halvings.
@@ -119,7 +124,7 @@ pub(crate) struct Planner {
     due: Time,
     /// Batches per nanosecond that the matcher can be asked for.
     batches_per_ns_max: f64,
-    /// By tier, how many accelerators it and the higher ones may take before they must.
+    /// By tier, how many batches it and the higher ones may run before they must.
     limits: [u32; TIERS],
 }
 
@@ -165,7 +170,7 @@ impl Planner {
         self.batches_per_ns_max = batches_per_s / 2e9;
     }
 
-    /// By tier, how many accelerators it and the higher ones may take before they must.
+    /// By tier, how many batches it and the higher ones may run before they must.
     pub(crate) fn limits(&self) -> &[u32; TIERS] {
         &self.limits
     }
@@ -195,6 +200,10 @@ impl Planner {
         accelerators: u32,
         mut issue: impl FnMut(ModelId, ModelPlan),
     ) {
+        // Losses are of the last plans; after a silence they are of another time.
+        if now.since(self.due) > SILENCE {
+            self.models.iter_mut().flatten().for_each(Model::forget_losses);
+        }
         self.due = now + PLAN_AGE_MAX;
         let n = f64::from(accelerators);
         self.find_active();
@@ -207,7 +216,7 @@ impl Planner {
             model.follow_losses(lost);
             model.plan = model.decide(stretch, price, calm);
         }
-        self.find_tiers(stretch);
+        self.find_tiers(stretch, n);
         for model in self.models.iter_mut().flatten() {
             issue(model.demand.model, model.plan);
         }
@@ -219,8 +228,7 @@ impl Planner {
 
     fn find_active(&mut self) {
         let models = &self.models;
-        let is_active =
-            |at: &usize| models[*at].as_ref().is_some_and(|model| model.demand.rows_per_ns > 0.0);
+        let is_active = |at: &usize| models[*at].as_ref().is_some_and(Model::is_active);
         self.active.clear();
         self.active.extend((0..models.len()).filter(is_active));
     }
@@ -276,8 +284,10 @@ impl Planner {
     }
 
     /// Puts models whose batches run longer than another can wait into a higher tier. What a tier
-    /// may take before it must is what its largest batches, and those of higher ones, keep busy.
-    fn find_tiers(&mut self, stretch: f64) {
+    /// and the higher ones may run before they must is what their largest batches keep busy, or
+    /// what the lower ones are sure not to want, if that is more.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
+    fn find_tiers(&mut self, stretch: f64, n: f64) {
         self.limits = [u32::MAX; TIERS];
         let models = &self.models;
         let present =
@@ -294,12 +304,24 @@ impl Planner {
             if length > TIER_RATIO * tightest && usize::from(tier) + 1 < TIERS {
                 tier += 1;
                 tightest = model.tolerance();
-                self.limits[usize::from(tier)] = self.needed_from(place);
+                let spare = n - self.wanted_before(place);
+                self.limits[usize::from(tier)] = self.needed_from(place).max(spare as u32);
             }
             if let Some(model) = self.models[self.order[place]].as_mut() {
                 model.plan.tier = tier;
             }
         }
+    }
+
+    /// Accelerators that the models before this place of the order may want at one time, though
+    /// each of their requests ran alone.
+    fn wanted_before(&self, place: usize) -> f64 {
+        let models = self.order[..place].iter().filter_map(|at| self.models[*at].as_ref());
+        let (busy, spread) = models.fold((0.0, 0.0), |(busy, spread), model| {
+            let load = model.load(1.0);
+            (busy + load, spread + load * model.demand.dispersion.max(1.0))
+        });
+        busy + 5.0 * f64::sqrt(spread) + 3.0
     }
 
     /// Accelerators that the models from this place of the order on keep busy in full batches.
@@ -334,9 +356,20 @@ impl Model {
         self.lost = self.lost * LOSSES_KEPT + since(demand.dropped, self.demand.dropped);
         let is_same = demand.profile == self.demand.profile && demand.data == self.demand.data;
         self.demand = demand;
+        if !self.demand.is_present {
+            self.forget_losses();
+        }
         if !is_same {
             self.fit();
         }
+    }
+
+    fn is_active(&self) -> bool {
+        self.demand.is_present && self.demand.rows_per_ns > 0.0
+    }
+
+    fn forget_losses(&mut self) {
+        (self.recent, self.lost, self.ahead) = (0.0, 0.0, 0.0);
     }
 
     fn fit(&mut self) {
@@ -383,7 +416,7 @@ impl Model {
 
     /// Accelerators that batches of `rows` keep busy at the measured rate.
     fn load(&self, rows: f64) -> f64 {
-        if self.demand.rows_per_ns <= 0.0 {
+        if !self.is_active() {
             return 0.0;
         }
         self.demand.rows_per_ns * self.busy(rows) / rows
@@ -471,7 +504,7 @@ impl Model {
     fn decide(&self, stretch: f64, price: Option<f64>, calm: f64) -> ModelPlan {
         let advance = Span((self.ahead * self.demand.slo.0 as f64) as u64);
         let rate = self.demand.rows_per_ns;
-        if rate <= 0.0 {
+        if !self.is_active() {
             return ModelPlan { advance, ..ModelPlan::default() };
         }
         let needed = self.stretched(stretch);
@@ -489,7 +522,7 @@ impl Model {
             threshold,
             margin: Span(margin as u64),
             patience: Span(patience as u64),
-            price: PRICE * calm,
+            price: PRICE * calm.max(CALM_MIN),
             tier: 0,
             advance,
         }
@@ -502,7 +535,7 @@ fn rounded_up(rows: f64) -> u32 {
     (rows - 1e-9).ceil() as u32
 }
 
-/// The smallest number from zero to `most` that suffices, where every larger one does too.
+/// A number from zero to `most` that suffices: the smallest, where every larger one does too.
 fn smallest(most: f64, suffices: impl Fn(f64) -> bool) -> Option<f64> {
     if suffices(0.0) {
         return Some(0.0);

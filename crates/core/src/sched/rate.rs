@@ -27,6 +27,9 @@ pub(crate) struct RateEstimator {
     /// Running mean, over four windows, of how far the arrivals of a bucket were from the mean,
     /// squared, by that mean.
     dispersion: f64,
+    /// Buckets before this number tell nothing of how even the arrivals are: the window they are
+    /// compared with was not full.
+    even_from: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,6 +56,7 @@ impl RateEstimator {
             current: 0,
             since: None,
             dispersion: 1.0,
+            even_from: 0,
         }
     }
 
@@ -62,6 +66,7 @@ impl RateEstimator {
         if self.since.is_none() {
             self.since = Some(now);
             self.current = now.0 / self.width.0;
+            self.even_from = self.current + BUCKETS as u64 + 1;
             return;
         }
         self.slide(now);
@@ -104,8 +109,7 @@ impl RateEstimator {
     /// of how even the arrivals are, nor does the first window, whose mean is not known yet.
     fn note_dispersion(&mut self) {
         let mean = self.total.requests as f64 / BUCKETS as f64;
-        let begun = self.since.map_or(self.current, |since| since.0 / self.width.0);
-        if mean < 1.0 || self.current <= begun + BUCKETS as u64 {
+        if mean < 1.0 || self.current < self.even_from {
             return;
         }
         let off = self.buckets[place(self.current)].requests as f64 - mean;
@@ -128,6 +132,7 @@ impl RateEstimator {
             self.buckets = [Bucket::default(); BUCKETS];
             self.total = Bucket::default();
             self.current = target;
+            self.even_from = target + BUCKETS as u64 + 1;
         }
         while self.current < target {
             self.note_dispersion();

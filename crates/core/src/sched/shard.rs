@@ -625,7 +625,8 @@ impl Model {
             }
             for _ in 0..count {
                 let Some(request) = self.queue.leading_mut().pop_head() else { break };
-                self.dropped += u64::from(request.class == Class::High);
+                self.dropped +=
+                    u64::from(request.class == Class::High && self.had_a_chance(&request));
                 let reason = match self.runs_alone(now, &request) {
                     true => DropReason::Overload,
                     false => DropReason::Hopeless,
@@ -742,6 +743,12 @@ impl Model {
         let Model { terms, profile, delays, .. } = self;
         let taken = profile.exec(1) + delays.lead(1) + delays.response;
         self.overrun.min(Span(terms.slo.saturating_sub(taken).0 / 4))
+    }
+
+    /// Whether a request would have met its deadline alone, started when it arrived. One that would
+    /// not is no loss that any schedule could have spared its model.
+    fn had_a_chance(&self, request: &Request) -> bool {
+        self.runs_alone(request.arrival, request)
     }
 
     /// Whether a request would meet its deadline alone, started now.
