@@ -1,0 +1,479 @@
+//! One model of a shard: which of its requests run together, when, and which are dropped. Knows
+//! no other model but by what the pool's have in common.
+
+use super::{HIGH_SEEN_SLOS, LowTerms, Model, Pool, SHARE_ADVANCE, SPARE, within_objective};
+use crate::ids::ModelId;
+use crate::pace::Pace;
+use crate::request::{Class, Delays, DropReason, Request};
+use crate::sched::lanes::Choice;
+use crate::sched::needs::HighDemand;
+use crate::sched::plan::{Demand, ModelPlan};
+use crate::sched::rule::{Outlook, Rule, rows_in_time};
+use crate::sched::shard::ModelStatistics;
+use crate::sched::{Action, Actions, ModelTerms, Offer};
+use crate::time::{Span, Time};
+
+impl Model {
+    /// Plans with the pace that was measured, as far as a mean request alone is still done in
+    /// three quarters of the objective: nothing is measured of batches that never run. Whether
+    /// it changed.
+    pub(super) fn follow(&mut self, delays: &Delays) -> bool {
+        let ModelTerms { profile, slo, .. } = &self.terms;
+        let ModelStatistics { rows, requests, .. } = self.stats;
+        let rows = u32::try_from(rows.div_ceil(requests.max(1))).unwrap_or(u32::MAX).max(1);
+        let most = Pace::of(Span(slo.0 / 4 * 3), profile.exec(rows)).max(Pace::ONE);
+        let pace = self.drift.pace().min(most);
+        if pace == self.profile.pace() {
+            return false;
+        }
+        self.profile.set_pace(pace);
+        self.delays = within_objective(delays, *slo, &self.profile);
+        true
+    }
+
+    /// What was measured of the model.
+    pub(super) fn demand(&mut self, model: ModelId, now: Time, is_present: bool) -> Demand {
+        let Delays { control, data, response, .. } = self.delays;
+        let taken = control + response + self.overrun_allowance();
+        Demand {
+            model,
+            profile: self.profile.clone(),
+            data,
+            room: self.terms.slo.saturating_sub(taken),
+            slo: self.terms.slo,
+            rows_per_ns: self.rate.rows_per_ns(now),
+            dispersion: self.rate.dispersion(),
+            is_present,
+            weight: 1.0,
+            arrived: self.arrived,
+            dropped: self.dropped,
+        }
+    }
+
+    /// Whether a high request came with a deadline of its own that leaves it noticeably less time
+    /// than the objective does.
+    pub(super) fn is_early(&self, request: &Request) -> bool {
+        let allowed = request.deadline.since(request.arrival);
+        request.class == Class::High && allowed < Span(self.terms.slo.0 / 8 * 7)
+    }
+
+    /// The largest batch that the time allows which a request came with, in a pool whose
+    /// accelerators start one after the other.
+    pub(super) fn rows_allowed(&self, pool: &Pool, request: &Request) -> u32 {
+        let after =
+            self.delays.response + self.overrun_allowance() + self.delays.lead(request.rows);
+        let budget = request.deadline.since(request.arrival).saturating_sub(after);
+        let n = u64::from(pool.accelerators);
+        self.terms.profile.rows_within(Span(budget.0 / (n + 1)).times(n))
+    }
+
+    /// What its high requests ask of the pool.
+    pub(super) fn high_demand(&self) -> HighDemand<'_> {
+        let after = self.delays.response + self.overrun_allowance();
+        HighDemand {
+            profile: &self.profile,
+            delays: &self.delays,
+            budget: self.terms.slo.saturating_sub(after),
+            rows_per_ns: self.high_per_ns,
+            kept: self.kept,
+        }
+    }
+
+    /// Why a request can never run here.
+    pub(super) fn refusal(&self, request: &Request) -> Option<DropReason> {
+        if self.closing {
+            Some(DropReason::Unloaded)
+        } else if request.rows == 0 || request.rows > self.terms.profile.rows_max() {
+            Some(DropReason::TooLarge)
+        } else if self.is_full() && (request.class == Class::Low || !self.queue.can_evict()) {
+            Some(DropReason::QueueFull)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= self.terms.queue_max as usize
+    }
+
+    /// Drops what stands in the way and says when the rest may run.
+    pub(super) fn offer(
+        &mut self,
+        model: ModelId,
+        pool: &Pool,
+        now: Time,
+        todo: &mut Actions,
+    ) -> Option<Offer> {
+        let delays = self.delays;
+        self.drop_late_low(model, now, todo);
+        loop {
+            let head = *self.queue.leading().head()?;
+            let outlook = self.outlook(pool, &head, now, now);
+            let count = match outlook.rows {
+                0 => 1,
+                _ => self.in_the_way(pool, now, &head, &outlook),
+            };
+            if count == 0 {
+                let window = pool.rule.window(&self.profile, &delays, now, &outlook, &self.plan);
+                return Some(Offer {
+                    exec: window.exec,
+                    firm: window.firm,
+                    latest: window.latest,
+                    turn: Time(window.latest.0.saturating_sub(self.plan.advance.0)),
+                    tier: self.plan.tier,
+                    lead: delays.lead(outlook.rows),
+                    due: outlook.due,
+                    alone: self.profile.exec(head.rows),
+                    class: self.queue.class(),
+                    exec_span: self.profile.exec(outlook.rows),
+                    spared: self.low_terms(pool, now).spared,
+                    expected: self.expected(&outlook).clamp(now, window.exec),
+                });
+            }
+            for _ in 0..count {
+                let Some(request) = self.queue.leading_mut().pop_head() else { break };
+                self.dropped +=
+                    u64::from(request.class == Class::High && self.had_a_chance(&request));
+                let reason = match self.runs_alone(now, &request) {
+                    true => DropReason::Overload,
+                    false => DropReason::Hopeless,
+                };
+                todo.list.push(Action::Drop { model, request, reason });
+            }
+        }
+    }
+
+    /// When the batch that will have gathered has to be sent.
+    pub(super) fn expected(&self, outlook: &Outlook) -> Time {
+        let rows = outlook.rows.max(self.need.gathered);
+        outlook.due - self.profile.exec(rows) - self.delays.lead(rows)
+    }
+
+    /// The largest batch from the head on, for an accelerator that is free from `free`; fitted
+    /// into the queue's prefix.
+    pub(super) fn outlook(
+        &mut self,
+        pool: &Pool,
+        head: &Request,
+        now: Time,
+        free: Time,
+    ) -> Outlook {
+        if let Some(outlook) = self.together(pool, now, free) {
+            return outlook;
+        }
+        let rows_max = match head.class {
+            Class::High => u32::MAX,
+            Class::Low => self.low_terms(pool, now).rows_max.max(head.rows),
+        };
+        let delays = &self.delays;
+        let profile = &self.profile;
+        let end = head.deadline - delays.response;
+        let mut due = end - self.overrun_allowance();
+        let room = rows_in_time(profile, delays, now, free, due);
+        let queue = self.queue.leading_mut();
+        let mut prefix = queue.fit(room.min(rows_max));
+        if prefix.count == 0 {
+            // What is left free for a long execution is left so by choice; a request that
+            // only needs that room runs in it.
+            due = end;
+            let room = rows_in_time(profile, delays, now, free, due);
+            prefix = queue.fit(room.min(rows_max));
+        }
+        let next = queue.rows_behind(prefix.count);
+        Outlook {
+            arrival: head.arrival,
+            due,
+            rows: prefix.rows,
+            next,
+            together: false,
+            low_waits: self.queue.is_mixed() && prefix.rows >= self.need.rows,
+            request_rows: self.queue.leading().request_rows(),
+            companions_per_ns: self.rate.companions_per_ns(now),
+        }
+    }
+
+    /// The batch of everything that is queued, high and low, if that is one that meets every
+    /// deadline.
+    pub(super) fn together(&mut self, pool: &Pool, now: Time, free: Time) -> Option<Outlook> {
+        if !self.queue.is_mixed() {
+            return None;
+        }
+        let rows = u32::try_from(self.queue.rows()).ok()?;
+        let (deadline, arrival) = self.queue.earliest()?;
+        let due = deadline - self.delays.response - self.overrun_allowance();
+        let room = rows_in_time(&self.profile, &self.delays, now, free, due);
+        (rows <= room.min(self.low_rows_max(pool, now))).then(|| Outlook {
+            arrival,
+            due,
+            rows,
+            next: None,
+            together: true,
+            low_waits: false,
+            request_rows: self.queue.leading().request_rows(),
+            companions_per_ns: self.rate.companions_per_ns(now),
+        })
+    }
+
+    /// The largest batch that low requests may make where high ones have to wait for it. With `n`
+    /// accelerators, each busy for at most `n / (n + 1)` of the tightest objective, the next is
+    /// free early enough for a batch as long.
+    pub(super) fn low_rows_max(&self, pool: &Pool, now: Time) -> u32 {
+        let (slo, seen) = pool.tightest;
+        if now.since(seen) > slo.times(HIGH_SEEN_SLOS) || slo == Span::MAX {
+            return u32::MAX;
+        }
+        let n = u64::from(pool.accelerators);
+        let longest = Span(slo.0 / (n + 1)).times(n);
+        self.profile.rows_within(longest).max(1)
+    }
+
+    /// How low requests run on their own: in short batches on all accelerators that high ones do
+    /// not keep busy all the time, or in long ones on those that these can do without; whichever
+    /// serves more.
+    pub(super) fn low_terms(&self, pool: &Pool, now: Time) -> LowTerms {
+        let profile = &self.profile;
+        let rows_short = self.low_rows_max(pool, now);
+        let rows_long = profile.rows_within(self.terms.slo).max(1);
+        if rows_short >= rows_long {
+            return LowTerms { rows_max: u32::MAX, spared: pool.high_load.floor() };
+        }
+        let served = |rows: u32, spared: f64| {
+            let accelerators = (f64::from(pool.accelerators) - spared).max(0.0);
+            accelerators * f64::from(rows) / profile.exec(rows).0 as f64
+        };
+        let (short, long) = (pool.high_load.floor(), (pool.high_load + SPARE).ceil());
+        if served(rows_long, long) > served(rows_short, short) {
+            LowTerms { rows_max: u32::MAX, spared: long }
+        } else {
+            LowTerms { rows_max: rows_short, spared: short }
+        }
+    }
+
+    /// What is left free for executions that run longer than planned: a quarter of the room that
+    /// the objective has for them at most. More of it makes batches so small that the throughput
+    /// it costs loses many more requests than are in time by it.
+    pub(super) fn overrun_allowance(&self) -> Span {
+        let Model { terms, profile, delays, .. } = self;
+        let taken = profile.exec(1) + delays.lead(1) + delays.response;
+        self.overrun.min(Span(terms.slo.saturating_sub(taken).0 / 4))
+    }
+
+    /// Whether a request would have met its deadline alone, started when it arrived. One that would
+    /// not is no loss that any schedule could have spared its model.
+    pub(super) fn had_a_chance(&self, request: &Request) -> bool {
+        self.runs_alone(request.arrival, request)
+    }
+
+    /// Whether a request would meet its deadline alone, started now.
+    pub(super) fn runs_alone(&self, now: Time, request: &Request) -> bool {
+        let due = request.deadline - self.delays.response;
+        rows_in_time(&self.profile, &self.delays, now, now, due) >= request.rows
+    }
+
+    /// How many heads to drop for the sake of those behind them.
+    pub(super) fn in_the_way(
+        &mut self,
+        pool: &Pool,
+        now: Time,
+        head: &Request,
+        outlook: &Outlook,
+    ) -> usize {
+        match pool.rule {
+            Rule::Eager => 0,
+            Rule::Adaptive if !self.plan.is_overloaded => self.worth_dropping(pool, now, outlook),
+            Rule::Adaptive | Rule::Deferred => {
+                usize::from(self.stands_in_the_way(pool, now, head, outlook))
+            }
+        }
+    }
+
+    /// How many heads to drop so that the batch behind them, up to the one that the load needs,
+    /// gains most rows over the price of those that are dropped.
+    pub(super) fn worth_dropping(&self, pool: &Pool, now: Time, outlook: &Outlook) -> usize {
+        let ModelPlan { target, price, .. } = self.plan;
+        let queue = self.queue.leading();
+        let target = target.min(self.target_max(pool, now));
+        if outlook.next.is_none() || outlook.rows >= target || self.is_deferring(now) {
+            return 0;
+        }
+        let after = self.delays.response + self.overrun_allowance();
+        let mut left = queue.rows();
+        let (mut best, mut most, mut paid) = (0, f64::from(outlook.rows), 0.0);
+        for count in 1..queue.len() {
+            let (Some(head), Some(next)) = (queue.get(count - 1), queue.get(count)) else {
+                break;
+            };
+            left -= u64::from(head.rows);
+            paid += price * f64::from(head.rows);
+            // Not even a batch of the target size would be worth it from here on.
+            if left <= u64::from(outlook.rows) || f64::from(target) - paid <= most {
+                break;
+            }
+            let due = next.deadline - after;
+            let room = rows_in_time(&self.profile, &self.delays, now, now, due);
+            let rows = u64::from(room.min(target)).min(left) as f64;
+            if rows - paid > most {
+                (best, most) = (count, rows - paid);
+            }
+        }
+        best
+    }
+
+    /// The largest batch for which a head may be dropped. Low ones give way first: a batch that
+    /// suffices for the high ones is large enough for them.
+    pub(super) fn target_max(&self, pool: &Pool, now: Time) -> u32 {
+        match self.queue.class() {
+            Class::High if pool.has_low(now) => self.need.rows,
+            Class::High => u32::MAX,
+            Class::Low => self.low_terms(pool, now).rows_max,
+        }
+    }
+
+    /// Whether the head leaves out a request that a batch of the target size would take in. The
+    /// number of rows alone does not tell: one request of eight fills a target of ten.
+    pub(super) fn stands_in_the_way(
+        &mut self,
+        pool: &Pool,
+        now: Time,
+        head: &Request,
+        outlook: &Outlook,
+    ) -> bool {
+        let Some(next) = outlook.next.filter(|_| !self.is_deferring(now)) else { return false };
+        let allowed = head.deadline.since(head.arrival);
+        let after = self.delays.response + self.overrun_allowance();
+        let budget = allowed.saturating_sub(after);
+        let low_per_ns = self.rate_low.rows_per_ns(now);
+        let rows_per_ns = match head.class {
+            Class::High => (self.rate.rows_per_ns(now) - low_per_ns).max(0.0),
+            Class::Low => low_per_ns,
+        };
+        let target = pool.rule.drop_target(&self.profile, &self.delays, budget, rows_per_ns);
+        let target = target.min(self.target_max(pool, now));
+        next <= target.saturating_sub(outlook.rows)
+    }
+
+    /// Whether the batch was still held back for company. It has not had its chance to start.
+    pub(super) fn is_deferring(&self, now: Time) -> bool {
+        let current = self.published.filter(|published| published.generation == self.answered);
+        current.and_then(|published| published.offer).is_some_and(|offer| offer.exec > now)
+    }
+
+    /// The batch to run on an accelerator that is free from `free`, if its window is open. On
+    /// one that lags it is as large as is in time there; whether to start at all does not depend
+    /// on the lag, for the candidate was made without it.
+    pub(super) fn sealable(&mut self, pool: &Pool, now: Time, free: Time, lag: Pace) -> Choice {
+        let delays = self.delays;
+        let Some(head) = self.queue.leading().head().copied() else { return Choice::default() };
+        let outlook = self.outlook(pool, &head, now, free);
+        if outlook.rows == 0 {
+            return Choice::default();
+        }
+        // What the candidate was made of: on an accelerator that is free later, high and low ones
+        // may no longer go together, and the high ones alone would wait for company.
+        let offered = match self.queue.is_mixed() {
+            true => self.outlook(pool, &head, now, now),
+            false => outlook,
+        };
+        let window = pool.rule.window(&self.profile, &delays, now, &offered, &self.plan);
+        if window.exec > now {
+            return Choice::default();
+        }
+        if lag == Pace::ONE {
+            return self.chosen(pool, &outlook, now, free);
+        }
+        let usual = self.profile.pace();
+        self.profile.set_pace(usual.times(lag));
+        let outlook = self.outlook(pool, &head, now, free);
+        let choice = match outlook.rows {
+            0 => Choice::default(),
+            _ => self.chosen(pool, &outlook, now, free),
+        };
+        self.profile.set_pace(usual);
+        choice
+    }
+
+    /// The batch of this outlook.
+    pub(super) fn chosen(
+        &mut self,
+        pool: &Pool,
+        outlook: &Outlook,
+        now: Time,
+        free: Time,
+    ) -> Choice {
+        if outlook.together {
+            return self.queue.all();
+        }
+        if !self.queue.is_mixed() {
+            let leading = self.queue.leading_mut().fit(outlook.rows);
+            return Choice { leading, ..Choice::default() };
+        }
+        self.filled(pool, outlook, now, free)
+    }
+
+    /// The batch of high requests of this outlook, and the low ones that ride with them.
+    pub(super) fn filled(
+        &mut self,
+        pool: &Pool,
+        outlook: &Outlook,
+        now: Time,
+        free: Time,
+    ) -> Choice {
+        let low_rows_max = self.low_rows_max(pool, now);
+        let after = self.delays.response + self.overrun_allowance();
+        let Model { profile, delays, queue, .. } = self;
+        let leading = queue.leading_mut().fit(outlook.rows);
+        let room = rows_in_time(profile, delays, now, free, outlook.due);
+        let room = room.min(low_rows_max.max(leading.rows));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most a batch"
+        )]
+        let kept = self.owed as u32;
+        queue.fill(leading, room, kept, |rows, deadline| {
+            let begin = free.max(now + delays.lead(rows));
+            begin + profile.exec(rows) <= deadline - after
+        })
+    }
+
+    /// Notes what low requests are owed now that this batch runs: a share of the rows of high
+    /// ones while any of them is left waiting, less what runs.
+    pub(super) fn account(&mut self, choice: &Choice, share: f64) {
+        let (earned, paid) = match self.queue.class() {
+            Class::Low => (0.0, choice.leading.rows),
+            Class::High if self.queue.low().len() > choice.riders.len() => {
+                (share * f64::from(choice.leading.rows), choice.rider_rows)
+            }
+            Class::High => (0.0, choice.rider_rows),
+        };
+        let advance = share * self.high_per_ns * SHARE_ADVANCE.0 as f64;
+        let most = f64::from(self.terms.profile.rows_max());
+        self.owed = (self.owed + earned - f64::from(paid)).clamp(-advance, most);
+    }
+
+    /// Drops low requests behind high ones that can no longer finish in time.
+    pub(super) fn drop_late_low(&mut self, model: ModelId, now: Time, todo: &mut Actions) {
+        while let Some(latest) = self.low_expiry()
+            && latest <= now
+            && let Some(request) = self.queue.low_mut().pop_head()
+        {
+            todo.list.push(Action::Drop { model, request, reason: DropReason::Hopeless });
+        }
+    }
+
+    /// When the first low request behind high ones can no longer finish in time, even alone.
+    pub(super) fn low_expiry(&self) -> Option<Time> {
+        let head = self.queue.low().head().filter(|_| self.queue.is_mixed())?;
+        let end = head.deadline - self.delays.response;
+        let needed = self.profile.exec(head.rows) + self.delays.lead(head.rows);
+        // Saturating: one that never had that much time is late from the beginning.
+        Some(if end.0 < needed.0 { Time::ZERO } else { end - needed + Span(1) })
+    }
+
+    /// Remembers since when the model has had nothing to do.
+    pub(super) fn note_idle(&mut self, now: Time) {
+        if self.queue.is_empty() && self.running == 0 && self.idle_since.is_none() {
+            self.idle_since = Some(now);
+        }
+    }
+}
