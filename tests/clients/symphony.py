@@ -27,7 +27,7 @@ SOON_S = 60
 # a test is not answered near the end of its generous objective.
 EAGER = """
 [scheduler]
-rule = "eager"
+mode = "eager"
 
 [backend]
 accelerators = 1

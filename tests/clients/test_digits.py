@@ -1,8 +1,9 @@
-"""The whole system with a trained model and real images, batches decided by deferral."""
+"""The whole system with a trained model and real images, in each mode that waits."""
 
 import asyncio
 
 import numpy as np
+import pytest
 import tritonclient.grpc.aio as triton_grpc
 import tritonclient.http.aio as triton_http
 from tritonclient.utils import InferenceServerException
@@ -16,21 +17,20 @@ TRIES = 20
 # Requests under way per protocol.
 TOGETHER = 8
 
-DEFERRED = """
-[scheduler]
-rule = "deferred"
-
-[backend]
-accelerators = 1
-threads = 1
-"""
+# Eager serving has tests of its own.
+MODES = ("adaptive", "consolidate")
 
 
-def test_predictions_equal_onnxruntimes(start, tmp_path):
+def config(mode):
+    return f'[scheduler]\nmode = "{mode}"\n[backend]\naccelerators = 1\nthreads = 1\n'
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_predictions_equal_onnxruntimes(start, tmp_path, mode):
     path = models.copy_digits(tmp_path / "models", slo_ms=200, max_batch=16)
     images, labels = models.digits()
     expected = models.reference(path, image=images)["logits"]
-    server = start(tmp_path / "models", DEFERRED)
+    server = start(tmp_path / "models", config(mode))
 
     answers = asyncio.run(every_way(server, images))
     assert set(answers) == {"json", "binary", "grpc"}
@@ -42,11 +42,12 @@ def test_predictions_equal_onnxruntimes(start, tmp_path):
         assert (predicted == labels).mean() > 0.9
 
 
-def test_a_lone_client_is_served(start, tmp_path):
+@pytest.mark.parametrize("mode", MODES)
+def test_a_lone_client_is_served(start, tmp_path, mode):
     """From the first request on, when nothing has been measured yet but the model."""
     path = models.copy_digits(tmp_path / "models", slo_ms=200, max_batch=16)
     images, _ = models.digits()
-    server = start(tmp_path / "models", DEFERRED)
+    server = start(tmp_path / "models", config(mode))
     in_time = 0
     for image in images[:20]:
         answer = wire.infer(server, "digits", wire.tensor(image[None], name="image"))

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use symphony_core::sched::Rule;
 
 /// Serve deep neural networks within their latency objectives, on few accelerators.
 #[derive(Debug, Parser)]
@@ -18,7 +19,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Measure one model's latency by batch size: a table and a plot.
     Profile(ProfileArgs),
-    /// Drive the example models with both scheduling rules and compare what comes of it.
+    /// Drive the example models in every scheduling mode and compare what comes of it.
     Demo(DemoArgs),
     /// Measure the server itself: the figures of docs/performance.md.
     Bench(crate::bench::BenchArgs),
@@ -32,9 +33,10 @@ pub(crate) struct PoolArgs {
     /// Configuration file; flags win over it.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// How batches are scheduled [default: deferred].
-    #[arg(long, value_enum)]
-    pub(crate) rule: Option<RuleName>,
+    /// How batches are scheduled: adaptive (no more waiting than the load asks for), consolidate
+    /// (as few accelerators as possible), eager (no waiting at all) [default: adaptive].
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<Rule>,
     /// Accelerators to split the machine's cores into [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) accelerators: Option<u32>,
@@ -102,7 +104,7 @@ pub(crate) struct DemoArgs {
     /// The directory of models.
     #[arg(long, value_name = "DIR", default_value = "examples/models")]
     pub(crate) models: PathBuf,
-    /// Seconds of load that are counted, per rule.
+    /// Seconds of load that are counted, per mode.
     #[arg(long, default_value_t = 10)]
     pub(crate) seconds: u64,
     /// Load as a share of what the accelerators can do, split evenly over the models.
@@ -113,15 +115,6 @@ pub(crate) struct DemoArgs {
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum RuleName {
-    /// Wait while a batch can still grow and its deadline allows.
-    Deferred,
-    /// Start whatever is queued whenever an accelerator is free.
-    Eager,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Deserialize)]

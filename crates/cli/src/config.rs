@@ -1,6 +1,6 @@
 //! The configuration: file and flags become one validated [`Config`], once.
 
-use crate::args::{LogFormat, PoolArgs, RuleName, ServeArgs};
+use crate::args::{LogFormat, PoolArgs, ServeArgs};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -42,8 +42,10 @@ struct ServerFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct SchedulerFile {
-    rule: Option<RuleName>,
     low_priority_share: Option<f64>,
+    mode: Option<String>,
+    /// What `mode` was called before, with other names: read to say so.
+    rule: Option<toml::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -135,10 +137,7 @@ impl PoolConfig {
         };
         let level = args.log_level.or(log.level);
         Ok(PoolConfig {
-            rule: match args.rule.or(scheduler.rule).unwrap_or(RuleName::Deferred) {
-                RuleName::Deferred => Rule::Deferred,
-                RuleName::Eager => Rule::Eager,
-            },
+            rule: scheduler.mode(args.mode)?,
             low_priority_share: scheduler.low_share()?,
             loader: LoaderConfig::resolve(backend, source, cores())?,
             in_flight_max,
@@ -179,6 +178,19 @@ impl SchedulerFile {
                  low priority) to 1"
             ),
         }
+    }
+
+    /// The mode of the pool, the flag first. What the file says is checked all the same.
+    fn mode(&self, flag: Option<Rule>) -> Result<Rule> {
+        if self.rule.is_some() {
+            bail!(
+                "scheduler.rule is called scheduler.mode now: write mode = \"consolidate\" in \
+                 place of rule = \"deferred\", mode = \"eager\" in place of rule = \"eager\", or \
+                 leave it out for \"adaptive\""
+            );
+        }
+        let file = self.mode.as_deref().map(|name| name.parse().context("scheduler.mode"));
+        Ok(flag.or(file.transpose()?).unwrap_or_default())
     }
 }
 
@@ -241,6 +253,26 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_mode_is_the_flags_or_the_files_or_adaptive() {
+        let mode = |text: &str, flag| toml::from_str::<SchedulerFile>(text).unwrap().mode(flag);
+        for (text, flag, expected) in [
+            ("", None, Rule::Adaptive),
+            ("mode = \"consolidate\"", None, Rule::Deferred),
+            ("mode = \"consolidate\"", Some(Rule::Eager), Rule::Eager),
+        ] {
+            assert_eq!(mode(text, flag).unwrap(), expected, "{text:?} {flag:?}");
+        }
+        for (text, part) in [
+            ("mode = \"deferred\"", "scheduler.mode: there is no mode \"deferred\": write"),
+            ("rule = \"deferred\"", "write mode = \"consolidate\""),
+            ("rule = 1", "called scheduler.mode now"),
+        ] {
+            let error = format!("{:#}", mode(text, Some(Rule::Eager)).unwrap_err());
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
+    }
 
     #[test]
     fn half_of_the_cores_speak_with_clients_unless_the_file_says_otherwise() {

@@ -1,4 +1,4 @@
-//! `symphony demo`: the bundled models under a Poisson load, once under each rule, in this
+//! `symphony demo`: the bundled models under a Poisson load, once in each mode, in this
 //! process.
 
 use crate::args::DemoArgs;
@@ -45,19 +45,20 @@ pub(crate) fn command(args: DemoArgs) -> Result<()> {
         .context("the demo needs models: run it where examples/models is, or pass --models")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the client's threads")?;
     let (mut rows, mut busy) = (Vec::new(), Vec::new());
-    for rule in [Rule::Eager, Rule::Deferred] {
+    let rules = args.pool.mode.map_or_else(|| Rule::ALL.to_vec(), |rule| vec![rule]);
+    for rule in rules {
         let config = PoolConfig { rule, ..config.clone() };
         let ended = run(&runtime, &args, &config, repository.clone())?;
         rows.extend(ended.rows.iter().map(|row| row.cells(rule)));
         busy.push(ended.busy_text(rule));
     }
-    rows.sort(); // by model, so that the rules stand below each other
+    rows.sort(); // by model, so that the modes stand below each other
     say(table(titles(COLUMNS), rows));
     say(format_args!("accelerators busy, by number: {}", busy.join("; ")));
     Ok(())
 }
 
-/// What one model went through under one rule.
+/// What one model went through in one mode.
 struct Row {
     model: Arc<ServedModel>,
     offered: f64,
@@ -66,7 +67,7 @@ struct Row {
     measured: Duration,
 }
 
-/// What came of one rule.
+/// What came of one mode.
 struct Ended {
     rows: Vec<Row>,
     /// Share of the time that each accelerator was busy, by number.
@@ -84,7 +85,7 @@ fn run(
     let mut failed = Vec::new();
     let mut models = pool.models(repository, Loader::new(config.loader.clone()));
     models.load_all(|name, result| match result {
-        Ok(_) => eprintln!("{}: {name} is ready", name_of(config.rule)),
+        Ok(_) => eprintln!("{}: {name} is ready", config.rule.name()),
         Err(_) => failed.push(name.to_owned()),
     })?;
     if !failed.is_empty() {
@@ -151,10 +152,10 @@ async fn statistics(pool: &Pool) -> Result<Statistics> {
 /// A bar that fills while the load runs.
 fn progress(rule: Rule, duration: Duration) -> ProgressBar {
     let bar = ProgressBar::new(duration.as_secs());
-    if let Ok(style) = ProgressStyle::with_template("{prefix:9} {bar:40} {pos}/{len} s") {
+    if let Ok(style) = ProgressStyle::with_template("{prefix:11} {bar:40} {pos}/{len} s") {
         bar.set_style(style);
     }
-    bar.set_prefix(name_of(rule));
+    bar.set_prefix(rule.name());
     let ticking = bar.clone();
     tokio::spawn(async move {
         while !ticking.is_finished() && ticking.position() < duration.as_secs() {
@@ -166,7 +167,7 @@ fn progress(rule: Rule, duration: Duration) -> ProgressBar {
 }
 
 const COLUMNS: [&str; 8] = [
-    "model and rule",
+    "model and mode",
     "SLO ms",
     "offered r/s",
     "good r/s",
@@ -180,7 +181,7 @@ impl Ended {
     fn busy_text(&self, rule: Rule) -> String {
         let shares: Vec<_> =
             self.busy.iter().map(|share| format!("{:.0} %", share * 100.0)).collect();
-        format!("{} {}", name_of(rule), shares.join(" "))
+        format!("{} {}", rule.name(), shares.join(" "))
     }
 }
 
@@ -190,7 +191,7 @@ impl Row {
         let good = self.tally.counts.good as f64 / self.measured.as_secs_f64();
         let rows = self.statistics.rows as f64 / (self.statistics.batches as f64).max(1.0);
         vec![
-            format!("{} {}", self.model.name, name_of(rule)),
+            format!("{} {}", self.model.name, rule.name()),
             format!("{}", self.model.slo.as_millis_f64()),
             format!("{:.0}", self.offered),
             format!("{good:.0}"),
@@ -199,13 +200,5 @@ impl Row {
             format!("{:.2}", latency.p50_us / 1e3),
             format!("{:.2}", latency.p99_us / 1e3),
         ]
-    }
-}
-
-fn name_of(rule: Rule) -> &'static str {
-    match rule {
-        Rule::Deferred => "deferred",
-        Rule::Adaptive => "adaptive",
-        Rule::Eager => "eager",
     }
 }

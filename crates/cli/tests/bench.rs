@@ -55,9 +55,9 @@ fn latency_measures_every_protocol_in_both_loops() {
 
 #[test]
 fn pool_offers_the_same_requests_live_and_simulated() {
-    for rule in ["deferred", "eager"] {
+    for mode in ["consolidate", "adaptive", "eager"] {
         let arguments = ["pool", "--rate", "500", "--seconds", "0.3", "--warmup", "0.1"];
-        let rest = ["--accelerators", "3", "--slo-ms", "60", "--rule", rule];
+        let rest = ["--accelerators", "3", "--slo-ms", "60", "--mode", mode];
         let figures = bench(&[arguments.as_slice(), &rest].concat(), here());
         let [live, simulated] = [&figures["live"], &figures["simulated"]];
         assert_eq!(offered(&live["counts"]), offered(&simulated["counts"]), "{figures}");
@@ -69,7 +69,7 @@ fn pool_offers_the_same_requests_live_and_simulated() {
 }
 
 #[test]
-fn overload_compares_the_rules_on_one_engine_and_draws_a_plot() {
+fn overload_compares_the_modes_on_one_engine_and_draws_a_plot() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models");
     let models = models.to_str().expect("a plain path");
@@ -80,15 +80,11 @@ fn overload_compares_the_rules_on_one_engine_and_draws_a_plot() {
     let engines = figures["engines"].as_array().expect("engines");
     assert_eq!(engines.len(), 1, "{figures}");
     let lines = engines[0]["lines"].as_array().expect("lines");
-    let named: Vec<_> = lines.iter().map(|line| (&line["rule"], &line["share"])).collect();
-    let (deferred, eager) = (Value::from("deferred"), Value::from("eager"));
+    let named: Vec<_> = lines.iter().map(|line| (&line["mode"], &line["share"])).collect();
+    let modes = ["consolidate", "adaptive", "eager"].map(Value::from);
     let shares = [Value::from(0.01), Value::from(0.02)];
-    let expected = [
-        (&deferred, &shares[0]),
-        (&deferred, &shares[1]),
-        (&eager, &shares[0]),
-        (&eager, &shares[1]),
-    ];
+    let expected: Vec<_> =
+        modes.iter().flat_map(|mode| shares.iter().map(move |share| (mode, share))).collect();
     assert_eq!(named, expected);
     for line in lines {
         assert!(offered(&line["counts"]) > 0, "{line}");
@@ -98,7 +94,7 @@ fn overload_compares_the_rules_on_one_engine_and_draws_a_plot() {
     assert!(left_out[0].as_str().is_some_and(|text| text.contains("none")), "{figures}");
     let plot = directory.path().join("overload-rten.svg");
     let svg = std::fs::read_to_string(plot).expect("a plot");
-    assert!(svg.contains("deferred") && svg.contains("eager"));
+    assert!(["consolidate", "adaptive", "eager"].iter().all(|mode| svg.contains(mode)));
 }
 
 #[test]

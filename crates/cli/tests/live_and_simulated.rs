@@ -201,7 +201,7 @@ fn live(rule: Rule) -> Decisions {
 
 #[test]
 fn the_live_loop_and_the_simulator_decide_alike() {
-    for rule in [Rule::Deferred, Rule::Eager] {
+    for rule in Rule::ALL {
         let (live, simulated) = (live(rule), simulated(rule));
         assert!(simulated.started.len() > 100, "{rule:?}: too few batches to tell");
         assert!(!simulated.dropped.is_empty(), "{rule:?}: no drop to compare");

@@ -4,6 +4,7 @@
 //! plans and outcomes go out, so that a test can drive it under a clock of its own. [`spawn`]
 //! puts it on a thread. It knows no protocol and no engine.
 
+mod cost;
 mod measure;
 mod paces;
 mod run;

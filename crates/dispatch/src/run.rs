@@ -1,5 +1,6 @@
 //! The loop: drain the inbox, decide once, act.
 
+use crate::cost::Cost;
 use crate::measure::Meter;
 use crate::paces::{Paces, Subject};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -20,12 +21,16 @@ const DRAIN_MAX: usize = 1024;
 
 /// The scheduler of one pool, driven by whoever knows the time.
 pub struct Loop<S> {
+    rule: Rule,
     scheduler: Scheduler,
     todo: Actions,
     inflight: Arc<InFlight>,
     send: S,
     meter: Meter,
     paces: Paces,
+    cost: Cost,
+    /// Batches started since the last [`worked`](Loop::worked).
+    started: u64,
     running: HashMap<BatchId, Running>,
     /// Batches sent to each accelerator and not completed.
     outstanding: Vec<u32>,
@@ -56,12 +61,15 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         let mut todo = Actions::default();
         scheduler.on_event(Time::ZERO, Event::SetDelays(meter.delays()), &mut todo);
         Loop {
+            rule,
             scheduler,
             todo,
             inflight,
             send,
             meter,
             paces: Paces::default(),
+            cost: Cost::new(),
+            started: 0,
             running: HashMap::new(),
             outstanding: vec![0; accelerators as usize],
             models: Vec::new(),
@@ -99,6 +107,10 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
             ToScheduler::RemoveModel { model, done } => {
                 self.removing.push((model, done));
                 self.event(now, Event::RemoveModel { model });
+            }
+            ToScheduler::SetRule { rule, done } => {
+                self.set_rule(now, rule);
+                let _ = done.send(());
             }
             ToScheduler::Statistics(reply) => {
                 let _ = reply.send(self.statistics());
@@ -141,6 +153,15 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         self.update_delays(now);
     }
 
+    /// Receiving and settling took so long since the last call; tells the scheduler how many
+    /// batches it sustains at that. Where time does not pass meanwhile nobody needs to call this.
+    pub fn worked(&mut self, now: Time, busy: Span) {
+        let batches = std::mem::take(&mut self.started);
+        if let Some(batches_per_s) = self.cost.turn(now, busy, batches) {
+            self.event(now, Event::SetBatchesMax(batches_per_s));
+        }
+    }
+
     /// Whether it was told to drain and nothing is queued or running; tells who asked.
     pub fn is_drained(&mut self) -> bool {
         let queued = |model: &ModelId| self.scheduler.stats(*model).map_or(0, |stats| stats.queued);
@@ -156,8 +177,18 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         self.scheduler.on_event(now, event, &mut self.todo);
     }
 
+    fn set_rule(&mut self, now: Time, rule: Rule) {
+        if rule == self.rule {
+            return;
+        }
+        tracing::info!(mode = rule.name(), before = self.rule.name(), "scheduling in another mode");
+        self.rule = rule;
+        self.event(now, Event::SetRule(rule));
+    }
+
     fn start(&mut self, now: Time, start: &Start, requests: Vec<Request>) {
         let &Start { batch, accelerator, model, rows, exec, .. } = start;
+        self.started += 1;
         let outstanding = &mut self.outstanding[accelerator.index()];
         let behind = *outstanding > 0;
         *outstanding += 1;
@@ -231,6 +262,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
             AcceleratorStatistics { lag: self.scheduler.lag(AcceleratorId(number)), ..*counted }
         };
         Statistics {
+            rule: self.rule,
             models: self.models.iter().filter_map(model).collect(),
             accelerators: (0u32..).zip(&self.accelerators).map(accelerator).collect(),
         }
@@ -260,6 +292,8 @@ where
                 scheduler.receive(now, message);
             }
             scheduler.settle(now);
+            let end = clock.now();
+            scheduler.worked(end, end.since(now));
             if scheduler.is_drained() {
                 break;
             }

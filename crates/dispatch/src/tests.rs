@@ -9,7 +9,7 @@ use symphony_core::{
     AcceleratorId, Class, DropReason, ModelId, Pace, Profile, Request, RequestId, Span, Time,
 };
 use symphony_wire::inflight::{InFlight, Outcome};
-use symphony_wire::schedule::{BatchPlan, Completion, ToScheduler};
+use symphony_wire::schedule::{BatchPlan, Completion, Statistics, ToScheduler};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
@@ -68,6 +68,12 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Pool<S> {
         };
         self.scheduler.receive(now, ToScheduler::Completed(completion));
         self.scheduler.settle(now);
+    }
+
+    fn statistics(&mut self, now: Time) -> Statistics {
+        let (reply, mut statistics) = oneshot::channel();
+        self.scheduler.receive(now, ToScheduler::Statistics(reply));
+        statistics.try_recv().unwrap()
     }
 
     fn planned(&self) -> usize {
@@ -143,9 +149,7 @@ fn statistics_count_batches_and_busy_time() {
     let mut pool = pool(Rule::Eager);
     let (_, _first) = pool.submit(at(0));
     pool.complete(at(6));
-    let (reply, mut statistics) = oneshot::channel();
-    pool.scheduler.receive(at(7), ToScheduler::Statistics(reply));
-    let statistics = statistics.try_recv().unwrap();
+    let statistics = pool.statistics(at(7));
     assert_eq!(statistics.accelerators[0].batches, 1);
     assert_eq!(statistics.accelerators[0].busy, Span::from_millis(6));
     assert_eq!(statistics.models.len(), 1);
@@ -252,4 +256,35 @@ fn plans_follow_executions_that_take_longer_and_back() {
     let statistics = statistics.try_recv().unwrap();
     assert_eq!(statistics.models[0].1.pace, Pace::ONE);
     assert_eq!(statistics.accelerators[0].lag, Pace::ONE);
+}
+
+#[test]
+fn another_mode_starts_what_was_held_back_and_loses_nothing() {
+    let mut pool = pool(Rule::Deferred);
+    // Requests enough for the rate to promise company.
+    for round in 0..40 {
+        let (_, _first) = pool.submit(at(round * 26));
+        let (_, _second) = pool.submit(at(round * 26));
+        for after in [6, 12, 18, 24] {
+            pool.scheduler.settle(at(round * 26 + after));
+            while pool.planned() > 0 {
+                pool.complete(at(round * 26 + after));
+            }
+            if after == 6 {
+                let (_, _third) = pool.submit(at(round * 26 + after));
+            }
+        }
+        assert_eq!(pool.statistics(at(round * 26 + 24)).models[0].1.queued, 0, "round {round}");
+    }
+    let (_, mut outcome) = pool.submit(at(1040));
+    assert_eq!((pool.planned(), outcome.try_recv().is_err()), (0, true), "it waits for company");
+    for (rule, planned) in [(Rule::Deferred, 0), (Rule::Eager, 1), (Rule::Adaptive, 1)] {
+        let (done, mut changed) = oneshot::channel();
+        pool.scheduler.receive(at(1041), ToScheduler::SetRule { rule, done });
+        assert_eq!(changed.try_recv(), Ok(()));
+        pool.scheduler.settle(at(1041));
+        assert_eq!(pool.planned(), planned, "{rule:?}");
+        assert_eq!(pool.statistics(at(1041)).rule, rule);
+    }
+    assert!(outcome.try_recv().is_err(), "it has neither run nor been dropped");
 }

@@ -184,7 +184,7 @@ fn drain(pool: &Pool) {
 
 #[test]
 fn every_request_gets_one_outcome() {
-    for rule in [Rule::Deferred, Rule::Eager] {
+    for rule in Rule::ALL {
         let pool = start(rule);
         let tallies: Vec<_> = thread::scope(|scope| {
             let pool = &pool;

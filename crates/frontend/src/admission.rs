@@ -19,15 +19,15 @@ use symphony_core::{Class, DropReason, Request, RequestId, Span, Time};
 use symphony_wire::catalog::{ServedModel, SharedCatalog};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
-use symphony_wire::schedule::{SchedulerPort, Statistics, SubmitError};
+use symphony_wire::schedule::{Rule, SchedulerPort, Statistics, SubmitError};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
 /// What a client refused for lack of room is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How long the scheduler's counters are waited for.
-const STATISTICS_WAIT: Duration = Duration::from_secs(1);
+/// How long the scheduler is waited for.
+const SCHEDULER_WAIT: Duration = Duration::from_secs(1);
 
 /// Failures of an engine are logged at most this often; the counters have them all.
 const WARNING_EVERY: Span = Span::from_secs(1);
@@ -133,7 +133,25 @@ impl Admission {
     /// The scheduler's counters; `None` when it does not answer soon.
     pub(crate) async fn statistics(&self) -> Option<Statistics> {
         let reply = self.scheduler.statistics().ok()?;
-        tokio::time::timeout(STATISTICS_WAIT, reply).await.ok()?.ok()
+        tokio::time::timeout(SCHEDULER_WAIT, reply).await.ok()?.ok()
+    }
+
+    /// The rule that the pool is scheduled by.
+    ///
+    /// # Errors
+    /// The scheduler does not answer.
+    pub(crate) async fn rule(&self) -> Result<Rule, InferError> {
+        self.statistics().await.map(|statistics| statistics.rule).ok_or_else(silent)
+    }
+
+    /// Schedules the pool by another rule, and returns once it is in force.
+    ///
+    /// # Errors
+    /// The scheduler has no room for the message, or does not answer.
+    pub(crate) async fn set_rule(&self, rule: Rule) -> Result<(), InferError> {
+        let changed = self.scheduler.set_rule(rule).map_err(|error| not_taken(&error))?;
+        let answer = tokio::time::timeout(SCHEDULER_WAIT, changed).await;
+        answer.ok().and_then(Result::ok).ok_or_else(silent)
     }
 
     /// The metrics page.
@@ -209,12 +227,7 @@ impl Admission {
         if let Err(error) = self.scheduler.submit(model.id, metadata) {
             admitted.settled = true;
             drop(self.inflight.take(id));
-            return Err(match error {
-                SubmitError::Full => overloaded(error.to_string()),
-                SubmitError::Stopped => {
-                    InferError::Unavailable("the server is shutting down".to_owned())
-                }
-            });
+            return Err(not_taken(&error));
         }
         Ok((wanted, admitted, reply))
     }
@@ -437,6 +450,19 @@ impl Drop for Admitted<'_> {
 
 fn overloaded(message: String) -> InferError {
     InferError::Overloaded { message, retry_after: RETRY_AFTER }
+}
+
+/// The scheduler did not take a message.
+fn not_taken(error: &SubmitError) -> InferError {
+    match error {
+        SubmitError::Full => overloaded(error.to_string()),
+        SubmitError::Stopped => InferError::Unavailable("the server is shutting down".to_owned()),
+    }
+}
+
+/// The scheduler did not answer.
+fn silent() -> InferError {
+    InferError::Unavailable("the scheduler does not answer: try again".to_owned())
 }
 
 /// The wanted outputs of all.

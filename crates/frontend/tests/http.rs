@@ -435,6 +435,7 @@ async fn models_that_are_not_served_are_refused_with_the_reason() {
         ("/v2/logging", 501, "not supported"),
         ("/v2/nothing", 404, "/v2/nothing"),
         ("/v2/models/echo/config", 405, "GET"),
+        ("/v2/scheduler/mode", 400, "{\"mode\": \"adaptive\"}"),
     ] {
         let reply = rig.post(path, row()).await;
         expect_error(&reply, status, part, path);
@@ -591,6 +592,26 @@ async fn the_repository_is_listed_and_changed() {
     ] {
         assert_eq!(rig.post(path, body).await.status, status, "{path} {body}");
     }
+}
+
+#[tokio::test]
+async fn the_mode_is_shown_and_changed() {
+    const MODE: &str = "/v2/scheduler/mode";
+    let rig = Rig::start().await;
+    assert_eq!(rig.get(MODE).await.json(), json!({"mode": "adaptive"}));
+    let target = r#"symphony_plan_target_rows{model="echo",version="3"}"#;
+    assert_eq!(rig.post(ECHO, one(&[1, 2], &json!([1, 2]))).await.status, 200);
+    assert_eq!(rig.metric(target).await, 1.0);
+    for mode in ["eager", "consolidate"] {
+        let expected = json!({"mode": mode});
+        assert_eq!(rig.post(MODE, expected.to_string()).await.json(), expected);
+        assert_eq!(rig.get(MODE).await.json(), expected);
+        assert_eq!(rig.metric(&format!(r#"symphony_pool_mode{{mode="{mode}"}}"#)).await, 1.0);
+        assert_eq!(rig.metric(r#"symphony_pool_mode{mode="adaptive"}"#).await, 0.0);
+    }
+    let reply = rig.post(MODE, r#"{"mode": "deferred"}"#).await;
+    expect_error(&reply, 400, r#"write "adaptive", "consolidate" or "eager""#, "a name of none");
+    assert_eq!(rig.get(MODE).await.json(), json!({"mode": "consolidate"}));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 //! - [`repository`]: requests to load and unload models.
 //! - [`clock`]: the process's one monotonic clock.
 //!
-//! The crate knows no protocol, no engine and no scheduling rule.
+//! The crate knows no protocol and no engine, and of scheduling rules only their names.
 
 pub mod catalog;
 pub mod clock;

@@ -1,7 +1,7 @@
 //! Messages into the scheduler and batch plans out of it.
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-pub use symphony_core::sched::{ModelStatistics, ModelTerms};
+pub use symphony_core::sched::{ModelPlan, ModelStatistics, ModelTerms, Rule};
 use symphony_core::{AcceleratorId, BatchId, ModelId, Pace, Request, RequestId, Span, Time};
 use tokio::sync::oneshot;
 
@@ -40,6 +40,13 @@ pub enum ToScheduler {
         /// The model.
         model: ModelId,
         /// Told once its last batch has ended.
+        done: oneshot::Sender<()>,
+    },
+    /// Schedule by another rule from now on. What is queued stays queued.
+    SetRule {
+        /// The rule.
+        rule: Rule,
+        /// Told once it is in force.
         done: oneshot::Sender<()>,
     },
     /// Asks for the counters.
@@ -94,6 +101,8 @@ pub struct AcceleratorStatistics {
 /// The scheduler's counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
+    /// The rule in force.
+    pub rule: Rule,
     /// Per model.
     pub models: Vec<(ModelId, ModelStatistics)>,
     /// Per accelerator, by number.
@@ -148,6 +157,16 @@ impl SchedulerPort {
         let (reply, statistics) = oneshot::channel();
         self.try_send(ToScheduler::Statistics(reply))?;
         Ok(statistics)
+    }
+
+    /// Changes the rule, without waiting for room; the receiver tells once it is in force.
+    ///
+    /// # Errors
+    /// The inbox is full or the scheduler has stopped; nothing has changed.
+    pub fn set_rule(&self, rule: Rule) -> Result<oneshot::Receiver<()>, SubmitError> {
+        let (done, changed) = oneshot::channel();
+        self.try_send(ToScheduler::SetRule { rule, done })?;
+        Ok(changed)
     }
 
     fn try_send(&self, message: ToScheduler) -> Result<(), SubmitError> {

@@ -81,7 +81,7 @@ enum Loop {
 
 pub(crate) fn command(args: &LatencyArgs) -> Result<()> {
     let repository = Emulated::INSTANT.repository()?;
-    let flags = ["--rule", "eager", "--accelerators", "1"].map(str::to_owned);
+    let flags = ["--mode", "eager", "--accelerators", "1"].map(str::to_owned);
     let server = Server::start(repository.path(), &flags)?;
     let payload = Payload::new(&repository.model, &Emulated::signature());
     let bench = Bench { args, ports: server.ports, payload };

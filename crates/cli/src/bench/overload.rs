@@ -19,6 +19,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use symphony_backend::loader::{Loaded, Loader};
+use symphony_core::sched::Rule;
 use symphony_core::{ModelId, Span};
 use symphony_sim::bound::staggered;
 use symphony_wire::clock;
@@ -70,7 +71,7 @@ pub(crate) struct OverloadArgs {
 /// Connections of the client.
 const CONNECTIONS: usize = 16;
 
-const RULES: [&str; 2] = ["deferred", "eager"];
+const MODES: [Rule; 3] = [Rule::Deferred, Rule::Adaptive, Rule::Eager];
 
 #[derive(Debug, Serialize)]
 struct OverloadReport {
@@ -90,7 +91,7 @@ struct Engine {
 
 #[derive(Debug, Serialize)]
 struct Line {
-    rule: &'static str,
+    mode: &'static str,
     /// Of the capacity.
     share: f64,
     offered_per_s: f64,
@@ -143,10 +144,10 @@ fn run(args: &OverloadArgs, loaded: &Loaded) -> Result<Engine> {
     let repository = Repository::variant(&args.models, &args.model, loaded.engine, Some(slo))?;
     let payload = Payload::new(&args.model, &loaded.signature);
     let mut lines = Vec::new();
-    for rule in RULES {
-        let server = Server::start(repository.path(), &args.server_flags(rule))?;
+    for mode in MODES.map(Rule::name) {
+        let server = Server::start(repository.path(), &args.server_flags(mode))?;
         for &share in &args.shares {
-            lines.push(offer(args, &server, &payload, Offer { rule, share, capacity, slo })?);
+            lines.push(offer(args, &server, &payload, Offer { mode, share, capacity, slo })?);
         }
     }
     let plot = args.plots.join(format!("overload-{}.svg", loaded.engine));
@@ -163,8 +164,8 @@ fn run(args: &OverloadArgs, loaded: &Loaded) -> Result<Engine> {
 }
 
 impl OverloadArgs {
-    fn server_flags(&self, rule: &str) -> Vec<String> {
-        let mut flags = vec!["--rule".to_owned(), rule.to_owned()];
+    fn server_flags(&self, mode: &str) -> Vec<String> {
+        let mut flags = vec!["--mode".to_owned(), mode.to_owned()];
         flags.extend(["--accelerators".to_owned(), "1".to_owned()]);
         flags.extend(["--threads".to_owned(), self.threads.to_string()]);
         let paths = [("--cache-dir", &self.cache_dir), ("--onnxruntime", &self.onnxruntime)];
@@ -177,17 +178,17 @@ impl OverloadArgs {
     }
 }
 
-/// One rate under one rule.
+/// One rate in one mode.
 #[derive(Clone, Copy)]
 struct Offer {
-    rule: &'static str,
+    mode: &'static str,
     share: f64,
     capacity: f64,
     slo: Span,
 }
 
 fn offer(args: &OverloadArgs, server: &Server, payload: &Payload, offer: Offer) -> Result<Line> {
-    let Offer { rule, share, capacity, slo } = offer;
+    let Offer { mode, share, capacity, slo } = offer;
     let stream = Stream::steady(ModelId(0), Process::Poisson, share * capacity);
     let measured = seconds(args.seconds)?;
     let plan = Plan::new(&[stream], args.seed, seconds(args.warmup)?, measured)?;
@@ -204,7 +205,7 @@ fn offer(args: &OverloadArgs, server: &Server, payload: &Payload, offer: Offer) 
     tally.expect_no_failure()?;
     let per_second = |count: u64| count as f64 / measured.as_secs_f64();
     Ok(Line {
-        rule,
+        mode,
         share,
         offered_per_s: per_second(tally.counts.offered()),
         good_per_s: per_second(tally.counts.good),
@@ -215,14 +216,14 @@ fn offer(args: &OverloadArgs, server: &Server, payload: &Payload, offer: Offer) 
 
 impl Engine {
     fn chart<'a>(&'a self, model: &'a str) -> plot::Chart<'a> {
-        let line = |rule: &'static str| {
-            let lines = self.lines.iter().filter(|line| line.rule == rule);
+        let line = |mode: &'static str| {
+            let lines = self.lines.iter().filter(|line| line.mode == mode);
             let points = lines.map(|line| (line.offered_per_s, line.good_per_s)).collect();
-            plot::Line { name: rule, points }
+            plot::Line { name: mode, points }
         };
-        let offered = self.lines.iter().filter(|line| line.rule == RULES[0]);
+        let offered = self.lines.iter().filter(|line| line.mode == MODES[0].name());
         let all = offered.map(|line| (line.offered_per_s, line.offered_per_s)).collect();
-        let mut lines: Vec<_> = RULES.into_iter().map(line).collect();
+        let mut lines: Vec<_> = MODES.into_iter().map(|mode| line(mode.name())).collect();
         lines.push(plot::Line { name: "offered", points: all });
         plot::Chart { title: model, x: "offered requests/s", y: "good requests/s", lines }
     }
@@ -247,7 +248,7 @@ impl Report for OverloadReport {
         let row = |engine: &Engine, line: &Line| {
             let ms = |us: f64| format!("{:.1}", us / 1e3);
             vec![
-                format!("{}, {}", engine.name, line.rule),
+                format!("{}, {}", engine.name, line.mode),
                 format!("{:.2}", line.share),
                 format!("{:.0}", line.offered_per_s),
                 format!("{:.0}", line.good_per_s),

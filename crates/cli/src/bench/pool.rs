@@ -7,7 +7,7 @@ use super::report::{Report, percent, titles};
 use super::repository::{Emulated, Repository};
 use super::seconds;
 use super::tally::{Counts, Tally};
-use crate::args::{PoolArgs, RuleName};
+use crate::args::PoolArgs;
 use crate::config::PoolConfig;
 use crate::logging;
 use crate::serve::Pool;
@@ -52,8 +52,8 @@ pub(crate) struct PoolBenchArgs {
     #[arg(long, default_value_t = 2.0)]
     warmup: f64,
     /// How batches are scheduled.
-    #[arg(long, value_enum, default_value = "deferred")]
-    rule: RuleName,
+    #[arg(long, default_value = "consolidate")]
+    mode: Rule,
     /// Seed of the arrivals.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -84,7 +84,7 @@ struct Figures {
 
 pub(crate) fn command(args: &PoolBenchArgs) -> Result<()> {
     let config = PoolConfig::resolve(PoolArgs {
-        rule: Some(args.rule),
+        mode: Some(args.mode),
         accelerators: Some(args.accelerators),
         threads: Some(1),
         log_level: Some("warn".to_owned()),

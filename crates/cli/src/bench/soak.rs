@@ -47,7 +47,7 @@ struct Step {
 pub(crate) fn command(args: &SoakArgs) -> Result<()> {
     let repository = Emulated::INSTANT.repository()?;
     // Clients that wait for their answers: deferral would make them wait for each other.
-    let flags = ["--rule", "eager"].map(str::to_owned);
+    let flags = ["--mode", "eager"].map(str::to_owned);
     let server = Server::start(repository.path(), &flags)?;
     let payload = Payload::new(&repository.model, &Emulated::signature());
     tokio::runtime::Builder::new_current_thread()

@@ -23,7 +23,7 @@ mod shard;
 
 pub use matcher::{Ended, Matcher};
 pub use plan::{Demand, ModelPlan};
-pub use rule::Rule;
+pub use rule::{Rule, UnknownRule};
 pub use scheduler::{Policy, Scheduler};
 pub use shard::{LOW_SHARE_DEFAULT, ModelStatistics, Shard};
 

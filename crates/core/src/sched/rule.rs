@@ -7,19 +7,54 @@ use super::plan::ModelPlan;
 use crate::profile::Profile;
 use crate::request::Delays;
 use crate::time::{Span, Time};
+use std::str::FromStr;
+
+/// Characters shown of a name that is no rule's.
+const NAME_SHOWN_MAX: usize = 40;
 
 /// How a pool schedules its models.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Rule {
     /// Wait until a batch can no longer grow, unless waiting buys nothing; under overload keep
     /// the batches at the size that the measured rate allows (window drop).
     Deferred,
     /// Wait no longer than the load asks for: batches grow with it, and with it the part of the
     /// accelerators that is used, up to full deferral past the peak.
+    #[default]
     Adaptive,
     /// Start the largest batch that meets its deadline whenever an accelerator is free; drop
     /// only requests that cannot meet theirs even alone.
     Eager,
+}
+
+/// A name that is no rule's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no mode {0:?}: write \"adaptive\", \"consolidate\" or \"eager\"")]
+pub struct UnknownRule(String);
+
+impl Rule {
+    /// Every rule, the usual one first.
+    pub const ALL: [Rule; 3] = [Rule::Adaptive, Rule::Deferred, Rule::Eager];
+
+    /// What configurations, protocols and metrics call it: by what it is for.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Rule::Adaptive => "adaptive",
+            Rule::Deferred => "consolidate",
+            Rule::Eager => "eager",
+        }
+    }
+}
+
+impl FromStr for Rule {
+    type Err = UnknownRule;
+
+    fn from_str(name: &str) -> Result<Rule, UnknownRule> {
+        let found = Rule::ALL.into_iter().find(|rule| rule.name() == name);
+        // It may be anything that a client sent.
+        found.ok_or_else(|| UnknownRule(name.chars().take(NAME_SHOWN_MAX).collect()))
+    }
 }
 
 /// When the batch of a candidate may be sent to an accelerator.
@@ -208,6 +243,19 @@ mod tests {
         tier: 0,
         advance: Span::ZERO,
     };
+
+    #[test]
+    fn rules_have_names_and_other_names_are_refused() {
+        for rule in Rule::ALL {
+            assert_eq!(rule.name().parse(), Ok(rule));
+        }
+        for (name, shown) in [("deferred", "\"deferred\""), ("", "\"\""), ("Eager", "\"Eager\"")] {
+            let error = name.parse::<Rule>().unwrap_err().to_string();
+            let expected = "write \"adaptive\", \"consolidate\" or \"eager\"";
+            assert_eq!(error, format!("there is no mode {shown}: {expected}"));
+        }
+        assert!("x".repeat(1000).parse::<Rule>().unwrap_err().to_string().len() < 120);
+    }
 
     fn ms(ms: f64) -> Span {
         Span::from_millis_f64(ms)

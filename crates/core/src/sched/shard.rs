@@ -59,7 +59,7 @@ pub struct Shard {
 }
 
 /// Counters of one model since it was added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ModelStatistics {
     /// Batches started.
     pub batches: u64,
@@ -71,6 +71,8 @@ pub struct ModelStatistics {
     pub queued: u64,
     /// How many times longer than by the profile as it was loaded its batches are planned to run.
     pub pace: Pace,
+    /// What the load asks of it; one row and no wait unless the adaptive rule is in force.
+    pub plan: ModelPlan,
 }
 
 /// What the models of a shard have in common.
@@ -257,7 +259,7 @@ impl Shard {
     pub fn stats(&self, model: ModelId) -> Option<ModelStatistics> {
         let state = self.model(model)?;
         let (queued, pace) = (state.queue.len() as u64, state.profile.pace());
-        Some(ModelStatistics { queued, pace, ..state.stats })
+        Some(ModelStatistics { queued, pace, plan: state.plan, ..state.stats })
     }
 
     /// Queues a request, or drops it at once when it can never run.

@@ -28,6 +28,7 @@ use route::{ModelPath, Of, Route};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use symphony_core::sched::{Rule, UnknownRule};
 use symphony_wire::repository::RepositoryPort;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -49,7 +50,7 @@ pub(crate) struct HttpApi {
 /// An answer that is no result.
 enum Refused {
     Error(InferError),
-    Method(Method),
+    Methods(&'static [Method]),
 }
 
 impl From<InferError> for Refused {
@@ -64,10 +65,11 @@ impl HttpApi {
         match self.route(request).await {
             Ok(response) => response,
             Err(Refused::Error(error)) => refusal(&error),
-            Err(Refused::Method(method)) => {
-                let text = format!("this route takes {method} requests");
+            Err(Refused::Methods(methods)) => {
+                let methods: Vec<_> = methods.iter().map(Method::as_str).collect();
+                let text = format!("this route takes {} requests", methods.join(" and "));
                 let mut response = error_body(StatusCode::METHOD_NOT_ALLOWED, &text);
-                if let Ok(value) = HeaderValue::from_str(method.as_str()) {
+                if let Ok(value) = HeaderValue::from_str(&methods.join(", ")) {
                     response.headers_mut().insert(ALLOW, value);
                 }
                 response
@@ -84,10 +86,10 @@ impl HttpApi {
             Method::HEAD => &Method::GET,
             ref other => other,
         };
-        if let Some(method) = route.method()
-            && method != *sent
-        {
-            return Err(Refused::Method(method));
+        let changes = *sent == Method::POST;
+        let methods = route.methods();
+        if !methods.is_empty() && !methods.contains(sent) {
+            return Err(Refused::Methods(methods));
         }
         match route {
             Route::Model(ModelPath { name, version, what: Of::Infer }) => {
@@ -102,6 +104,8 @@ impl HttpApi {
                 Ok(json_body(&json!({})))
             }
             Route::Index => Ok(self.index(request).await?),
+            Route::Mode if changes => Ok(self.set_mode(request).await?),
+            Route::Mode => Ok(mode_body(self.admission.rule().await?)),
             Route::Unsupported(what) => {
                 Err(InferError::Unsupported(format!("{what}: not supported by this server")).into())
             }
@@ -150,6 +154,26 @@ impl HttpApi {
         let index = facts::index(&self.admission.catalog.load(), wanted.ready);
         let models: Vec<Value> = index.models.iter().map(index_line).collect();
         Ok(json_body(&models))
+    }
+
+    async fn set_mode(&self, request: Request<Incoming>) -> Result<Response<Pieces>, InferError> {
+        #[derive(Deserialize)]
+        struct Wanted {
+            mode: String,
+        }
+        let body = body::read(request.into_body(), self.body_max).await?;
+        let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
+            InferError::Invalid(format!(
+                "the body has to be JSON such as {{\"mode\": \"{}\"}}: {error}",
+                Rule::default().name()
+            ))
+        })?;
+        let rule: Rule = wanted
+            .mode
+            .parse()
+            .map_err(|error: UnknownRule| InferError::Invalid(error.to_string()))?;
+        self.admission.set_rule(rule).await?;
+        Ok(mode_body(rule))
     }
 
     async fn load(
@@ -306,6 +330,10 @@ fn index_line(model: &proto::repository_index_response::ModelIndex) -> Value {
         "state": model.state,
         "reason": model.reason,
     })
+}
+
+fn mode_body(rule: Rule) -> Response<Pieces> {
+    json_body(&json!({ "mode": rule.name() }))
 }
 
 fn with_readiness(ready: bool, body: &Value) -> Response<Pieces> {

@@ -15,6 +15,8 @@ pub(super) enum Route {
     Index,
     Load(String),
     Unload(String),
+    /// How the pool is scheduled.
+    Mode,
     /// Status of all shared memory regions, or of one.
     RegionStatus,
     /// Forgetting shared memory regions.
@@ -42,6 +44,10 @@ pub(super) enum Of {
     Infer,
 }
 
+const READ: &[Method] = &[Method::GET];
+const ACT: &[Method] = &[Method::POST];
+const READ_OR_CHANGE: &[Method] = &[Method::GET, Method::POST];
+
 impl Route {
     /// The route of a path; `None` when there is none.
     pub(super) fn of(path: &str) -> Option<Route> {
@@ -58,16 +64,17 @@ impl Route {
         }
     }
 
-    /// The method a route takes; `None` when it takes any.
-    pub(super) fn method(&self) -> Option<Method> {
+    /// The methods a route takes; empty when it takes any.
+    pub(super) fn methods(&self) -> &'static [Method] {
         match self {
             Route::Model(ModelPath { what: Of::Infer, .. })
             | Route::Index
             | Route::Load(_)
             | Route::Unload(_)
-            | Route::RegionUnregister => Some(Method::POST),
-            Route::Unsupported(_) => None,
-            _ => Some(Method::GET),
+            | Route::RegionUnregister => ACT,
+            Route::Mode => READ_OR_CHANGE,
+            Route::Unsupported(_) => &[],
+            _ => READ,
         }
     }
 }
@@ -83,6 +90,7 @@ fn v2(segments: &[&str]) -> Option<Route> {
         ["repository", "index"] => Route::Index,
         ["repository", "models", name, "load"] => Route::Load(name.to_owned()),
         ["repository", "models", name, "unload"] => Route::Unload(name.to_owned()),
+        ["scheduler", "mode"] => Route::Mode,
         ["systemsharedmemory" | "cudasharedmemory", ref rest @ ..] => shared_memory(rest)?,
         ["logging"] => Route::Unsupported("log settings"),
         ["trace", "setting"] => Route::Unsupported("trace settings"),
@@ -134,6 +142,8 @@ mod tests {
             ("/v2/models/m/versions/3", model("m", "3", Of::Metadata)),
             ("/v2/models/m/stats", model("m", "", Of::Statistics)),
             ("/v2/repository/models/m/load", Some(Route::Load("m".into()))),
+            ("/v2/scheduler/mode", Some(Route::Mode)),
+            ("/v2/scheduler", None),
             ("/v2/cudasharedmemory/region/x/status", Some(Route::RegionStatus)),
             ("/v2/models/m/generate", Some(Route::Unsupported("text generation"))),
             ("/v2/models/%ff", None),

@@ -5,7 +5,7 @@ use super::{ClassMetrics, DROPPED, Metrics, ModelMetrics, REFUSED};
 use std::sync::Arc;
 use symphony_core::Class;
 use symphony_wire::catalog::Catalog;
-use symphony_wire::schedule::{ModelStatistics, Statistics};
+use symphony_wire::schedule::{ModelPlan, ModelStatistics, Rule, Statistics};
 
 /// A counter of each model version.
 type ModelCounter = (&'static str, &'static str, fn(&ModelMetrics) -> u64);
@@ -262,7 +262,47 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
         let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
         page.sample(name, &labels, found.map_or(1.0, |(_, counters)| counters.pace.as_f64()));
     }
+    if statistics.rule == Rule::Adaptive {
+        plans(page, catalog, statistics);
+    }
+    let name = "symphony_pool_mode";
+    page.family(name, Kind::Gauge, "1 for the mode that the pool is scheduled in.");
+    for rule in Rule::ALL {
+        page.sample(name, &[("mode", rule.name())], u8::from(rule == statistics.rule));
+    }
     accelerators(page, statistics);
+}
+
+/// What the load asks of each model, where the pool is scheduled by it.
+fn plans(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
+    type Value = fn(&ModelPlan) -> f64;
+    let families: [(&str, &str, Value); 4] = [
+        ("symphony_plan_target_rows", "Rows per batch that the load needs.", |plan| {
+            plan.target.into()
+        }),
+        ("symphony_plan_threshold_rows", "Rows that are enough to start at once.", |plan| {
+            plan.threshold.into()
+        }),
+        (
+            "symphony_plan_margin_seconds",
+            "How long before it can no longer grow a smaller batch may start.",
+            |plan| plan.margin.as_secs_f64(),
+        ),
+        (
+            "symphony_plan_tier",
+            "Models of a higher tier keep accelerators free for those of a lower one.",
+            |plan| plan.tier.into(),
+        ),
+    ];
+    for (name, help, value) in families {
+        page.family(name, Kind::Gauge, help);
+        for model in catalog.models.values() {
+            let found = statistics.models.iter().find(|(id, _)| *id == model.id);
+            let Some((_, counters)) = found else { continue };
+            let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
+            page.sample(name, &labels, value(&counters.plan));
+        }
+    }
 }
 
 fn accelerators(page: &mut Page, statistics: &Statistics) {

@@ -21,7 +21,7 @@ use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Pending};
 use symphony_wire::repository::{self, RepositoryCommand, RepositoryError};
 use symphony_wire::schedule::{
-    AcceleratorStatistics, ModelStatistics, Statistics, ToScheduler, inbox,
+    AcceleratorStatistics, ModelStatistics, Rule, Statistics, ToScheduler, inbox,
 };
 use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
 use tokio::net::TcpStream;
@@ -113,6 +113,7 @@ struct Stub {
     models: Vec<(Behaviour, Arc<ServedModel>)>,
     running: Mutex<Vec<Pending>>,
     counts: Mutex<HashMap<ModelId, ModelStatistics>>,
+    rule: Mutex<Rule>,
 }
 
 impl Rig {
@@ -157,6 +158,7 @@ impl Rig {
             inflight: Arc::clone(&inflight),
             models,
             running: Mutex::default(),
+            rule: Mutex::default(),
             counts: Mutex::default(),
         });
         let cancelled = Arc::new(Mutex::default());
@@ -323,6 +325,10 @@ impl Stub {
                 ToScheduler::Statistics(reply) => {
                     let _ = reply.send(self.statistics());
                 }
+                ToScheduler::SetRule { rule, done } => {
+                    *self.rule.lock().unwrap() = rule;
+                    let _ = done.send(());
+                }
                 other => panic!("the frontend has no reason to send {other:?}"),
             }
         }
@@ -384,6 +390,7 @@ impl Stub {
     fn statistics(&self) -> Statistics {
         let counts = self.counts.lock().unwrap();
         Statistics {
+            rule: *self.rule.lock().unwrap(),
             models: counts.iter().map(|(id, counts)| (*id, *counts)).collect(),
             accelerators: vec![AcceleratorStatistics {
                 batches: 7,
