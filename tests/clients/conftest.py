@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import models
-from symphony import EAGER, Server
+from symphony import USUAL, Server
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def shared_models(tmp_path_factory):
 def server(shared_models, tmp_path_factory):
     """The server for every test that only sends requests."""
     repository = shared_models["simple"].parents[2]
-    with Server(repository, tmp_path_factory.mktemp("server"), config=EAGER) as server:
+    with Server(repository, tmp_path_factory.mktemp("server"), config=USUAL) as server:
         yield server
 
 
@@ -35,7 +35,7 @@ def start(tmp_path):
     """Starts a server of the test's own; stops it when the test ends."""
     running = []
 
-    def start(repository, config=EAGER, arguments=()):
+    def start(repository, config=USUAL, arguments=()):
         folder = tmp_path / f"server{len(running)}"
         running.append(Server(repository, folder, config=config, arguments=arguments))
         return running[-1]

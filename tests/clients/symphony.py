@@ -23,12 +23,10 @@ START_LIMIT_S = 300
 # For what has to happen soon, on a machine that may be busy with something else.
 SOON_S = 60
 
-# One accelerator, so that what is queued behind what is known; batches start at once, so that
-# a test is not answered near the end of its generous objective.
-EAGER = """
-[scheduler]
-mode = "eager"
-
+# One accelerator, so that what is queued behind what is known. Nothing is said of the mode: it is
+# the one that batches no more than the load asks for, so that a test is not answered near the end of
+# its generous objective.
+USUAL = """
 [backend]
 accelerators = 1
 threads = 1

@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2
 
 import models
 import wire
-from symphony import EAGER, IN_FLIGHT, Server, eventually
+from symphony import IN_FLIGHT, USUAL, Server, eventually
 
 BODY_MAX = 1 << 20
 ROWS_MAX = 8
@@ -35,7 +35,7 @@ def server(tmp_path_factory):
         repository, "text", alpha_ms=0, beta_ms=0.1, datatype="BYTES", max_batch=ROWS_MAX
     )
     folder = tmp_path_factory.mktemp("server")
-    config = f"[server]\nbody_max_mib = 1\n{EAGER}"
+    config = f"[server]\nbody_max_mib = 1\n{USUAL}"
     with Server(repository, folder, config=config) as server:
         still_answers(server)
         yield server

@@ -10,7 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 import models
 import wire
-from symphony import EAGER, SOON_S, Server
+from symphony import SOON_S, USUAL, Server
 
 ONNX = "identity"
 ECHO = "echo"
@@ -70,7 +70,7 @@ def typed_server(repository, word_model, tmp_path_factory):
         )
     folder = tmp_path_factory.mktemp("server")
     # So that one type that does not load fails its own tests only.
-    with Server(repository, folder, config=EAGER, arguments=["--skip-failed"]) as server:
+    with Server(repository, folder, config=USUAL, arguments=["--skip-failed"]) as server:
         yield server
 
 

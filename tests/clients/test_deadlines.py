@@ -8,7 +8,7 @@ import pytest
 
 import models
 import wire
-from symphony import EAGER, IN_FLIGHT, Server, eventually, total
+from symphony import IN_FLIGHT, USUAL, Server, eventually, total
 
 # One request of this takes longer than any deadline the tests ask for, and less than its objective.
 GLACIAL_MS = 3_000
@@ -25,7 +25,7 @@ def server(tmp_path_factory):
     models.write_emulated(
         repository, "narrow", alpha_ms=0, beta_ms=500, max_batch=1, slo_ms=60_000, queue_max=2
     )
-    with Server(repository, tmp_path_factory.mktemp("server"), config=EAGER) as server:
+    with Server(repository, tmp_path_factory.mktemp("server"), config=USUAL) as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""The whole system with a trained model and real images, in each mode that waits."""
+"""The whole system with a trained model and real images, in each mode."""
 
 import asyncio
 
@@ -10,6 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 import models
 import wire
+from symphony import USUAL
 
 # An answer just past its objective is the service working as it should on a busy machine; a
 # client tries again.
@@ -17,12 +18,11 @@ TRIES = 20
 # Requests under way per protocol.
 TOGETHER = 8
 
-# Eager serving has tests of its own.
-MODES = ("adaptive", "consolidate")
+MODES = ("adaptive", "consolidate", "eager")
 
 
 def config(mode):
-    return f'[scheduler]\nmode = "{mode}"\n[backend]\naccelerators = 1\nthreads = 1\n'
+    return f'[scheduler]\nmode = "{mode}"\n{USUAL}'
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -7,7 +7,7 @@ import pytest
 
 import models
 import wire
-from symphony import EAGER, eventually
+from symphony import USUAL, eventually
 
 ROW = [[1.0, 2.0, 3.0, 4.0]]
 
@@ -15,7 +15,7 @@ ROW = [[1.0, 2.0, 3.0, 4.0]]
 @pytest.fixture
 def server(start, tmp_path):
     models.write_emulated(tmp_path / "models", "echo", alpha_ms=0, beta_ms=1, max_batch=2)
-    return start(tmp_path / "models", EAGER, ["--log-format", "json", "--log-level", "debug"])
+    return start(tmp_path / "models", USUAL, ["--log-format", "json", "--log-level", "debug"])
 
 
 def lines(server):

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import models
 import wire
-from symphony import EAGER, IN_FLIGHT, Server, eventually, total
+from symphony import IN_FLIGHT, USUAL, Server, eventually, total
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 OUTCOMES = ("good", "late", "dropped", "cancelled", "failed", "refused")
@@ -16,7 +16,7 @@ def server(tmp_path_factory):
     repository = tmp_path_factory.mktemp("models")
     models.write_emulated(repository, "echo", alpha_ms=0.1, beta_ms=2, max_batch=8)
     models.write_emulated(repository, "tight", alpha_ms=0, beta_ms=200, max_batch=1, slo_ms=300)
-    with Server(repository, tmp_path_factory.mktemp("server"), config=EAGER) as server:
+    with Server(repository, tmp_path_factory.mktemp("server"), config=USUAL) as server:
         yield server
 
 

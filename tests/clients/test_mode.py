@@ -15,8 +15,6 @@ from symphony import SOON_S, eventually
 
 ROW = [1.0, 2.0, 3.0, 4.0]
 OBJECTIVE_S = 3600
-# Nothing is said of the mode.
-USUAL = "[backend]\naccelerators = 1\nthreads = 1\n"
 CLIENTS = 4
 
 
@@ -30,7 +28,7 @@ def server(start, tmp_path):
         max_batch=16,
         slo_ms=OBJECTIVE_S * 1000,
     )
-    return start(tmp_path / "models", USUAL)
+    return start(tmp_path / "models")
 
 
 def infer(server):

@@ -74,6 +74,11 @@ impl Cost {
         self.told
     }
 
+    /// Batches per second that the loop sustains, as told last.
+    pub(crate) fn told(&self) -> Option<f64> {
+        self.told
+    }
+
     fn mean(&self) -> Span {
         let mut turns = self.ring;
         turns.sort_unstable_by_key(|turn| turn.cost());

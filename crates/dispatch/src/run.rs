@@ -263,6 +263,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         };
         Statistics {
             rule: self.rule,
+            batches_max: self.cost.told(),
             models: self.models.iter().filter_map(model).collect(),
             accelerators: (0u32..).zip(&self.accelerators).map(accelerator).collect(),
         }

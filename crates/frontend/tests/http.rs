@@ -602,6 +602,7 @@ async fn the_mode_is_shown_and_changed() {
     let target = r#"symphony_plan_target_rows{model="echo",version="3"}"#;
     assert_eq!(rig.post(ECHO, one(&[1, 2], &json!([1, 2]))).await.status, 200);
     assert_eq!(rig.metric(target).await, 1.0);
+    assert_eq!(rig.metric("symphony_scheduler_batches_max").await, 50_000.0);
     for mode in ["eager", "consolidate"] {
         let expected = json!({"mode": mode});
         assert_eq!(rig.post(MODE, expected.to_string()).await.json(), expected);

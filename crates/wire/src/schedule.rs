@@ -103,6 +103,9 @@ pub struct AcceleratorStatistics {
 pub struct Statistics {
     /// The rule in force.
     pub rule: Rule,
+    /// Batches per second that the scheduler itself was measured to sustain; none before it has
+    /// started enough of them to tell.
+    pub batches_max: Option<f64>,
     /// Per model.
     pub models: Vec<(ModelId, ModelStatistics)>,
     /// Per accelerator, by number.

@@ -270,6 +270,12 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
     for rule in Rule::ALL {
         page.sample(name, &[("mode", rule.name())], u8::from(rule == statistics.rule));
     }
+    if let Some(batches) = statistics.batches_max {
+        let name = "symphony_scheduler_batches_max";
+        let help = "Batches per second that the scheduler was measured to sustain.";
+        page.family(name, Kind::Gauge, help);
+        page.sample(name, &[], batches);
+    }
     accelerators(page, statistics);
 }
 

@@ -391,6 +391,7 @@ impl Stub {
         let counts = self.counts.lock().unwrap();
         Statistics {
             rule: *self.rule.lock().unwrap(),
+            batches_max: Some(50_000.0),
             models: counts.iter().map(|(id, counts)| (*id, *counts)).collect(),
             accelerators: vec![AcceleratorStatistics {
                 batches: 7,
