@@ -34,7 +34,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn demo_compares_both_rules_for_every_model() {
+fn demo_compares_the_modes_for_every_model() {
     let repository = repository();
     let models = repository.path().to_str().expect("a plain path");
     let folder = tempfile::tempdir().expect("a temporary directory");
@@ -42,8 +42,11 @@ fn demo_compares_both_rules_for_every_model() {
     let output = symphony(&arguments, folder.path());
     let printed = text(&output.stdout);
     assert!(output.status.success(), "{printed}{}", text(&output.stderr));
-    for row in ["first deferred", "first eager", "second deferred", "second eager"] {
-        assert!(printed.contains(row), "{row} in\n{printed}");
+    for model in ["first", "second"] {
+        for mode in ["adaptive", "consolidate", "eager"] {
+            let row = format!("{model} {mode}");
+            assert!(printed.contains(&row), "{row} in\n{printed}");
+        }
     }
     assert!(printed.contains("accelerators busy"), "{printed}");
 }
