@@ -61,6 +61,8 @@ pub struct Loaded {
     pub rows_max: u32,
     /// Bound on queued requests.
     pub queue_max: u32,
+    /// How much its losses under overload count beside the other models'.
+    pub loss_weight: f64,
     /// The class of requests that ask for none.
     pub class: Class,
     /// The engine that runs it.
@@ -177,6 +179,7 @@ impl Loader {
             slo_guessed: terms.slo == Slo::Guess,
             rows_max,
             queue_max: terms.queue_max,
+            loss_weight: terms.loss_weight,
             class: terms.class,
             engine,
             platform,

@@ -166,6 +166,7 @@ impl<'a> World<'a> {
             profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
             slo: SLO,
             queue_max: 12,
+            loss_weight: 1.0,
         }
     }
 

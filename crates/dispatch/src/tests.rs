@@ -31,7 +31,12 @@ fn pool(rule: Rule) -> Pool<impl FnMut(AcceleratorId, BatchPlan)> {
     let send = move |accelerator, plan| sent.borrow_mut().push((accelerator, plan));
     let mut scheduler = Loop::new(rule, 1, Arc::clone(&inflight), send);
     let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8).unwrap();
-    let terms = ModelTerms { profile: Arc::new(profile), slo: Span::from_millis(25), queue_max: 2 };
+    let terms = ModelTerms {
+        profile: Arc::new(profile),
+        slo: Span::from_millis(25),
+        queue_max: 2,
+        loss_weight: 1.0,
+    };
     let (done, mut added) = oneshot::channel();
     scheduler.receive(Time::ZERO, ToScheduler::AddModel { model: MODEL, terms, done });
     assert_eq!(added.try_recv(), Ok(()));

@@ -49,7 +49,8 @@ fn start(rule: Rule) -> Pool {
     for model in 0..MODELS {
         let (alpha, beta) = (Span::from_micros(5), Span::from_micros(100));
         let profile = Arc::new(Profile::linear(alpha, beta, 16).expect("valid profile"));
-        let terms = ModelTerms { profile, slo: Span::from_millis(5), queue_max: 50 };
+        let terms =
+            ModelTerms { profile, slo: Span::from_millis(5), queue_max: 50, loss_weight: 1.0 };
         let (done, added) = oneshot::channel();
         let message = ToScheduler::AddModel { model: ModelId(model), terms, done };
         port.send(message).expect("it runs");
@@ -221,7 +222,7 @@ fn a_scheduler_that_panics_leaves_no_request_behind() {
     let scheduling = Loop::new(Rule::Eager, 1, Arc::clone(&inflight), send);
     let scheduler = spawn(scheduling, messages, clock).expect("a thread");
     let profile = Arc::new(Profile::linear(Span(1), Span(1), 1).expect("valid profile"));
-    let terms = ModelTerms { profile, slo: Span::from_secs(9), queue_max: 9 };
+    let terms = ModelTerms { profile, slo: Span::from_secs(9), queue_max: 9, loss_weight: 1.0 };
     let (done, _added) = oneshot::channel();
     let model = ModelId(0);
     port.send(ToScheduler::AddModel { model, terms, done }).expect("it runs");

@@ -71,7 +71,7 @@ impl Contender for Watched {
 fn run(rule: Rule, case: &Case) -> Seen {
     let ms = Span::from_millis_f64;
     let profile = Arc::new(Profile::linear(ms(1.053), ms(5.072), 64).expect("a profile"));
-    let terms = ModelTerms { profile, slo: ms(25.0), queue_max: 10_000 };
+    let terms = ModelTerms { profile, slo: ms(25.0), queue_max: 10_000, loss_weight: 1.0 };
     let models = vec![terms; case.models as usize];
     let seconds = usize::try_from(case.seconds).expect("few");
     let scenario = Scenario {

@@ -34,6 +34,7 @@ fn terms(alpha_us: u64, beta_us: u64, slo_ms: u64) -> ModelTerms {
         profile: Arc::new(Profile::linear(alpha, beta, 32).expect("valid profile")),
         slo: Span::from_millis(slo_ms),
         queue_max: 200,
+        loss_weight: 1.0,
     }
 }
 

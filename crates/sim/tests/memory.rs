@@ -14,6 +14,7 @@ fn peak(policy: PolicyKind, measured: Span) -> (u64, u64) {
         profile: Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile")),
         slo: Span::from_millis(25),
         queue_max: 1000,
+        loss_weight: 1.0,
     };
     let scenario = Scenario::ideal(vec![terms; 3], 8, Span::ZERO, measured);
     let load = Load::new(&[3.0, 2.0, 1.0], Process::Poisson);

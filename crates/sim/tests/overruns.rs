@@ -43,6 +43,7 @@ fn good_rate(overrun_ms: f64, rate: f64) -> f64 {
         profile: Arc::new(Profile::linear(ms(0.444), ms(6.644), 32).expect("a profile")),
         slo: ms(29.4),
         queue_max: 10_000,
+        loss_weight: 1.0,
     };
     let scenario = Scenario::ideal(vec![terms], 1, Span::from_secs(1), Span::from_secs(10));
     let scheduler = Scheduler::new(Rule::Deferred, 1);

@@ -32,6 +32,7 @@ fn simulate(models: &[Model], accelerators: u32, low_priority_share: f64) -> Rep
         profile: Arc::new(profile(model.line_ms)),
         slo: ms(model.slo_ms),
         queue_max: u32::MAX,
+        loss_weight: 1.0,
     };
     let (warmup, measured) = (Span::from_secs(2), Span::from_secs(8));
     let terms = models.iter().map(terms).collect();

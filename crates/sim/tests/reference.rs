@@ -20,6 +20,7 @@ fn scenario(
         profile: Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile")),
         slo: Span::from_millis(slo_ms),
         queue_max: u32::MAX,
+        loss_weight: 1.0,
     };
     Scenario::ideal(vec![terms; models], accelerators, Span::from_secs(2), Span::from_secs(20))
 }

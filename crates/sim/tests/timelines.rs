@@ -33,6 +33,7 @@ fn timeline(case: &Case, from: f64) -> String {
         profile: Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile")),
         slo: Span::from_millis_f64(case.slo),
         queue_max: 100,
+        loss_weight: 1.0,
     };
     let measured = Span::from_secs(1000);
     let scenario = Scenario::ideal(vec![terms], case.accelerators, Span::ZERO, measured);

@@ -29,7 +29,7 @@ pub struct ModelConfig {
 }
 
 /// How a model is served, whatever runs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
     /// The latency objective.
     pub slo: Slo,
@@ -39,10 +39,12 @@ pub struct Terms {
     pub class: Class,
     /// Bound on queued requests.
     pub queue_max: u32,
+    /// How much its losses under overload count beside the other models'.
+    pub loss_weight: f64,
 }
 
 /// The latency objective that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Slo {
     /// `slo_ms` says it.
     Given(Span),
@@ -97,6 +99,7 @@ struct File {
     shape: BTreeMap<Spanned<String>, Spanned<Vec<i64>>>,
     priority: Option<Spanned<toml::Value>>,
     queue_max: Option<Spanned<i64>>,
+    loss_weight: Option<Spanned<f64>>,
     generate: Option<Spanned<String>>,
     emulated: Option<Spanned<EmulatedTable>>,
     #[serde(default)]
@@ -140,6 +143,7 @@ impl ModelConfig {
         let class = class(source, file.priority.as_ref())?;
         let queue_max = whole(source, "queue_max", file.queue_max.as_ref(), 1..=QUEUE_MAX_LIMIT)?
             .unwrap_or(QUEUE_MAX_DEFAULT);
+        let loss_weight = loss_weight(source, file.loss_weight.as_ref())?;
         let max_batch = whole(source, "max_batch", file.max_batch.as_ref(), 1..=MAX_BATCH_LIMIT)?;
         let engine = match file.engine {
             Some(EngineName::Emulated) => emulated(source, &file, max_batch)?,
@@ -149,8 +153,18 @@ impl ModelConfig {
             EngineConfig::Emulated(emulation) => emulation.profile.rows_max(),
             EngineConfig::Onnx { .. } => max_batch.unwrap_or(MAX_BATCH_DEFAULT),
         };
-        Ok(ModelConfig { terms: Terms { slo, rows_max, class, queue_max }, engine })
+        Ok(ModelConfig { terms: Terms { slo, rows_max, class, queue_max, loss_weight }, engine })
     }
+}
+
+fn loss_weight(source: &TomlSource, value: Option<&Spanned<f64>>) -> Result<f64, ConfigError> {
+    let Some(value) = value else { return Ok(1.0) };
+    let weight = *value.get_ref();
+    if !(0.01..=100.0).contains(&weight) {
+        let text = format!("loss_weight = {weight} is not allowed: give a number from 0.01 to 100");
+        return Err(source.refuse(Some(value.span()), text));
+    }
+    Ok(weight)
 }
 
 fn slo(source: &TomlSource, value: Option<&Spanned<f64>>) -> Result<Slo, ConfigError> {

@@ -191,14 +191,14 @@ fn settings_that_work() {
     check_settings(
         "",
         expect![
-            "ModelConfig { terms: Terms { slo: Guess, rows_max: 32, class: High, queue_max: 10000 }, engine: Onnx { choice: Best, shapes: {}, generate: None } }"
+            "ModelConfig { terms: Terms { slo: Guess, rows_max: 32, class: High, queue_max: 10000, loss_weight: 1.0 }, engine: Onnx { choice: Best, shapes: {}, generate: None } }"
         ],
     );
     check_settings(
-        "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 'low'\nqueue_max = 7\n\
+        "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 'low'\nqueue_max = 7\nloss_weight = 2.0\n\
          shape = { ids = [128], image = [3, 224, 224], flag = [] }",
         expect![[
-            r#"ModelConfig { terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: 7 }, engine: Onnx { choice: Rten, shapes: {"flag": [], "ids": [128], "image": [3, 224, 224]}, generate: None } }"#
+            r#"ModelConfig { terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: 7, loss_weight: 2.0 }, engine: Onnx { choice: Rten, shapes: {"flag": [], "ids": [128], "image": [3, 224, 224]}, generate: None } }"#
         ]],
     );
 }
@@ -268,6 +268,7 @@ fn settings_that_are_refused() {
         "priority = 10".to_owned(),
         "priority = 'urgent'".to_owned(),
         "queue_max = -1".to_owned(),
+        "loss_weight = 0.0".to_owned(),
         "engine = 'tract'".to_owned(),
         "shape = { ids = [0] }".to_owned(),
         "shape = { ids = 'many' }".to_owned(),
@@ -286,7 +287,7 @@ fn settings_that_are_refused() {
     })
     .concat();
     expect![[r#"
-        model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `generate`, `emulated`, `input`, `output`
+        model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`
         model.toml:1: slo_ms = 0 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:2: slo_ms = -1.5 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:1: slo_ms = NaN is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
@@ -301,6 +302,7 @@ fn settings_that_are_refused() {
         model.toml:1: priority = 10 is not allowed: give "high" or "low", which its requests have that do not say
         model.toml:1: priority = "urgent" is not allowed: give "high" or "low", which its requests have that do not say
         model.toml:1: queue_max = -1 is not allowed: give a whole number from 1 to 10000000
+        model.toml:1: loss_weight = 0 is not allowed: give a number from 0.01 to 100
         model.toml:1: unknown variant `tract`, expected one of `onnxruntime`, `rten`, `emulated`
         model.toml:1: shape [0]: give every dimension but the batch dimension, each at least 1
         model.toml:1: invalid type: string "many", expected a sequence

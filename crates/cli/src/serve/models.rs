@@ -167,6 +167,7 @@ impl Models {
         let id = self.ids.take();
         let measured = loaded.measured.clone();
         let slo_guessed = loaded.slo_guessed;
+        let loss_weight = loaded.loss_weight;
         let from = loaded.state;
         let model = Arc::new(ServedModel {
             id,
@@ -190,6 +191,7 @@ impl Models {
             profile: Arc::clone(&model.profile),
             slo: model.slo,
             queue_max: model.queue_max,
+            loss_weight,
         };
         let (done, added) = oneshot::channel();
         let _ = self.to.scheduler.send(ToScheduler::AddModel { model: id, terms, done });

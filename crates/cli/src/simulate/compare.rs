@@ -79,6 +79,7 @@ fn draw(seed: u64, number: u64) -> Result<Setup> {
             profile: Arc::new(profile),
             slo: millis(slo),
             mix: Mix::default(),
+            loss_weight: 1.0,
         });
     }
     let mut setup = Setup {

@@ -49,6 +49,7 @@ struct ModelFile {
     table_ms: Option<Spanned<Vec<f64>>>,
     max_batch: Option<Spanned<u32>>,
     weight: Option<Spanned<f64>>,
+    loss_weight: Option<Spanned<f64>>,
     copies: Option<Spanned<u32>>,
     priority: Option<PriorityName>,
     low_share: Option<Spanned<f64>>,
@@ -327,6 +328,10 @@ impl Reader<'_> {
                 ),
             );
         }
+        let loss_weight = file
+            .loss_weight
+            .as_ref()
+            .map_or(Ok(1.0), |weight| self.number("model.loss_weight", weight, 0.01, 100.0))?;
         let weight = file
             .weight
             .as_ref()
@@ -344,7 +349,8 @@ impl Reader<'_> {
                     format!("model.name = {name:?}: give each model a name of its own"),
                 );
             }
-            models.push(Model { name, profile: Arc::clone(&profile), slo, mix });
+            let profile = Arc::clone(&profile);
+            models.push(Model { name, profile, slo, mix, loss_weight });
             weights.push(weight);
         }
         Ok(())

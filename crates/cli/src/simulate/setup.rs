@@ -46,6 +46,8 @@ pub(super) struct Model {
     pub(super) profile: Arc<Profile>,
     pub(super) slo: Span,
     pub(super) mix: Mix,
+    /// How much its losses under overload count beside the other models'.
+    pub(super) loss_weight: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -255,6 +257,7 @@ impl Setup {
             profile: Arc::clone(&model.profile),
             slo: model.slo,
             queue_max: u32::MAX,
+            loss_weight: model.loss_weight,
         };
         let models = self.models.iter().map(terms).collect();
         let (warmup, measured) = match &self.load.trace {

@@ -47,6 +47,9 @@ pub struct ModelTerms {
     pub slo: Span,
     /// Bound on queued requests.
     pub queue_max: u32,
+    /// How much the share of its requests that is lost under overload counts beside the other
+    /// models': with 2, half of theirs is lost. Positive; looked at by the adaptive rule.
+    pub loss_weight: f64,
 }
 
 /// Everything that can happen to a scheduler.

@@ -66,7 +66,7 @@ pub struct Demand {
     pub dispersion: f64,
     /// Whether requests came lately, if too few to measure a rate.
     pub is_present: bool,
-    /// How much an equal share of losses counts for this model; one unless configured.
+    /// How much the share of its requests that is lost counts beside the others'.
     pub weight: f64,
     /// Requests that arrived since the model was added.
     pub arrived: u64,
@@ -496,7 +496,7 @@ impl Model {
             self.ahead *= 0.9;
             return;
         }
-        let own = self.lost / self.recent.max(1.0) / self.demand.weight;
+        let own = self.lost / self.recent.max(1.0) * self.demand.weight;
         self.ahead = (self.ahead + FAIRNESS_GAIN * (own - all)).clamp(0.0, ADVANCE_MAX);
     }
 
@@ -675,6 +675,47 @@ mod tests {
         }
         let calm = planned(&mut planner, 8)[1].advance;
         assert!(calm.0 < advance.0 / 100, "{calm} after {advance}");
+    }
+
+    #[test]
+    fn losses_are_weighed() {
+        let mut planner = Planner::new(f64::INFINITY);
+        for round in 0..3 {
+            for (model, weight) in [(0, 1.0), (1, 3.0)] {
+                let (arrived, dropped) = (round * 1000, round * 100);
+                planner.note(Demand {
+                    arrived,
+                    dropped,
+                    weight,
+                    ..demand(model, PUBLISHED, 4000.0)
+                });
+            }
+            planned(&mut planner, 8);
+        }
+        let plans = planned(&mut planner, 8);
+        assert_eq!(plans[0].advance, Span::ZERO);
+        assert!(plans[1].advance > Span::ZERO, "the same losses count for more");
+    }
+
+    #[test]
+    fn models_that_left_are_forgotten() {
+        let mut planner = Planner::new(f64::INFINITY);
+        let lost = |model: u32, round: u64| Demand {
+            arrived: round * 1000,
+            dropped: round * 100 * u64::from(model),
+            ..demand(model, PUBLISHED, 4000.0)
+        };
+        for round in 0..3 {
+            planner.note(lost(0, round));
+            planner.note(lost(1, round));
+            planned(&mut planner, 8);
+        }
+        let busy = planned(&mut planner, 8);
+        assert!(busy[1].advance > Span::ZERO);
+        planner.note(Demand { is_present: false, ..lost(1, 3) });
+        let plans = planned(&mut planner, 8);
+        assert_eq!(plans[1], ModelPlan::default(), "neither its losses nor its last rate");
+        assert!(plans[0].target < busy[0].target, "no load of its own: {plans:?}");
     }
 
     #[test]

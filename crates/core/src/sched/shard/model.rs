@@ -44,7 +44,7 @@ impl Model {
             rows_per_ns: self.rate.rows_per_ns(now),
             dispersion: self.rate.dispersion(),
             is_present,
-            weight: 1.0,
+            weight: self.terms.loss_weight,
             arrived: self.arrived,
             dropped: self.dropped,
         }
