@@ -24,6 +24,8 @@ pub(crate) enum Step {
     Python,
     /// Unit, property, whole-system and doc tests
     Test,
+    /// The exchange between threads, interleaving by interleaving
+    Loom,
     /// The server against real clients
     Clients,
 }
@@ -70,6 +72,7 @@ impl Step {
                     in_root(workspace).args(["test", "--workspace"]).envs(environment.variables()),
                 )
             }
+            Step::Loom => command::run(&mut loom(workspace)),
             Step::Clients => clients(workspace, pytest),
         }
     }
@@ -96,6 +99,16 @@ pub(crate) fn run(workspace: &Workspace, only: &[Step], pytest: &[String]) -> Re
 fn chosen(only: &[Step]) -> Vec<Step> {
     let wanted = |step: &Step| only.is_empty() || only.contains(step);
     Step::value_variants().iter().copied().filter(wanted).collect()
+}
+
+/// The tests under loom: built with its flag, and so beside everything else.
+fn loom(workspace: &Workspace) -> Command {
+    let mut command = in_root(workspace);
+    command
+        .args(["test", "--package", "symphony-exchange", "--test", "loom", "--target-dir"])
+        .arg(workspace.target.join("loom"))
+        .env("RUSTFLAGS", "--cfg loom");
+    command
 }
 
 /// Runs the clients against the binary of the same profile that `cargo test` built.
@@ -125,6 +138,6 @@ mod tests {
     #[test]
     fn steps_run_in_their_own_order() {
         assert_eq!(chosen(&[Step::Fmt, Step::Tidy]), [Step::Tidy, Step::Fmt]);
-        assert_eq!(chosen(&[]).len(), 6);
+        assert_eq!(chosen(&[]).len(), 7);
     }
 }

@@ -6,10 +6,11 @@ use crate::workspace::{Package, Workspace};
 const ARROWS: &[(&str, &[&str])] = &[
     ("symphony-core", &[]),
     ("symphony-onnx", &[]),
+    ("symphony-exchange", &[]),
     ("symphony-wire", &["symphony-core"]),
     ("symphony-workload", &["symphony-core"]),
     ("symphony-sim", &["symphony-core", "symphony-workload"]),
-    ("symphony-dispatch", &["symphony-core", "symphony-wire"]),
+    ("symphony-dispatch", &["symphony-core", "symphony-wire", "symphony-exchange"]),
     ("symphony-backend", &["symphony-core", "symphony-wire", "symphony-onnx"]),
     ("symphony-frontend", &["symphony-core", "symphony-wire"]),
     (
@@ -80,6 +81,7 @@ mod tests {
             ("symphony-core", "symphony-wire"),
             ("symphony-dispatch", "symphony-backend"),
             ("symphony-onnx", "symphony-core"),
+            ("symphony-exchange", "symphony-core"),
             ("xtask", "symphony-core"),
         ] {
             let found = complaints(from, &[to]);

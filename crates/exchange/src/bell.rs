@@ -1,0 +1,190 @@
+//! How a consumer sleeps without missing anything, and without costing those who write to it a
+//! system call while it is awake.
+//!
+//! Consumer and writers each write one place and then read the other's: the consumer says that it
+//! parks and then looks whether anything is there; a writer puts something there and then looks
+//! whether the consumer parks. With a full fence between write and read on both sides, at least one
+//! of them sees the other, so nothing is left lying beside a sleeping consumer. It must not know
+//! what is waited for: `pending` tells it.
+
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicU32, Thread, current, fence, park, park_timeout, spin_loop};
+
+const AWAKE: u32 = 0;
+const PARKED: u32 = 1;
+
+/// What both sides share. Writers only read `state` while the consumer is awake, so the line stays
+/// in every core's cache; nothing else may lie on it (some processors fetch lines in pairs).
+#[repr(align(128))]
+struct Shared {
+    state: AtomicU32,
+    /// The consumer's thread, there before it first parks.
+    consumer: OnceLock<Thread>,
+}
+
+/// The bell of one consumer, before its thread has taken it.
+pub struct Doorbell {
+    shared: Arc<Shared>,
+}
+
+impl Doorbell {
+    /// A bell that nobody listens to yet; rings until then are not needed, and lost.
+    #[must_use]
+    pub fn new() -> Doorbell {
+        Doorbell {
+            shared: Arc::new(Shared { state: AtomicU32::new(AWAKE), consumer: OnceLock::new() }),
+        }
+    }
+
+    /// A handle for one who writes to the consumer.
+    #[must_use]
+    pub fn ringer(&self) -> Ringer {
+        Ringer { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Makes the calling thread the consumer.
+    #[must_use]
+    pub fn listen(self, spin: Spin) -> Listener {
+        // The bell is given away, so it is set once.
+        self.shared.consumer.get_or_init(current);
+        Listener { shared: self.shared, spin, stays: PhantomData }
+    }
+}
+
+impl Default for Doorbell {
+    fn default() -> Doorbell {
+        Doorbell::new()
+    }
+}
+
+/// Rings the bell of one consumer.
+#[derive(Clone)]
+pub struct Ringer {
+    shared: Arc<Shared>,
+}
+
+impl Ringer {
+    /// Wakes the consumer if it is parked. What was written before this call is seen by the
+    /// consumer before it parks again. One call after many writes does for all of them.
+    pub fn ring(&self) {
+        fence(SeqCst);
+        if self.shared.state.load(Relaxed) == PARKED {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        // Of several ringers one pays for the system call.
+        if self.shared.state.swap(AWAKE, AcqRel) == PARKED
+            && let Some(thread) = self.shared.consumer.get()
+        {
+            thread.unpark();
+        }
+    }
+}
+
+/// For how long a consumer burns its core instead of sleeping; zero, the default, is never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spin {
+    /// How long it polls after it ran out of work: a writer then never pays for waking it, and the
+    /// consumer sees work tens of microseconds sooner.
+    pub idle: Duration,
+    /// How long before a deadline it stops sleeping: longer than the operating system is late.
+    pub due: Duration,
+}
+
+impl Spin {
+    /// Sleeps whenever there is nothing to do.
+    pub const NEVER: Spin = Spin { idle: Duration::ZERO, due: Duration::ZERO };
+}
+
+/// Why [`Listener::wait`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Something is pending, or was: a ring for what has been read already also ends the wait.
+    Work,
+    /// The deadline has come.
+    Due,
+}
+
+/// The consumer's end of a bell. It stays on the thread that made it.
+pub struct Listener {
+    shared: Arc<Shared>,
+    spin: Spin,
+    /// Pointers are not `Send`: the bell wakes this thread and no other.
+    stays: PhantomData<*const ()>,
+}
+
+impl Listener {
+    /// A handle for one who writes to the consumer.
+    #[must_use]
+    pub fn ringer(&self) -> Ringer {
+        Ringer { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Waits until `pending` says that something is there, the bell rings, or the deadline comes.
+    ///
+    /// `pending` must look at everything whose writers ring this bell and that is to end the wait;
+    /// it is called a few times, and often while spinning. A deadline of the past only asks it.
+    pub fn wait(&mut self, deadline: Option<Instant>, mut pending: impl FnMut() -> bool) -> Woken {
+        if pending() {
+            return Woken::Work;
+        }
+        if !self.spin.idle.is_zero() {
+            let end = Instant::now() + self.spin.idle;
+            let end = deadline.map_or(end, |deadline| deadline.min(end));
+            if spin_until(end, &mut pending) == Woken::Work {
+                return Woken::Work;
+            }
+        }
+        let timer =
+            deadline.map(|deadline| deadline.checked_sub(self.spin.due).unwrap_or(deadline));
+        let woken = self.sleep(timer, &mut pending);
+        match deadline {
+            Some(deadline) if woken == Woken::Due => spin_until(deadline, &mut pending),
+            _ => woken,
+        }
+    }
+
+    fn sleep(&mut self, deadline: Option<Instant>, pending: &mut impl FnMut() -> bool) -> Woken {
+        let state = &self.shared.state;
+        // Exchanged, not stored: where every write is, their order is plain to see (and to loom).
+        state.swap(PARKED, AcqRel);
+        fence(SeqCst);
+        if pending() {
+            state.swap(AWAKE, AcqRel);
+            return Woken::Work;
+        }
+        // Parking may end without cause, or by the unpark of a ring that was already answered.
+        while state.load(Acquire) == PARKED {
+            let Some(deadline) = deadline else {
+                park();
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.swap(AWAKE, AcqRel);
+                return Woken::Due;
+            }
+            park_timeout(left);
+        }
+        Woken::Work
+    }
+}
+
+fn spin_until(end: Instant, pending: &mut impl FnMut() -> bool) -> Woken {
+    loop {
+        if pending() {
+            return Woken::Work;
+        }
+        if Instant::now() >= end {
+            return Woken::Due;
+        }
+        spin_loop();
+    }
+}

@@ -1,0 +1,175 @@
+//! Small cases in the interleavings that matter, with every value that the memory model allows a load
+//! to see. A wake-up that is lost shows as a deadlock. How to run it is in the crate's documentation.
+
+#![cfg(loom)]
+
+use std::time::Instant;
+
+use loom::thread;
+use symphony_exchange::{Doorbell, Full, Spin, board, ring, slot};
+
+/// All interleavings with up to three preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
+fn explore(case: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.check(case);
+}
+
+#[test]
+fn every_message_arrives_once_and_in_order() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut sender, mut receiver) = ring(2, doorbell.ringer());
+        let consumer = thread::spawn(move || {
+            let mut listener = doorbell.listen(Spin::NEVER);
+            let mut messages = Vec::new();
+            while messages.len() < 3 {
+                listener.wait(None, || !receiver.is_empty());
+                receiver.drain_into(2, &mut messages);
+            }
+            messages
+        });
+        sender.send(0).expect("there is room");
+        let mut burst = sender.burst();
+        burst.send(1).expect("there is room");
+        let mut last = burst.send(2);
+        while let Err(Full(message)) = last {
+            thread::yield_now();
+            last = burst.send(message);
+        }
+        drop(burst);
+        assert_eq!(consumer.join().expect("no panic"), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn one_bell_serves_two_writers() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut first, mut from_first) = ring(1, doorbell.ringer());
+        let (mut second, mut from_second) = slot::<u64>(doorbell.ringer());
+        let senders = [
+            thread::spawn(move || first.send(1).expect("there is room")),
+            thread::spawn(move || second.publish(2)),
+        ];
+        let mut listener = doorbell.listen(Spin::NEVER);
+        let (mut message, mut value) = (None, None);
+        while message.is_none() || value.is_none() {
+            listener.wait(None, || !from_first.is_empty() || from_second.is_new());
+            message = message.or(from_first.pop());
+            value = value.or(from_second.take());
+        }
+        assert_eq!((message, value), (Some(1), Some(2)));
+        for sender in senders {
+            sender.join().expect("no panic");
+        }
+    });
+}
+
+#[test]
+fn a_deadline_does_not_spoil_the_next_wait() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut sender, mut receiver) = ring(2, doorbell.ringer());
+        let past = Instant::now();
+        let consumer = thread::spawn(move || {
+            let mut listener = doorbell.listen(Spin::NEVER);
+            let mut messages = Vec::new();
+            listener.wait(Some(past), || !receiver.is_empty());
+            receiver.drain_into(2, &mut messages);
+            while messages.len() < 2 {
+                listener.wait(None, || !receiver.is_empty());
+                receiver.drain_into(2, &mut messages);
+            }
+            messages
+        });
+        for message in [1, 2] {
+            sender.send(message).expect("there is room");
+        }
+        assert_eq!(consumer.join().expect("no panic"), [1, 2]);
+    });
+}
+
+#[test]
+fn a_slot_shows_whole_values_and_ends_with_the_newest() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut publisher, mut watcher) = slot::<[u64; 2]>(doorbell.ringer());
+        let consumer = thread::spawn(move || {
+            let mut listener = doorbell.listen(Spin::NEVER);
+            let mut last = 0;
+            while last < 2 {
+                listener.wait(None, || watcher.is_new());
+                if let Some([left, right]) = watcher.take() {
+                    assert_eq!(left, right, "words of two values");
+                    assert!(left > last, "taken twice, or an older one");
+                    last = left;
+                }
+            }
+            assert_eq!(watcher.take(), None);
+        });
+        publisher.publish([1, 1]);
+        publisher.publish([2, 2]);
+        consumer.join().expect("no panic");
+    });
+}
+
+/// Publishes `news` and takes until the newest of each slot has been seen.
+fn check_board(news: &'static [(usize, u64)]) {
+    explore(move || {
+        let doorbell = Doorbell::new();
+        let (mut writer, mut reader) = board::<[u64; 2]>(65, doorbell.ringer());
+        let consumer = thread::spawn(move || {
+            let mut listener = doorbell.listen(Spin::NEVER);
+            let mut last = [0; 65];
+            while news.iter().any(|&(index, value)| last[index] < value) {
+                listener.wait(None, || !reader.is_empty());
+                reader.drain(|index, [left, right]| {
+                    assert_eq!(left, right, "words of two values");
+                    assert!(left > last[index], "taken twice, or an older one");
+                    last[index] = left;
+                });
+            }
+        });
+        for &(index, value) in news {
+            writer.publish(index, [value, value]);
+        }
+        consumer.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_board_loses_no_news_of_one_slot() {
+    check_board(&[(0, 1), (0, 2)]);
+}
+
+#[test]
+fn a_board_loses_no_news_of_slots_in_one_word() {
+    check_board(&[(0, 1), (1, 1)]);
+}
+
+#[test]
+fn a_board_loses_no_news_of_slots_in_two_words() {
+    check_board(&[(0, 1), (64, 1)]);
+}
+
+#[test]
+fn a_burst_of_news_rings_once_for_all() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut writer, mut reader) = board::<u64>(2, doorbell.ringer());
+        let consumer = thread::spawn(move || {
+            let mut listener = doorbell.listen(Spin::NEVER);
+            let mut sum = 0;
+            while sum < 3 {
+                listener.wait(None, || !reader.is_empty());
+                reader.drain(|_, value| sum += value);
+            }
+        });
+        let mut burst = writer.burst();
+        burst.publish(0, 1);
+        burst.publish(1, 2);
+        drop(burst);
+        consumer.join().expect("no panic");
+    });
+}
