@@ -47,6 +47,9 @@ impl Step {
                 "see above; `rm -r target/python` starts over, and the network is needed once"
             }
             Step::Test => "run the failing test alone with `cargo test -p CRATE NAME`",
+            Step::Loom => {
+                "see crates/exchange/src/lib.rs; `LOOM_LOG=trace LOOM_LOCATION=1` shows the steps"
+            }
             Step::Clients => {
                 "run the failing test alone with `cargo xtask test --only clients -- -k NAME`"
             }

@@ -18,7 +18,7 @@ fn nothing_allocates_on_either_side() {
     let (mut publisher, mut watcher) = slot::<u64>(doorbell.ringer());
     let (mut writer, mut reader) = board::<[u64; 6]>(10_000, doorbell.ringer());
     let consumer = thread::spawn(move || {
-        let mut listener = doorbell.listen(Spin { idle: Duration::ZERO, due: Duration::ZERO });
+        let mut listener = doorbell.listen(Spin::NEVER);
         let mut messages = Vec::with_capacity(64);
         let mut left = ROUNDS;
         measure(|| {
@@ -35,9 +35,9 @@ fn nothing_allocates_on_either_side() {
         })
     });
     let writing = measure(|| {
-        for round in 0..ROUNDS {
+        for (index, round) in (0..ROUNDS).enumerate() {
             publisher.publish(round);
-            writer.publish((round * 97 % 10_000) as usize, [round; 6]);
+            writer.publish(index * 97 % 10_000, [round; 6]);
             while sender.send(round).is_err() {
                 thread::yield_now();
             }

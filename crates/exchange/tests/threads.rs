@@ -105,7 +105,8 @@ fn a_slot_shows_whole_values() {
 #[test]
 fn a_board_ends_with_the_newest_of_each_slot() {
     const SLOTS: usize = 200;
-    let slot_of = |value: u64| (value * 7) as usize % SLOTS;
+    let slot_of =
+        |value: u64| usize::try_from(value * 7 % SLOTS as u64).expect("it is below SLOTS");
     check(
         |doorbell| board::<[u64; 4]>(SLOTS, doorbell.ringer()),
         |writer| (1..=COUNT).for_each(|value| writer.publish(slot_of(value), [value; 4])),
