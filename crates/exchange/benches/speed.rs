@@ -17,6 +17,11 @@ type Words = [u64; 6];
 
 const BURST: u64 = 64;
 
+/// Does nothing with a value, unseen by the compiler.
+fn consume<T>(value: T) {
+    let _ = black_box(value);
+}
+
 fn one_thread(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one thread");
     let bell = Doorbell::new();
@@ -36,7 +41,7 @@ fn one_thread(criterion: &mut Criterion) {
     });
     group.bench_function("board of 10000: drain nothing", |bencher| {
         let (_writer, mut reader) = board::<Words>(10_000, bell.ringer());
-        bencher.iter(|| reader.drain(|_, words| drop(black_box(words))));
+        bencher.iter(|| reader.drain(|_, words| consume(words)));
     });
     group.bench_function("fence of a ring", |bencher| bencher.iter(|| fence(SeqCst)));
     group.bench_function("an exchange instead of the fence", |bencher| {
@@ -52,7 +57,7 @@ fn one_thread(criterion: &mut Criterion) {
                 let _ = burst.send([black_box(number); 6]);
             }
             drop(burst);
-            receiver.drain(1024, |words| drop(black_box(words)))
+            receiver.drain(1024, consume)
         });
     });
     group.bench_function("board of 10000: burst of 64 anywhere, drain", |bencher| {
@@ -65,7 +70,7 @@ fn one_thread(criterion: &mut Criterion) {
                 burst.publish(next, [number; 6]);
             }
             drop(burst);
-            reader.drain(|_, words| drop(black_box(words)))
+            reader.drain(|_, words| consume(words))
         });
     });
     group.finish();
@@ -101,7 +106,7 @@ fn two_threads(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|count| {
                 let (mut sender, mut receiver) = ring::<Words>(4096, bell.ringer());
-                let read = || drop(receiver.drain(4096, |words| drop(black_box(words))));
+                let read = || consume(receiver.drain(4096, consume));
                 beside(read, || {
                     for _ in 0..count.div_ceil(burst) {
                         let mut together = sender.burst();
@@ -118,7 +123,7 @@ fn two_threads(criterion: &mut Criterion) {
     group.bench_function("slot: publish", |bencher| {
         bencher.iter_custom(|count| {
             let (mut publisher, mut watcher) = slot::<Words>(bell.ringer());
-            let read = || drop(black_box(watcher.take()));
+            let read = || consume(watcher.take());
             beside(read, || (0..count).for_each(|number| publisher.publish([number; 6])))
         });
     });
@@ -126,7 +131,7 @@ fn two_threads(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|count| {
                 let (mut writer, mut reader) = board::<Words>(10_000, bell.ringer());
-                let read = || drop(reader.drain(|_, words| drop(black_box(words))));
+                let read = || consume(reader.drain(|_, words| consume(words)));
                 beside(read, || {
                     let mut next = 0;
                     for _ in 0..count.div_ceil(burst) {
