@@ -13,6 +13,8 @@ use symphony_sim::{Observed, PolicyKind, Scenario};
 pub(super) struct Series {
     from: Time,
     width: Span,
+    /// The time that the intervals divide.
+    measured: Span,
     accelerators: usize,
     /// Requests by interval.
     offered: Vec<u64>,
@@ -49,6 +51,7 @@ impl Series {
         Ok(Series {
             from: Time::ZERO + scenario.warmup,
             width,
+            measured: scenario.measured,
             accelerators,
             offered: vec![0; intervals],
             bad: vec![0; intervals],
@@ -92,7 +95,7 @@ impl Series {
 
     /// Changes what an accelerator was busy by the parts of `begin` to `end` in each interval.
     fn change(&mut self, accelerator: usize, begin: Time, end: Time, by: fn(Span, Span) -> Span) {
-        let mut begin = begin.max(self.from);
+        let (mut begin, end) = (begin.max(self.from), end.min(self.from + self.measured));
         while begin < end {
             let interval = self.interval(begin);
             let next = self.begin(interval + 1).min(end);
@@ -109,13 +112,19 @@ impl Series {
         self.from + self.width.times(interval as u64)
     }
 
+    /// How long an interval is: the last one ends with the measured time.
+    fn seconds(&self, interval: usize) -> f64 {
+        let begin = self.width.times(interval as u64);
+        self.measured.saturating_sub(begin).min(self.width).as_secs_f64()
+    }
+
     /// The middle of an interval, in seconds of the measured time.
     fn middle(&self, interval: usize) -> f64 {
-        (interval as f64 + 0.5) * self.width.as_secs_f64()
+        interval as f64 * self.width.as_secs_f64() + self.seconds(interval) / 2.0
     }
 
     fn offered_rate(&self, interval: usize) -> f64 {
-        self.offered[interval] as f64 / self.width.as_secs_f64()
+        self.offered[interval] as f64 / self.seconds(interval)
     }
 
     /// Share of the requests that were late or dropped; zero when none were offered.
@@ -126,7 +135,8 @@ impl Series {
     fn shares(&self, interval: usize) -> impl Iterator<Item = f64> {
         let first = interval * self.accelerators;
         let busy = self.busy[first..first + self.accelerators].iter();
-        busy.map(|busy| busy.as_secs_f64() / self.width.as_secs_f64())
+        let seconds = self.seconds(interval);
+        busy.map(move |busy| busy.as_secs_f64() / seconds)
     }
 
     /// Accelerators busy on average.
