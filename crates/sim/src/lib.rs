@@ -14,6 +14,7 @@ mod policy;
 mod report;
 mod scenario;
 mod simulation;
+mod split;
 
 pub use drift::{Change, Drift};
 pub use mix::{Mix, Tight};
@@ -21,3 +22,4 @@ pub use policy::{PolicyKind, PolicyNameError};
 pub use report::{ModelReport, Report, Share};
 pub use scenario::{ClockError, Delay, Network, Scenario, SimModel};
 pub use simulation::{Contender, Observed, run, run_observed};
+pub use split::{MESSAGE_MAX, Split, SplitScheduler};

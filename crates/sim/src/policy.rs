@@ -1,7 +1,7 @@
 //! The policies by name: the scheduler's own rules, and its rivals.
 
 use crate::baseline::{Clockwork, Nexus, Shepherd, Waiting, When};
-use crate::{Contender, Scenario};
+use crate::{Contender, Scenario, SplitScheduler};
 use std::fmt;
 use std::str::FromStr;
 use symphony_core::Span;
@@ -57,15 +57,11 @@ impl PolicyKind {
     #[must_use]
     pub fn build(self, scenario: &Scenario, rates: &[f64]) -> Box<dyn Contender> {
         let n = scenario.accelerators;
-        let own = |rule| {
-            let scheduler = Scheduler::new(rule, n).with_low_share(scenario.low_priority_share);
-            if scenario.adapt_profile { scheduler } else { scheduler.with_fixed_profiles() }
-        };
         let waiting = |when| Box::new(Waiting::new(when, n));
         match self {
-            PolicyKind::Deferred => Box::new(own(Rule::Deferred)),
-            PolicyKind::Eager => Box::new(own(Rule::Eager)),
-            PolicyKind::Adaptive => Box::new(own(Rule::Adaptive)),
+            PolicyKind::Deferred => own(Rule::Deferred, scenario),
+            PolicyKind::Eager => own(Rule::Eager, scenario),
+            PolicyKind::Adaptive => own(Rule::Adaptive, scenario),
             PolicyKind::Timeout { delay, preferred } => waiting(When::Timeout { delay, preferred }),
             PolicyKind::Target { rows } => waiting(When::Target { rows }),
             PolicyKind::Frontrun => waiting(When::Frontrun),
@@ -75,6 +71,22 @@ impl PolicyKind {
             PolicyKind::Shepherd => Box::new(Shepherd::new(n)),
         }
     }
+}
+
+/// Seed of the delays between the parties of a split scheduler: the same for every run, as they
+/// meet other requests in each.
+const MESSAGES_SEED: u64 = 0;
+
+/// The live scheduler, whole or split.
+fn own(rule: Rule, scenario: &Scenario) -> Box<dyn Contender> {
+    let (n, share) = (scenario.accelerators, scenario.low_priority_share);
+    let fixed = !scenario.adapt_profile;
+    let Some(split) = scenario.split else {
+        let scheduler = Scheduler::new(rule, n).with_low_share(share);
+        return Box::new(if fixed { scheduler.with_fixed_profiles() } else { scheduler });
+    };
+    let scheduler = SplitScheduler::new(rule, n, split, MESSAGES_SEED).with_low_share(share);
+    Box::new(if fixed { scheduler.with_fixed_profiles() } else { scheduler })
 }
 
 impl fmt::Display for PolicyKind {

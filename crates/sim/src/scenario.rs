@@ -3,6 +3,7 @@
 
 use crate::drift::Drift;
 use crate::mix::Mix;
+use crate::split::Split;
 use std::sync::Arc;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, ModelTerms};
 use symphony_core::{Delays, Profile, Span};
@@ -32,6 +33,9 @@ pub struct Scenario {
     pub adapt_profile: bool,
     /// What the scheduler's own policies keep for low requests that wait.
     pub low_priority_share: f64,
+    /// How the scheduler's own rules are split over shards and a matcher that send each other
+    /// messages; `None` for one party, which needs none. Its rivals are never split.
+    pub split: Option<Split>,
 }
 
 /// A model: what the scheduler is told, and what really runs.
@@ -121,6 +125,7 @@ impl Scenario {
             clock_error: ClockError::default(),
             drift: Drift::default(),
             adapt_profile: true,
+            split: None,
             low_priority_share: LOW_SHARE_DEFAULT,
         }
     }

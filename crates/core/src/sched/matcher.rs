@@ -51,6 +51,7 @@ pub struct Matcher {
     /// Accelerators that are not idle, by when they should be; without those that should be and
     /// are not.
     busy: IndexedHeap<Time>,
+    next_batch: u64,
 }
 
 /// What the matcher knows of one model.
@@ -88,9 +89,13 @@ pub struct Ended {
     pub ratio: Option<Pace>,
 }
 
-/// What an unanswered grant changes in the account of low candidates.
+/// A grant that the shard has not answered, and what it changes in the account of low candidates.
 #[derive(Clone, Copy, Debug)]
 struct Promise {
+    batch: BatchId,
+    model: ModelId,
+    /// How long the batch ran, when its end is known before its beginning.
+    ended: Option<Span>,
     tier: u8,
     class: Class,
     /// A low candidate was passed over for a high one.
@@ -101,6 +106,7 @@ struct Promise {
 
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
+    batch: BatchId,
     model: ModelId,
     tier: u8,
     class: Class,
@@ -134,6 +140,7 @@ impl Matcher {
             ahead: IndexedHeap::new(),
             forget_due: None,
             busy: IndexedHeap::new(),
+            next_batch: 0,
         };
         matcher.set_rule(rule);
         matcher
@@ -212,7 +219,7 @@ impl Matcher {
             self.idle.remove(number);
             self.ending.remove(number);
             self.busy.remove(number);
-            let promise = self.promise(&offer);
+            let promise = self.promise(model, &offer);
             let accelerator = &mut self.accelerators[number as usize];
             accelerator.promised = Some(promise);
             self.active[usize::from(offer.tier)] += 1;
@@ -223,35 +230,36 @@ impl Matcher {
             self.low_running += u32::from(offer.class == Class::Low);
             let Accelerator { free, lag, .. } = *accelerator;
             self.unplace(model.0);
-            issue(Grant { model, accelerator: AcceleratorId(number), free, lag: lag.pace() });
+            let (accelerator, lag) = (AcceleratorId(number), lag.pace());
+            issue(Grant { model, accelerator, batch: promise.batch, free, lag });
         }
     }
 
-    /// Takes a shard's answer to a grant.
-    ///
-    /// # Panics
-    /// When there was no such grant.
-    pub fn reply(&mut self, now: Time, reply: Reply) {
-        let accelerator = &mut self.accelerators[reply.accelerator.index()];
-        let promise = accelerator.promised.take();
-        let promise = promise.unwrap_or_else(|| panic!("a reply without a grant: {reply:?}"));
-        let Promise { tier, class, .. } = promise;
-        if let Some(started) = reply.started {
+    /// Takes a shard's answer to a grant; one to no grant has no effect. Returns the batch if it
+    /// has ended already.
+    pub fn reply(&mut self, now: Time, reply: Reply) -> Option<Ended> {
+        let Reply { accelerator: id, batch, started } = reply;
+        let accelerator = self.accelerators.get_mut(id.index())?;
+        let promise = accelerator.promised.take_if(|promise| promise.batch == batch)?;
+        let Promise { model, tier, class, ended, .. } = promise;
+        if let Some(started) = started {
             let place = accelerator.outstanding.iter_mut().find(|place| place.is_none());
             let place = place.expect("an accelerator with no room is not granted");
-            *place = Some(Outstanding { model: reply.model, tier, class, started });
+            *place = Some(Outstanding { batch, model, tier, class, started });
             accelerator.free = accelerator.free.max(started.ready) + started.exec;
         } else {
-            self.models[reply.model.index()].running -= 1;
+            self.models[model.index()].running -= 1;
             self.active[usize::from(tier)] -= 1;
             self.low_running -= u32::from(class == Class::Low);
         }
-        self.account(promise, reply.started);
-        self.release(now, reply.accelerator);
+        self.account(promise, started);
+        self.release(now, id);
+        ended.and_then(|exec| self.complete(now, id, batch, exec))
     }
 
     /// An accelerator finished a batch, after running it for `exec`; zero when that teaches
-    /// nothing. No effect when it runs no such batch.
+    /// nothing. No effect when it runs no such batch. The end of one of which the shard has not
+    /// said yet that it began is kept until it does.
     pub fn complete(
         &mut self,
         now: Time,
@@ -261,11 +269,15 @@ impl Matcher {
     ) -> Option<Ended> {
         let accelerator = self.accelerators.get_mut(id.index())?;
         let [first, second] = accelerator.outstanding;
-        let is = |place: Option<Outstanding>| place.filter(|o| o.started.batch == batch);
+        let is = |place: Option<Outstanding>| place.filter(|o| o.batch == batch);
         let (done, left) = match (is(first), is(second)) {
             (Some(done), _) => (done, second),
             (None, Some(done)) => (done, first),
-            (None, None) => return None,
+            (None, None) => {
+                let promise = accelerator.promised.as_mut().filter(|p| p.batch == batch)?;
+                promise.ended = Some(exec);
+                return None;
+            }
         };
         accelerator.outstanding = [left, None];
         // The one behind starts now, whether this one ended early or late.
@@ -454,14 +466,17 @@ impl Matcher {
     }
 
     /// Pays for a low batch in advance, so that what is owed is not spent twice.
-    fn promise(&mut self, offer: &Offer) -> Promise {
+    fn promise(&mut self, model: ModelId, offer: &Offer) -> Promise {
         let low = &self.ready_low;
         let (passed_over, paid) = match offer.class {
             Class::High => (!low.is_empty(), 0.0),
             Class::Low => (false, offer.exec_span.0 as f64),
         };
         self.owed -= paid;
-        Promise { tier: offer.tier, class: offer.class, passed_over, paid }
+        let batch = BatchId(self.next_batch);
+        self.next_batch += 1;
+        let &Offer { tier, class, .. } = offer;
+        Promise { batch, model, ended: None, tier, class, passed_over, paid }
     }
 
     /// Settles the account of low candidates when it is known what became of a grant.
@@ -575,10 +590,9 @@ mod tests {
         Span::from_millis(ms)
     }
 
-    /// Offers a batch that may be sent from now until `latest` and runs for 10 ms, its inputs
-    /// underway for `lead`: the accelerator that gets it.
-    fn send(matcher: &mut Matcher, now: Time, batch: u64, latest: Time, lead: Span) -> Option<u32> {
-        let generation = matcher.models.first().map_or(0, |slot| slot.issued);
+    /// A batch that may be sent from now until `latest` and runs for 10 ms, its inputs underway
+    /// for `lead`.
+    fn candidate(generation: u32, now: Time, latest: Time, lead: Span) -> Candidate {
         let offer = Some(Offer {
             exec: now,
             firm: now,
@@ -593,14 +607,31 @@ mod tests {
             spared: 0.0,
             expected: now,
         });
-        matcher.candidate(now, Candidate { model: MODEL, generation, offer });
+        Candidate { model: MODEL, generation, offer }
+    }
+
+    /// Offers such a batch: what it is granted.
+    fn offer(matcher: &mut Matcher, now: Time, latest: Time, lead: Span) -> Option<Grant> {
+        let generation = matcher.models.first().map_or(0, |slot| slot.issued);
+        matcher.candidate(now, candidate(generation, now, latest, lead));
         let mut grants = Vec::new();
         matcher.assign(now, |grant| grants.push(grant));
-        let accelerator = grants.pop()?.accelerator;
-        let started =
-            Started { batch: BatchId(batch), ready: now + lead, exec: ms(10), table: ms(10), lead };
-        matcher.reply(now, Reply { model: MODEL, accelerator, started: Some(started) });
-        Some(accelerator.0)
+        grants.pop()
+    }
+
+    /// The shard's answer: it was sent.
+    fn sent(now: Time, grant: Grant, lead: Span) -> Reply {
+        let started = Started { ready: now + lead, exec: ms(10), table: ms(10), lead };
+        let Grant { accelerator, batch, .. } = grant;
+        Reply { accelerator, batch, started: Some(started) }
+    }
+
+    /// Offers such a batch and sends it at once: the accelerator that gets it. Batches are
+    /// numbered in the order of their grants.
+    fn send(matcher: &mut Matcher, now: Time, latest: Time, lead: Span) -> Option<u32> {
+        let grant = offer(matcher, now, latest, lead)?;
+        assert_eq!(matcher.reply(now, sent(now, grant, lead)), None);
+        Some(grant.accelerator.0)
     }
 
     /// Ends a batch on the first accelerator.
@@ -612,57 +643,74 @@ mod tests {
     #[test]
     fn nothing_is_sent_ahead_to_an_accelerator_that_overran() {
         let mut matcher = Matcher::new(Rule::Deferred, 2);
-        assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(1)), Some(0));
+        assert_eq!(send(&mut matcher, at(0), at(20), ms(1)), Some(0));
         // Planned from 1 to 11 ms.
-        assert_eq!(send(&mut matcher, at(12), 1, at(30), ms(1)), Some(1));
-        assert_eq!(send(&mut matcher, at(13), 2, at(30), ms(1)), None);
+        assert_eq!(send(&mut matcher, at(12), at(30), ms(1)), Some(1));
+        assert_eq!(send(&mut matcher, at(13), at(30), ms(1)), None);
         end(&mut matcher, at(20), 0);
-        assert_eq!(send(&mut matcher, at(20), 3, at(30), ms(1)), Some(0));
+        assert_eq!(send(&mut matcher, at(20), at(30), ms(1)), Some(0));
     }
 
     #[test]
     fn an_idle_accelerator_is_not_passed_over_for_one_that_is_still_running() {
         let mut matcher = Matcher::new(Rule::Deferred, 2);
-        assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(5)), Some(0));
+        assert_eq!(send(&mut matcher, at(0), at(20), ms(5)), Some(0));
         // It ends at 15 ms, and something with a lead of 5 ms could be sent from 10 ms on.
-        assert_eq!(send(&mut matcher, at(10), 1, at(11), ms(1)), Some(1));
-        assert_eq!(send(&mut matcher, at(12), 2, at(12), ms(3)), Some(0), "no loss in waiting");
+        assert_eq!(send(&mut matcher, at(10), at(11), ms(1)), Some(1));
+        assert_eq!(send(&mut matcher, at(12), at(12), ms(3)), Some(0), "no loss in waiting");
     }
 
     #[test]
     fn a_batch_sent_ahead_ends_later_when_the_one_before_it_does() {
         let mut matcher = Matcher::new(Rule::Deferred, 1);
-        assert_eq!(send(&mut matcher, at(0), 0, at(20), ms(1)), Some(0));
-        assert_eq!(send(&mut matcher, at(10), 1, at(20), ms(1)), Some(0));
+        assert_eq!(send(&mut matcher, at(0), at(20), ms(1)), Some(0));
+        assert_eq!(send(&mut matcher, at(10), at(20), ms(1)), Some(0));
         // The first ends at 18 instead of 11 ms, so the second at 28 instead of 21 ms.
         end(&mut matcher, at(18), 0);
         assert_eq!(matcher.next_wake(), Some(at(27)));
-        assert_eq!(send(&mut matcher, at(22), 2, at(25), ms(1)), None);
-        assert_eq!(send(&mut matcher, at(27), 3, at(30), ms(1)), Some(0));
+        assert_eq!(send(&mut matcher, at(22), at(25), ms(1)), None);
+        assert_eq!(send(&mut matcher, at(27), at(30), ms(1)), Some(0));
     }
 
     #[test]
     fn an_unanswered_grant_counts_as_running() {
         let mut matcher = Matcher::new(Rule::Deferred, 1);
-        let offer = Some(Offer {
-            exec: at(0),
-            firm: at(0),
-            latest: at(1),
-            turn: at(1),
-            tier: 0,
-            lead: ms(0),
-            due: at(11),
-            alone: ms(10),
-            class: Class::High,
-            exec_span: ms(1),
-            spared: 0.0,
-            expected: at(0),
-        });
-        matcher.candidate(at(0), Candidate { model: MODEL, generation: 0, offer });
-        matcher.assign(at(0), |_| {});
+        let Grant { accelerator, batch, .. } = offer(&mut matcher, at(0), at(1), ms(0)).unwrap();
         assert_eq!(matcher.running(MODEL), 1);
-        let declined = Reply { model: MODEL, accelerator: AcceleratorId(0), started: None };
-        matcher.reply(at(0), declined);
+        let declined = Reply { accelerator, batch, started: None };
+        assert_eq!(matcher.reply(at(0), declined), None);
         assert_eq!(matcher.running(MODEL), 0);
+        assert_eq!(matcher.reply(at(0), declined), None, "said twice");
+        assert_eq!(matcher.running(MODEL), 0);
+        let elsewhere = Reply { accelerator: AcceleratorId(9), ..declined };
+        assert_eq!(matcher.reply(at(0), elsewhere), None);
+        assert_eq!(send(&mut matcher, at(2), at(3), ms(0)), Some(0));
+    }
+
+    #[test]
+    fn an_end_that_is_heard_of_before_the_beginning_is_kept() {
+        let mut matcher = Matcher::new(Rule::Deferred, 1);
+        let grant = offer(&mut matcher, at(0), at(20), ms(0)).unwrap();
+        assert_eq!(matcher.complete(at(9), grant.accelerator, grant.batch, ms(9)), None);
+        assert_eq!(matcher.running(MODEL), 1);
+        let ended = matcher.reply(at(10), sent(at(1), grant, ms(0)));
+        assert_eq!(ended, Some(Ended { model: MODEL, ratio: Some(Pace::of(ms(9), ms(10))) }));
+        assert_eq!(matcher.running(MODEL), 0);
+        assert_eq!(send(&mut matcher, at(10), at(20), ms(0)), Some(0));
+    }
+
+    #[test]
+    fn a_candidate_from_before_the_newest_grant_is_ignored() {
+        let mut matcher = Matcher::new(Rule::Deferred, 2);
+        assert!(offer(&mut matcher, at(0), at(20), ms(0)).is_some());
+        // The shard offered this while the grant was on its way.
+        let mut crossed = candidate(0, at(0), at(20), ms(0));
+        matcher.candidate(at(0), crossed);
+        matcher.assign(at(0), |grant| panic!("{grant:?}"));
+        crossed.generation = 1;
+        matcher.candidate(at(0), crossed);
+        let mut grants = 0;
+        matcher.assign(at(0), |_| grants += 1);
+        assert_eq!(grants, 1);
     }
 }

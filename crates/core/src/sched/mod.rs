@@ -7,7 +7,8 @@
 //! - [`Scheduler`]: one shard and one matcher, with their messages delivered at once.
 //!
 //! Shard and matcher know each other only by message, so that they can run on threads of their
-//! own; messages carry a generation number, which makes crossing ones harmless.
+//! own; messages carry a generation number, which makes crossing ones harmless. Messages from one
+//! to the other must not overtake each other, but may take their time.
 
 mod drift;
 mod heap;
@@ -22,7 +23,7 @@ mod scheduler;
 mod shard;
 
 pub use matcher::{Ended, Matcher};
-pub use plan::{Demand, ModelPlan};
+pub use plan::{Demand, ModelPlan, PLAN_AGE_MAX};
 pub use rule::{Rule, UnknownRule};
 pub use scheduler::{Policy, Scheduler};
 pub use shard::{LOW_SHARE_DEFAULT, ModelStatistics, Shard};
@@ -182,6 +183,9 @@ pub struct Candidate {
     pub model: ModelId,
     /// How many grants of this model the shard had answered when it made the candidate. The
     /// matcher ignores one made before the shard saw its newest grant: its requests are gone.
+    /// Counting begins again when the identity is used again: the matcher forgets a model only
+    /// after its shard said, behind its last offer, that it is closed; and a new model of that
+    /// identity has to be known to it by the same way.
     pub generation: u32,
     /// When the batch may be sent; `None` when the model has nothing to run.
     pub offer: Option<Offer>,
@@ -200,7 +204,7 @@ pub struct Offer {
     pub turn: Time,
     /// Batches of a higher tier keep accelerators free for lower ones; less than [`TIERS`].
     pub tier: u8,
-    /// From sending until execution can begin on a free accelerator.
+    /// From granting until execution can begin on a free accelerator.
     pub lead: Span,
     /// When execution has to have ended.
     pub due: Time,
@@ -224,6 +228,8 @@ pub struct Grant {
     pub model: ModelId,
     /// Its accelerator.
     pub accelerator: AcceleratorId,
+    /// What the batch will be called, if there is one.
+    pub batch: BatchId,
     /// When everything already sent to the accelerator will have ended.
     pub free: Time,
     /// How many times longer than elsewhere in the pool batches run on it; at least one.
@@ -233,10 +239,10 @@ pub struct Grant {
 /// Shard to matcher: what became of a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The grant's model.
-    pub model: ModelId,
     /// The grant's accelerator.
     pub accelerator: AcceleratorId,
+    /// The grant's batch.
+    pub batch: BatchId,
     /// The batch that was sent; `None` when there was nothing to run after all.
     pub started: Option<Started>,
 }
@@ -244,14 +250,12 @@ pub struct Reply {
 /// A batch on its way to an accelerator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Started {
-    /// The batch.
-    pub batch: BatchId,
     /// When its inputs are there: the earliest start of execution.
     pub ready: Time,
     /// How long it is planned to run.
     pub exec: Span,
     /// How long it would run by the profile as it was loaded.
     pub table: Span,
-    /// From sending until its inputs are there.
+    /// From granting until its inputs are there.
     pub lead: Span,
 }

@@ -10,8 +10,8 @@ use crate::ids::ModelId;
 use crate::profile::Profile;
 use crate::time::{Span, Time};
 
-/// Plans are at most this old when something is decided.
-pub(crate) const PLAN_AGE_MAX: Span = Span::from_millis(50);
+/// How long a plan is in use before it is made anew, and how often shards report for the next.
+pub const PLAN_AGE_MAX: Span = Span::from_millis(50);
 
 /// Accelerators are planned to be busy for this share of the time, where the load allows it. The
 /// rest is what lets a batch start without waiting.

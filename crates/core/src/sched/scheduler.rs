@@ -153,7 +153,9 @@ impl Policy for Scheduler {
             }
             for grant in grants.drain(..) {
                 let reply = shard.grant(now, grant, todo);
-                matcher.reply(now, reply);
+                if let Some(ended) = matcher.reply(now, reply) {
+                    shard.complete(now, ended);
+                }
             }
         }
         if !self.closing.is_empty() {

@@ -13,7 +13,7 @@ use super::plan::{Demand, ModelPlan};
 use super::rate::RateEstimator;
 use super::rule::Rule;
 use super::{Action, Actions, Candidate, Ended, Grant, ModelTerms, Reply, Start, Started};
-use crate::ids::{BatchId, ModelId, RequestId};
+use crate::ids::{ModelId, RequestId};
 use crate::pace::Pace;
 use crate::profile::Profile;
 use crate::request::{Class, Delays, DropReason, Request};
@@ -43,6 +43,8 @@ pub(super) const SHARE_ADVANCE: Span = Span::from_secs(1);
 pub struct Shard {
     pool: Pool,
     delays: Delays,
+    /// How long a message to the matcher is planned to take, and one back.
+    message: Span,
     models: Vec<Option<Model>>,
     /// Models whose queue changed since they were last looked at.
     touched: Vec<ModelId>,
@@ -51,7 +53,6 @@ pub struct Shard {
     /// When to look at a model again though nothing happened: its batch no longer meets its
     /// deadline.
     expiries: IndexedHeap<Time>,
-    next_batch: u64,
     /// When to look again at what high requests need.
     needs_due: Time,
     /// Room for computing it.
@@ -118,8 +119,11 @@ struct Model {
     /// Arrivals of high requests that were set aside, and the share of the others.
     rate_aside: RateEstimator,
     kept: f64,
-    /// The pool's delays, as far as the objective has room for them.
+    /// The pool's delays, as far as the objective has room for them, from a new candidate on:
+    /// it has to reach the matcher, and the grant to come back, before anything is sent.
     delays: Delays,
+    /// What each of these two takes.
+    message: Span,
     /// How much longer than planned executions were measured to run.
     overrun: Span,
     /// Batches sent and not completed.
@@ -157,14 +161,21 @@ impl Shard {
                 high_load: 0.0,
             },
             delays: Delays::default(),
+            message: Span::ZERO,
             models: Vec::new(),
             touched: Vec::new(),
             touched_before: Vec::new(),
             expiries: IndexedHeap::new(),
-            next_batch: 0,
             needs_due: Time::ZERO,
             needs: Vec::new(),
         }
+    }
+
+    /// The same, but a message to the matcher, and one back, is planned to take so long: a
+    /// candidate's window is the matcher's time to grant, and opens and closes so much earlier.
+    #[must_use]
+    pub fn with_message_delay(self, message: Span) -> Shard {
+        Shard { message, ..self }
     }
 
     /// Takes requests for a model from now on.
@@ -177,9 +188,12 @@ impl Shard {
         }
         let slot = &mut self.models[model.index()];
         assert!(slot.is_none(), "{model:?} is in use");
+        let (delays, message) =
+            within_objective(&self.delays, self.message, terms.slo, &terms.profile);
         *slot = Some(Model {
             rate: RateEstimator::new(terms.slo),
-            delays: within_objective(&self.delays, terms.slo, &terms.profile),
+            delays,
+            message,
             profile: Profile::clone(&terms.profile),
             drift: Drift::new(),
             rate_low: RateEstimator::new(terms.slo),
@@ -221,7 +235,7 @@ impl Shard {
     /// Whether a model is closing and nothing of it is queued.
     #[must_use]
     pub fn is_closed(&self, model: ModelId) -> bool {
-        self.model(model).is_some_and(|state| state.closing && state.queue.is_empty())
+        self.model(model).is_some_and(Model::is_closed)
     }
 
     /// Forgets a model.
@@ -240,7 +254,8 @@ impl Shard {
         self.delays = delays;
         for index in 0..self.models.len() {
             if let Some(state) = &mut self.models[index] {
-                state.delays = within_objective(&delays, state.terms.slo, &state.profile);
+                (state.delays, state.message) =
+                    within_objective(&delays, self.message, state.terms.slo, &state.profile);
                 self.touch(index);
             }
         }
@@ -319,7 +334,7 @@ impl Shard {
         state.note_idle(now);
         if let Some(ratio) = ratio {
             state.drift.record(now, ratio);
-            if state.follow(&self.delays) {
+            if state.follow(&self.delays, self.message) {
                 self.touch(model.index());
             }
         }
@@ -348,10 +363,11 @@ impl Shard {
             let Some(state) = self.models[model.index()].as_mut() else { continue };
             state.touched = false;
             state.drift.forget(now);
-            state.follow(&self.delays);
+            state.follow(&self.delays, self.message);
             let offer = state.offer(model, &self.pool, now, todo);
             state.note_idle(now);
-            let expiry = offer.map(|offer| offer.latest + Span(1));
+            // A grant at the last moment is on its way for a while.
+            let expiry = offer.map(|offer| offer.latest + state.message + Span(1));
             match expiry.into_iter().chain(state.low_expiry()).min() {
                 Some(expiry) => self.expiries.set(model.0, expiry),
                 None => self.expiries.remove(model.0),
@@ -393,9 +409,9 @@ impl Shard {
     /// Answers a grant: seals the largest batch that, started on this accelerator, meets its
     /// deadline. Requests may have come or gone since the candidate was made.
     pub fn grant(&mut self, now: Time, grant: Grant, todo: &mut Actions) -> Reply {
-        let Grant { model, accelerator, free, lag } = grant;
+        let Grant { model, accelerator, batch, free, lag } = grant;
         self.touch(model.index());
-        let declined = Reply { model, accelerator, started: None };
+        let declined = Reply { accelerator, batch, started: None };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
         state.answered = state.answered.wrapping_add(1);
         let choice = state.sealable(&self.pool, now, free, lag);
@@ -403,8 +419,6 @@ impl Shard {
         if count == 0 {
             return declined;
         }
-        let batch = BatchId(self.next_batch);
-        self.next_batch += 1;
         let first = todo.requests.len();
         state.account(&choice, self.pool.low_share);
         state.queue.take(&choice, &mut todo.requests);
@@ -412,14 +426,15 @@ impl Shard {
         state.stats.batches += 1;
         state.stats.requests += count as u64;
         state.stats.rows += u64::from(rows);
-        let lead = state.delays.lead(rows);
-        let begin = free.max(now + lead);
+        let ready = now + state.delays_after(2).lead(rows);
+        let begin = free.max(ready);
         let table = state.terms.profile.exec(rows);
         let exec = state.profile.pace().times(lag).stretch(table);
         let requests = first..todo.requests.len();
         let start = Start { batch, accelerator, model, requests, rows, begin, exec };
         todo.list.push(Action::Start(start));
-        let started = Started { batch, ready: now + lead, exec, table, lead };
+        let lead = state.delays_after(1).lead(rows);
+        let started = Started { ready, exec, table, lead };
         Reply { started: Some(started), ..declined }
     }
 
@@ -436,10 +451,11 @@ impl Shard {
     }
 
     /// Hands what was measured of each model that has requests, or has none any more, to `report`,
-    /// for the next plan of the pool.
+    /// for the next plan of the pool. A closed model is to be forgotten, and not to be heard of
+    /// again.
     pub fn demands(&mut self, now: Time, mut report: impl FnMut(Demand)) {
         for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
-            let Some(state) = slot else { continue };
+            let Some(state) = slot.as_mut().filter(|state| !state.is_closed()) else { continue };
             let is_present = state.last_arrival.is_some_and(|at| now.since(at) < PRESENT_FOR);
             if is_present || state.is_planned {
                 report(state.demand(model, now, is_present));
@@ -450,6 +466,10 @@ impl Shard {
 
     /// Takes what the pool's load asks of a model in place of what it asked before.
     pub fn set_plan(&mut self, model: ModelId, plan: ModelPlan) {
+        // One that was on its way when the rule changed says nothing to another rule.
+        if self.pool.rule != Rule::Adaptive {
+            return;
+        }
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
         let is_new = state.plan != plan;
         state.plan = plan;
@@ -485,12 +505,20 @@ impl Shard {
 /// A model that had a request within this time is one that others leave room for.
 const PRESENT_FOR: Span = Span::from_secs(60);
 
-/// The delays, shrunk to three quarters of what the objective leaves beside execution. Measured
-/// in a bad moment and taken whole they could make every request hopeless; then no batch would
-/// run and nothing would be measured again.
-fn within_objective(delays: &Delays, slo: Span, profile: &Profile) -> Delays {
+/// The delays together with those of a message and its answer, and what is left of a message,
+/// shrunk to three quarters of what the objective leaves beside execution. Measured in a bad
+/// moment and taken whole they could make every request hopeless; then no batch would run and
+/// nothing would be measured again.
+fn within_objective(
+    delays: &Delays,
+    message: Span,
+    slo: Span,
+    profile: &Profile,
+) -> (Delays, Span) {
     let left = slo.saturating_sub(profile.exec(1));
-    delays.within(Span(left.0 / 4 * 3))
+    let all = Delays { control: delays.control + message.times(2), ..*delays };
+    let all = all.within(Span(left.0 / 4 * 3));
+    (all, message.min(Span(all.control.0 / 2)))
 }
 
 impl Pool {

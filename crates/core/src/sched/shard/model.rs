@@ -17,7 +17,7 @@ impl Model {
     /// Plans with the pace that was measured, as far as a mean request alone is still done in
     /// three quarters of the objective: nothing is measured of batches that never run. Whether
     /// it changed.
-    pub(super) fn follow(&mut self, delays: &Delays) -> bool {
+    pub(super) fn follow(&mut self, delays: &Delays, message: Span) -> bool {
         let ModelTerms { profile, slo, .. } = &self.terms;
         let ModelStatistics { rows, requests, .. } = self.stats;
         let rows = u32::try_from(rows.div_ceil(requests.max(1))).unwrap_or(u32::MAX).max(1);
@@ -27,8 +27,15 @@ impl Model {
             return false;
         }
         self.profile.set_pace(pace);
-        self.delays = within_objective(delays, *slo, &self.profile);
+        (self.delays, self.message) = within_objective(delays, message, *slo, &self.profile);
         true
+    }
+
+    /// The delays that are left after so many messages: one when the matcher grants, two when
+    /// the grant has come.
+    pub(super) fn delays_after(&self, messages: u64) -> Delays {
+        let Delays { control, .. } = self.delays;
+        Delays { control: control.saturating_sub(self.message.times(messages)), ..self.delays }
     }
 
     /// What was measured of the model.
@@ -92,6 +99,10 @@ impl Model {
         }
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closing && self.queue.is_empty()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.queue.len() >= self.terms.queue_max as usize
     }
@@ -104,7 +115,7 @@ impl Model {
         now: Time,
         todo: &mut Actions,
     ) -> Option<Offer> {
-        let delays = self.delays;
+        let delays = self.delays_after(1);
         self.drop_late_low(model, now, todo);
         loop {
             let head = *self.queue.leading().head()?;
@@ -362,7 +373,23 @@ impl Model {
     /// one that lags it is as large as is in time there; whether to start at all does not depend
     /// on the lag, for the candidate was made without it.
     pub(super) fn sealable(&mut self, pool: &Pool, now: Time, free: Time, lag: Pace) -> Choice {
-        let delays = self.delays;
+        let (planned, granting) = (self.delays, self.delays_after(1));
+        self.delays = self.delays_after(2);
+        let choice = self.granted(pool, now, free, lag, &granting);
+        self.delays = planned;
+        choice
+    }
+
+    /// The same, with the delays that are left now, and those that there were at the time of the
+    /// grant.
+    fn granted(
+        &mut self,
+        pool: &Pool,
+        now: Time,
+        free: Time,
+        lag: Pace,
+        granting: &Delays,
+    ) -> Choice {
         let Some(head) = self.queue.leading().head().copied() else { return Choice::default() };
         let outlook = self.outlook(pool, &head, now, free);
         if outlook.rows == 0 {
@@ -374,7 +401,7 @@ impl Model {
             true => self.outlook(pool, &head, now, now),
             false => outlook,
         };
-        let window = pool.rule.window(&self.profile, &delays, now, &offered, &self.plan);
+        let window = pool.rule.window(&self.profile, granting, now, &offered, &self.plan);
         if window.exec > now {
             return Choice::default();
         }

@@ -1,0 +1,369 @@
+//! Shards and a matcher as separate parties: without delays they are the scheduler, and with any
+//! delays they keep its promises.
+
+use proptest::prelude::*;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
+use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
+use symphony_core::{
+    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Profile, Request, RequestId, Span,
+    Time,
+};
+use symphony_sim::{Delay, Split, SplitScheduler};
+
+const MODELS: u32 = 5;
+
+/// One thing that happens from outside.
+#[derive(Clone, Debug)]
+enum Happening {
+    Arrive { model: u32, rows: u32, slo_us: u64, class: Class },
+    CancelOldest,
+    MeasureDelays { control_us: u64, data_us: u64, jitter_us: u64 },
+    MeasureOverrun { model: u32, us: u64 },
+    Remove { model: u32 },
+    Add { model: u32 },
+    Switch { rule: Rule },
+}
+
+#[derive(Clone, Debug)]
+struct History {
+    rule: Rule,
+    accelerators: u32,
+    /// Per row and per batch in microseconds, and the largest batch.
+    profiles: Vec<(u64, u64, u32)>,
+    /// Executions take this share of the profile, in percent, one after the other.
+    speeds: Vec<u64>,
+    /// Whether plans follow what was measured.
+    follows: bool,
+    happenings: Vec<(u64, Happening)>,
+}
+
+fn rules() -> impl Strategy<Value = Rule> {
+    prop_oneof![Just(Rule::Deferred), Just(Rule::Adaptive), Just(Rule::Eager)]
+}
+
+fn happenings() -> impl Strategy<Value = Happening> {
+    let model = 0..MODELS;
+    prop_oneof![
+        30 => (model.clone(), 1u32..4, 500u64..60_000, prop::sample::select(&Class::ALL))
+            .prop_map(|(model, rows, slo_us, class)| {
+                Happening::Arrive { model, rows, slo_us, class }
+            }),
+        2 => Just(Happening::CancelOldest),
+        1 => (0u64..3000, 0u64..300, 0u64..2000).prop_map(|(control_us, data_us, jitter_us)| {
+            Happening::MeasureDelays { control_us, data_us, jitter_us }
+        }),
+        1 => (model.clone(), 0u64..30_000)
+            .prop_map(|(model, us)| Happening::MeasureOverrun { model, us }),
+        2 => model.clone().prop_map(|model| Happening::Remove { model }),
+        2 => model.prop_map(|model| Happening::Add { model }),
+        1 => rules().prop_map(|rule| Happening::Switch { rule }),
+    ]
+}
+
+fn histories() -> impl Strategy<Value = History> {
+    // Some batches are shorter than a message.
+    let profile = (0u64..2000, prop_oneof![3 => 1u64..8000, 1 => 1u64..100], 1u32..20);
+    // Bursts, and gaps between them.
+    let gap = prop_oneof![3 => 0u64..100, 2 => 0u64..3000, 1 => 0u64..30_000];
+    (
+        rules(),
+        1u32..5,
+        prop::collection::vec(profile, MODELS as usize),
+        prop::collection::vec(50u64..150, 1..8),
+        any::<bool>(),
+        prop::collection::vec((gap, happenings()), 1..150),
+    )
+        .prop_map(|(rule, accelerators, profiles, speeds, follows, happenings)| History {
+            rule,
+            accelerators,
+            profiles,
+            speeds,
+            follows,
+            happenings,
+        })
+}
+
+/// Up to 200 microseconds, or a tail beyond what is planned with.
+fn messages() -> impl Strategy<Value = Delay> {
+    let us = |range: std::ops::Range<u64>| range.prop_map(Span::from_micros);
+    prop_oneof![
+        us(0..200).prop_map(Delay::Constant),
+        (us(0..50), us(0..200), 0.0..1.0).prop_map(|(usual, tail, share)| Delay::Tailed {
+            usual,
+            tail,
+            share
+        }),
+        (us(1..60), 0.1..1.0).prop_map(|(median, sigma)| Delay::LogNormal { median, sigma }),
+    ]
+}
+
+/// What a policy did in one step: its starts and drops in order, and who was removed.
+type Step = (Time, Actions, BTreeSet<ModelId>);
+
+/// A pool that runs what the policy says and checks it.
+struct World<'a, P> {
+    history: &'a History,
+    policy: P,
+    /// How long a message between the policy's parties is planned to take.
+    message: Span,
+    todo: Actions,
+    delays: Delays,
+    now: Time,
+    /// Requests without an outcome.
+    open: BTreeMap<RequestId, (ModelId, Request)>,
+    running: Vec<Vec<BatchId>>,
+    busy_until: Vec<Time>,
+    ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId, Span)>>,
+    batches: BTreeSet<BatchId>,
+    /// Models that were told to go, and whether they are gone.
+    removed: BTreeMap<ModelId, bool>,
+    steps: Vec<Step>,
+    log: Vec<String>,
+}
+
+/// Steps of the policy within one history: more is going round in circles.
+const STEPS_MAX: usize = 100_000;
+
+impl<'a, P: Policy> World<'a, P> {
+    fn new(history: &'a History, policy: P, message: Span) -> World<'a, P> {
+        let count = history.accelerators as usize;
+        let mut world = World {
+            history,
+            policy,
+            message,
+            todo: Actions::default(),
+            delays: Delays::default(),
+            now: Time::ZERO,
+            open: BTreeMap::new(),
+            running: vec![Vec::new(); count],
+            busy_until: vec![Time::ZERO; count],
+            ends: BinaryHeap::new(),
+            batches: BTreeSet::new(),
+            removed: BTreeMap::new(),
+            steps: Vec::new(),
+            log: Vec::new(),
+        };
+        for model in (0..MODELS).map(ModelId) {
+            let terms = world.terms(model);
+            world.event(Event::AddModel { model, terms });
+        }
+        world
+    }
+
+    /// Lets the whole history happen.
+    fn run(mut self) -> Vec<Step> {
+        for (number, (gap_us, happening)) in (0u64..).zip(&self.history.happenings) {
+            self.pass(Some(self.now + Span::from_micros(*gap_us)));
+            self.happen(number, happening);
+        }
+        self.pass(None);
+        assert!(self.open.is_empty(), "{}", self.story("requests without an outcome"));
+        let all_gone = self.removed.values().all(|gone| *gone);
+        assert!(all_gone, "{}", self.story("a model that was removed is still there"));
+        self.steps
+    }
+
+    fn terms(&self, model: ModelId) -> ModelTerms {
+        let (alpha, beta, rows_max) = self.history.profiles[model.index()];
+        let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
+        ModelTerms {
+            profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
+            slo: Span::from_micros(40_000),
+            queue_max: 12,
+            loss_weight: if model.0 == 0 { 2.0 } else { 1.0 },
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        self.log.push(format!("{} {event:?}", self.now));
+        self.policy.on_event(self.now, event, &mut self.todo);
+    }
+
+    fn happen(&mut self, number: u64, happening: &Happening) {
+        match *happening {
+            Happening::Arrive { model, rows, slo_us, class } => {
+                let model = ModelId(model);
+                let deadline = self.now + Span::from_micros(slo_us);
+                let id = RequestId(number);
+                let request = Request { id, arrival: self.now, deadline, rows, class };
+                self.open.insert(request.id, (model, request));
+                self.event(Event::Arrive { model, request });
+            }
+            Happening::CancelOldest => {
+                let Some((id, (model, request))) = self.open.pop_first() else { return };
+                self.event(Event::Cancel { model, request: id, deadline: request.deadline });
+            }
+            Happening::MeasureDelays { control_us, data_us, jitter_us } => {
+                self.delays = Delays {
+                    control: Span::from_micros(control_us),
+                    data: Span::from_micros(data_us),
+                    response: Span::ZERO,
+                    jitter: Span::from_micros(jitter_us),
+                };
+                self.event(Event::SetDelays(self.delays));
+            }
+            Happening::MeasureOverrun { model, us } => {
+                let overrun = Span::from_micros(us);
+                self.event(Event::SetOverrun { model: ModelId(model), overrun });
+            }
+            Happening::Remove { model } => {
+                let model = ModelId(model);
+                if self.removed.get(&model) != Some(&true) {
+                    self.removed.insert(model, false);
+                    self.event(Event::RemoveModel { model });
+                }
+            }
+            Happening::Add { model } => {
+                let model = ModelId(model);
+                if self.removed.get(&model) == Some(&true) {
+                    self.removed.remove(&model);
+                    let terms = self.terms(model);
+                    self.event(Event::AddModel { model, terms });
+                }
+            }
+            Happening::Switch { rule } => self.event(Event::SetRule(rule)),
+        }
+        self.settle();
+    }
+
+    /// Lets time pass until `until`, completing batches and waking the policy on the way.
+    fn pass(&mut self, until: Option<Time>) {
+        loop {
+            let end = self.ends.peek().map(|Reverse((time, ..))| *time);
+            let next = [end, self.policy.next_wake()].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| until.is_none_or(|until| *next <= until)) else {
+                break;
+            };
+            assert!(next >= self.now, "{}", self.story("time runs backwards"));
+            self.now = next;
+            while let Some(&Reverse((time, batch, accelerator, exec))) = self.ends.peek()
+                && time <= self.now
+            {
+                self.ends.pop();
+                self.running[accelerator.index()].retain(|other| *other != batch);
+                self.event(Event::Complete { accelerator, batch, exec });
+            }
+            self.settle();
+        }
+        self.now = until.unwrap_or(self.now);
+    }
+
+    fn settle(&mut self) {
+        self.policy.settle(self.now, &mut self.todo);
+        let mut todo = std::mem::take(&mut self.todo);
+        let mut gone = BTreeSet::new();
+        for action in &todo.list {
+            self.log.push(format!("{} -> {action:?}", self.now));
+            match action {
+                Action::Start(start) => self.start(start, todo.batch(start)),
+                Action::Drop { model, request, reason } => {
+                    let known = self.open.remove(&request.id);
+                    assert_eq!(known, Some((*model, *request)), "{}", self.story("dropped twice"));
+                    self.check_drop(*model, request, *reason);
+                }
+                Action::Removed { model } => {
+                    let before = self.removed.insert(*model, true);
+                    assert_eq!(before, Some(false), "{}", self.story("removed unasked"));
+                    let left = self.open.values().any(|(of, _)| of == model);
+                    assert!(!left, "{}", self.story("removed with requests left"));
+                    gone.insert(*model);
+                }
+            }
+        }
+        let wake = self.policy.next_wake();
+        assert!(wake.is_none_or(|wake| wake > self.now), "{}", self.story("spins in place"));
+        todo.list.retain(|action| !matches!(action, Action::Removed { .. }));
+        self.steps.push((self.now, todo, gone));
+        assert!(self.steps.len() < STEPS_MAX, "{}", self.story("never ends"));
+    }
+
+    fn check_drop(&self, model: ModelId, request: &Request, reason: DropReason) {
+        let terms = self.terms(model);
+        // There and back.
+        let lead = self.delays.lead(request.rows) + self.message.times(2);
+        let end = self.now + lead + terms.profile.exec(request.rows) + self.delays.response;
+        let justified = match reason {
+            // The pace of the executions is known to the policy alone.
+            DropReason::Hopeless => self.history.follows || end > request.deadline,
+            DropReason::Overload => self.history.follows || end <= request.deadline,
+            DropReason::TooLarge => request.rows > terms.profile.rows_max(),
+            DropReason::Evicted => request.class == Class::Low,
+            DropReason::QueueFull => !self.removed.contains_key(&model),
+            DropReason::Unloaded => self.removed.contains_key(&model),
+        };
+        assert!(justified, "{}", self.story("dropped without a reason"));
+    }
+
+    fn start(&mut self, start: &Start, requests: &[Request]) {
+        let accelerator = start.accelerator.index();
+        let terms = self.terms(start.model);
+        let rows: u32 = requests.iter().map(|request| request.rows).sum();
+        assert_eq!(rows, start.rows, "{}", self.story("rows do not add up"));
+        assert!(rows <= terms.profile.rows_max(), "{}", self.story("too large a batch"));
+        assert!(self.batches.insert(start.batch), "{}", self.story("two batches of one name"));
+        let table = terms.profile.exec(rows);
+        let is_planned = self.history.follows || start.exec == table;
+        assert!(is_planned, "{}", self.story("not the profile"));
+        for request in requests {
+            let (model, known) = self.open.remove(&request.id).expect("one outcome per request");
+            assert_eq!((model, known), (start.model, *request), "{}", self.story("mixed up"));
+            let end = start.begin + start.exec;
+            assert!(end <= request.deadline, "{}", self.story("planned past a deadline"));
+        }
+        if self.delays.lead(1) + self.message == Span::ZERO {
+            assert!(self.running[accelerator].is_empty(), "{}", self.story("two batches at once"));
+        }
+        assert!(self.running[accelerator].len() < 2, "{}", self.story("sent too far ahead"));
+        let speed = self.history.speeds[self.batches.len() % self.history.speeds.len()];
+        let begin = start.begin.max(self.busy_until[accelerator]);
+        let exec = Span(table.0 * speed / 100);
+        let end = begin + exec;
+        self.busy_until[accelerator] = end;
+        self.running[accelerator].push(start.batch);
+        self.ends.push(Reverse((end, start.batch, start.accelerator, exec)));
+    }
+
+    fn story(&self, what: &str) -> String {
+        format!("{what}\n{}", self.log.join("\n"))
+    }
+}
+
+fn split(history: &History, shards: u32, message: Delay, seed: u64) -> SplitScheduler {
+    let split = Split { shards, message };
+    let scheduler = SplitScheduler::new(history.rule, history.accelerators, split, seed);
+    if history.follows { scheduler } else { scheduler.with_fixed_profiles() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn messages_that_take_no_time_change_nothing(history in histories()) {
+        let mut whole = Scheduler::new(history.rule, history.accelerators);
+        if !history.follows {
+            whole = whole.with_fixed_profiles();
+        }
+        let parties = split(&history, 1, Delay::Constant(Span::ZERO), 0);
+        let whole = World::new(&history, whole, Span::ZERO).run();
+        let parties = World::new(&history, parties, Span::ZERO).run();
+        for (one, other) in whole.iter().zip(&parties) {
+            prop_assert_eq!(one.0, other.0);
+            prop_assert_eq!(&one.1.list, &other.1.list);
+            prop_assert_eq!(&one.1.requests, &other.1.requests);
+            prop_assert_eq!(&one.2, &other.2);
+        }
+        prop_assert_eq!(whole.len(), parties.len());
+    }
+
+    #[test]
+    fn promises_are_kept_whatever_messages_take(
+        history in histories(),
+        shards in 1u32..5,
+        message in messages(),
+        seed in any::<u64>(),
+    ) {
+        World::new(&history, split(&history, shards, message, seed), message.planned()).run();
+    }
+}
