@@ -57,6 +57,19 @@ fn goodput_stays_below_the_bound_and_accelerators_suffice() {
 }
 
 #[test]
+fn a_split_scheduler_without_delays_runs_as_a_whole_one() {
+    let whole = folder(SCENARIO);
+    let split = "[split]\nshards = 1\nmessage_us = 0\n[load]";
+    let split = folder(&SCENARIO.replace("[load]", split));
+    let run = "run s.toml --json --policy deferred,adaptive,eager";
+    assert_eq!(json(whole.path(), run), json(split.path(), run));
+    let slow = "sweep s.toml --json --parameter message-us --values 0,5000 --measure good";
+    let rows = json(split.path(), slow);
+    let good = |row: usize| rows["sweep"][row]["deferred good r/s"].as_f64().expect("a rate");
+    assert!(good(0) > good(1), "{rows}");
+}
+
+#[test]
 fn random_scenarios_are_compared_and_replay() {
     let folder = folder(SCENARIO);
     let compared = json(folder.path(), "compare --random 2 --seed 5 --json");
@@ -311,6 +324,11 @@ fn bad_scenarios_are_refused_by_line() {
     refused(drift(absent), run, &["drift.accelerators", "no accelerator 2"]);
     let back = "[[drift]]\nat_s = 2\nfactor = 2\n[[drift]]\nat_s = 1\nfactor = 1\n[load]";
     refused(drift(back), run, &["s.toml:13", "order of time"]);
+    let split = |text| ("[load]", text);
+    refused(split("[split]\nshards = 0\nmessage_us = 5\n[load]"), run, &["s.toml:11", "shards"]);
+    let slow = "[split]\nshards = 2\nmessage_us = 20000\n[load]";
+    refused(split(slow), run, &["s.toml:12", "split.message_us", "10000"]);
+    refused(split("[split]\nshards = 2\n[load]"), run, &["message_us"]);
     refused(("slo_ms = 25", "slo_ms = 6"), run, &["s.toml:9", "slo_ms", "l(1)"]);
     refused(("rate = 600", "process = \"normal\""), run, &["s.toml:11", "poisson", "gamma"]);
     refused(("rate = 600", "process = \"gamma\""), run, &["s.toml:11", "load.cv"]);
@@ -383,6 +401,7 @@ fn bad_flags_are_refused_before_any_work() {
     refused(same, "run s.toml --interval-s 1 --plot out.pdf", &["svg"]);
     refused(same, "run s.toml --plot out.svg", &["--interval-s"]);
     refused(same, "sweep s.toml --parameter control-sigma --values 9", &["control delay", "5"]);
+    refused(same, "sweep s.toml --parameter message-us --values 5", &["[split]"]);
     refused(same, "timeline s.toml --plot missing/out.svg", &["missing"]);
     refused(same, "timeline s.toml --plot out.pdf", &["svg"]);
 }

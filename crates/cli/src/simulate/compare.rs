@@ -103,6 +103,7 @@ fn draw(seed: u64, number: u64) -> Result<Setup> {
         drift: Drift::default(),
         adapt_profile: true,
         low_priority_share: LOW_SHARE_DEFAULT,
+        split: None,
         sweep: None,
     };
     setup.measured = measured(&setup)?;

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use symphony_backend::repository::{ConfigError, TomlSource};
 use symphony_core::sched::LOW_SHARE_DEFAULT;
 use symphony_core::{ModelId, Profile, Span, Time};
-use symphony_sim::{Change, ClockError, Delay, Drift, Mix, Network, PolicyKind, Tight};
+use symphony_sim::{
+    Change, ClockError, Delay, Drift, MESSAGE_MAX, Mix, Network, PolicyKind, Split, Tight,
+};
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
 use toml::Spanned;
 
@@ -35,6 +37,7 @@ struct File {
     drift: Vec<Spanned<ChangeFile>>,
     adapt_profile: Option<bool>,
     low_priority_share: Option<Spanned<f64>>,
+    split: Option<SplitFile>,
     sweep: Option<SweepFile>,
 }
 
@@ -147,6 +150,15 @@ struct DelayFile {
     sigma: f64,
 }
 
+/// Messages log-normal; constant where the spread is zero.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SplitFile {
+    shards: Spanned<u32>,
+    message_us: Spanned<f64>,
+    spread: Option<Spanned<f64>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SweepFile {
@@ -156,6 +168,8 @@ struct SweepFile {
 }
 
 const ACCELERATORS_MAX: u32 = 4096;
+const SHARDS_MAX: u32 = 1024;
+pub(super) const MESSAGE_US_MAX: f64 = MESSAGE_MAX.0 as f64 / 1e3;
 const MODELS_MAX: u32 = 10_000;
 const SEEDS_MAX: usize = 100;
 const SECONDS_MAX: f64 = 1e6;
@@ -268,6 +282,7 @@ impl Reader<'_> {
                 .map_or(Ok(LOW_SHARE_DEFAULT), |share| {
                     self.number("low_priority_share", share, 0.0, 1.0)
                 })?,
+            split: file.split.as_ref().map(|split| self.split(split)).transpose()?,
             sweep: None,
         };
         setup.sweep = file.sweep.map(|sweep| self.sweep(sweep, &setup)).transpose()?;
@@ -579,6 +594,16 @@ impl Reader<'_> {
             );
         }
         Ok(delay(Span::from_millis_f64(median_ms), sigma))
+    }
+
+    fn split(&self, file: &SplitFile) -> Result<Split> {
+        let shards = self.count("split.shards", &file.shards, SHARDS_MAX)?;
+        let us = self.number("split.message_us", &file.message_us, 0.0, MESSAGE_US_MAX)?;
+        let spread = file
+            .spread
+            .as_ref()
+            .map_or(Ok(0.0), |spread| self.number("split.spread", spread, 0.0, SIGMA_MAX))?;
+        Ok(Split { shards, message: delay(Span::from_millis_f64(us / 1e3), spread) })
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "bounded above")]

@@ -1,6 +1,6 @@
 //! What is simulated, validated: everything that the commands vary is a plain field here.
 
-use super::file::{MILLIS_MAX, SIGMA_MAX, delay};
+use super::file::{MESSAGE_US_MAX, MILLIS_MAX, SIGMA_MAX, delay};
 use super::input::BadInput;
 use super::trace::Trace;
 use anyhow::Result;
@@ -10,7 +10,8 @@ use symphony_core::sched::ModelTerms;
 use symphony_core::{ModelId, Profile, Span};
 use symphony_sim::goodput::Load as Streams;
 use symphony_sim::{
-    ClockError, Delay, Drift, Mix, Network, Observed, PolicyKind, Report, Scenario, run_observed,
+    ClockError, Delay, Drift, Mix, Network, Observed, PolicyKind, Report, Scenario, Split,
+    run_observed,
 };
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
 
@@ -37,6 +38,8 @@ pub(super) struct Setup {
     pub(super) adapt_profile: bool,
     /// What the scheduler's own policies keep for low requests that wait.
     pub(super) low_priority_share: f64,
+    /// How the own rules are split over parties that send each other messages.
+    pub(super) split: Option<Split>,
     pub(super) sweep: Option<Sweep>,
 }
 
@@ -97,6 +100,8 @@ pub(super) enum Parameter {
     ResponseMs,
     /// Standard deviation of that delay's logarithm.
     ResponseSigma,
+    /// Median of the time that a message within a split scheduler takes, in microseconds.
+    MessageUs,
 }
 
 /// What a sweep shows.
@@ -129,6 +134,7 @@ impl Parameter {
             Parameter::DataSigma => "sigma of the data delay",
             Parameter::ResponseMs => "median response delay in ms",
             Parameter::ResponseSigma => "sigma of the response delay",
+            Parameter::MessageUs => "median message delay in µs",
         }
     }
 
@@ -275,6 +281,7 @@ impl Setup {
             drift: self.drift.clone(),
             adapt_profile: self.adapt_profile,
             low_priority_share: self.low_priority_share,
+            split: self.split,
             ..scenario
         })
     }
@@ -377,6 +384,17 @@ impl Setup {
                     }
                     *changed = delay(median(*changed), sigma);
                 }
+            }
+            Parameter::MessageUs => {
+                let us = within(parameter, value, 0.0, MESSAGE_US_MAX)?;
+                let Some(split) = &mut setup.split else {
+                    let title = parameter.title();
+                    return Err(BadInput::error(format!(
+                        "{title}: there are no messages; give shards and message_us in [split]"
+                    )));
+                };
+                let median = Span::from_millis_f64(us / 1e3);
+                split.message = delay(median, sigma(split.message));
             }
         }
         Ok(setup)
