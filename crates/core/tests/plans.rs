@@ -22,7 +22,7 @@ fn ms(ms: u64) -> Span {
 fn demand(model: u32, (alpha, beta, slo): (u64, u64, u64), per_second: f64) -> Demand {
     Demand {
         model: ModelId(model),
-        profile: Profile::linear(ms(alpha), ms(beta), 64).unwrap(),
+        profile: Profile::linear(ms(alpha), ms(beta), 64).expect("a valid profile"),
         data: Span::ZERO,
         room: ms(slo),
         slo: ms(slo),
@@ -152,7 +152,7 @@ fn whose_turn_is_first_is_served_first() {
 #[track_caller]
 fn dropped(target: u32, price: f64) -> usize {
     let mut shard = Shard::new(Rule::Adaptive, 1);
-    let profile = Arc::new(Profile::linear(ms(1), ms(5), 64).unwrap());
+    let profile = Arc::new(Profile::linear(ms(1), ms(5), 64).expect("a valid profile"));
     let terms = ModelTerms { profile, slo: ms(20), queue_max: 100, loss_weight: 1.0 };
     shard.add(LONG, terms);
     shard.set_plan(LONG, ModelPlan { target, price, ..ModelPlan::default() });
