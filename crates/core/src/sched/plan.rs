@@ -299,11 +299,12 @@ impl Planner {
         let (mut tier, mut tightest) = (0u8, f64::INFINITY);
         for place in 0..self.order.len() {
             let Some(model) = self.models[self.order[place]].as_mut() else { continue };
-            tightest = tightest.min(model.tolerance());
+            tightest = tightest.min(model.forbearance());
             let length = model.busy(model.stretched(stretch));
-            if length > TIER_RATIO * tightest && usize::from(tier) + 1 < TIERS {
+            // One accelerator cannot be kept free and used.
+            if n > 1.0 && length > tightest && usize::from(tier) + 1 < TIERS {
                 tier += 1;
-                tightest = model.tolerance();
+                tightest = model.forbearance();
                 let spare = n - self.wanted_before(place);
                 self.limits[usize::from(tier)] = self.needed_from(place).max(spare as u32);
             }
@@ -425,6 +426,12 @@ impl Model {
     /// How long a batch of one can wait.
     fn tolerance(&self) -> f64 {
         self.demand.room.0 as f64 - self.busy_with(1)
+    }
+
+    /// How long another model's batch may be before it is in the way: in bursts several batches
+    /// wait behind each other.
+    fn forbearance(&self) -> f64 {
+        TIER_RATIO * self.tolerance() / self.demand.dispersion.max(1.0).sqrt()
     }
 
     /// The largest batch that gathers, and runs, within the objective.
