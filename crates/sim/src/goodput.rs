@@ -8,6 +8,10 @@ use symphony_workload::{Arrivals, Process, Stream, WorkloadError};
 /// The share of late or dropped requests that no model may pass.
 pub const BAD_SHARE_MAX: f64 = 0.01;
 
+/// No policy is taken to reach more than this many times what no schedule can pass: a finite run
+/// exceeds that a little, because its last batches end after the measured time.
+pub const BOUND_SLACK: f64 = 1.05;
+
 /// Bisection stops when the interval is this share of the rate.
 const PRECISION: f64 = 0.002;
 

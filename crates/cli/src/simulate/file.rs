@@ -628,7 +628,11 @@ impl Reader<'_> {
                 return self.refuse(file.values.span(), format!("sweep.values: {error}"));
             }
         }
-        Ok(Sweep { parameter: file.parameter, values: values.clone(), measure: file.measure })
+        Ok(Sweep {
+            parameter: file.parameter,
+            values: values.clone(),
+            measures: vec![file.measure],
+        })
     }
 }
 

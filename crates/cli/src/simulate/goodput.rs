@@ -8,7 +8,7 @@ use anyhow::Result;
 use std::path::PathBuf;
 use symphony_sim::PolicyKind;
 use symphony_sim::bound::{rate_limited, staggered};
-use symphony_sim::goodput::{Goodput, Sought};
+use symphony_sim::goodput::{BOUND_SLACK, Goodput, Sought};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct GoodputArgs {
@@ -24,9 +24,6 @@ pub(super) struct GoodputArgs {
     #[command(flatten)]
     format: FormatArgs,
 }
-
-/// A finite run can exceed the bound a little: its last batches end after the measured time.
-const BOUND_SLACK: f64 = 1.05;
 
 pub(super) fn command(args: &GoodputArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;
@@ -60,15 +57,15 @@ pub(super) fn search(
 }
 
 /// What goodput is measured against, in requests per second.
-pub(super) struct Yardsticks {
+struct Yardsticks {
     /// Only for one model: no such pattern is known for a mix.
     staggered: Option<f64>,
     bound: f64,
-    pub(super) rate_limited: f64,
+    rate_limited: f64,
 }
 
 impl Yardsticks {
-    pub(super) fn of(setup: &Setup) -> Result<Yardsticks> {
+    fn of(setup: &Setup) -> Result<Yardsticks> {
         // The yardsticks count rows; we count requests.
         let parts = setup.rows()?;
         let rows: f64 = parts.iter().sum();

@@ -132,6 +132,11 @@ impl Series {
         self.bad[interval] as f64 / self.offered[interval].max(1) as f64
     }
 
+    /// The bad share of the interval that has the largest.
+    pub(super) fn worst_bad_share(&self) -> f64 {
+        (0..self.offered.len()).map(|interval| self.bad_share(interval)).fold(0.0, f64::max)
+    }
+
     fn shares(&self, interval: usize) -> impl Iterator<Item = f64> {
         let first = interval * self.accelerators;
         let busy = self.busy[first..first + self.accelerators].iter();

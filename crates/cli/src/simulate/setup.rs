@@ -71,7 +71,8 @@ pub(super) struct Sweep {
     pub(super) parameter: Parameter,
     /// Positive and growing.
     pub(super) values: Vec<f64>,
-    pub(super) measure: Measure,
+    /// At least one.
+    pub(super) measures: Vec<Measure>,
 }
 
 /// What a sweep varies.
@@ -116,6 +117,12 @@ pub(super) enum Measure {
     Busy,
     /// Accelerators needed for the given rate.
     Accelerators,
+    /// Share of late or dropped requests of the worst model, in percent.
+    Bad,
+    /// The same of the second in which it is largest, all models together, in percent.
+    WorstSecond,
+    /// Latency that half of the answered requests of the worst model kept, in milliseconds.
+    P50Ms,
     /// Latency that 99 % of the answered requests of the worst model kept, in milliseconds.
     P99Ms,
 }
@@ -156,6 +163,9 @@ impl Measure {
             Measure::Good => "good requests per second",
             Measure::Busy => "busy accelerators",
             Measure::Accelerators => "accelerators needed",
+            Measure::Bad => "late or dropped requests in %",
+            Measure::WorstSecond => "late or dropped requests of the worst second in %",
+            Measure::P50Ms => "median latency in ms",
             Measure::P99Ms => "p99 latency in ms",
         }
     }
@@ -169,6 +179,9 @@ impl Measure {
             Measure::Good => "good r/s",
             Measure::Busy => "busy",
             Measure::Accelerators => "accelerators",
+            Measure::Bad => "bad %",
+            Measure::WorstSecond => "worst second bad %",
+            Measure::P50Ms => "p50 ms",
             Measure::P99Ms => "p99 ms",
         }
     }
@@ -177,7 +190,8 @@ impl Measure {
     pub(super) fn decimals(self) -> usize {
         match self {
             Measure::Goodput | Measure::Good | Measure::Accelerators => 0,
-            Measure::Busy | Measure::P99Ms => 2,
+            Measure::Busy | Measure::P50Ms | Measure::P99Ms => 2,
+            Measure::Bad | Measure::WorstSecond => 3,
         }
     }
 }
