@@ -671,7 +671,7 @@ mod tests {
         let profile = "profiles/resnet50.toml";
         std::fs::copy(root.join(profile), folder.path().join(profile)).unwrap();
         let path = folder.path().join("scenarios/s.toml");
-        let by_rank = scenario.replace("weight =", "# weight =").replace("# zipf =", "zipf =");
+        let by_rank = scenario.replace("\nweight =", "\n# weight =").replace("# zipf =", "zipf =");
         for text in [scenario, &by_rank] {
             std::fs::write(&path, text).unwrap();
             read(&path).unwrap_or_else(|error| panic!("{error}"));
