@@ -236,7 +236,7 @@ fn what_cannot_be_served_is_refused() {
         &[("model.toml", b"slo = 1")],
         true,
         expect![[
-            r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `generate`, `emulated`, `input`, `output`"#
+            r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`"#
         ]],
     );
     refused(
