@@ -10,7 +10,7 @@ import tritonclient.http as triton_http
 
 import models
 import wire
-from symphony import EAGER, IN_FLIGHT, Server, eventually, total
+from symphony import IN_FLIGHT, USUAL, Server, eventually, total
 
 ROW = [[1.0, 2.0, 3.0, 4.0]]
 # Long enough for some requests to queue behind one.
@@ -26,7 +26,7 @@ def server(tmp_path_factory):
     slow = {"alpha_ms": 0, "beta_ms": SLOW_MS, "max_batch": 1}
     models.write_emulated(repository, "single", **slow)
     models.write_emulated(repository, "narrow", queue_max=2, **slow)
-    with Server(repository, tmp_path_factory.mktemp("server"), config=EAGER) as server:
+    with Server(repository, tmp_path_factory.mktemp("server"), config=USUAL) as server:
         yield server
 
 
