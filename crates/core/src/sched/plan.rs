@@ -33,6 +33,10 @@ const PATIENCE: f64 = 1.5;
 const TIER_RATIO: f64 = 1.4;
 /// What is added before accelerators for full batches are rounded down to whole ones.
 const TIER_ROUNDING: f64 = 0.25;
+/// What tight models may want at one time: so many standard deviations above their mean, and so
+/// many accelerators more.
+const WANTED_DEVIATIONS: f64 = 5.0;
+const WANTED_MORE: f64 = 3.0;
 /// How fast a model that loses more of its requests than the others gets ahead of them: by this
 /// share of its objective per plan, if it loses all.
 const FAIRNESS_GAIN: f64 = 0.1;
@@ -247,25 +251,22 @@ impl Planner {
     /// Between batches of one (0) and full ones (1): the smallest batches with which the
     /// accelerators, and half of what the matcher sustains, do for the load.
     fn needed_stretch(&self, n: f64) -> f64 {
-        let suffices = |x: f64| {
-            let sizes = || self.active().map(|model| (model, model.stretched(x)));
-            sizes().map(|(model, rows)| model.load(rows)).sum::<f64>() <= n
-                && sizes().map(|(model, rows)| model.demand.rows_per_ns / rows).sum::<f64>()
-                    <= self.batches_per_ns_max
-        };
-        smallest(1.0, suffices).unwrap_or(1.0)
+        smallest(1.0, |x| self.sustains(n, |model| model.stretched(x))).unwrap_or(1.0)
     }
 
     /// What a nanosecond of an accelerator is worth in nanoseconds of waiting, so that use stays
     /// under [`USE_MAX`]; `None` where even full batches use more.
     fn price_of_use(&self, n: f64) -> Option<f64> {
         const PRICE_MAX: f64 = 1e6;
-        smallest(PRICE_MAX, |price| {
-            let sizes = || self.active().map(|model| (model, model.balanced(price)));
-            sizes().map(|(model, rows)| model.load(rows)).sum::<f64>() <= USE_MAX * n
-                && sizes().map(|(model, rows)| model.demand.rows_per_ns / rows).sum::<f64>()
-                    <= self.batches_per_ns_max
-        })
+        smallest(PRICE_MAX, |price| self.sustains(USE_MAX * n, |model| model.balanced(price)))
+    }
+
+    /// Whether batches of these sizes keep no more accelerators busy than that, and are no more
+    /// than the matcher can be asked for.
+    fn sustains(&self, accelerators: f64, rows: impl Fn(&Model) -> f64) -> bool {
+        let load = self.active().map(|model| model.load(rows(model)));
+        let batches = self.active().map(|model| model.demand.rows_per_ns / rows(model));
+        load.sum::<f64>() <= accelerators && batches.sum::<f64>() <= self.batches_per_ns_max
     }
 
     /// One where full batches can serve the load, zero in overload.
@@ -298,17 +299,17 @@ impl Planner {
         self.order.sort_unstable_by(|a, b| tolerance(*a).total_cmp(&tolerance(*b)));
         let (mut tier, mut tightest) = (0u8, f64::INFINITY);
         for place in 0..self.order.len() {
-            let Some(model) = self.models[self.order[place]].as_mut() else { continue };
-            tightest = tightest.min(model.forbearance());
-            let length = model.busy(model.stretched(stretch));
+            let Some(model) = &self.models[self.order[place]] else { continue };
+            let (forbearance, length) = (model.forbearance(), model.busy(model.stretched(stretch)));
+            tightest = tightest.min(forbearance);
             // One accelerator cannot be kept free and used.
             if n > 1.0 && length > tightest && usize::from(tier) + 1 < TIERS {
                 tier += 1;
-                tightest = model.forbearance();
+                tightest = forbearance;
                 let spare = n - self.wanted_before(place);
                 self.limits[usize::from(tier)] = self.needed_from(place).max(spare as u32);
             }
-            if let Some(model) = self.models[self.order[place]].as_mut() {
+            if let Some(model) = &mut self.models[self.order[place]] {
                 model.plan.tier = tier;
             }
         }
@@ -322,7 +323,7 @@ impl Planner {
             let load = model.load(1.0);
             (busy + load, spread + load * model.demand.dispersion.max(1.0))
         });
-        busy + 5.0 * f64::sqrt(spread) + 3.0
+        busy + WANTED_DEVIATIONS * f64::sqrt(spread) + WANTED_MORE
     }
 
     /// Accelerators that the models from this place of the order on keep busy in full batches.
