@@ -58,6 +58,8 @@ pub struct Matcher {
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     offer: Option<Offer>,
+    /// The tier under which the candidate is filed as ready, where it is a high one.
+    ready_in: Option<u8>,
     /// Grants issued; a candidate made before the newest was answered is stale.
     issued: u32,
     /// Batches granted or sent, and not completed.
@@ -222,13 +224,11 @@ impl Matcher {
             let promise = self.promise(model, &offer);
             let accelerator = &mut self.accelerators[number as usize];
             accelerator.promised = Some(promise);
-            self.active[usize::from(offer.tier)] += 1;
+            let Accelerator { free, lag, .. } = *accelerator;
             let slot = &mut self.models[model.index()];
             slot.offer = None;
             slot.issued = slot.issued.wrapping_add(1);
-            slot.running += 1;
-            self.low_running += u32::from(offer.class == Class::Low);
-            let Accelerator { free, lag, .. } = *accelerator;
+            self.count_in(model, offer.tier, offer.class);
             self.unplace(model.0);
             let (accelerator, lag) = (AcceleratorId(number), lag.pace());
             issue(Grant { model, accelerator, batch: promise.batch, free, lag });
@@ -248,9 +248,7 @@ impl Matcher {
             *place = Some(Outstanding { batch, model, tier, class, started });
             accelerator.free = accelerator.free.max(started.ready) + started.exec;
         } else {
-            self.models[model.index()].running -= 1;
-            self.active[usize::from(tier)] -= 1;
-            self.low_running -= u32::from(class == Class::Low);
+            self.count_out(model, tier, class);
         }
         self.account(promise, started);
         self.release(now, id);
@@ -282,12 +280,24 @@ impl Matcher {
         accelerator.outstanding = [left, None];
         // The one behind starts now, whether this one ended early or late.
         accelerator.free = left.map_or(now, |o| now.max(o.started.ready) + o.started.exec);
-        self.models[done.model.index()].running -= 1;
-        self.active[usize::from(done.tier)] -= 1;
-        self.low_running -= u32::from(done.class == Class::Low);
+        self.count_out(done.model, done.tier, done.class);
         let ratio = (exec > Span::ZERO).then(|| self.learn(now, id, done, exec));
         self.release(now, id);
         Some(Ended { model: done.model, ratio })
+    }
+
+    /// A batch was granted.
+    fn count_in(&mut self, model: ModelId, tier: u8, class: Class) {
+        self.models[model.index()].running += 1;
+        self.active[usize::from(tier)] += 1;
+        self.low_running += u32::from(class == Class::Low);
+    }
+
+    /// A batch that was granted has completed, or was never sent.
+    fn count_out(&mut self, model: ModelId, tier: u8, class: Class) {
+        self.models[model.index()].running -= 1;
+        self.active[usize::from(tier)] -= 1;
+        self.low_running -= u32::from(class == Class::Low);
     }
 
     /// How many times longer than elsewhere in the pool batches run on an accelerator.
@@ -396,11 +406,14 @@ impl Matcher {
             }
         } else if offer.class == Class::Low {
             self.ready_low.set(index, offer.turn);
-        } else if offer.tier == 0 || offer.firm <= now {
-            self.ready[0].set(index, offer.turn);
         } else {
-            self.ready[usize::from(offer.tier)].set(index, offer.turn);
-            self.waiting.set(index, offer.firm);
+            let is_firm = offer.tier == 0 || offer.firm <= now;
+            let tier = if is_firm { 0 } else { offer.tier };
+            self.ready[usize::from(tier)].set(index, offer.turn);
+            self.models[index as usize].ready_in = Some(tier);
+            if !is_firm {
+                self.waiting.set(index, offer.firm);
+            }
         }
     }
 
@@ -408,8 +421,9 @@ impl Matcher {
         self.waiting.remove(index);
         self.expected.remove(index);
         self.ready_low.remove(index);
-        for ready in &mut self.ready {
-            ready.remove(index);
+        let slot = self.models.get_mut(index as usize);
+        if let Some(tier) = slot.and_then(|slot| slot.ready_in.take()) {
+            self.ready[usize::from(tier)].remove(index);
         }
     }
 
