@@ -314,10 +314,11 @@ impl Shard {
                 todo.list.push(Action::Drop { model, request, reason: DropReason::Evicted });
             }
             state.idle_since = None;
-            let aside = self.pool.rule != Rule::Eager && state.is_early(&request) && {
+            let is_early = self.pool.rule != Rule::Eager && state.is_early(&request);
+            if is_early {
                 self.pool.low_seen = Some(now);
-                state.rows_allowed(&self.pool, &request) < state.need.rows
-            };
+            }
+            let aside = is_early && state.rows_allowed(&self.pool, &request) < state.need.rows;
             if aside {
                 state.rate_aside.record(now, request.rows, idle);
             }
@@ -528,6 +529,14 @@ impl Pool {
         if slo <= tightest || now.since(seen) > tightest.times(HIGH_SEEN_SLOS) {
             self.tightest = (slo, now);
         }
+    }
+
+    /// How long a batch may run at most for the next one to be as long, both within this time:
+    /// of `n` accelerators whose batches start one after the other, one is free again after an
+    /// `n`th of a batch.
+    fn staggered(&self, time: Span) -> Span {
+        let n = u64::from(self.accelerators);
+        Span(time.0 / (n + 1)).times(n)
     }
 
     /// Whether low requests come.

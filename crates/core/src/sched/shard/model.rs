@@ -40,8 +40,8 @@ impl Model {
 
     /// What was measured of the model.
     pub(super) fn demand(&mut self, model: ModelId, now: Time, is_present: bool) -> Demand {
-        let Delays { control, data, response, .. } = self.delays;
-        let taken = control + response + self.overrun_allowance();
+        let Delays { control, data, .. } = self.delays;
+        let taken = control + self.after_execution();
         Demand {
             model,
             profile: self.profile.clone(),
@@ -67,20 +67,17 @@ impl Model {
     /// The largest batch that the time allows which a request came with, in a pool whose
     /// accelerators start one after the other.
     pub(super) fn rows_allowed(&self, pool: &Pool, request: &Request) -> u32 {
-        let after =
-            self.delays.response + self.overrun_allowance() + self.delays.lead(request.rows);
-        let budget = request.deadline.since(request.arrival).saturating_sub(after);
-        let n = u64::from(pool.accelerators);
-        self.terms.profile.rows_within(Span(budget.0 / (n + 1)).times(n))
+        let taken = self.after_execution() + self.delays.lead(request.rows);
+        let budget = request.deadline.since(request.arrival).saturating_sub(taken);
+        self.terms.profile.rows_within(pool.staggered(budget))
     }
 
     /// What its high requests ask of the pool.
     pub(super) fn high_demand(&self) -> HighDemand<'_> {
-        let after = self.delays.response + self.overrun_allowance();
         HighDemand {
             profile: &self.profile,
             delays: &self.delays,
-            budget: self.terms.slo.saturating_sub(after),
+            budget: self.terms.slo.saturating_sub(self.after_execution()),
             rows_per_ns: self.high_per_ns,
             kept: self.kept,
         }
@@ -137,7 +134,10 @@ impl Model {
                     alone: self.profile.exec(head.rows),
                     class: self.queue.class(),
                     exec_span: self.profile.exec(outlook.rows),
-                    spared: self.low_terms(pool, now).spared,
+                    spared: match self.queue.class() {
+                        Class::High => 0.0,
+                        Class::Low => self.low_terms(pool, now).spared,
+                    },
                     expected: self.expected(&outlook).clamp(now, window.exec),
                 });
             }
@@ -211,7 +211,7 @@ impl Model {
         }
         let rows = u32::try_from(self.queue.rows()).ok()?;
         let (deadline, arrival) = self.queue.earliest()?;
-        let due = deadline - self.delays.response - self.overrun_allowance();
+        let due = deadline - self.after_execution();
         let room = rows_in_time(&self.profile, &self.delays, now, free, due);
         (rows <= room.min(self.low_rows_max(pool, now))).then(|| Outlook {
             arrival,
@@ -225,17 +225,14 @@ impl Model {
         })
     }
 
-    /// The largest batch that low requests may make where high ones have to wait for it. With `n`
-    /// accelerators, each busy for at most `n / (n + 1)` of the tightest objective, the next is
-    /// free early enough for a batch as long.
+    /// The largest batch that low requests may make where high ones, of the tightest objective,
+    /// have to wait for it.
     pub(super) fn low_rows_max(&self, pool: &Pool, now: Time) -> u32 {
         let (slo, seen) = pool.tightest;
         if now.since(seen) > slo.times(HIGH_SEEN_SLOS) || slo == Span::MAX {
             return u32::MAX;
         }
-        let n = u64::from(pool.accelerators);
-        let longest = Span(slo.0 / (n + 1)).times(n);
-        self.profile.rows_within(longest).max(1)
+        self.profile.rows_within(pool.staggered(slo)).max(1)
     }
 
     /// How low requests run on their own: in short batches on all accelerators that high ones do
@@ -267,6 +264,11 @@ impl Model {
         let Model { terms, profile, delays, .. } = self;
         let taken = profile.exec(1) + delays.lead(1) + delays.response;
         self.overrun.min(Span(terms.slo.saturating_sub(taken).0 / 4))
+    }
+
+    /// What has to be left between the planned end of execution and the deadline.
+    fn after_execution(&self) -> Span {
+        self.delays.response + self.overrun_allowance()
     }
 
     /// Whether a request would have met its deadline alone, started when it arrived. One that would
@@ -307,7 +309,7 @@ impl Model {
         if outlook.next.is_none() || outlook.rows >= target || self.is_deferring(now) {
             return 0;
         }
-        let after = self.delays.response + self.overrun_allowance();
+        let after = self.after_execution();
         let mut left = queue.rows();
         let (mut best, mut most, mut paid) = (0, f64::from(outlook.rows), 0.0);
         for count in 1..queue.len() {
@@ -351,8 +353,7 @@ impl Model {
     ) -> bool {
         let Some(next) = outlook.next.filter(|_| !self.is_deferring(now)) else { return false };
         let allowed = head.deadline.since(head.arrival);
-        let after = self.delays.response + self.overrun_allowance();
-        let budget = allowed.saturating_sub(after);
+        let budget = allowed.saturating_sub(self.after_execution());
         let low_per_ns = self.rate_low.rows_per_ns(now);
         let rows_per_ns = match head.class {
             Class::High => (self.rate.rows_per_ns(now) - low_per_ns).max(0.0),
@@ -446,7 +447,7 @@ impl Model {
         free: Time,
     ) -> Choice {
         let low_rows_max = self.low_rows_max(pool, now);
-        let after = self.delays.response + self.overrun_allowance();
+        let after = self.after_execution();
         let Model { profile, delays, queue, .. } = self;
         let leading = queue.leading_mut().fit(outlook.rows);
         let room = rows_in_time(profile, delays, now, free, outlook.due);
