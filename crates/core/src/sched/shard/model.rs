@@ -69,7 +69,7 @@ impl Model {
     pub(super) fn rows_allowed(&self, pool: &Pool, request: &Request) -> u32 {
         let taken = self.after_execution() + self.delays.lead(request.rows);
         let budget = request.deadline.since(request.arrival).saturating_sub(taken);
-        self.terms.profile.rows_within(pool.staggered(budget))
+        self.profile.rows_within(pool.staggered(budget))
     }
 
     /// What its high requests ask of the pool.
