@@ -21,7 +21,6 @@ const DRAIN_MAX: usize = 1024;
 
 /// The scheduler of one pool, driven by whoever knows the time.
 pub struct Loop<S> {
-    rule: Rule,
     scheduler: Scheduler,
     todo: Actions,
     inflight: Arc<InFlight>,
@@ -61,7 +60,6 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
         let mut todo = Actions::default();
         scheduler.on_event(Time::ZERO, Event::SetDelays(meter.delays()), &mut todo);
         Loop {
-            rule,
             scheduler,
             todo,
             inflight,
@@ -178,11 +176,11 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
     }
 
     fn set_rule(&mut self, now: Time, rule: Rule) {
-        if rule == self.rule {
+        let before = self.scheduler.rule();
+        if rule == before {
             return;
         }
-        tracing::info!(mode = rule.name(), before = self.rule.name(), "scheduling in another mode");
-        self.rule = rule;
+        tracing::info!(mode = rule.name(), before = before.name(), "scheduling in another mode");
         self.event(now, Event::SetRule(rule));
     }
 
@@ -262,7 +260,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Loop<S> {
             AcceleratorStatistics { lag: self.scheduler.lag(AcceleratorId(number)), ..*counted }
         };
         Statistics {
-            rule: self.rule,
+            rule: self.scheduler.rule(),
             batches_max: self.cost.told(),
             models: self.models.iter().filter_map(model).collect(),
             accelerators: (0u32..).zip(&self.accelerators).map(accelerator).collect(),

@@ -439,6 +439,12 @@ impl Shard {
         Reply { started: Some(started), ..declined }
     }
 
+    /// How it schedules now.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        self.pool.rule
+    }
+
     /// Schedules by another rule from now on; every candidate is made again.
     pub fn set_rule(&mut self, rule: Rule) {
         self.pool.rule = rule;

@@ -2,6 +2,7 @@
 
 use super::exposition::{Counter, Histogram, Kind, Page};
 use super::{ClassMetrics, DROPPED, Metrics, ModelMetrics, REFUSED};
+use std::collections::HashMap;
 use std::sync::Arc;
 use symphony_core::Class;
 use symphony_wire::catalog::Catalog;
@@ -232,7 +233,23 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
     );
 }
 
+/// A model's labels, and what the scheduler counts of it, if it knows it.
+type ServedModel<'a> = ([(&'a str, &'a str); 2], Option<&'a ModelStatistics>);
+
+fn served<'a>(catalog: &'a Catalog, statistics: &'a Statistics) -> Vec<ServedModel<'a>> {
+    let counted: HashMap<_, _> =
+        statistics.models.iter().map(|(id, counters)| (*id, counters)).collect();
+    let models = catalog.models.values();
+    models
+        .map(|model| {
+            let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
+            (labels, counted.get(&model.id).copied())
+        })
+        .collect()
+}
+
 fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
+    let served = served(catalog, statistics);
     type Value = fn(&ModelStatistics) -> u64;
     let families: [(&str, Kind, &str, Value); 3] = [
         ("nv_inference_exec_count", Kind::Counter, "Number of batches executed.", |s| s.batches),
@@ -248,22 +265,18 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
     ];
     for (name, kind, help, value) in families {
         page.family(name, kind, help);
-        for model in catalog.models.values() {
-            let found = statistics.models.iter().find(|(id, _)| *id == model.id);
-            let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
-            page.sample(name, &labels, found.map_or(0, |(_, counters)| value(counters)));
+        for (labels, counters) in &served {
+            page.sample(name, labels, counters.map_or(0, value));
         }
     }
     let name = "symphony_profile_scale";
     let help = "Planned execution times of the model, as a multiple of its loaded profile.";
     page.family(name, Kind::Gauge, help);
-    for model in catalog.models.values() {
-        let found = statistics.models.iter().find(|(id, _)| *id == model.id);
-        let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
-        page.sample(name, &labels, found.map_or(1.0, |(_, counters)| counters.pace.as_f64()));
+    for (labels, counters) in &served {
+        page.sample(name, labels, counters.map_or(1.0, |counters| counters.pace.as_f64()));
     }
     if statistics.rule == Rule::Adaptive {
-        plans(page, catalog, statistics);
+        plans(page, &served);
     }
     let name = "symphony_pool_mode";
     page.family(name, Kind::Gauge, "1 for the mode that the pool is scheduled in.");
@@ -280,7 +293,7 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
 }
 
 /// What the load asks of each model, where the pool is scheduled by it.
-fn plans(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
+fn plans(page: &mut Page, served: &[ServedModel<'_>]) {
     type Value = fn(&ModelPlan) -> f64;
     let families: [(&str, &str, Value); 4] = [
         ("symphony_plan_target_rows", "Rows per batch that the load needs.", |plan| {
@@ -302,11 +315,10 @@ fn plans(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
     ];
     for (name, help, value) in families {
         page.family(name, Kind::Gauge, help);
-        for model in catalog.models.values() {
-            let found = statistics.models.iter().find(|(id, _)| *id == model.id);
-            let Some((_, counters)) = found else { continue };
-            let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
-            page.sample(name, &labels, value(&counters.plan));
+        for (labels, counters) in served {
+            if let Some(counters) = counters {
+                page.sample(name, labels, value(&counters.plan));
+            }
         }
     }
 }
