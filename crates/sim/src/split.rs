@@ -9,8 +9,7 @@
 use crate::{Contender, Delay};
 use std::collections::VecDeque;
 use symphony_core::sched::{
-    Action, Actions, Candidate, Demand, Ended, Event, Grant, Matcher, ModelPlan, PLAN_AGE_MAX,
-    Policy, Reply, Rule, Shard,
+    Actions, Event, Matcher, MatcherParty, Policy, Rule, Shard, ShardParty, ToMatcher, ToShard,
 };
 use symphony_core::{ModelId, Span, Time};
 use symphony_workload::random::Random;
@@ -29,27 +28,6 @@ pub struct Split {
 /// plan, so that a pool without requests comes to rest.
 pub const MESSAGE_MAX: Span = Span::from_millis(10);
 
-/// What a shard says to the matcher.
-#[derive(Clone, Debug)]
-enum ToMatcher {
-    Candidate(Candidate),
-    Reply(Reply),
-    /// What was measured of all its models.
-    Demands(Vec<Demand>),
-    /// This model takes no requests any more, and has none.
-    Closed(ModelId),
-}
-
-/// What the matcher says to a shard.
-#[derive(Clone, Copy, Debug)]
-enum ToShard {
-    Grant(Grant),
-    Plan(ModelId, ModelPlan),
-    Ended(Ended),
-    /// The last batch of a closed model has ended, and the matcher has forgotten it.
-    Forgotten(ModelId),
-}
-
 /// A way from one party to another.
 #[derive(Clone, Debug)]
 struct Link<M> {
@@ -67,30 +45,18 @@ struct Messages {
 
 /// A shard with its ways to the matcher and back.
 #[derive(Clone, Debug)]
-struct ShardParty {
-    shard: Shard,
+struct Member {
+    party: ShardParty,
     inbox: Link<ToShard>,
     outbox: Link<ToMatcher>,
-    /// Models that were told to go, and whether the matcher was told that their queue is empty.
-    closing: Vec<(ModelId, bool)>,
-    /// When to report its models' demands next; a settling after that does.
-    report_due: Time,
 }
 
 /// A scheduler of several shards and one matcher.
 #[derive(Clone, Debug)]
 pub struct SplitScheduler {
-    shards: Vec<ShardParty>,
-    matcher: Matcher,
+    shards: Vec<Member>,
+    matcher: MatcherParty,
     messages: Messages,
-    rule: Rule,
-    /// Whether plans follow measured execution times.
-    follows: bool,
-    /// Whether a shard has reported since the pool was planned.
-    is_reported: bool,
-    /// Closed models whose last batch has not ended.
-    closing: Vec<ModelId>,
-    grants: Vec<Grant>,
 }
 
 impl<M> Link<M> {
@@ -117,66 +83,28 @@ impl<M> Link<M> {
     }
 }
 
-impl ShardParty {
-    fn new(rule: Rule, accelerators: u32, message: Span) -> ShardParty {
-        ShardParty {
-            shard: Shard::new(rule, accelerators).with_message_delay(message),
-            inbox: Link::new(),
-            outbox: Link::new(),
-            closing: Vec::new(),
-            report_due: Time::ZERO,
-        }
-    }
-
+impl Member {
     /// Takes the messages that have arrived.
     fn receive(&mut self, now: Time, messages: &mut Messages, todo: &mut Actions) {
-        while let Some(message) = self.inbox.receive(now) {
-            match message {
-                ToShard::Grant(grant) => {
-                    let reply = self.shard.grant(now, grant, todo);
-                    self.outbox.send(now, messages, ToMatcher::Reply(reply));
-                }
-                ToShard::Plan(model, plan) => self.shard.set_plan(model, plan),
-                ToShard::Ended(ended) => self.shard.complete(now, ended),
-                ToShard::Forgotten(model) => {
-                    self.shard.remove(model);
-                    self.closing.retain(|(other, _)| *other != model);
-                    todo.list.push(Action::Removed { model });
-                }
-            }
+        let Member { party, inbox, outbox } = self;
+        while let Some(message) = inbox.receive(now) {
+            let send = &mut |message| outbox.send(now, messages, message);
+            party.receive(now, message, todo, send);
         }
     }
 
-    /// Reports its models' demands.
-    fn report(&mut self, now: Time, messages: &mut Messages) {
-        let mut demands = Vec::new();
-        self.shard.demands(now, |demand| demands.push(demand));
-        self.outbox.send(now, messages, ToMatcher::Demands(demands));
-        self.report_due = now + PLAN_AGE_MAX;
+    /// Takes the messages that have arrived, then reports if it is time to.
+    fn take_in(&mut self, now: Time, messages: &mut Messages, todo: &mut Actions) {
+        self.receive(now, messages, todo);
+        let Member { party, outbox, .. } = self;
+        party.report(now, &mut |message| outbox.send(now, messages, message));
     }
 
-    fn settle(&mut self, now: Time, messages: &mut Messages, todo: &mut Actions) {
-        let ShardParty { shard, outbox, .. } = self;
-        shard.settle(now, todo, |candidate| {
-            outbox.send(now, messages, ToMatcher::Candidate(candidate));
-        });
-    }
-
-    /// Tells the matcher of models whose queue has run empty. One that was never there is gone
-    /// already: whoever asked is told.
-    fn close(&mut self, now: Time, messages: &mut Messages, todo: &mut Actions) {
-        let ShardParty { shard, outbox, closing, .. } = self;
-        closing.retain_mut(|(model, is_told)| {
-            if shard.stats(*model).is_none() {
-                todo.list.push(Action::Removed { model: *model });
-                return false;
-            }
-            if !*is_told && shard.is_closed(*model) {
-                *is_told = true;
-                outbox.send(now, messages, ToMatcher::Closed(*model));
-            }
-            true
-        });
+    /// Takes the messages that have arrived, then decides.
+    fn decide(&mut self, now: Time, messages: &mut Messages, todo: &mut Actions) {
+        self.receive(now, messages, todo);
+        let Member { party, outbox, .. } = self;
+        party.settle(now, todo, &mut |message| outbox.send(now, messages, message));
     }
 }
 
@@ -187,23 +115,22 @@ impl SplitScheduler {
     pub fn new(rule: Rule, accelerators: u32, split: Split, seed: u64) -> SplitScheduler {
         let Split { shards, message } = split;
         let planned = message.planned().min(MESSAGE_MAX);
-        let party = |_| ShardParty::new(rule, accelerators, planned);
+        let member = |_| Member {
+            party: ShardParty::new(Shard::new(rule, accelerators).with_message_delay(planned)),
+            inbox: Link::new(),
+            outbox: Link::new(),
+        };
         SplitScheduler {
-            shards: (0..shards.max(1)).map(party).collect(),
-            matcher: Matcher::new(rule, accelerators),
+            shards: (0..shards.max(1)).map(member).collect(),
+            matcher: MatcherParty::new(Matcher::new(rule, accelerators)),
             messages: Messages { delay: message, random: Random::new(seed) },
-            rule,
-            follows: true,
-            is_reported: false,
-            closing: Vec::new(),
-            grants: Vec::new(),
         }
     }
 
     /// The same, but plans go by the profiles as they were loaded, whatever is measured.
     #[must_use]
     pub fn with_fixed_profiles(self) -> SplitScheduler {
-        SplitScheduler { follows: false, ..self }
+        SplitScheduler { matcher: self.matcher.with_fixed_profiles(), ..self }
     }
 
     /// Keeps this share for low requests that wait, as the whole scheduler does.
@@ -213,171 +140,87 @@ impl SplitScheduler {
     #[must_use]
     pub fn with_low_share(mut self, share: f64) -> SplitScheduler {
         assert!((0.0..=1.0).contains(&share), "{share} is no share");
-        self.shards.iter_mut().for_each(|party| party.shard.set_low_share(share));
+        self.shards.iter_mut().for_each(|member| member.party.set_low_share(share));
         self.matcher.set_low_share(share);
         self
     }
 
-    /// The shard that owns a model. An identity that is used again comes to the same shard, so
-    /// that what the old model's shard said last has arrived before the new one's says a word.
-    fn home(&self, model: ModelId) -> usize {
-        model.index() % self.shards.len()
-    }
-
-    /// The same, after it has taken the messages that came before the event that it is asked for.
-    fn shard_of(&mut self, now: Time, model: ModelId, todo: &mut Actions) -> &mut Shard {
-        let home = self.home(model);
-        let party = &mut self.shards[home];
-        party.receive(now, &mut self.messages, todo);
-        &mut party.shard
-    }
-
-    /// The matcher takes the messages that have arrived from the shards, in their order.
-    fn receive(&mut self, now: Time) {
-        let SplitScheduler { shards, matcher, messages, closing, is_reported, .. } = self;
-        for party in shards {
-            while let Some(message) = party.outbox.receive(now) {
-                match message {
-                    ToMatcher::Candidate(candidate) => matcher.candidate(now, candidate),
-                    ToMatcher::Reply(reply) => {
-                        // It ended before the matcher knew that it had begun.
-                        if let Some(ended) = matcher.reply(now, reply) {
-                            party.inbox.send(now, messages, ToShard::Ended(ended));
-                        }
-                    }
-                    ToMatcher::Demands(demands) => {
-                        *is_reported = true;
-                        demands.into_iter().for_each(|demand| matcher.note(demand));
-                    }
-                    ToMatcher::Closed(model) => closing.push(model),
-                }
+    /// The matcher takes the messages that have arrived from the shards, in their order, then does
+    /// something; what it says goes to the shards.
+    fn matcher(
+        &mut self,
+        now: Time,
+        then: impl FnOnce(&mut MatcherParty, &mut dyn FnMut(ToShard)),
+    ) {
+        let SplitScheduler { shards, matcher, messages } = self;
+        for number in 0..shards.len() {
+            while let Some(message) = shards[number].outbox.receive(now) {
+                matcher.receive(now, message, &mut |message| tell(shards, messages, now, message));
             }
         }
+        then(matcher, &mut |message| tell(shards, messages, now, message));
     }
+}
 
-    /// Says something to the shard of a model.
-    fn tell(&mut self, now: Time, model: ModelId, message: ToShard) {
-        let home = self.home(model);
-        self.shards[home].inbox.send(now, &mut self.messages, message);
-    }
+/// The shard that owns a model. An identity that is used again comes to the same shard, so that
+/// what the old model's shard said last has arrived before the new one's says a word.
+fn home(shards: &mut [Member], model: ModelId) -> &mut Member {
+    let count = shards.len();
+    &mut shards[model.index() % count]
+}
 
-    fn plan(&mut self, now: Time) {
-        if !self.is_reported || !self.matcher.is_plan_due(now) {
-            return;
-        }
-        self.is_reported = false;
-        let SplitScheduler { shards, matcher, messages, .. } = self;
-        let count = shards.len();
-        matcher.plan(now, |model, plan| {
-            let inbox = &mut shards[model.index() % count].inbox;
-            inbox.send(now, messages, ToShard::Plan(model, plan));
-        });
-    }
-
-    fn assign(&mut self, now: Time) {
-        let mut grants = std::mem::take(&mut self.grants);
-        self.matcher.assign(now, |grant| grants.push(grant));
-        for grant in grants.drain(..) {
-            self.tell(now, grant.model, ToShard::Grant(grant));
-        }
-        self.grants = grants;
-    }
-
-    /// The matcher forgets closed models that run nothing any more.
-    fn forget_closed(&mut self, now: Time) {
-        let mut closing = std::mem::take(&mut self.closing);
-        closing.retain(|&model| {
-            if self.matcher.running(model) > 0 {
-                return true;
-            }
-            self.matcher.remove(model);
-            self.tell(now, model, ToShard::Forgotten(model));
-            false
-        });
-        self.closing = closing;
-    }
+/// Sends something to the shard of a model.
+fn tell(shards: &mut [Member], messages: &mut Messages, now: Time, message: ToShard) {
+    home(shards, message.model()).inbox.send(now, messages, message);
 }
 
 impl Policy for SplitScheduler {
     fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
-        match event {
-            Event::Arrive { model, request } => {
-                self.shard_of(now, model, todo).arrive(now, model, request, todo);
+        match &event {
+            Event::Arrive { model, .. }
+            | Event::Cancel { model, .. }
+            | Event::AddModel { model, .. }
+            | Event::RemoveModel { model }
+            | Event::SetOverrun { model, .. } => {
+                let member = home(&mut self.shards, *model);
+                // What came before the event is known before it.
+                member.receive(now, &mut self.messages, todo);
+                member.party.on_event(now, event, todo);
             }
-            Event::Cancel { model, request, deadline } => {
-                self.shard_of(now, model, todo).cancel(model, request, deadline);
+            Event::Complete { .. } | Event::SetBatchesMax(_) => {
+                self.matcher(now, |matcher, mut send| matcher.on_event(now, &event, &mut send));
             }
-            Event::Complete { accelerator, batch, exec } => {
-                self.receive(now);
-                let exec = if self.follows { exec } else { Span::ZERO };
-                if let Some(ended) = self.matcher.complete(now, accelerator, batch, exec) {
-                    self.tell(now, ended.model, ToShard::Ended(ended));
+            Event::SetRule(_) | Event::SetDelays(_) => {
+                for member in &mut self.shards {
+                    member.party.on_event(now, event.clone(), todo);
                 }
-            }
-            Event::AddModel { model, terms } => self.shard_of(now, model, todo).add(model, terms),
-            Event::RemoveModel { model } => {
-                self.shard_of(now, model, todo).close(model);
-                let home = self.home(model);
-                let closing = &mut self.shards[home].closing;
-                if closing.iter().all(|(other, _)| *other != model) {
-                    closing.push((model, false));
-                }
-            }
-            Event::SetRule(rule) => {
-                self.rule = rule;
-                self.matcher.set_rule(rule);
-                for party in &mut self.shards {
-                    party.shard.set_rule(rule);
-                    party.report_due = now;
-                }
-            }
-            Event::SetBatchesMax(batches_per_s) => self.matcher.set_batches_max(batches_per_s),
-            Event::SetDelays(delays) => {
-                for party in &mut self.shards {
-                    party.shard.set_delays(delays);
-                }
-            }
-            Event::SetOverrun { model, overrun } => {
-                self.shard_of(now, model, todo).set_overrun(model, overrun);
+                self.matcher.on_event(now, &event, &mut |_| {});
             }
         }
     }
 
     fn settle(&mut self, now: Time, todo: &mut Actions) {
-        for party in &mut self.shards {
-            party.receive(now, &mut self.messages, todo);
-            if self.rule == Rule::Adaptive && party.report_due <= now {
-                party.report(now, &mut self.messages);
-            }
+        for member in &mut self.shards {
+            member.take_in(now, &mut self.messages, todo);
         }
-        self.receive(now);
-        self.plan(now);
+        self.matcher(now, |matcher, mut send| matcher.plan(now, &mut send));
         // Messages that take no time are answered at the same instant.
         loop {
-            for party in &mut self.shards {
-                party.receive(now, &mut self.messages, todo);
-                party.settle(now, &mut self.messages, todo);
+            for member in &mut self.shards {
+                member.decide(now, &mut self.messages, todo);
             }
-            self.receive(now);
-            self.assign(now);
-            if self.shards.iter().all(|party| party.inbox.next_due().is_none_or(|due| due > now)) {
+            self.matcher(now, |matcher, mut send| matcher.settle(now, &mut send));
+            if self.shards.iter().all(|member| member.inbox.next_due().is_none_or(|due| due > now))
+            {
                 break;
             }
-        }
-        for party in &mut self.shards {
-            party.close(now, &mut self.messages, todo);
-        }
-        self.receive(now);
-        self.forget_closed(now);
-        for party in &mut self.shards {
-            party.receive(now, &mut self.messages, todo);
         }
     }
 
     fn next_wake(&self) -> Option<Time> {
-        let own = |party: &ShardParty| {
-            let ShardParty { shard, inbox, outbox, .. } = party;
-            [shard.next_wake(), inbox.next_due(), outbox.next_due()].into_iter().flatten().min()
+        let own = |member: &Member| {
+            let Member { party, inbox, outbox } = member;
+            [party.next_wake(), inbox.next_due(), outbox.next_due()].into_iter().flatten().min()
         };
         let shards = self.shards.iter().filter_map(own).min();
         [shards, self.matcher.next_wake()].into_iter().flatten().min()
@@ -386,6 +229,6 @@ impl Policy for SplitScheduler {
 
 impl Contender for SplitScheduler {
     fn follows(&self) -> bool {
-        self.follows
+        self.matcher.follows()
     }
 }

@@ -5,6 +5,8 @@
 //! - [`Matcher`]: the accelerators of one pool; gives ready candidates the lowest-numbered free
 //!   accelerator.
 //! - [`Scheduler`]: one shard and one matcher, with their messages delivered at once.
+//! - [`ShardParty`], [`MatcherParty`]: any number of shards and a matcher that somebody else carries
+//!   messages between.
 //!
 //! Shard and matcher know each other only by message, so that they can run on threads of their
 //! own; messages carry a generation number, which makes crossing ones harmless. Messages from one
@@ -15,6 +17,7 @@ mod heap;
 mod lanes;
 mod matcher;
 mod needs;
+mod parties;
 mod plan;
 mod queue;
 mod rate;
@@ -23,6 +26,7 @@ mod scheduler;
 mod shard;
 
 pub use matcher::{Ended, Matcher};
+pub use parties::{MatcherParty, ShardParty, ToMatcher, ToShard};
 pub use plan::{Demand, ModelPlan, PLAN_AGE_MAX};
 pub use rule::{Rule, UnknownRule};
 pub use scheduler::{Policy, Scheduler};

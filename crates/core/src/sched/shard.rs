@@ -178,6 +178,12 @@ impl Shard {
         Shard { message, ..self }
     }
 
+    /// Plans with another delay of messages from now on; every window is computed again.
+    pub fn set_message_delay(&mut self, message: Span) {
+        self.message = message;
+        self.set_delays(self.delays);
+    }
+
     /// Takes requests for a model from now on.
     ///
     /// # Panics
