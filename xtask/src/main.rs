@@ -4,6 +4,7 @@
 //! nothing about serving: the tests that start the server are in `crates/*/tests` and `tests/clients`.
 
 mod command;
+mod instructions;
 mod perf_analyzer;
 mod python;
 mod steps;
@@ -39,6 +40,13 @@ enum Task {
     },
     /// Check what no compiler checks: crate arrows, licences, module docs, file sizes, links
     Tidy,
+    /// Count the instructions that the scheduler's decisions take and compare them with the
+    /// figures in crates/core/instructions.toml
+    Instructions {
+        /// Make what was counted the figures for this compiler
+        #[arg(long)]
+        write: bool,
+    },
     /// Make the Python environment of the tests under target/ and print how to use it
     Python,
 }
@@ -58,6 +66,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Test { only, pytest } => steps::run(&workspace, &only, &pytest),
         Task::Tidy => tidy::run(&workspace),
+        Task::Instructions { write } => instructions::run(&workspace, write),
         Task::Python => print_exports(&Environment::prepare(&workspace)?),
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 
 use crate::command;
+use crate::instructions;
 use crate::python::Environment;
 use crate::tidy;
 use crate::workspace::{Workspace, cargo};
@@ -26,6 +27,8 @@ pub(crate) enum Step {
     Test,
     /// The exchange between threads, interleaving by interleaving
     Loom,
+    /// What the scheduler's decisions cost, in instructions
+    Instructions,
     /// The server against real clients
     Clients,
 }
@@ -49,6 +52,10 @@ impl Step {
             Step::Test => "run the failing test alone with `cargo test -p CRATE NAME`",
             Step::Loom => {
                 "see crates/exchange/src/lib.rs; `LOOM_LOG=trace LOOM_LOCATION=1` shows the steps"
+            }
+            Step::Instructions => {
+                "see where with callgrind_annotate target/callgrind.out; if it is worth it, \
+                 `cargo xtask instructions --write` makes it the figure, and the commit says why"
             }
             Step::Clients => {
                 "run the failing test alone with `cargo xtask test --only clients -- -k NAME`"
@@ -76,6 +83,7 @@ impl Step {
                 )
             }
             Step::Loom => command::run(&mut loom(workspace)),
+            Step::Instructions => instructions::run(workspace, false),
             Step::Clients => clients(workspace, pytest),
         }
     }
@@ -141,6 +149,6 @@ mod tests {
     #[test]
     fn steps_run_in_their_own_order() {
         assert_eq!(chosen(&[Step::Fmt, Step::Tidy]), [Step::Tidy, Step::Fmt]);
-        assert_eq!(chosen(&[]).len(), 7);
+        assert_eq!(chosen(&[]).len(), 8);
     }
 }

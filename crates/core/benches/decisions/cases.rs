@@ -1,0 +1,68 @@
+//! What is measured: pools of modern accelerators, and the matcher alone.
+
+use crate::grants::Grants;
+use crate::pool::Pool;
+use crate::spent::Spent;
+use symphony_core::sched::Rule;
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// Requests, or batches where there are no requests, until everything has its size; as many
+    /// are measured.
+    pub(crate) warm: u64,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// The whole scheduler.
+    Pool(PoolTerms),
+    /// The matcher alone, so many accelerators.
+    Grants(u32),
+}
+
+/// A pool, and the requests that come to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolTerms {
+    pub(crate) rule: Rule,
+    pub(crate) models: u32,
+    pub(crate) accelerators: u32,
+    /// Time between requests in the mean, in nanoseconds.
+    pub(crate) gap: u64,
+}
+
+/// One model, 10 million requests a second.
+const ONE: PoolTerms = PoolTerms { rule: Rule::Deferred, models: 1, accelerators: 1024, gap: 100 };
+/// A thousand models, some of them popular, 5 million requests a second.
+const THOUSAND: PoolTerms =
+    PoolTerms { rule: Rule::Deferred, models: 1000, accelerators: 4096, gap: 200 };
+
+pub(crate) const CASES: &[Case] = &[
+    pool("consolidate-1", ONE),
+    pool("adaptive-1", PoolTerms { rule: Rule::Adaptive, ..ONE }),
+    pool("consolidate-1000", THOUSAND),
+    pool("adaptive-1000", PoolTerms { rule: Rule::Adaptive, ..THOUSAND }),
+    Case { name: "grants-4096", warm: 20_000, kind: Kind::Grants(4096) },
+];
+
+/// Of 60 ms: three objectives, and one plan of the adaptive rule.
+const fn pool(name: &'static str, terms: PoolTerms) -> Case {
+    Case { name, warm: 60_000_000 / terms.gap, kind: Kind::Pool(terms) }
+}
+
+/// What can be run.
+pub(crate) trait Workload {
+    /// Goes on for so many requests, or batches where there are no requests.
+    fn run(&mut self, count: u64) -> Spent;
+}
+
+impl Case {
+    pub(crate) fn workload(&self) -> Box<dyn Workload> {
+        match self.kind {
+            Kind::Pool(terms) => Box::new(Pool::new(terms)),
+            Kind::Grants(accelerators) => Box::new(Grants::new(accelerators)),
+        }
+    }
+}

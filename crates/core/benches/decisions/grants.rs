@@ -1,0 +1,123 @@
+//! The matcher alone: candidates of many models for accelerators of which few are idle.
+
+use crate::cases::Workload;
+use crate::random::Random;
+use crate::spent::Spent;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use symphony_core::sched::{Candidate, Grant, Matcher, Offer, Reply, Rule, Started};
+use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Span, Time};
+
+const MODELS: u32 = 1000;
+/// Candidates found at once, of different models.
+const DRAIN: u32 = 64;
+const EXEC: Span = Span::from_millis(10);
+const LEAD: Span = Span::from_micros(50);
+
+pub(crate) struct Grants {
+    matcher: Matcher,
+    random: Random,
+    now: Time,
+    /// Time between drains, so that all but a few accelerators are busy.
+    gap: Span,
+    /// The model whose turn it is, and how many grants each had.
+    next: u32,
+    granted: Vec<u32>,
+    grants: Vec<Grant>,
+    /// Batches under way: when each ends, where it runs, and how long it ran.
+    running: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId, Span)>>,
+}
+
+impl Grants {
+    pub(crate) fn new(accelerators: u32) -> Grants {
+        Grants {
+            matcher: Matcher::new(Rule::Deferred, accelerators),
+            random: Random(1),
+            now: Time::ZERO,
+            gap: Span(EXEC.0 * u64::from(DRAIN) / u64::from(accelerators)),
+            next: 0,
+            granted: vec![0; MODELS as usize],
+            grants: Vec::new(),
+            running: BinaryHeap::new(),
+        }
+    }
+
+    fn candidate(&self, model: ModelId) -> Candidate {
+        let now = self.now;
+        let latest = now + Span::from_millis(5);
+        let offer = Offer {
+            exec: now,
+            firm: now,
+            latest,
+            turn: latest,
+            tier: 0,
+            lead: LEAD,
+            due: latest + LEAD + EXEC,
+            alone: Span::from_millis(1),
+            class: Class::High,
+            exec_span: EXEC,
+            spared: 0.0,
+            expected: now,
+        };
+        let generation = self.granted[model.index()];
+        Candidate { model, generation, offer: Some(offer) }
+    }
+
+    fn end_batches(&mut self, spent: &mut Spent) {
+        let mut ended = Vec::new();
+        while let Some(Reverse(batch)) = self.running.peek().copied()
+            && batch.0 <= self.now
+        {
+            self.running.pop();
+            ended.push(batch);
+        }
+        let Grants { matcher, now, .. } = self;
+        spent.complete(|| {
+            for (_, batch, accelerator, exec) in ended {
+                matcher.complete(*now, accelerator, batch, exec);
+            }
+        });
+    }
+
+    fn answer(&self, grant: &Grant) -> Reply {
+        let &Grant { accelerator, batch, .. } = grant;
+        let ready = self.now + LEAD;
+        let started = Started { ready, exec: EXEC, table: EXEC, lead: LEAD };
+        Reply { accelerator, batch, started: Some(started) }
+    }
+}
+
+impl Workload for Grants {
+    fn run(&mut self, count: u64) -> Spent {
+        let mut spent = Spent::default();
+        while spent.batches < count {
+            self.now = self.now + self.gap;
+            self.end_batches(&mut spent);
+            let models = (0..DRAIN).map(|offset| ModelId((self.next + offset) % MODELS));
+            let candidates: Vec<Candidate> = models.map(|model| self.candidate(model)).collect();
+            self.next = (self.next + DRAIN) % MODELS;
+            let (now, grants, matcher) = (self.now, &mut self.grants, &mut self.matcher);
+            spent.settle(|| {
+                for candidate in candidates {
+                    matcher.candidate(now, candidate);
+                }
+                matcher.assign(now, |grant| grants.push(grant));
+            });
+            let replies: Vec<Reply> = self.grants.iter().map(|grant| self.answer(grant)).collect();
+            let matcher = &mut self.matcher;
+            spent.settle(|| {
+                for reply in replies {
+                    matcher.reply(now, reply);
+                }
+            });
+            spent.batches += self.grants.len() as u64;
+            for grant in self.grants.drain(..) {
+                self.granted[grant.model.index()] += 1;
+                let exec = Span(EXEC.0 / 100 * (90 + self.random.below(10)));
+                let end = grant.free.max(self.now + LEAD) + exec;
+                self.running.push(Reverse((end, grant.batch, grant.accelerator, exec)));
+            }
+        }
+        spent
+    }
+}
