@@ -11,15 +11,18 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use symphony_core::{AcceleratorId, ModelId, Request, Span, Time};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Pending};
-use symphony_wire::schedule::{BatchPlan, Completion, SchedulerPort, ToScheduler};
+use symphony_wire::schedule::{BatchPlan, Completion, SchedulerPort, SubmitError};
 use symphony_wire::tensor::OutputTensor;
 use tokio::sync::oneshot;
 
 /// Bound on messages waiting for one accelerator: the batch after the running one, and loads.
 pub const INBOX_MAX: usize = 64;
+/// A scheduler that has no room for a completion is asked again after this long.
+const ROOM_AGAIN: Duration = Duration::from_millis(1);
 
 /// What an accelerator can be told.
 #[derive(Debug)]
@@ -197,12 +200,15 @@ impl Body {
         let completion = Completion {
             accelerator: self.accelerator,
             batch: plan.batch,
+            model: plan.model,
             taken,
             exec,
             finished: clock.now(),
         };
-        // A scheduler that has stopped needs no completion.
-        let _ = self.surroundings.scheduler.send(ToScheduler::Completed(completion));
+        // A scheduler that has stopped needs no completion; one that is behind has to have it.
+        while self.surroundings.scheduler.completed(completion) == Err(SubmitError::Full) {
+            thread::sleep(ROOM_AGAIN);
+        }
     }
 
     /// The requests that still wait for an answer; those whose client left are let go.
@@ -329,7 +335,7 @@ mod tests {
     use crate::engines::emulated::Emulation;
     use bytes::Bytes;
     use symphony_core::{BatchId, Class, Profile, RequestId};
-    use symphony_wire::schedule::inbox;
+    use symphony_wire::schedule::{Layout, MatcherInbox, Message, scheduler};
     use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec, bytes_contents};
 
     const MODEL: ModelId = ModelId(7);
@@ -366,14 +372,15 @@ mod tests {
     /// A running accelerator, its scheduler's inbox, and requests for it.
     struct Setup {
         worker: Worker,
-        completions: Receiver<ToScheduler>,
+        completions: MatcherInbox,
         surroundings: Surroundings,
         batches: u64,
     }
 
     impl Setup {
         fn new() -> Setup {
-            let (scheduler, completions) = inbox();
+            let (scheduler, mut threads) = scheduler(Layout::TOGETHER);
+            let completions = threads.remove(0).matcher.unwrap();
             let in_flight = Arc::new(InFlight::new(64));
             let surroundings = Surroundings { clock: Clock::start(), in_flight, scheduler };
             let worker = Worker::start(AcceleratorId(3), surroundings.clone()).unwrap();
@@ -410,13 +417,17 @@ mod tests {
         fn run(&mut self, requests: Vec<Request>) -> Completion {
             let plan = self.plan(requests);
             self.worker.port().run(plan).unwrap();
-            match self.completions.recv().unwrap() {
-                ToScheduler::Completed(completion) => {
-                    assert_eq!(completion.batch, BatchId(self.batches));
-                    completion
-                }
-                other => panic!("{other:?}"),
+            let mut found = None;
+            while found.is_none() {
+                self.completions.drain(1, |message| match message {
+                    Message::Plain(completion) => found = Some(completion),
+                    Message::Control(other) => panic!("{other:?}"),
+                });
+                thread::yield_now();
             }
+            let completion: Completion = found.unwrap();
+            assert_eq!(completion.batch, BatchId(self.batches));
+            completion
         }
     }
 

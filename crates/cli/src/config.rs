@@ -10,8 +10,10 @@ use std::time::Duration;
 use symphony_backend::loader::{BackendFile, LoaderConfig};
 use symphony_backend::repository::TomlSource;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, Rule};
+use symphony_exchange::Spin;
 use symphony_frontend::FrontendConfig;
 use symphony_wire::inflight::IN_FLIGHT_MAX_DEFAULT;
+use symphony_wire::schedule::Layout;
 use tracing::level_filters::LevelFilter;
 
 /// `symphony.toml` as written.
@@ -44,6 +46,8 @@ struct ServerFile {
 struct SchedulerFile {
     low_priority_share: Option<f64>,
     mode: Option<String>,
+    threads: Option<u32>,
+    spin_us: Option<u64>,
     /// What `mode` was called before, with other names: read to say so.
     rule: Option<toml::Value>,
 }
@@ -61,6 +65,9 @@ pub(crate) struct PoolConfig {
     pub(crate) rule: Rule,
     /// What is kept for low requests that wait.
     pub(crate) low_priority_share: f64,
+    /// The scheduler's threads, and for how long they spin instead of sleeping.
+    pub(crate) layout: Layout,
+    pub(crate) spin: Spin,
     pub(crate) loader: LoaderConfig,
     pub(crate) in_flight_max: usize,
     pub(crate) log: LogConfig,
@@ -89,6 +96,12 @@ const BODY_MAX_MIB_LIMIT: u32 = 2047;
 
 /// More threads than this serve no machine.
 const THREADS_MAX: u32 = 1024;
+
+/// More threads would have no model to look after.
+const SCHEDULER_THREADS_MAX: u32 = 256;
+
+/// Who spins for longer may as well not sleep at all.
+const SPIN_US_MAX: u64 = 1_000_000;
 
 impl ServeConfig {
     /// Reads the configuration file, if one is named, and lays the flags over it.
@@ -139,6 +152,8 @@ impl PoolConfig {
         Ok(PoolConfig {
             rule: scheduler.mode(args.mode)?,
             low_priority_share: scheduler.low_share()?,
+            layout: scheduler.layout()?,
+            spin: scheduler.spin()?,
             loader: LoaderConfig::resolve(backend, source, cores())?,
             in_flight_max,
             log: LogConfig {
@@ -177,6 +192,25 @@ impl SchedulerFile {
                 "scheduler.low_priority_share = {share}: give 0 (nothing is kept for requests of \
                  low priority) to 1"
             ),
+        }
+    }
+
+    /// One thread where the file says nothing: a second one is worth its wake-ups only where one
+    /// has more to do than it can.
+    fn layout(&self) -> Result<Layout> {
+        match self.threads.unwrap_or(1) {
+            threads @ 1..=SCHEDULER_THREADS_MAX => Ok(Layout::on_threads(threads as usize)),
+            threads => bail!("scheduler.threads = {threads}: give 1 to {SCHEDULER_THREADS_MAX}"),
+        }
+    }
+
+    fn spin(&self) -> Result<Spin> {
+        match self.spin_us.unwrap_or(0) {
+            us @ 0..=SPIN_US_MAX => {
+                let spin = Duration::from_micros(us);
+                Ok(Spin { idle: spin, due: spin })
+            }
+            us => bail!("scheduler.spin_us = {us}: give 0, never, to {SPIN_US_MAX} microseconds"),
         }
     }
 
@@ -272,6 +306,22 @@ mod tests {
             let error = format!("{:#}", mode(text, Some(Rule::Eager)).unwrap_err());
             assert!(error.contains(part), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn the_scheduler_has_one_thread_that_sleeps_unless_the_file_says_otherwise() {
+        let file = |text: &str| toml::from_str::<SchedulerFile>(text).unwrap();
+        assert_eq!(file("").layout().unwrap(), Layout::TOGETHER);
+        assert_eq!(file("").spin().unwrap(), Spin::NEVER);
+        assert_eq!(file("threads = 3").layout().unwrap().shards(), 2);
+        let spin = file("spin_us = 50").spin().unwrap();
+        assert_eq!((spin.idle, spin.due), (Duration::from_micros(50), Duration::from_micros(50)));
+        for nonsense in [0, 257] {
+            let error = file(&format!("threads = {nonsense}")).layout().unwrap_err().to_string();
+            assert_eq!(error, format!("scheduler.threads = {nonsense}: give 1 to 256"));
+        }
+        let error = file("spin_us = 2000000").spin().unwrap_err().to_string();
+        assert!(error.starts_with("scheduler.spin_us = 2000000: give 0, never, to"), "{error}");
     }
 
     #[test]

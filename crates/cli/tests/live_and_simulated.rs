@@ -2,19 +2,17 @@
 //! simulator: both decide the same, action by action. The decisions are one piece of code; this
 //! holds its two drivers to the same order of events.
 
-use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use symphony_core::sched::{ModelTerms, Rule, Scheduler};
 use symphony_core::{
     AcceleratorId, BatchId, Class, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
 };
-use symphony_dispatch::Loop;
+use symphony_dispatch::{InFlightEffects, Settings, Thread, threads};
 use symphony_sim::{Delay, Network, Observed, Scenario, run_observed};
 use symphony_wire::inflight::{InFlight, Outcome};
-use symphony_wire::schedule::{BatchPlan, Completion, ToScheduler};
+use symphony_wire::schedule::{BatchPlan, Completion, Layout, SchedulerPort, scheduler};
 use symphony_wire::tensor::Inputs;
 use symphony_workload::{Arrival, Arrivals, Process, Stream};
 use tokio::sync::oneshot;
@@ -84,11 +82,12 @@ fn simulated(rule: Rule) -> Decisions {
     decisions
 }
 
-type Plans = Rc<RefCell<Vec<(AcceleratorId, BatchPlan)>>>;
+type Plans = Arc<Mutex<Vec<(AcceleratorId, BatchPlan)>>>;
 
-/// The live loop and the world around it.
-struct Live<S> {
-    scheduler: Loop<S>,
+/// A thread of the live scheduler and the world around it.
+struct Live<S: FnMut(AcceleratorId, BatchPlan) + Send> {
+    thread: Thread<InFlightEffects<S>>,
+    port: SchedulerPort,
     inflight: Arc<InFlight>,
     plans: Plans,
     /// Batches under way, by when they end.
@@ -100,14 +99,16 @@ struct Live<S> {
     decisions: Decisions,
 }
 
-impl<S: FnMut(AcceleratorId, BatchPlan)> Live<S> {
+impl<S: FnMut(AcceleratorId, BatchPlan) + Send> Live<S> {
     fn run(mut self) -> Decisions {
         let mut arrivals = (0u64..).zip(trace()).peekable();
+        let mut now = Time::ZERO;
         loop {
             let arrival = arrivals.peek().map(|(_, arrival)| arrival.time);
             let end = self.ends.peek().map(|Reverse((time, ..))| *time);
-            let wake = self.scheduler.next_wake();
-            let Some(now) = [arrival, end, wake].into_iter().flatten().min() else { break };
+            let wake = self.thread.next_wake(now);
+            let Some(next) = [arrival, end, wake].into_iter().flatten().min() else { break };
+            now = next;
             while let Some(&Reverse((time, batch, accelerator))) = self.ends.peek()
                 && time <= now
             {
@@ -117,7 +118,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Live<S> {
             while let Some((number, arrival)) = arrivals.next_if(|(_, next)| next.time <= now) {
                 self.submit(now, number, arrival);
             }
-            self.scheduler.settle(now);
+            self.thread.turn(now);
             self.note(now);
         }
         self.decisions
@@ -132,7 +133,7 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Live<S> {
         let request = Request { id, arrival: now, deadline, rows, class: Class::High };
         self.numbers.insert(id, number);
         self.waiting.insert(number, outcome);
-        self.scheduler.receive(now, ToScheduler::Submit { model, request });
+        self.port.submit(model, request).expect("room in the ring");
     }
 
     /// Ends a batch as if nothing could be learned from it, so that the delays stay as they are.
@@ -142,14 +143,15 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Live<S> {
             drop(self.inflight.take(request.id));
             self.waiting.remove(&self.numbers[&request.id]);
         }
-        let taken = plan.decided;
-        let completion = Completion { accelerator, batch, taken, exec: Span::ZERO, finished: now };
-        self.scheduler.receive(now, ToScheduler::Completed(completion));
+        let BatchPlan { model, decided: taken, .. } = plan;
+        let (exec, finished) = (Span::ZERO, now);
+        let completion = Completion { accelerator, batch, model, taken, exec, finished };
+        self.port.completed(completion).expect("room in the ring");
     }
 
     /// Takes note of what the loop did.
     fn note(&mut self, now: Time) {
-        for (accelerator, plan) in self.plans.borrow_mut().drain(..) {
+        for (accelerator, plan) in self.plans.lock().expect("no panic").drain(..) {
             self.ends.push(Reverse((now + plan.exec, plan.batch, accelerator)));
             self.decisions.started.push(Started {
                 at: now,
@@ -175,19 +177,20 @@ impl<S: FnMut(AcceleratorId, BatchPlan)> Live<S> {
 fn live(rule: Rule) -> Decisions {
     let inflight = Arc::new(InFlight::new(10_000));
     let plans = Plans::default();
-    let sent = Rc::clone(&plans);
-    let send = move |accelerator, plan| sent.borrow_mut().push((accelerator, plan));
-    let mut scheduler = Loop::new(rule, ACCELERATORS, Arc::clone(&inflight), send);
+    let sent = Arc::clone(&plans);
+    let send = move |accelerator, plan| sent.lock().expect("no panic").push((accelerator, plan));
+    let effects = InFlightEffects::new(Arc::clone(&inflight), send);
+    let (port, inboxes) = scheduler(Layout::TOGETHER);
+    let mut all = threads(&Settings::new(rule, ACCELERATORS), inboxes, |_| effects.clone());
+    let mut thread = all.remove(0);
     for (model, terms) in (0u32..).map(ModelId).zip(models()) {
-        let (done, _added) = oneshot::channel();
-        scheduler.receive(Time::ZERO, ToScheduler::AddModel { model, terms, done });
+        drop(port.add_model(model, terms).expect("it runs"));
     }
     // The simulator's timers fire on time.
-    for _ in 0..64 {
-        scheduler.timer_fired(Time::ZERO, Span::ZERO);
-    }
+    thread.timer_fired(Time::ZERO, Span::ZERO);
     let live = Live {
-        scheduler,
+        thread,
+        port,
         inflight,
         plans,
         ends: BinaryHeap::new(),

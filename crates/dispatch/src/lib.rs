@@ -1,14 +1,19 @@
 //! The live scheduler: drives the decisions of `symphony-core` with the real clock.
 //!
-//! [`Loop`] is the scheduler's thread without the thread: messages and the time go in, batch
-//! plans and outcomes go out, so that a test can drive it under a clock of its own. [`spawn`]
-//! puts it on a thread. It knows no protocol and no engine.
+//! Shards own models, one matcher owns the accelerators; on one thread together or on threads of
+//! their own they are the same parties that say the same to each other ([`threads`], [`spawn`]).
+//! It knows no protocol and no engine.
 
+mod between;
 mod cost;
+mod effects;
+mod matcher;
 mod measure;
 mod paces;
-mod run;
+mod shard;
 #[cfg(test)]
 mod tests;
+mod thread;
 
-pub use run::{Loop, spawn};
+pub use effects::{Effects, InFlightEffects};
+pub use thread::{Settings, Thread, spawn, threads};

@@ -1,7 +1,7 @@
 //! Delays measured on the running system, as the scheduler's plans need them.
 
 use std::collections::HashMap;
-use symphony_core::{Delays, ModelId, Span};
+use symphony_core::{Delays, ModelId, Span, Time};
 use symphony_wire::schedule::Completion;
 
 /// The newest samples of one delay, and a high percentile of them.
@@ -15,8 +15,12 @@ struct Samples {
 const SAMPLES: usize = 256;
 /// Plans count with the delay that this share of the samples kept.
 const QUANTILE_PERCENT: usize = 99;
-/// Percentiles are computed again after so many samples; at first more often.
-const SAMPLES_PER_UPDATE: u64 = 32;
+/// Percentiles are computed again that often; at first more often.
+const UPDATE_EVERY: Span = Span::from_millis(100);
+/// So many samples are the first ones.
+const SAMPLES_EARLY: u64 = 128;
+/// A smaller difference is none.
+const DIFFERENCE_MIN: Span = Span::from_micros(10);
 /// From the backend's outcome to the client's socket: the part nobody in the scheduler sees.
 const RESPONSE_MIN: Span = Span::from_micros(200);
 /// How late timers are taken to be before one has fired.
@@ -41,14 +45,79 @@ impl Samples {
     }
 }
 
-/// What completions and timers teach about delays.
+/// What completions, messages and timers teach one shard about delays.
 #[derive(Debug)]
 pub(crate) struct Meter {
     control: Samples,
     response: Samples,
     timer: Samples,
+    /// How late the matcher's timers fire, as it says.
+    matcher_late: Span,
+    message: Samples,
     overruns: HashMap<ModelId, Samples>,
+    /// Models with a new overrun since plans took these over.
+    overrun: Vec<ModelId>,
+    rhythm: Rhythm,
+    told: Option<Delays>,
+    told_message: Span,
+}
+
+/// How late a thread's timers fire, for those who plan with it.
+#[derive(Debug)]
+pub(crate) struct Lateness {
+    timer: Samples,
+    rhythm: Rhythm,
+    told: Option<Span>,
+}
+
+/// When to take over what was measured: at first whenever there is twice as much of it, then from
+/// time to time. Every window is computed again then.
+#[derive(Debug, Default)]
+struct Rhythm {
     samples: u64,
+    /// Of these, taken over already.
+    taken: u64,
+    due: Time,
+}
+
+impl Rhythm {
+    fn is_due(&mut self, now: Time) -> bool {
+        let is_early = self.samples >= 2 * self.taken && self.taken < SAMPLES_EARLY;
+        if self.samples == self.taken || !is_early && now < self.due {
+            return false;
+        }
+        self.taken = self.samples;
+        self.due = now + UPDATE_EVERY;
+        true
+    }
+}
+
+/// Whether plans should change for another value: a smaller difference is noise.
+fn is_other(value: Span, told: Span) -> bool {
+    let difference = value.0.abs_diff(told.0);
+    difference > DIFFERENCE_MIN.0 && difference > told.0 / 16
+}
+
+impl Lateness {
+    pub(crate) fn new() -> Lateness {
+        Lateness { timer: Samples::new(), rhythm: Rhythm::default(), told: None }
+    }
+
+    /// It woke up this long after it wanted to; now and then, when it is another one than before,
+    /// the lateness to plan with.
+    pub(crate) fn record(&mut self, now: Time, late: Span) -> Option<Span> {
+        self.timer.push(late);
+        self.rhythm.samples += 1;
+        if !self.rhythm.is_due(now) {
+            return None;
+        }
+        let high = self.timer.high()?;
+        if self.told.is_some_and(|told| !is_other(high, told)) {
+            return None;
+        }
+        self.told = Some(high);
+        self.told
+    }
 }
 
 impl Meter {
@@ -57,21 +126,36 @@ impl Meter {
             control: Samples::new(),
             response: Samples::new(),
             timer: Samples::new(),
+            matcher_late: Span::ZERO,
+            message: Samples::new(),
             overruns: HashMap::new(),
-            samples: 0,
+            overrun: Vec::new(),
+            rhythm: Rhythm::default(),
+            told: None,
+            told_message: Span::ZERO,
         }
     }
 
-    /// The scheduler woke up this long after it wanted to.
+    /// The shard's thread woke up this long after it wanted to.
     pub(crate) fn timer_fired(&mut self, late: Span) {
         self.timer.push(late);
-        self.samples += 1;
+        self.rhythm.samples += 1;
+    }
+
+    /// The matcher's thread does so by that much.
+    pub(crate) fn matcher_late(&mut self, late: Span) {
+        self.matcher_late = late;
+        self.rhythm.samples += 1;
+    }
+
+    /// A message of the matcher was underway for so long.
+    pub(crate) fn message(&mut self, underway: Span) {
+        self.message.push(underway);
     }
 
     /// A batch ended; `control` is how long it took to reach an accelerator that was idle.
     pub(crate) fn completed(
         &mut self,
-        model: ModelId,
         completion: &Completion,
         control: Option<Span>,
         planned: Span,
@@ -81,35 +165,67 @@ impl Meter {
         }
         let after = completion.finished.since(completion.taken).saturating_sub(completion.exec);
         self.response.push(after);
-        let overrun = self.overruns.entry(model).or_insert_with(Samples::new);
-        overrun.push(completion.exec.saturating_sub(planned));
-        self.samples += 1;
+        let model = completion.model;
+        let overruns = self.overruns.entry(model).or_insert_with(Samples::new);
+        overruns.push(completion.exec.saturating_sub(planned));
+        if !self.overrun.contains(&model) {
+            self.overrun.push(model);
+        }
+        self.rhythm.samples += 1;
     }
 
-    /// Whether it is time to take over what was measured: after each of the first samples, then
-    /// from time to time.
-    pub(crate) fn is_due(&self) -> bool {
-        self.samples.is_power_of_two() || self.samples.is_multiple_of(SAMPLES_PER_UPDATE)
+    /// Whether it is time to take over what was measured.
+    pub(crate) fn is_due(&mut self, now: Time) -> bool {
+        self.rhythm.is_due(now)
     }
 
     /// The delays of the pool.
     pub(crate) fn delays(&self) -> Delays {
+        let late = self.timer.high().unwrap_or(JITTER_UNMEASURED);
         Delays {
             control: self.control.high().unwrap_or_default(),
             data: Span::ZERO, // in one process inputs are at hand; placing them is part of `exec`
             response: self.response.high().unwrap_or_default() + RESPONSE_MIN,
-            jitter: self.timer.high().unwrap_or(JITTER_UNMEASURED),
+            jitter: late.max(self.matcher_late),
         }
     }
 
-    /// How much longer than planned the batches of each model run.
-    pub(crate) fn overruns(&self) -> impl Iterator<Item = (ModelId, Span)> {
-        let overrun = |samples: &Samples| samples.high().unwrap_or_default();
-        self.overruns.iter().map(move |(model, samples)| (*model, overrun(samples)))
+    /// The delays of the pool, if they are others than the last time.
+    pub(crate) fn changed_delays(&mut self) -> Option<Delays> {
+        let delays = self.delays();
+        let parts = |delays: &Delays| [delays.control, delays.response, delays.jitter];
+        let is_same = |told: Delays| {
+            let pairs = parts(&delays).into_iter().zip(parts(&told));
+            !pairs.into_iter().any(|(value, told)| is_other(value, told))
+        };
+        if self.told.is_some_and(is_same) {
+            return None;
+        }
+        self.told = Some(delays);
+        self.told
+    }
+
+    /// How long a message of the matcher is underway, if that is another span than the last time.
+    pub(crate) fn changed_message(&mut self) -> Option<Span> {
+        let message = self.message.high()?;
+        if !is_other(message, self.told_message) {
+            return None;
+        }
+        self.told_message = message;
+        Some(message)
+    }
+
+    /// Gives `each` how much longer than planned the batches of a model run that has run since.
+    pub(crate) fn changed_overruns(&mut self, mut each: impl FnMut(ModelId, Span)) {
+        for model in self.overrun.drain(..) {
+            let overrun = self.overruns.get(&model).and_then(Samples::high);
+            each(model, overrun.unwrap_or_default());
+        }
     }
 
     pub(crate) fn forget(&mut self, model: ModelId) {
         self.overruns.remove(&model);
+        self.overrun.retain(|other| *other != model);
     }
 }
 

@@ -1,35 +1,41 @@
-//! The loop under a clock of the test's own: messages in, plans and outcomes out.
+//! A thread of the scheduler under a clock of the test's own: messages in, plans and outcomes out.
 
-use crate::Loop;
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
+use crate::{InFlightEffects, Settings, Thread, threads};
+use std::sync::{Arc, Mutex};
 use symphony_core::sched::{ModelTerms, Rule};
 use symphony_core::{
     AcceleratorId, Class, DropReason, ModelId, Pace, Profile, Request, RequestId, Span, Time,
 };
 use symphony_wire::inflight::{InFlight, Outcome};
-use symphony_wire::schedule::{BatchPlan, Completion, Statistics, ToScheduler};
+use symphony_wire::schedule::{
+    BatchPlan, Completion, Layout, SchedulerPort, Statistics, scheduler,
+};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
 const MODEL: ModelId = ModelId(0);
 
-type Plans = Rc<RefCell<Vec<(AcceleratorId, BatchPlan)>>>;
+type Plans = Arc<Mutex<Vec<(AcceleratorId, BatchPlan)>>>;
+type Send = Box<dyn FnMut(AcceleratorId, BatchPlan) + std::marker::Send>;
 
 /// A pool of one accelerator and one model: `l(b) = b + 5 ms`, objective 25 ms, two may queue.
-struct Pool<S> {
-    scheduler: Loop<S>,
+struct Pool {
+    thread: Thread<InFlightEffects<Send>>,
+    port: SchedulerPort,
     inflight: Arc<InFlight>,
     plans: Plans,
 }
 
-fn pool(rule: Rule) -> Pool<impl FnMut(AcceleratorId, BatchPlan)> {
+fn pool(rule: Rule) -> Pool {
     let inflight = Arc::new(InFlight::new(100));
     let plans = Plans::default();
-    let sent = Rc::clone(&plans);
-    let send = move |accelerator, plan| sent.borrow_mut().push((accelerator, plan));
-    let mut scheduler = Loop::new(rule, 1, Arc::clone(&inflight), send);
+    let (port, inboxes) = scheduler(Layout::TOGETHER);
+    let mut all = threads(&Settings::new(rule, 1), inboxes, |_| {
+        let sent = Arc::clone(&plans);
+        let send = move |accelerator, plan| sent.lock().unwrap().push((accelerator, plan));
+        InFlightEffects::new(Arc::clone(&inflight), Box::new(send) as Send)
+    });
+    let mut thread = all.pop().unwrap();
     let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8).unwrap();
     let terms = ModelTerms {
         profile: Arc::new(profile),
@@ -37,52 +43,62 @@ fn pool(rule: Rule) -> Pool<impl FnMut(AcceleratorId, BatchPlan)> {
         queue_max: 2,
         loss_weight: 1.0,
     };
-    let (done, mut added) = oneshot::channel();
-    scheduler.receive(Time::ZERO, ToScheduler::AddModel { model: MODEL, terms, done });
+    let mut added = port.add_model(MODEL, terms).unwrap();
+    thread.turn(Time::ZERO);
     assert_eq!(added.try_recv(), Ok(()));
-    Pool { scheduler, inflight, plans }
+    Pool { thread, port, inflight, plans }
 }
 
 fn at(ms: u64) -> Time {
     Time(Span::from_millis(ms).0)
 }
 
-impl<S: FnMut(AcceleratorId, BatchPlan)> Pool<S> {
+impl Pool {
     fn submit(&mut self, now: Time) -> (RequestId, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
         let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).unwrap();
         let deadline = now + Span::from_millis(25);
         let request = Request { id, arrival: now, deadline, rows: 1, class: Class::High };
-        self.scheduler.receive(now, ToScheduler::Submit { model: MODEL, request });
-        self.scheduler.settle(now);
+        self.port.submit(MODEL, request).unwrap();
+        self.thread.turn(now);
         (id, outcome)
     }
 
     /// Ends the oldest plan at `now`, without running anything.
     fn complete(&mut self, now: Time) {
-        let (accelerator, plan) = self.plans.borrow_mut().remove(0);
+        let (accelerator, plan) = self.sent();
         for request in &plan.requests {
             drop(self.inflight.take(request.id));
         }
         let completion = Completion {
             accelerator,
             batch: plan.batch,
+            model: MODEL,
             taken: plan.decided,
             exec: plan.exec,
             finished: now,
         };
-        self.scheduler.receive(now, ToScheduler::Completed(completion));
-        self.scheduler.settle(now);
+        self.completed(now, completion);
+    }
+
+    /// The oldest plan that was sent.
+    fn sent(&mut self) -> (AcceleratorId, BatchPlan) {
+        self.plans.lock().unwrap().remove(0)
+    }
+
+    fn completed(&mut self, now: Time, completion: Completion) {
+        self.port.completed(completion).unwrap();
+        self.thread.turn(now);
     }
 
     fn statistics(&mut self, now: Time) -> Statistics {
-        let (reply, mut statistics) = oneshot::channel();
-        self.scheduler.receive(now, ToScheduler::Statistics(reply));
+        let mut statistics = self.port.statistics().unwrap();
+        self.thread.turn(now);
         statistics.try_recv().unwrap()
     }
 
     fn planned(&self) -> usize {
-        self.plans.borrow().len()
+        self.plans.lock().unwrap().len()
     }
 }
 
@@ -100,7 +116,7 @@ fn a_full_queue_and_a_hopeless_request_are_answered_with_their_reason() {
     assert_eq!(reason(&mut third), Some(DropReason::QueueFull));
     assert_eq!(reason(&mut first), None);
     // The accelerator never answers: at some point the others cannot be served.
-    pool.scheduler.settle(at(20));
+    pool.thread.turn(at(20));
     assert_eq!(reason(&mut first), Some(DropReason::Hopeless));
     assert_eq!(reason(&mut second), Some(DropReason::Hopeless));
 }
@@ -112,8 +128,8 @@ fn a_cancelled_request_is_not_planned() {
     let (id, _gone) = pool.submit(at(0));
     drop(pool.inflight.take(id));
     let deadline = at(25);
-    pool.scheduler.receive(at(1), ToScheduler::Cancel { model: MODEL, request: id, deadline });
-    pool.scheduler.settle(at(1));
+    pool.port.cancel(MODEL, id, deadline);
+    pool.thread.turn(at(1));
     pool.complete(at(6));
     assert_eq!(pool.planned(), 0);
 }
@@ -123,13 +139,13 @@ fn draining_ends_when_the_last_batch_does() {
     let mut pool = pool(Rule::Eager);
     let (_, _running) = pool.submit(at(0));
     let (_, _queued) = pool.submit(at(0));
-    let (done, mut drained) = oneshot::channel();
-    pool.scheduler.receive(at(1), ToScheduler::Drain(done));
-    assert!(!pool.scheduler.is_drained());
+    let mut drained = pool.port.drain().unwrap();
+    pool.thread.turn(at(1));
+    assert!(!pool.thread.is_over());
     pool.complete(at(6));
-    assert!(!pool.scheduler.is_drained(), "the queued request runs first");
+    assert!(!pool.thread.is_over(), "the queued request runs first");
     pool.complete(at(12));
-    assert!(pool.scheduler.is_drained());
+    assert!(pool.thread.is_over());
     assert_eq!(drained.try_recv(), Ok(()));
 }
 
@@ -137,8 +153,7 @@ fn draining_ends_when_the_last_batch_does() {
 fn a_removed_model_lets_its_batches_end_and_takes_nothing_new() {
     let mut pool = pool(Rule::Eager);
     let (_, _running) = pool.submit(at(0));
-    let (done, mut removed) = oneshot::channel();
-    pool.scheduler.receive(at(1), ToScheduler::RemoveModel { model: MODEL, done });
+    let mut removed = pool.port.remove_model(MODEL).unwrap();
     let (_, mut refused) = pool.submit(at(1));
     let unloaded = DropReason::Unloaded;
     assert!(
@@ -169,20 +184,20 @@ fn measured_delays_make_plans_earlier() {
         let (_, _outcome) = pool.submit(now);
         assert_eq!(pool.planned(), 1, "a lone request starts at once");
         // Every fiftieth batch takes 3 ms more than planned: too few to plan longer for all.
-        let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
+        let (accelerator, plan) = pool.sent();
         let exec = plan.exec + Span::from_millis(if round % 50 == 3 { 3 } else { 0 });
         let finished = plan.decided + exec;
         let batch = plan.batch;
-        let completion = Completion { accelerator, batch, taken: plan.decided, exec, finished };
-        pool.scheduler.receive(finished, ToScheduler::Completed(completion));
-        pool.scheduler.settle(finished);
+        let completion =
+            Completion { accelerator, model: MODEL, batch, taken: plan.decided, exec, finished };
+        pool.completed(finished, completion);
     }
     // A running batch holds the accelerator; the request behind it expires earlier than its
     // deadline less the profile alone would say: 25 - 6 ms.
     let now = at(10_000);
     let (_, _running) = pool.submit(now);
     let (_, _waiting) = pool.submit(now);
-    let wake = pool.scheduler.next_wake().unwrap();
+    let wake = pool.thread.next_wake(now).unwrap();
     let room = wake.since(now);
     assert!(room < Span::from_millis(16), "{room}");
     assert!(room > Span::from_millis(15), "{room}");
@@ -193,11 +208,11 @@ fn one_bad_measurement_does_not_shut_a_model_out() {
     let mut pool = pool(Rule::Deferred);
     let (_, _first) = pool.submit(at(0));
     // The accelerator took it up only when its objective had passed, and answered late too.
-    let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
+    let (accelerator, plan) = pool.sent();
     let (batch, exec) = (plan.batch, plan.exec);
-    let completion = Completion { accelerator, batch, taken: at(40), exec, finished: at(80) };
-    pool.scheduler.receive(at(80), ToScheduler::Completed(completion));
-    pool.scheduler.settle(at(80));
+    let completion =
+        Completion { accelerator, model: MODEL, batch, taken: at(40), exec, finished: at(80) };
+    pool.completed(at(80), completion);
     let (_, mut second) = pool.submit(at(100));
     assert_eq!(pool.planned(), 1, "{:?}", second.try_recv());
 }
@@ -205,13 +220,13 @@ fn one_bad_measurement_does_not_shut_a_model_out() {
 #[test]
 fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
     let mut pool = pool(Rule::Eager);
-    let end = |pool: &mut Pool<_>, taken: u64, finished: u64| {
-        let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
+    let end = |pool: &mut Pool, taken: u64, finished: u64| {
+        let (accelerator, plan) = pool.sent();
         let (taken, finished) = (at(taken), at(finished));
         let exec = finished.since(taken);
-        let completion = Completion { accelerator, batch: plan.batch, taken, exec, finished };
-        pool.scheduler.receive(finished, ToScheduler::Completed(completion));
-        pool.scheduler.settle(finished);
+        let completion =
+            Completion { accelerator, model: MODEL, batch: plan.batch, taken, exec, finished };
+        pool.completed(finished, completion);
     };
     // It takes 1 ms to reach the accelerator.
     let (_, _alone) = pool.submit(at(0));
@@ -221,7 +236,7 @@ fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
         let now = round * 100;
         let (_, _first) = pool.submit(at(now));
         let (_, _second) = pool.submit(at(now));
-        pool.scheduler.settle(at(now + 6));
+        pool.thread.turn(at(now + 6));
         assert_eq!(pool.planned(), 2, "round {round}: sent 1 ms before the first should end");
         // The first runs for 34 ms longer than planned, the second behind it.
         end(&mut pool, now + 1, now + 41);
@@ -241,12 +256,11 @@ fn plans_follow_executions_that_take_longer_and_back() {
             round += 1;
             let (id, _outcome) = pool.submit(now);
             drop(pool.inflight.take(id));
-            let (accelerator, plan) = pool.plans.borrow_mut().remove(0);
+            let (accelerator, plan) = pool.sent();
             let (batch, taken, exec) = (plan.batch, plan.decided, Span::from_millis(exec_ms));
             let finished = taken + exec;
-            let completion = Completion { accelerator, batch, taken, exec, finished };
-            pool.scheduler.receive(finished, ToScheduler::Completed(completion));
-            pool.scheduler.settle(finished);
+            let completion = Completion { accelerator, model: MODEL, batch, taken, exec, finished };
+            pool.completed(finished, completion);
             planned = plan.exec;
         }
         planned
@@ -256,9 +270,7 @@ fn plans_follow_executions_that_take_longer_and_back() {
     assert_eq!(run(1, 9), Span::from_millis(9));
     assert_eq!(run(64, 6), Span::from_millis(9), "it takes longer to trust shorter ones");
     assert_eq!(run(65, 6), Span::from_millis(6));
-    let (reply, mut statistics) = oneshot::channel();
-    pool.scheduler.receive(at(round * 100), ToScheduler::Statistics(reply));
-    let statistics = statistics.try_recv().unwrap();
+    let statistics = pool.statistics(at(round * 100));
     assert_eq!(statistics.models[0].1.pace, Pace::ONE);
     assert_eq!(statistics.accelerators[0].lag, Pace::ONE);
 }
@@ -271,7 +283,7 @@ fn another_mode_starts_what_was_held_back_and_loses_nothing() {
         let (_, _first) = pool.submit(at(round * 26));
         let (_, _second) = pool.submit(at(round * 26));
         for after in [6, 12, 18, 24] {
-            pool.scheduler.settle(at(round * 26 + after));
+            pool.thread.turn(at(round * 26 + after));
             while pool.planned() > 0 {
                 pool.complete(at(round * 26 + after));
             }
@@ -284,10 +296,9 @@ fn another_mode_starts_what_was_held_back_and_loses_nothing() {
     let (_, mut outcome) = pool.submit(at(1040));
     assert_eq!((pool.planned(), outcome.try_recv().is_err()), (0, true), "it waits for company");
     for (rule, planned) in [(Rule::Deferred, 0), (Rule::Eager, 1), (Rule::Adaptive, 1)] {
-        let (done, mut changed) = oneshot::channel();
-        pool.scheduler.receive(at(1041), ToScheduler::SetRule { rule, done });
+        let mut changed = pool.port.set_rule(rule).unwrap();
+        pool.thread.turn(at(1041));
         assert_eq!(changed.try_recv(), Ok(()));
-        pool.scheduler.settle(at(1041));
         assert_eq!(pool.planned(), planned, "{rule:?}");
         assert_eq!(pool.statistics(at(1041)).rule, rule);
     }

@@ -7,17 +7,21 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use symphony_core::sched::{ModelTerms, Rule};
 use symphony_core::{AcceleratorId, Class, ModelId, Profile, Request, RequestId, Span, Time};
-use symphony_dispatch::{Loop, spawn};
+use symphony_dispatch::{InFlightEffects, Settings, spawn, threads};
+use symphony_exchange::Spin;
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
 use symphony_wire::schedule::{
-    BatchPlan, Completion, SchedulerPort, SubmitError, ToScheduler, inbox,
+    BatchPlan, Completion, Layout, SchedulerPort, SubmitError, scheduler,
 };
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
 const MODELS: u32 = 3;
 const ACCELERATORS: u32 = 2;
+/// On one thread, on two, and with two shards.
+const LAYOUTS: [fn() -> Layout; 3] =
+    [|| Layout::TOGETHER, || Layout::on_threads(2), || Layout::on_threads(3)];
 
 /// A numbers generator good enough to vary what threads do.
 struct Dice(u64);
@@ -34,26 +38,26 @@ struct Pool {
     clock: Clock,
     inflight: Arc<InFlight>,
     port: SchedulerPort,
-    scheduler: JoinHandle<()>,
+    scheduler: Vec<JoinHandle<()>>,
     accelerators: Vec<JoinHandle<()>>,
 }
 
-fn start(rule: Rule) -> Pool {
-    let (port, messages) = inbox();
+fn start(rule: Rule, layout: Layout) -> Pool {
+    let (port, inboxes) = scheduler(layout);
     let (clock, inflight) = (Clock::start(), Arc::new(InFlight::new(100_000)));
     let (plans, accelerators): (Vec<Sender<BatchPlan>>, Vec<_>) =
         (0..ACCELERATORS).map(|number| accelerator(number, clock, &inflight, &port)).unzip();
     let send = move |id: AcceleratorId, plan| plans[id.index()].send(plan).expect("it runs");
-    let scheduling = Loop::new(rule, ACCELERATORS, Arc::clone(&inflight), send);
-    let scheduler = spawn(scheduling, messages, clock).expect("a thread");
+    let effects = InFlightEffects::new(Arc::clone(&inflight), send);
+    let scheduling = threads(&Settings::new(rule, ACCELERATORS), inboxes, |_| effects.clone());
+    drop(effects);
+    let scheduler = spawn(scheduling, clock, Spin::NEVER).expect("threads");
     for model in 0..MODELS {
         let (alpha, beta) = (Span::from_micros(5), Span::from_micros(100));
         let profile = Arc::new(Profile::linear(alpha, beta, 16).expect("valid profile"));
         let terms =
             ModelTerms { profile, slo: Span::from_millis(5), queue_max: 50, loss_weight: 1.0 };
-        let (done, added) = oneshot::channel();
-        let message = ToScheduler::AddModel { model: ModelId(model), terms, done };
-        port.send(message).expect("it runs");
+        let added = port.add_model(ModelId(model), terms).expect("it runs");
         added.blocking_recv().expect("added");
     }
     Pool { clock, inflight, port, scheduler, accelerators }
@@ -76,8 +80,9 @@ fn accelerator(
                 pending.answer(Outcome::Done(Answer { outputs: vec![], execution: EXECUTION }));
             }
             let (exec, finished) = (Span::ZERO, clock.now());
-            let completion = Completion { accelerator, batch: plan.batch, taken, exec, finished };
-            let _ = port.send(ToScheduler::Completed(completion));
+            let BatchPlan { batch, model, .. } = plan;
+            let completion = Completion { accelerator, batch, model, taken, exec, finished };
+            let _ = port.completed(completion);
         }
     });
     (plans, thread)
@@ -113,8 +118,7 @@ fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tall
     for number in 0..count {
         if drain_at == Some(number) {
             // Whether it is told before or after this client ends is open.
-            let (done, _drained) = oneshot::channel();
-            let _ = pool.port.send(ToScheduler::Drain(done));
+            let _ = pool.port.drain();
         }
         let (reply, outcome) = oneshot::channel();
         let model = ModelId(u32::try_from(dice.roll(u64::from(MODELS) + 1)).expect("small"));
@@ -170,7 +174,9 @@ fn check(pool: Pool, tallies: &[Tally]) {
     }
     let Pool { inflight, port, scheduler, accelerators, .. } = pool;
     drop(port);
-    scheduler.join().expect("no panic");
+    for thread in scheduler {
+        thread.join().expect("no panic");
+    }
     for accelerator in accelerators {
         accelerator.join().expect("no panic");
     }
@@ -178,15 +184,16 @@ fn check(pool: Pool, tallies: &[Tally]) {
 }
 
 fn drain(pool: &Pool) {
-    let (done, drained) = oneshot::channel();
-    pool.port.send(ToScheduler::Drain(done)).expect("it runs");
+    let drained = pool.port.drain().expect("it runs");
     drained.blocking_recv().expect("drained");
 }
 
 #[test]
 fn every_request_gets_one_outcome() {
-    for rule in Rule::ALL {
-        let pool = start(rule);
+    for (rule, layout) in
+        Rule::ALL.into_iter().flat_map(|rule| LAYOUTS.map(|layout| (rule, layout)))
+    {
+        let pool = start(rule, layout());
         let tallies: Vec<_> = thread::scope(|scope| {
             let pool = &pool;
             let clients = [1, 2, 3].map(|seed| scope.spawn(move || client(pool, seed, 3000, None)));
@@ -200,8 +207,8 @@ fn every_request_gets_one_outcome() {
 
 #[test]
 fn every_request_gets_one_outcome_while_the_pool_drains() {
-    for seed in 0..200 {
-        let pool = start(Rule::Eager);
+    for (seed, layout) in (0..200).zip(LAYOUTS.iter().cycle()) {
+        let pool = start(Rule::Eager, layout());
         let tallies: Vec<_> = thread::scope(|scope| {
             let pool = &pool;
             let clients = [0, 1, 2].map(|n| {
@@ -216,16 +223,21 @@ fn every_request_gets_one_outcome_while_the_pool_drains() {
 
 #[test]
 fn a_scheduler_that_panics_leaves_no_request_behind() {
-    let (port, messages) = inbox();
+    for layout in LAYOUTS {
+        one_that_panics(layout());
+    }
+}
+
+fn one_that_panics(layout: Layout) {
+    let (port, inboxes) = scheduler(layout);
     let (clock, inflight) = (Clock::start(), Arc::new(InFlight::new(10)));
-    let send = |_, _| panic!("asked to");
-    let scheduling = Loop::new(Rule::Eager, 1, Arc::clone(&inflight), send);
-    let scheduler = spawn(scheduling, messages, clock).expect("a thread");
+    let effects = InFlightEffects::new(Arc::clone(&inflight), |_, _| panic!("asked to"));
+    let scheduling = threads(&Settings::new(Rule::Eager, 1), inboxes, |_| effects.clone());
+    let scheduler = spawn(scheduling, clock, Spin::NEVER).expect("threads");
     let profile = Arc::new(Profile::linear(Span(1), Span(1), 1).expect("valid profile"));
     let terms = ModelTerms { profile, slo: Span::from_secs(9), queue_max: 9, loss_weight: 1.0 };
-    let (done, _added) = oneshot::channel();
     let model = ModelId(0);
-    port.send(ToScheduler::AddModel { model, terms, done }).expect("it runs");
+    port.add_model(model, terms).expect("it runs").blocking_recv().expect("added");
     let outcomes: Vec<_> = (0..5)
         .map(|_| {
             let (reply, outcome) = oneshot::channel();
@@ -249,6 +261,7 @@ fn a_scheduler_that_panics_leaves_no_request_behind() {
         let outcome = outcome.blocking_recv().expect("every request gets an outcome");
         assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
     }
-    assert!(scheduler.join().is_err());
+    let panicked = scheduler.into_iter().filter_map(|thread| thread.join().err()).count();
+    assert_eq!(panicked, 1, "the others end by themselves");
     assert!(inflight.is_empty());
 }

@@ -76,6 +76,12 @@ impl<T> Sender<T> {
         self.capacity
     }
 
+    /// Whether the reading end is gone: what is sent now is read by nobody.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.producer.is_abandoned()
+    }
+
     fn push(&mut self, message: T) -> Result<(), Full<T>> {
         let pushed = self.producer.push(message);
         pushed.map_err(|spsc::PushError::Full(message)| Full(message))
@@ -154,5 +160,12 @@ impl<T> Receiver<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.consumer.is_empty()
+    }
+
+    /// Whether the writing end is gone. Messages may still wait that it sent before; once this
+    /// was seen there come no others.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.consumer.is_abandoned()
     }
 }

@@ -61,6 +61,10 @@ impl<T> Producer<T> {
         let head = self.shared.head.load(Acquire);
         self.shared.slots.len() - (self.shared.tail.load(Relaxed) - head)
     }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.shared) < 2
+    }
 }
 
 pub(crate) struct Consumer<T> {
@@ -88,5 +92,9 @@ impl<T> Consumer<T> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.slots() == 0
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.shared) < 2
     }
 }

@@ -644,7 +644,7 @@ async fn a_port_in_use_is_named_with_its_flag() {
     let services = symphony_frontend::Services {
         catalog: rig.catalog.clone(),
         inflight: rig.inflight.clone(),
-        scheduler: symphony_wire::schedule::inbox().0,
+        scheduler: symphony_wire::schedule::scheduler(symphony_wire::schedule::Layout::TOGETHER).0,
         repository: symphony_wire::repository::commands().0,
         clock: symphony_wire::clock::Clock::start(),
     };

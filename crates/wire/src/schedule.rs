@@ -1,13 +1,22 @@
-//! Messages into the scheduler and batch plans out of it.
+//! What the rest of the process says to a scheduler, and what it says back.
+//!
+//! Requests and completions are plain messages in rings ([`port`]); everything rarer is a control
+//! message with its own answer.
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+pub mod inbox;
+pub mod port;
+pub mod share;
+
+pub use inbox::{Inbox, Layout, MatcherInbox, Message, ShardInbox, ThreadInbox};
+pub use port::{SchedulerPort, SubmitError, scheduler};
+pub use share::Share;
 pub use symphony_core::sched::{ModelPlan, ModelStatistics, ModelTerms, Rule};
 use symphony_core::{AcceleratorId, BatchId, ModelId, Pace, Request, RequestId, Span, Time};
 use tokio::sync::oneshot;
 
-/// Everything that can reach the scheduler, in one closed list.
-#[derive(Debug)]
-pub enum ToScheduler {
+/// What comes to a shard with every request.
+#[derive(Clone, Copy, Debug)]
+pub enum ToShard {
     /// A frontend admitted a request.
     Submit {
         /// Its model.
@@ -24,8 +33,11 @@ pub enum ToScheduler {
         /// Its deadline, by which the queue finds it.
         deadline: Time,
     },
-    /// A backend finished a batch.
-    Completed(Completion),
+}
+
+/// What comes to a shard now and then.
+#[derive(Debug)]
+pub enum ShardControl {
     /// A model is loaded on every accelerator of the pool: take its requests.
     AddModel {
         /// Identity, chosen by the sender and not in use.
@@ -43,16 +55,20 @@ pub enum ToScheduler {
         done: oneshot::Sender<()>,
     },
     /// Schedule by another rule from now on. What is queued stays queued.
-    SetRule {
-        /// The rule.
-        rule: Rule,
-        /// Told once it is in force.
-        done: oneshot::Sender<()>,
-    },
-    /// Asks for the counters.
-    Statistics(oneshot::Sender<Statistics>),
+    SetRule(Rule, Share<()>),
+    /// Fill in the counters of all models.
+    Statistics(Share<Statistics>),
     /// Let every queue run empty (each request runs or is dropped by its deadline), then stop.
-    Drain(oneshot::Sender<()>),
+    Drain(Share<()>),
+}
+
+/// What comes to the matcher now and then.
+#[derive(Debug)]
+pub enum MatcherControl {
+    /// Schedule by another rule from now on.
+    SetRule(Rule, Share<()>),
+    /// Fill in the counters of the pool and its accelerators.
+    Statistics(Share<Statistics>),
 }
 
 /// A sealed batch, on its way to an accelerator.
@@ -79,6 +95,8 @@ pub struct Completion {
     pub accelerator: AcceleratorId,
     /// Which batch.
     pub batch: BatchId,
+    /// Whose batch.
+    pub model: ModelId,
     /// When the backend took up the plan.
     pub taken: Time,
     /// Time to assemble the batch and run it: what the profile predicts.
@@ -110,80 +128,4 @@ pub struct Statistics {
     pub models: Vec<(ModelId, ModelStatistics)>,
     /// Per accelerator, by number.
     pub accelerators: Vec<AcceleratorStatistics>,
-}
-
-/// Why the scheduler did not take a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// Its inbox is full.
-    #[error("the scheduler's inbox is full")]
-    Full,
-    /// It has stopped.
-    #[error("the scheduler has stopped")]
-    Stopped,
-}
-
-/// The way into the scheduler; clones lead to the same one.
-#[derive(Clone, Debug)]
-pub struct SchedulerPort(Sender<ToScheduler>);
-
-/// Bound on messages waiting for the scheduler.
-pub const INBOX_MAX: usize = 65_536;
-
-/// The bounded inbox of a scheduler in this process.
-#[must_use]
-pub fn inbox() -> (SchedulerPort, Receiver<ToScheduler>) {
-    let (sender, receiver) = crossbeam_channel::bounded(INBOX_MAX);
-    (SchedulerPort(sender), receiver)
-}
-
-impl SchedulerPort {
-    /// Submits a request's metadata, without waiting.
-    ///
-    /// # Errors
-    /// The inbox is full or the scheduler has stopped; the request was not submitted.
-    pub fn submit(&self, model: ModelId, request: Request) -> Result<(), SubmitError> {
-        self.try_send(ToScheduler::Submit { model, request })
-    }
-
-    /// Tells that a client has left. When the inbox is full the request simply stays queued: its
-    /// entry is already out of the table, so the backend will find no one to run.
-    pub fn cancel(&self, model: ModelId, request: RequestId, deadline: Time) {
-        let _ = self.0.try_send(ToScheduler::Cancel { model, request, deadline });
-    }
-
-    /// Asks for the counters, without waiting for room.
-    ///
-    /// # Errors
-    /// The inbox is full or the scheduler has stopped.
-    pub fn statistics(&self) -> Result<oneshot::Receiver<Statistics>, SubmitError> {
-        let (reply, statistics) = oneshot::channel();
-        self.try_send(ToScheduler::Statistics(reply))?;
-        Ok(statistics)
-    }
-
-    /// Changes the rule, without waiting for room; the receiver tells once it is in force.
-    ///
-    /// # Errors
-    /// The inbox is full or the scheduler has stopped; nothing has changed.
-    pub fn set_rule(&self, rule: Rule) -> Result<oneshot::Receiver<()>, SubmitError> {
-        let (done, changed) = oneshot::channel();
-        self.try_send(ToScheduler::SetRule { rule, done })?;
-        Ok(changed)
-    }
-
-    fn try_send(&self, message: ToScheduler) -> Result<(), SubmitError> {
-        self.0.try_send(message).map_err(|error| match error {
-            TrySendError::Full(_) => SubmitError::Full,
-            TrySendError::Disconnected(_) => SubmitError::Stopped,
-        })
-    }
-
-    /// Sends any other message, waiting for room: completions and control must not be lost.
-    ///
-    /// # Errors
-    /// The scheduler has stopped.
-    pub fn send(&self, message: ToScheduler) -> Result<(), SubmitError> {
-        self.0.send(message).map_err(|_| SubmitError::Stopped)
-    }
 }

@@ -38,6 +38,9 @@ pub enum LoadProblem {
     /// Its inputs or outputs.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    /// The pool has no place for it.
+    #[error("the pool serves {0} models already, the most it can: unload one first")]
+    TooMany(usize),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -8,14 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
-use symphony_backend::loader::{self, LoadError, Loaded, Loader};
+use symphony_backend::loader::{self, LoadError, LoadProblem, Loaded, Loader};
 use symphony_backend::repository::{ModelDirectory, Repository};
 use symphony_backend::worker::WorkerPort;
 use symphony_core::ModelId;
 use symphony_core::sched::ModelTerms;
 use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
 use symphony_wire::repository::{RepositoryCommand, RepositoryError};
-use symphony_wire::schedule::{SchedulerPort, ToScheduler};
+use symphony_wire::schedule::SchedulerPort;
+use symphony_wire::schedule::port::MODELS_MAX;
 use symphony_wire::tensor::Signature;
 use tokio::sync::{mpsc, oneshot};
 
@@ -148,7 +149,11 @@ impl Models {
         if !self.is_serving(name) {
             self.set_state(name, ModelState::Loading);
         }
-        match self.loader.load(directory) {
+        let loaded = match self.ids.is_exhausted() {
+            true => Err(too_many(name)),
+            false => self.loader.load(directory),
+        };
+        match loaded {
             Ok(loaded) => Ok(self.take_over(loaded)),
             // The end of the process takes its engine away from a load under way.
             Err(error) if self.to.catalog.load().draining => Err(error),
@@ -193,9 +198,9 @@ impl Models {
             queue_max: model.queue_max,
             loss_weight,
         };
-        let (done, added) = oneshot::channel();
-        let _ = self.to.scheduler.send(ToScheduler::AddModel { model: id, terms, done });
-        let _ = added.blocking_recv();
+        if let Ok(added) = self.to.scheduler.add_model(id, terms) {
+            let _ = added.blocking_recv();
+        }
         let serving = Serving { model: Arc::clone(&model), from };
         let entry = Entry {
             version: model.version.clone(),
@@ -235,10 +240,7 @@ impl Models {
     /// in the service, and later their identity may be another model's.
     fn retire(&mut self, model: &ServedModel) {
         sleep(STRAGGLERS);
-        let (done, removed) = oneshot::channel();
-        if self.to.scheduler.send(ToScheduler::RemoveModel { model: model.id, done }).is_err() {
-            return;
-        }
+        let Ok(removed) = self.to.scheduler.remove_model(model.id) else { return };
         let _ = removed.blocking_recv();
         for worker in &self.to.workers {
             let (done, freed) = oneshot::channel();
@@ -279,7 +281,16 @@ impl Models {
     }
 }
 
+fn too_many(model: &str) -> LoadError {
+    let problem = Box::new(LoadProblem::TooMany(MODELS_MAX));
+    LoadError { model: model.to_owned(), problem }
+}
+
 impl Ids {
+    fn is_exhausted(&self) -> bool {
+        self.free.is_empty() && self.next as usize >= MODELS_MAX
+    }
+
     fn take(&mut self) -> ModelId {
         ModelId(self.free.pop_first().unwrap_or_else(|| {
             self.next += 1;

@@ -9,20 +9,18 @@ use super::models::{Destinations, Models};
 use crate::config::PoolConfig;
 use anyhow::{Context, Result, anyhow};
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
 use symphony_backend::worker::{Refused, Surroundings, Worker, WorkerPort};
 use symphony_core::{AcceleratorId, Span};
-use symphony_dispatch::Loop;
+use symphony_dispatch::{InFlightEffects, Settings, threads};
 use symphony_wire::catalog::SharedCatalog;
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{InFlight, Outcome};
-use symphony_wire::schedule::{
-    BatchPlan, Completion, SchedulerPort, SubmitError, ToScheduler, inbox,
-};
-use tokio::sync::{oneshot, watch};
+use symphony_wire::schedule::{BatchPlan, Completion, SchedulerPort, SubmitError, scheduler};
+use tokio::sync::watch;
 
 /// A batch may run on for so long after the last deadline before a drain goes on without it.
 const BATCH_GRACE: Duration = Duration::from_secs(10);
@@ -35,7 +33,7 @@ pub(crate) struct Pool {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) scheduler: SchedulerPort,
     workers: Vec<Worker>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
     /// What broke; without a sender the scheduler's thread has ended.
     broken: watch::Receiver<Option<String>>,
 }
@@ -45,7 +43,7 @@ impl Pool {
     pub(crate) fn start(config: &PoolConfig) -> Result<Pool> {
         let clock = Clock::start();
         let in_flight = Arc::new(InFlight::new(config.in_flight_max));
-        let (scheduler, messages) = inbox();
+        let (scheduler, inboxes) = scheduler(config.layout);
         let surroundings =
             Surroundings { clock, in_flight: Arc::clone(&in_flight), scheduler: scheduler.clone() };
         let accelerators = u32::try_from(config.loader.cores.accelerators)?;
@@ -55,18 +53,22 @@ impl Pool {
             .context("cannot start the accelerators' threads")?;
         let ports: Vec<WorkerPort> = workers.iter().map(Worker::port).collect();
         let (breaking, broken) = watch::channel(None);
-        let refusals = Refusals { surroundings, breaking };
+        let refusals = Refusals { surroundings, breaking: Arc::new(breaking) };
         let send = move |accelerator: AcceleratorId, plan| {
             if let Err(refused) = ports[accelerator.index()].run(plan) {
                 refusals.settle(accelerator, refused);
             }
         };
-        let scheduling = Loop::new(config.rule, accelerators, Arc::clone(&in_flight), send)
-            .with_low_share(config.low_priority_share);
-        let thread = symphony_dispatch::spawn(scheduling, messages, clock)
-            .context("cannot start the scheduler's thread")?;
+        let effects = InFlightEffects::new(Arc::clone(&in_flight), send);
+        let settings =
+            Settings { rule: config.rule, accelerators, low_share: config.low_priority_share };
+        let scheduling = threads(&settings, inboxes, |_| effects.clone());
+        // The threads' alone: the last of them tells by its end that the pool is broken.
+        drop(effects);
+        let threads = symphony_dispatch::spawn(scheduling, clock, config.spin)
+            .context("cannot start the scheduler's threads")?;
         let catalog = SharedCatalog::default();
-        Ok(Pool { clock, catalog, in_flight, scheduler, workers, thread, broken })
+        Ok(Pool { clock, catalog, in_flight, scheduler, workers, threads, broken })
     }
 
     /// The table of models to load into this pool.
@@ -94,10 +96,7 @@ impl Pool {
     /// every request has its outcome. Only a pool that did drain can be stopped.
     pub(crate) async fn drain(&self) -> bool {
         self.catalog.update(|catalog| catalog.draining = true);
-        let (done, mut drained) = oneshot::channel();
-        if self.scheduler.send(ToScheduler::Drain(done)).is_err() {
-            return false;
-        }
+        let Ok(mut drained) = self.scheduler.drain() else { return false };
         let slo = self.catalog.load().models.values().map(|model| model.slo).max();
         let wait = Duration::from_nanos(slo.unwrap_or(Span::ZERO).0) + BATCH_GRACE;
         tokio::select! {
@@ -111,8 +110,8 @@ impl Pool {
     /// Ends the threads of a drained pool.
     pub(crate) fn stop(self) {
         drop(self.scheduler);
-        if self.thread.join().is_err() {
-            tracing::error!("the scheduler's thread panicked");
+        if self.threads.into_iter().filter_map(|thread| thread.join().err()).count() > 0 {
+            tracing::error!("a thread of the scheduler panicked");
         }
         for worker in self.workers {
             worker.stop();
@@ -120,11 +119,12 @@ impl Pool {
     }
 }
 
-/// What becomes of plans that an accelerator does not take. Works on the scheduler's thread, and
-/// ends with it.
+/// What becomes of plans that an accelerator does not take. Works on the scheduler's threads, and
+/// ends with them.
+#[derive(Clone)]
 struct Refusals {
     surroundings: Surroundings,
-    breaking: watch::Sender<Option<String>>,
+    breaking: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Refusals {
@@ -140,7 +140,7 @@ impl Refusals {
             // Never completed, the batch keeps the scheduler from granting this accelerator more.
             self.breaking.send_replace(Some(text));
         } else if let Err(error) = self.complete(accelerator, &plan) {
-            tracing::error!("no thread to say so: {error}");
+            tracing::error!("cannot say so: {error}");
             self.breaking.send_replace(Some(text));
         }
     }
@@ -153,19 +153,13 @@ impl Refusals {
         }
     }
 
-    /// Says that the batch has ended, from a thread of its own: the scheduler's would wait for
-    /// ever for room in its own inbox.
-    fn complete(
-        &self,
-        accelerator: AcceleratorId,
-        plan: &BatchPlan,
-    ) -> std::io::Result<JoinHandle<Result<(), SubmitError>>> {
-        let now = self.surroundings.clock.now();
-        let (batch, exec) = (plan.batch, Span::ZERO);
-        let completion = Completion { accelerator, batch, taken: now, exec, finished: now };
-        let scheduler = self.surroundings.scheduler.clone();
-        let work = move || scheduler.send(ToScheduler::Completed(completion));
-        Builder::new().name("refused-batch".to_owned()).spawn(work)
+    /// Says that the batch has ended.
+    fn complete(&self, accelerator: AcceleratorId, plan: &BatchPlan) -> Result<(), SubmitError> {
+        let (taken, finished) = (plan.decided, plan.decided);
+        let &BatchPlan { batch, model, .. } = plan;
+        let exec = Span::ZERO;
+        let completion = Completion { accelerator, batch, model, taken, exec, finished };
+        self.surroundings.scheduler.completed(completion)
     }
 }
 
@@ -176,7 +170,9 @@ mod tests {
     use symphony_core::{BatchId, Class, ModelId, Request};
     use symphony_frontend::{InProcess, InferError, InputTensor, Services};
     use symphony_wire::repository::commands;
+    use symphony_wire::schedule::{Layout, Message};
     use symphony_wire::tensor::{DataType, Inputs};
+    use tokio::sync::oneshot;
 
     const MODEL: &str = "slo_ms = 3600000\nmax_batch = 4\nengine = \"emulated\"\n\
         [emulated]\nalpha_ms = 0\nbeta_ms = 1\n\
@@ -249,8 +245,7 @@ mod tests {
     #[test]
     fn a_scheduler_that_has_ended_breaks_the_pool() {
         let (pool, client, _folder) = pool();
-        let (done, _drained) = oneshot::channel();
-        pool.scheduler.send(ToScheduler::Drain(done)).unwrap();
+        drop(pool.scheduler.drain().unwrap());
         block_on(async {
             let broken = pool.broken().await.to_string();
             assert!(broken.contains("scheduler"), "{broken}");
@@ -274,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_plan_for_which_there_was_no_room_fails_and_completes() {
-        let (scheduler, messages) = inbox();
+        let (scheduler, mut threads) = scheduler(Layout::TOGETHER);
         let (breaking, broken) = watch::channel(None);
         let in_flight = Arc::new(InFlight::new(1));
         let surroundings =
@@ -296,11 +291,15 @@ mod tests {
             exec: Span::ZERO,
             decided: now,
         };
+        let breaking = Arc::new(breaking);
         Refusals { surroundings, breaking }.settle(AcceleratorId(0), Refused::Full(plan));
         assert!(matches!(outcome.try_recv(), Ok(Outcome::Failed(_))));
-        let completed = messages.recv_timeout(Duration::from_secs(60));
-        let Ok(ToScheduler::Completed(completion)) = completed else { panic!("{completed:?}") };
-        assert_eq!((completion.batch, completion.exec), (BatchId(5), Span::ZERO));
+        let mut completed = Vec::new();
+        threads[0].matcher.as_mut().unwrap().drain(9, |message| match message {
+            Message::Plain(completion) => completed.push((completion.batch, completion.exec)),
+            Message::Control(other) => panic!("{other:?}"),
+        });
+        assert_eq!(completed, [(BatchId(5), Span::ZERO)]);
         assert!(broken.borrow().is_none());
     }
 }

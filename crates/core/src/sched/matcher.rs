@@ -224,14 +224,15 @@ impl Matcher {
             let promise = self.promise(model, &offer);
             let accelerator = &mut self.accelerators[number as usize];
             accelerator.promised = Some(promise);
-            let Accelerator { free, lag, .. } = *accelerator;
+            let Accelerator { free, lag, outstanding: [running, _], .. } = *accelerator;
             let slot = &mut self.models[model.index()];
             slot.offer = None;
             slot.issued = slot.issued.wrapping_add(1);
             self.count_in(model, offer.tier, offer.class);
             self.unplace(model.0);
             let (accelerator, lag) = (AcceleratorId(number), lag.pace());
-            issue(Grant { model, accelerator, batch: promise.batch, free, lag });
+            let behind = running.is_some();
+            issue(Grant { model, accelerator, batch: promise.batch, free, lag, behind });
         }
     }
 

@@ -151,6 +151,10 @@ pub struct Start {
     pub begin: Time,
     /// How long it is planned to run.
     pub exec: Span,
+    /// How many times longer that is than by the profile as it was loaded.
+    pub pace: Pace,
+    /// Whether it is sent while another batch runs there, so that it has to wait for that one.
+    pub behind: bool,
 }
 
 /// The actions of one step, in order. Kept and cleared by the driver, so that a step allocates
@@ -238,6 +242,8 @@ pub struct Grant {
     pub free: Time,
     /// How many times longer than elsewhere in the pool batches run on it; at least one.
     pub lag: Pace,
+    /// Whether it still runs a batch.
+    pub behind: bool,
 }
 
 /// Shard to matcher: what became of a grant.

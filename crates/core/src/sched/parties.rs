@@ -80,6 +80,12 @@ impl ShardParty {
         self.shard.set_message_delay(message);
     }
 
+    /// How it schedules now.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        self.shard.rule()
+    }
+
     /// Counters of a model.
     #[must_use]
     pub fn stats(&self, model: ModelId) -> Option<ModelStatistics> {

@@ -416,7 +416,7 @@ impl Shard {
     /// Answers a grant: seals the largest batch that, started on this accelerator, meets its
     /// deadline. Requests may have come or gone since the candidate was made.
     pub fn grant(&mut self, now: Time, grant: Grant, todo: &mut Actions) -> Reply {
-        let Grant { model, accelerator, batch, free, lag } = grant;
+        let Grant { model, accelerator, batch, free, lag, behind } = grant;
         self.touch(model.index());
         let declined = Reply { accelerator, batch, started: None };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
@@ -436,9 +436,10 @@ impl Shard {
         let ready = now + state.delays_after(2).lead(rows);
         let begin = free.max(ready);
         let table = state.terms.profile.exec(rows);
-        let exec = state.profile.pace().times(lag).stretch(table);
+        let pace = state.profile.pace().times(lag);
+        let exec = pace.stretch(table);
         let requests = first..todo.requests.len();
-        let start = Start { batch, accelerator, model, requests, rows, begin, exec };
+        let start = Start { batch, accelerator, model, requests, rows, begin, exec, pace, behind };
         todo.list.push(Action::Start(start));
         let lead = state.delays_after(1).lead(rows);
         let started = Started { ready, exec, table, lead };

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use bytes::Bytes;
-use crossbeam_channel::Receiver;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use std::collections::HashMap;
@@ -21,7 +20,8 @@ use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Pending};
 use symphony_wire::repository::{self, RepositoryCommand, RepositoryError};
 use symphony_wire::schedule::{
-    AcceleratorStatistics, ModelStatistics, Rule, Statistics, ToScheduler, inbox,
+    AcceleratorStatistics, Layout, MatcherControl, Message, ModelStatistics, Rule, ShardControl,
+    Statistics, ThreadInbox, ToShard, scheduler,
 };
 use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
 use tokio::net::TcpStream;
@@ -123,7 +123,7 @@ impl Rig {
     }
 
     pub async fn start_with(change: impl FnOnce(&mut FrontendConfig)) -> Rig {
-        let (scheduler, submissions) = inbox();
+        let (scheduler, mut inboxes) = scheduler(Layout::TOGETHER);
         let (repository, commands) = repository::commands();
         let inflight = Arc::new(InFlight::new(IN_FLIGHT_MAX));
         let catalog = SharedCatalog::default();
@@ -164,7 +164,8 @@ impl Rig {
         let cancelled = Arc::new(Mutex::default());
         let held = Arc::new(Mutex::default());
         let (stub, notes, kept) = (Arc::clone(&answers), Arc::clone(&cancelled), Arc::clone(&held));
-        std::thread::spawn(move || stub.run(&submissions, &notes, &kept));
+        let inbox = inboxes.remove(0);
+        std::thread::spawn(move || stub.run(inbox, &notes, &kept));
         let shutdown = Some(shutdown);
         Rig {
             addresses,
@@ -311,26 +312,37 @@ async fn load(mut commands: tokio::sync::mpsc::Receiver<RepositoryCommand>) {
 impl Stub {
     fn run(
         &self,
-        submissions: &Receiver<ToScheduler>,
+        inbox: ThreadInbox,
         cancelled: &Mutex<Vec<RequestId>>,
         held: &Mutex<Vec<(ModelId, Request)>>,
     ) {
-        for message in submissions {
-            match message {
-                ToScheduler::Submit { model, request } => match self.models[model.index()].0 {
-                    Behaviour::Hold => held.lock().unwrap().push((model, request)),
-                    behaviour => self.act(behaviour, model, request),
-                },
-                ToScheduler::Cancel { request, .. } => cancelled.lock().unwrap().push(request),
-                ToScheduler::Statistics(reply) => {
-                    let _ = reply.send(self.statistics());
+        let ThreadInbox { doorbell, mut shards, matcher } = inbox;
+        let (mut shard, mut matcher) = (shards.remove(0).1, matcher.unwrap());
+        let mut listener = doorbell.listen(Default::default());
+        while !shard.is_closed() {
+            shard.drain(usize::MAX, |message| match message {
+                Message::Plain(ToShard::Submit { model, request }) => {
+                    match self.models[model.index()].0 {
+                        Behaviour::Hold => held.lock().unwrap().push((model, request)),
+                        behaviour => self.act(behaviour, model, request),
+                    }
                 }
-                ToScheduler::SetRule { rule, done } => {
+                Message::Plain(ToShard::Cancel { request, .. }) => {
+                    cancelled.lock().unwrap().push(request);
+                }
+                Message::Control(ShardControl::Statistics(_) | ShardControl::SetRule(..)) => {}
+                other => panic!("the frontend has no reason to send {other:?}"),
+            });
+            matcher.drain(usize::MAX, |message| match message {
+                Message::Control(MatcherControl::Statistics(share)) => {
+                    share.add(|all| *all = self.statistics());
+                }
+                Message::Control(MatcherControl::SetRule(rule, _share)) => {
                     *self.rule.lock().unwrap() = rule;
-                    let _ = done.send(());
                 }
                 other => panic!("the frontend has no reason to send {other:?}"),
-            }
+            });
+            listener.wait(None, || !shard.is_empty() || !matcher.is_empty());
         }
     }
 

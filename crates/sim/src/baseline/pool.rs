@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Start};
 use symphony_core::{
-    AcceleratorId, BatchId, Delays, DropReason, ModelId, Profile, Request, Span, Time,
+    AcceleratorId, BatchId, Delays, DropReason, ModelId, Pace, Profile, Request, Span, Time,
 };
 
 /// The models and accelerators of a pool, and the numbers of its batches.
@@ -268,7 +268,9 @@ impl Pool {
         accelerator.free = begin + exec;
         accelerator.outstanding.push_back(Outstanding { batch, model, rows, exec });
         let requests = first..todo.requests.len();
-        let start = Start { batch, accelerator: id, model, requests, rows, begin, exec };
+        let (pace, behind) = (Pace::ONE, false);
+        let start =
+            Start { batch, accelerator: id, model, requests, rows, begin, exec, pace, behind };
         todo.list.push(Action::Start(start));
         batch
     }

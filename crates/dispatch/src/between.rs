@@ -1,0 +1,201 @@
+//! What a shard and the matcher say to each other, and the ways it takes.
+//!
+//! Of a model's candidates only the newest counts: they lie on a board. Everything else goes by
+//! ring, in order. The matcher knows by a candidate's generation which of its grants the shard had
+//! answered, so a candidate that is read before an older reply does no harm.
+
+use std::collections::VecDeque;
+use symphony_core::sched::{Candidate, Offer, ToMatcher, ToShard};
+use symphony_core::{Class, ModelId, Pace, Span, Time};
+use symphony_exchange::{
+    BoardReader, BoardWriter, Full, Receiver, Ringer, Sender, Value, board, ring,
+};
+use symphony_wire::schedule::Completion;
+use symphony_wire::schedule::port::MODELS_MAX;
+
+/// What the matcher's thread says to a shard's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FromMatcher {
+    /// What the matcher decided, and when.
+    Decided(Time, ToShard),
+    /// A batch has ended, on an accelerator that is so much slower than the others.
+    Measured(Completion, Pace),
+    /// How late the matcher's timers fire.
+    Late(Span),
+}
+
+/// Messages that a ring holds; more wait outside of it, see [`Outbox`].
+const RING_MAX: usize = 4096;
+
+/// The shard's end of the ways between it and the matcher.
+pub(crate) struct ShardEnd {
+    pub(crate) candidates: BoardWriter<Words>,
+    pub(crate) said: Outbox<ToMatcher>,
+    pub(crate) heard: Receiver<FromMatcher>,
+    /// Models are dealt in turn to so many shards.
+    pub(crate) shards: usize,
+}
+
+/// The matcher's reading ends of the ways from one shard.
+pub(crate) struct Heard {
+    pub(crate) candidates: BoardReader<Words>,
+    pub(crate) messages: Receiver<ToMatcher>,
+}
+
+/// The ways between one of so many shards and the matcher, each of whom hears its own bell.
+pub(crate) fn between(
+    shards: usize,
+    shard: Ringer,
+    matcher: Ringer,
+) -> (ShardEnd, Heard, Outbox<FromMatcher>) {
+    let (candidates, seen) = board(MODELS_MAX.div_ceil(shards), matcher.clone());
+    let (said, messages) = outbox(matcher);
+    let (decided, heard) = outbox(shard);
+    let end = ShardEnd { candidates, said, heard, shards };
+    (end, Heard { candidates: seen, messages }, decided)
+}
+
+fn outbox<T>(ringer: Ringer) -> (Outbox<T>, Receiver<T>) {
+    let (ring, receiver) = ring(RING_MAX, ringer);
+    (Outbox { ring, waiting: VecDeque::new() }, receiver)
+}
+
+/// The writing end of a ring that loses nothing: what finds no room waits here. It cannot be much:
+/// a model has one grant at a time and an accelerator two batches.
+pub(crate) struct Outbox<T> {
+    ring: Sender<T>,
+    waiting: VecDeque<T>,
+}
+
+impl<T> Outbox<T> {
+    /// Gives what is said by `work` to the ring, and rings once.
+    pub(crate) fn saying<R>(&mut self, work: impl FnOnce(&mut dyn FnMut(T)) -> R) -> R {
+        let Outbox { ring, waiting } = self;
+        let mut burst = ring.burst();
+        while let Some(message) = waiting.pop_front() {
+            if let Err(Full(message)) = burst.send(message) {
+                waiting.push_front(message);
+                break;
+            }
+        }
+        work(&mut |message| {
+            if !waiting.is_empty() {
+                waiting.push_back(message);
+            } else if let Err(Full(message)) = burst.send(message) {
+                waiting.push_back(message);
+            }
+        })
+    }
+
+    /// Whether something waits for room.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+/// A candidate as it lies on the board; its model is told by its place there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Words([u64; 11]);
+
+impl Value for Words {
+    type Words = [u64; 11];
+
+    fn to_words(self) -> [u64; 11] {
+        self.0
+    }
+
+    fn from_words(words: [u64; 11]) -> Words {
+        Words(words)
+    }
+}
+
+const OFFERED: u64 = 1;
+const LOW: u64 = 2;
+
+impl Words {
+    pub(crate) fn of(candidate: &Candidate) -> Words {
+        let generation = u64::from(candidate.generation) << 32;
+        let Some(offer) = candidate.offer else {
+            return Words([generation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        };
+        let class = if offer.class == Class::Low { LOW } else { 0 };
+        Words([
+            generation | u64::from(offer.tier) << 8 | class | OFFERED,
+            offer.exec.0,
+            offer.firm.0,
+            offer.latest.0,
+            offer.turn.0,
+            offer.lead.0,
+            offer.due.0,
+            offer.alone.0,
+            offer.exec_span.0,
+            offer.expected.0,
+            offer.spared.to_bits(),
+        ])
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "they were put there as such")]
+    pub(crate) fn candidate(self, model: ModelId) -> Candidate {
+        let [head, exec, firm, latest, turn, lead, due, alone, exec_span, expected, spared] =
+            self.0;
+        let offer = (head & OFFERED != 0).then(|| Offer {
+            exec: Time(exec),
+            firm: Time(firm),
+            latest: Time(latest),
+            turn: Time(turn),
+            tier: (head >> 8) as u8,
+            lead: Span(lead),
+            due: Time(due),
+            alone: Span(alone),
+            class: if head & LOW != 0 { Class::Low } else { Class::High },
+            exec_span: Span(exec_span),
+            spared: f64::from_bits(spared),
+            expected: Time(expected),
+        });
+        Candidate { model, generation: (head >> 32) as u32, offer }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use symphony_exchange::Doorbell;
+
+    #[test]
+    fn a_candidate_comes_off_the_board_as_it_was_put_there() {
+        let model = ModelId(7);
+        let offer = Offer {
+            exec: Time(1),
+            firm: Time(2),
+            latest: Time(3),
+            turn: Time(4),
+            tier: 5,
+            lead: Span(6),
+            due: Time(7),
+            alone: Span(8),
+            class: Class::Low,
+            exec_span: Span(9),
+            spared: 10.0,
+            expected: Time(11),
+        };
+        let high = Offer { class: Class::High, tier: 0, ..offer };
+        for offer in [None, Some(offer), Some(high)] {
+            let candidate = Candidate { model, generation: u32::MAX - 1, offer };
+            assert_eq!(Words::of(&candidate).candidate(model), candidate);
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_and_keeps_its_order() {
+        let (mut outbox, mut receiver) = outbox::<usize>(Doorbell::new().ringer());
+        let count = RING_MAX + 10;
+        outbox.saying(|say| (0..count).for_each(say));
+        assert!(outbox.is_waiting());
+        let mut heard = Vec::new();
+        receiver.drain_into(RING_MAX - 1, &mut heard);
+        outbox.saying(|say| say(count));
+        assert!(!outbox.is_waiting());
+        receiver.drain_into(usize::MAX, &mut heard);
+        assert_eq!(heard, (0..=count).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,178 @@
+//! The matcher of the live scheduler: candidates and completions in, grants out.
+
+use crate::between::{FromMatcher, Heard, Outbox};
+use crate::cost::Cost;
+use crate::measure::Lateness;
+use crate::thread::{DRAIN_MAX, Settings};
+use symphony_core::sched::{Event, Matcher, MatcherParty, Rule, ToMatcher, ToShard};
+use symphony_core::{AcceleratorId, ModelId, Span, Time};
+use symphony_wire::schedule::{
+    AcceleratorStatistics, Completion, MatcherControl, MatcherInbox, Message, Statistics,
+};
+
+/// The matcher, and everything around it on its thread.
+pub(crate) struct LiveMatcher {
+    party: MatcherParty,
+    inbox: MatcherInbox,
+    /// From each shard.
+    heard: Vec<Heard>,
+    /// To each shard.
+    said: Vec<Outbox<FromMatcher>>,
+    own: Own,
+}
+
+/// What the matcher's thread keeps for itself.
+struct Own {
+    rule: Rule,
+    accelerators: u32,
+    cost: Cost,
+    /// Grants since its cost was last counted.
+    granted: u64,
+    late: Lateness,
+}
+
+impl LiveMatcher {
+    pub(crate) fn new(
+        settings: &Settings,
+        inbox: MatcherInbox,
+        heard: Vec<Heard>,
+        said: Vec<Outbox<FromMatcher>>,
+    ) -> LiveMatcher {
+        let Settings { rule, accelerators, low_share } = *settings;
+        let mut matcher = Matcher::new(rule, accelerators);
+        matcher.set_low_share(low_share);
+        let party = MatcherParty::new(matcher);
+        let own = Own { rule, accelerators, cost: Cost::new(), granted: 0, late: Lateness::new() };
+        LiveMatcher { party, inbox, heard, said, own }
+    }
+
+    /// Takes note of the completions that have arrived, and of what is asked of it.
+    pub(crate) fn take_in(&mut self, now: Time) {
+        let LiveMatcher { party, inbox, said, own, .. } = self;
+        inbox.drain(DRAIN_MAX, |message| match message {
+            Message::Plain(completion) => completed(now, party, said, &completion),
+            Message::Control(MatcherControl::SetRule(rule, _share)) => {
+                own.set_rule(now, party, rule);
+            }
+            Message::Control(MatcherControl::Statistics(share)) => {
+                share.add(|all| own.count(party, all));
+            }
+        });
+    }
+
+    /// Takes what the shards said, and plans the pool if it is time to.
+    pub(crate) fn hear(&mut self, now: Time) {
+        let LiveMatcher { party, heard, said, .. } = self;
+        let shards = heard.len();
+        for (number, Heard { candidates, messages }) in heard.iter_mut().enumerate() {
+            candidates.drain(|place, words| {
+                let model = model_at(place, number, shards);
+                let message = ToMatcher::Candidate(words.candidate(model));
+                party.receive(now, message, &mut |message| say(said, now, message));
+            });
+            messages.drain(usize::MAX, |message| {
+                party.receive(now, message, &mut |message| say(said, now, message));
+            });
+        }
+        party.plan(now, &mut |message| say(said, now, message));
+    }
+
+    /// Takes what the shards said, and grants.
+    pub(crate) fn decide(&mut self, now: Time) {
+        self.hear(now);
+        let LiveMatcher { party, said, own, .. } = self;
+        party.settle(now, &mut |message| {
+            own.granted += u64::from(matches!(message, ToShard::Grant(_)));
+            say(said, now, message);
+        });
+    }
+
+    pub(crate) fn is_pending(&self) -> bool {
+        let heard = |heard: &Heard| !heard.messages.is_empty() || !heard.candidates.is_empty();
+        !self.inbox.is_empty() || self.heard.iter().any(heard)
+    }
+
+    /// Whether everybody who could send to it is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
+    /// Whether something waits for room on the way to a shard.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.said.iter().any(Outbox::is_waiting)
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<Time> {
+        self.party.next_wake()
+    }
+
+    /// Its thread woke by its timer, this late; the shards' plans count with it.
+    pub(crate) fn timer_fired(&mut self, now: Time, late: Span) {
+        if let Some(late) = self.own.late.record(now, late) {
+            for outbox in &mut self.said {
+                outbox.saying(|say| say(FromMatcher::Late(late)));
+            }
+        }
+    }
+
+    /// Its thread was busy for so long since the last call.
+    pub(crate) fn worked(&mut self, now: Time, busy: Span) {
+        let granted = std::mem::take(&mut self.own.granted);
+        if let Some(batches_per_s) = self.own.cost.turn(now, busy, granted) {
+            self.party.on_event(now, &Event::SetBatchesMax(batches_per_s), &mut |_| {});
+        }
+    }
+}
+
+impl Own {
+    fn set_rule(&mut self, now: Time, party: &mut MatcherParty, rule: Rule) {
+        if rule == self.rule {
+            return;
+        }
+        let before = self.rule.name();
+        tracing::info!(mode = rule.name(), before, "scheduling in another mode");
+        self.rule = rule;
+        party.on_event(now, &Event::SetRule(rule), &mut |_| {});
+    }
+
+    fn count(&self, party: &MatcherParty, all: &mut Statistics) {
+        all.rule = self.rule;
+        all.batches_max = self.cost.told();
+        all.accelerators.resize(self.accelerators as usize, AcceleratorStatistics::default());
+        for (number, accelerator) in (0u32..).zip(&mut all.accelerators) {
+            accelerator.lag = party.lag(AcceleratorId(number));
+        }
+    }
+}
+
+/// Tells the matcher of a completion, and the shard of what was measured.
+fn completed(
+    now: Time,
+    party: &mut MatcherParty,
+    said: &mut [Outbox<FromMatcher>],
+    completion: &Completion,
+) {
+    let &Completion { accelerator, batch, exec, model, .. } = completion;
+    let event = Event::Complete { accelerator, batch, exec };
+    party.on_event(now, &event, &mut |message| say(said, now, message));
+    let lag = party.lag(accelerator);
+    let home = home(model, said.len());
+    said[home].saying(|say| say(FromMatcher::Measured(*completion, lag)));
+}
+
+/// Sends what the matcher decided to the shard that it is for.
+fn say(said: &mut [Outbox<FromMatcher>], now: Time, message: ToShard) {
+    let home = home(message.model(), said.len());
+    said[home].saying(|say| say(FromMatcher::Decided(now, message)));
+}
+
+/// The shard that owns a model.
+fn home(model: ModelId, shards: usize) -> usize {
+    model.index() % shards
+}
+
+/// The model at a place of a shard's board.
+#[expect(clippy::cast_possible_truncation, reason = "places are counted by model identities")]
+fn model_at(place: usize, shard: usize, shards: usize) -> ModelId {
+    ModelId((place * shards + shard) as u32)
+}

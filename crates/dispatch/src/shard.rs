@@ -1,0 +1,344 @@
+//! A shard of the live scheduler: requests and grants in, batches and outcomes out.
+
+use crate::between::{FromMatcher, ShardEnd, Words};
+use crate::effects::Effects;
+use crate::measure::Meter;
+use crate::paces::{Paces, Subject};
+use crate::thread::{DRAIN_MAX, Settings};
+use std::collections::HashMap;
+use symphony_core::sched::{Action, Actions, Event, Rule, Shard, ShardParty, Start, ToMatcher};
+use symphony_core::{BatchId, ModelId, Pace, Span, Time};
+use symphony_wire::schedule::{
+    AcceleratorStatistics, Completion, Message, ShardControl, ShardInbox, Share, Statistics,
+    ToShard,
+};
+use tokio::sync::oneshot;
+
+/// One shard, and everything around it on its thread.
+pub(crate) struct LiveShard<E> {
+    party: ShardParty,
+    inbox: ShardInbox,
+    end: ShardEnd,
+    effects: E,
+    todo: Actions,
+    own: Own,
+}
+
+/// What the shard's thread keeps for itself.
+struct Own {
+    meter: Meter,
+    paces: Paces,
+    running: HashMap<BatchId, Running>,
+    models: Vec<ModelId>,
+    /// Batches of this shard by accelerator.
+    accelerators: Vec<AcceleratorStatistics>,
+    removing: Vec<(ModelId, oneshot::Sender<()>)>,
+    draining: Vec<Share<()>>,
+    drained: Drained,
+}
+
+/// Whether it was told to drain and nothing was left then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    No,
+    /// The other threads do not know yet.
+    News,
+    Told,
+}
+
+/// A batch that was sent and has not completed.
+#[derive(Debug)]
+struct Running {
+    decided: Time,
+    planned: Span,
+    /// The pace that it was planned with.
+    pace: Pace,
+    /// Sent while another ran, so that it had to wait for that one.
+    behind: bool,
+}
+
+impl<E: Effects> LiveShard<E> {
+    pub(crate) fn new(
+        settings: &Settings,
+        inbox: ShardInbox,
+        end: ShardEnd,
+        effects: E,
+    ) -> LiveShard<E> {
+        let mut shard = Shard::new(settings.rule, settings.accelerators);
+        shard.set_low_share(settings.low_share);
+        let mut party = ShardParty::new(shard);
+        let meter = Meter::new();
+        let mut todo = Actions::default();
+        party.on_event(Time::ZERO, Event::SetDelays(meter.delays()), &mut todo);
+        let own = Own {
+            meter,
+            paces: Paces::default(),
+            running: HashMap::new(),
+            models: Vec::new(),
+            accelerators: Vec::new(),
+            removing: Vec::new(),
+            draining: Vec::new(),
+            drained: Drained::No,
+        };
+        LiveShard { party, inbox, end, effects, todo, own }
+    }
+
+    /// Takes note of everything that has arrived, and reports if it is time to.
+    pub(crate) fn take_in(&mut self, now: Time) {
+        self.hear(now);
+        let LiveShard { party, inbox, end, todo, own, .. } = self;
+        inbox.drain(DRAIN_MAX, |message| match message {
+            Message::Plain(ToShard::Submit { model, request }) => {
+                party.on_event(now, Event::Arrive { model, request }, todo);
+            }
+            Message::Plain(ToShard::Cancel { model, request, deadline }) => {
+                party.on_event(now, Event::Cancel { model, request, deadline }, todo);
+            }
+            Message::Control(control) => own.control(now, party, control, todo),
+        });
+        end.said.saying(|mut say| party.report(now, &mut say));
+    }
+
+    /// Takes what the matcher said.
+    fn hear(&mut self, now: Time) {
+        let LiveShard { party, end: ShardEnd { said, heard, .. }, todo, own, .. } = self;
+        said.saying(|mut say| {
+            heard.drain(usize::MAX, |message| match message {
+                FromMatcher::Decided(at, message) => {
+                    own.decided(now, at, party, message, todo, &mut say);
+                }
+                FromMatcher::Measured(completion, lag) => {
+                    own.measured(now, party, &completion, lag);
+                }
+                FromMatcher::Late(late) => own.meter.matcher_late(late),
+            });
+        });
+        own.update_delays(now, party, todo);
+    }
+
+    /// Takes what the matcher said, decides for everything that is known, and acts.
+    pub(crate) fn decide(&mut self, now: Time) {
+        self.hear(now);
+        let LiveShard { party, end, todo, .. } = self;
+        let ShardEnd { candidates, said, shards, .. } = end;
+        let mut candidates = candidates.burst();
+        said.saying(|say| {
+            party.settle(now, todo, &mut |message| match message {
+                ToMatcher::Candidate(candidate) => {
+                    candidates.publish(candidate.model.index() / *shards, Words::of(&candidate));
+                }
+                other => say(other),
+            });
+        });
+        drop(candidates);
+        self.act(now);
+    }
+
+    fn act(&mut self, now: Time) {
+        let LiveShard { effects, todo, own, .. } = self;
+        for action in &todo.list {
+            match action {
+                Action::Start(start) => {
+                    own.started(now, start);
+                    effects.start(now, start, todo.batch(start));
+                }
+                Action::Drop { request, reason, .. } => effects.dropped(now, request, *reason),
+                Action::Removed { model } => own.removed(*model),
+            }
+        }
+        todo.clear();
+        own.finish_draining(&self.party);
+    }
+
+    /// Whether the matcher has said something that was not heard.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.end.heard.is_empty()
+    }
+
+    pub(crate) fn is_pending(&self) -> bool {
+        self.is_told() || !self.inbox.is_empty()
+    }
+
+    /// Whether everybody who could send to it is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
+    /// Whether something waits for room on the way to the matcher.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.end.said.is_waiting()
+    }
+
+    /// Whether it was told to drain and has had nothing left since; says so once.
+    pub(crate) fn is_newly_drained(&mut self) -> bool {
+        let is_news = self.own.drained == Drained::News;
+        if is_news {
+            self.own.drained = Drained::Told;
+        }
+        is_news
+    }
+
+    pub(crate) fn next_wake(&self) -> Option<Time> {
+        self.party.next_wake()
+    }
+
+    /// Its thread woke by its timer, this late.
+    pub(crate) fn timer_fired(&mut self, late: Span) {
+        self.own.meter.timer_fired(late);
+    }
+
+    pub(crate) fn effects(&mut self) -> &mut E {
+        &mut self.effects
+    }
+
+    /// Reads nothing any more. In this order: whoever submits after the inbox is closed is told
+    /// so, and whoever did before has put the request where `over` finds it.
+    pub(crate) fn end(self, failed: bool) {
+        let LiveShard { inbox, mut effects, .. } = self;
+        drop(inbox);
+        effects.over(failed);
+    }
+}
+
+impl Own {
+    fn control(
+        &mut self,
+        now: Time,
+        party: &mut ShardParty,
+        control: ShardControl,
+        todo: &mut Actions,
+    ) {
+        match control {
+            ShardControl::AddModel { model, terms, done } => {
+                self.models.push(model);
+                party.on_event(now, Event::AddModel { model, terms }, todo);
+                let _ = done.send(());
+            }
+            ShardControl::RemoveModel { model, done } => {
+                self.removing.push((model, done));
+                party.on_event(now, Event::RemoveModel { model }, todo);
+            }
+            ShardControl::SetRule(rule, _share) => self.set_rule(now, party, rule, todo),
+            ShardControl::Statistics(share) => share.add(|all| self.count(party, all)),
+            ShardControl::Drain(share) => self.draining.push(share),
+        }
+    }
+
+    fn set_rule(&self, now: Time, party: &mut ShardParty, rule: Rule, todo: &mut Actions) {
+        if rule != party.rule() {
+            party.on_event(now, Event::SetRule(rule), todo);
+        }
+    }
+
+    /// The matcher decided something `at` some time.
+    fn decided(
+        &mut self,
+        now: Time,
+        at: Time,
+        party: &mut ShardParty,
+        message: symphony_core::sched::ToShard,
+        todo: &mut Actions,
+        say: &mut &mut dyn FnMut(ToMatcher),
+    ) {
+        use symphony_core::sched::ToShard::{Ended, Grant};
+        match message {
+            Grant(_) => self.meter.message(now.since(at)),
+            Ended(ended) => {
+                let before = pace(party, ended.model);
+                party.receive(now, message, todo, say);
+                if pace(party, ended.model) != before {
+                    // What exceeded the plans before says nothing of the plans from now on.
+                    self.meter.forget(ended.model);
+                }
+                return;
+            }
+            _ => {}
+        }
+        party.receive(now, message, todo, say);
+    }
+
+    fn started(&mut self, now: Time, start: &Start) {
+        let &Start { exec, pace, behind, .. } = start;
+        let running = Running { decided: now, planned: exec, pace, behind };
+        self.running.insert(start.batch, running);
+    }
+
+    /// A batch has ended, on an accelerator of this lag.
+    fn measured(&mut self, now: Time, party: &ShardParty, completion: &Completion, lag: Pace) {
+        let &Completion { accelerator, batch, model, taken, exec, .. } = completion;
+        let Some(running) = self.running.remove(&batch) else { return };
+        if self.accelerators.len() <= accelerator.index() {
+            self.accelerators.resize_with(accelerator.index() + 1, AcceleratorStatistics::default);
+        }
+        let statistics = &mut self.accelerators[accelerator.index()];
+        statistics.batches += 1;
+        statistics.busy += exec;
+        if exec == Span::ZERO {
+            return; // every client had left: nothing ran, so it teaches nothing
+        }
+        let pace = pace(party, model);
+        self.paces.tell(now, Subject::Model(model), pace);
+        self.paces.tell(now, Subject::Accelerator(accelerator), lag);
+        // What it would be planned to take now.
+        let planned = pace.times(lag).over(running.pace).stretch(running.planned);
+        // The wait for a batch that still ran is no delay: counted, it would send the next batch
+        // ahead earlier, that would wait longer, and so on.
+        let control = Some(taken.since(running.decided)).filter(|_| !running.behind);
+        self.meter.completed(completion, control, planned);
+    }
+
+    /// Takes over the measured delays from time to time.
+    fn update_delays(&mut self, now: Time, party: &mut ShardParty, todo: &mut Actions) {
+        if !self.meter.is_due(now) {
+            return;
+        }
+        if let Some(delays) = self.meter.changed_delays() {
+            party.on_event(now, Event::SetDelays(delays), todo);
+        }
+        if let Some(message) = self.meter.changed_message() {
+            party.set_message_delay(message);
+        }
+        self.meter.changed_overruns(|model, overrun| {
+            party.on_event(now, Event::SetOverrun { model, overrun }, todo);
+        });
+    }
+
+    fn removed(&mut self, model: ModelId) {
+        self.models.retain(|other| *other != model);
+        self.meter.forget(model);
+        self.paces.forget(model);
+        for (_, done) in self.removing.extract_if(.., |(other, _)| *other == model) {
+            let _ = done.send(());
+        }
+    }
+
+    /// Lets go of its shares in a drain once nothing is queued or running.
+    fn finish_draining(&mut self, party: &ShardParty) {
+        if self.draining.is_empty() || !self.running.is_empty() {
+            return;
+        }
+        let is_empty = |model: &ModelId| party.stats(*model).is_none_or(|stats| stats.queued == 0);
+        if self.models.iter().all(is_empty) {
+            self.draining.clear();
+            if self.drained == Drained::No {
+                self.drained = Drained::News;
+            }
+        }
+    }
+
+    fn count(&self, party: &ShardParty, all: &mut Statistics) {
+        let model = |&model: &ModelId| Some((model, party.stats(model)?));
+        all.models.extend(self.models.iter().filter_map(model));
+        let more = self.accelerators.len().saturating_sub(all.accelerators.len());
+        all.accelerators.extend((0..more).map(|_| AcceleratorStatistics::default()));
+        for (sum, own) in all.accelerators.iter_mut().zip(&self.accelerators) {
+            sum.batches += own.batches;
+            sum.busy += own.busy;
+        }
+    }
+}
+
+/// How many times longer than by its profile a model's batches are planned to take.
+fn pace(party: &ShardParty, model: ModelId) -> Pace {
+    party.stats(model).map_or(Pace::ONE, |stats| stats.pace)
+}

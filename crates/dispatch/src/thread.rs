@@ -1,0 +1,274 @@
+//! The threads of the live scheduler: each drains what has arrived, decides once, acts, and parks
+//! when nothing is left to do.
+//!
+//! A [`Thread`] is the thread without the thread: it is told the time, so that a test can drive it
+//! under a clock of its own, and a benchmark can put its load into the same loop.
+
+use crate::between::between;
+use crate::effects::Effects;
+use crate::matcher::LiveMatcher;
+use crate::shard::LiveShard;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{Builder, JoinHandle};
+use symphony_core::sched::{LOW_SHARE_DEFAULT, Rule};
+use symphony_core::{Span, Time};
+use symphony_exchange::{Doorbell, Listener, Ringer, Spin, Woken};
+use symphony_wire::clock::Clock;
+use symphony_wire::schedule::ThreadInbox;
+
+/// Messages of one sender taken in before deciding; more would make the first of them wait.
+pub(crate) const DRAIN_MAX: usize = 1024;
+
+/// What found no room in a ring is offered again after this long, though nobody says that there
+/// is room now.
+const ROOM_AGAIN: Span = Span::from_micros(50);
+
+/// How a pool is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// By which rule, at first.
+    pub rule: Rule,
+    /// Accelerators, idle at first, numbered from zero.
+    pub accelerators: u32,
+    /// What is kept for low requests that wait, between 0 and 1.
+    pub low_share: f64,
+}
+
+impl Settings {
+    /// The usual share for low requests.
+    #[must_use]
+    pub fn new(rule: Rule, accelerators: u32) -> Settings {
+        Settings { rule, accelerators, low_share: LOW_SHARE_DEFAULT }
+    }
+}
+
+/// What runs on one thread of the scheduler: shards, the matcher, or both.
+pub struct Thread<E: Effects> {
+    shards: Vec<LiveShard<E>>,
+    matcher: Option<LiveMatcher>,
+    ending: Arc<Ending>,
+    /// Until the thread listens to it.
+    doorbell: Option<Doorbell>,
+    name: String,
+}
+
+/// How the threads of a scheduler end together.
+struct Ending {
+    /// Shards that were not told to drain or have something left.
+    undrained: AtomicUsize,
+    /// A thread ended that was not told to.
+    broken: AtomicBool,
+    bells: Vec<Ringer>,
+}
+
+/// The threads of a scheduler that reads these inboxes; `effects` makes those of each shard.
+///
+/// # Panics
+/// When the share for low requests is not between 0 and 1, or nobody reads for the matcher.
+pub fn threads<E: Effects>(
+    settings: &Settings,
+    inboxes: Vec<ThreadInbox>,
+    mut effects: impl FnMut(usize) -> E,
+) -> Vec<Thread<E>> {
+    let share = settings.low_share;
+    assert!((0.0..=1.0).contains(&share), "{share} is no share");
+    let is_apart = inboxes.len() > 1;
+    let count = inboxes.iter().map(|inbox| inbox.shards.len()).sum();
+    let ending = Arc::new(Ending {
+        undrained: AtomicUsize::new(count),
+        broken: AtomicBool::new(false),
+        bells: inboxes.iter().map(|inbox| inbox.doorbell.ringer()).collect(),
+    });
+    let matcher = inboxes.iter().find(|inbox| inbox.matcher.is_some());
+    let matcher = matcher.expect("one thread has the matcher").doorbell.ringer();
+    let (mut heard, mut said) = (Vec::new(), Vec::new());
+    let mut all: Vec<(Thread<E>, _)> = Vec::new();
+    for ThreadInbox { doorbell, shards, matcher: inbox } in inboxes {
+        let name = match (&inbox, shards.first()) {
+            (Some(_), _) if is_apart => "matcher".to_owned(),
+            (None, Some((number, _))) => format!("shard-{number}"),
+            _ => "scheduler".to_owned(),
+        };
+        let live = shards.into_iter().map(|(number, inbox)| {
+            let (end, from, to) = between(count, doorbell.ringer(), matcher.clone());
+            heard.push(from);
+            said.push(to);
+            LiveShard::new(settings, inbox, end, effects(number))
+        });
+        let shards = live.collect();
+        let (ending, doorbell) = (Arc::clone(&ending), Some(doorbell));
+        all.push((Thread { shards, matcher: None, ending, doorbell, name }, inbox));
+    }
+    let mut ends = Some((heard, said));
+    let join = |(mut thread, inbox): (Thread<E>, Option<_>)| {
+        if let Some(inbox) = inbox
+            && let Some((heard, said)) = ends.take()
+        {
+            thread.matcher = Some(LiveMatcher::new(settings, inbox, heard, said));
+        }
+        thread
+    };
+    all.into_iter().map(join).collect()
+}
+
+impl<E: Effects> Thread<E> {
+    /// Takes in everything that has arrived, decides, and acts.
+    pub fn turn(&mut self, now: Time) {
+        let Thread { shards, matcher, .. } = self;
+        if let Some(matcher) = matcher {
+            matcher.take_in(now);
+        }
+        for shard in shards.iter_mut() {
+            shard.take_in(now);
+        }
+        // The pool is planned before anything is decided by the plan.
+        if let Some(matcher) = matcher {
+            matcher.hear(now);
+        }
+        loop {
+            for shard in shards.iter_mut() {
+                shard.decide(now);
+            }
+            let Some(matcher) = matcher else { break };
+            matcher.decide(now);
+            // What is said between two of one thread is answered at once.
+            if !shards.iter().any(LiveShard::is_told) {
+                break;
+            }
+        }
+        self.note_drained();
+    }
+
+    /// When to take a turn though nothing arrives.
+    #[must_use]
+    pub fn next_wake(&self, now: Time) -> Option<Time> {
+        let shards = self.shards.iter().filter_map(LiveShard::next_wake).min();
+        let matcher = self.matcher.as_ref().and_then(LiveMatcher::next_wake);
+        let is_behind = self.shards.iter().any(LiveShard::is_behind)
+            || self.matcher.as_ref().is_some_and(LiveMatcher::is_behind);
+        let again = is_behind.then(|| now + ROOM_AGAIN);
+        [shards, matcher, again].into_iter().flatten().min()
+    }
+
+    /// Whether something has arrived.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.shards.iter().any(LiveShard::is_pending)
+            || self.matcher.as_ref().is_some_and(LiveMatcher::is_pending)
+    }
+
+    /// Whether there is nothing left to do for it, ever: the scheduler was told to drain and has,
+    /// another of its threads failed, or nobody can send anything any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let ending = &self.ending;
+        ending.undrained.load(Ordering::Acquire) == 0
+            || ending.broken.load(Ordering::Acquire)
+            || self.shards.iter().all(LiveShard::is_closed)
+                && self.matcher.as_ref().is_none_or(LiveMatcher::is_closed)
+    }
+
+    /// It woke by its timer, this late.
+    pub fn timer_fired(&mut self, now: Time, late: Span) {
+        for shard in &mut self.shards {
+            shard.timer_fired(late);
+        }
+        if let Some(matcher) = &mut self.matcher {
+            matcher.timer_fired(now, late);
+        }
+    }
+
+    /// Its turns took so long since the last call, which tells how many batches the scheduler
+    /// sustains. Where time does not pass meanwhile nobody needs to call this.
+    pub fn worked(&mut self, now: Time, busy: Span) {
+        if let Some(matcher) = &mut self.matcher {
+            matcher.worked(now, busy);
+        }
+    }
+
+    /// The effects of its shards.
+    pub fn effects(&mut self) -> impl Iterator<Item = &mut E> {
+        self.shards.iter_mut().map(LiveShard::effects)
+    }
+
+    /// The bell that tells it to look, for the thread that it is going to run on; there once.
+    pub fn listen(&mut self, spin: Spin) -> Option<Listener> {
+        self.doorbell.take().map(|doorbell| doorbell.listen(spin))
+    }
+
+    /// Reads nothing any more, and gives every request that is left its outcome.
+    pub fn end(self) {
+        self.finish(false);
+    }
+
+    fn finish(self, failed: bool) {
+        let Thread { shards, ending, .. } = self;
+        let failed = failed || ending.broken.load(Ordering::Acquire);
+        shards.into_iter().for_each(|shard| shard.end(failed));
+    }
+
+    fn note_drained(&mut self) {
+        for shard in &mut self.shards {
+            if shard.is_newly_drained() && self.ending.undrained.fetch_sub(1, Ordering::AcqRel) == 1
+            {
+                self.ending.bells.iter().for_each(Ringer::ring);
+            }
+        }
+    }
+}
+
+/// Runs each on a thread of its own until the scheduler is drained or every port is gone. However
+/// one ends, by a panic too, the others end with it, and every request gets its outcome.
+///
+/// # Errors
+/// The operating system gives no thread; those that were started end.
+pub fn spawn<E: Effects + 'static>(
+    threads: Vec<Thread<E>>,
+    clock: Clock,
+    spin: Spin,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let start = |thread: Thread<E>| {
+        let builder = Builder::new().name(thread.name.clone());
+        let guarded = Guard(Some(thread));
+        builder.spawn(move || run(guarded, clock, spin))
+    };
+    threads.into_iter().map(start).collect()
+}
+
+fn run<E: Effects>(mut guarded: Guard<E>, clock: Clock, spin: Spin) {
+    let Some(thread) = &mut guarded.0 else { return };
+    let Some(mut listener) = thread.listen(spin) else { return };
+    loop {
+        let now = clock.now();
+        thread.turn(now);
+        let end = clock.now();
+        thread.worked(end, end.since(now));
+        if thread.is_over() {
+            break;
+        }
+        let due = thread.next_wake(end).and_then(|wake| Some((wake, clock.instant(wake)?)));
+        let instant = due.map(|(_, instant)| instant);
+        let woken = listener.wait(instant, || thread.is_pending());
+        if let (Woken::Due, Some((wake, _))) = (woken, due) {
+            let now = clock.now();
+            thread.timer_fired(now, now.since(wake));
+        }
+    }
+}
+
+/// A thread's parts; however it ends, the others end with it and no request is left behind.
+struct Guard<E: Effects>(Option<Thread<E>>);
+
+impl<E: Effects> Drop for Guard<E> {
+    fn drop(&mut self) {
+        let Some(thread) = self.0.take() else { return };
+        let failed = std::thread::panicking() || !thread.is_over();
+        if failed {
+            thread.ending.broken.store(true, Ordering::Release);
+            thread.ending.bells.iter().for_each(Ringer::ring);
+        }
+        thread.finish(failed);
+    }
+}

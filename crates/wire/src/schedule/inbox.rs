@@ -1,0 +1,133 @@
+//! The scheduler's ends of the ways into it: one inbox for each shard and one for the matcher,
+//! grouped by the thread that reads them.
+//!
+//! An inbox has a ring for each thread that sends to it, so that none waits for another, and one
+//! channel for what comes rarely.
+
+use super::{Completion, MatcherControl, ShardControl, ToShard};
+use crossbeam_channel::{Receiver, TryRecvError};
+use symphony_exchange::{Doorbell, Receiver as Ring};
+
+/// How a scheduler is laid out on threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Shards, to which models are dealt in turn.
+    shards: usize,
+    /// Whether each shard and the matcher have a thread of their own.
+    is_apart: bool,
+}
+
+impl Layout {
+    /// One shard and the matcher on one thread.
+    pub const TOGETHER: Layout = Layout { shards: 1, is_apart: false };
+
+    /// On so many threads, at least one: the matcher has one to itself where there are two.
+    #[must_use]
+    pub fn on_threads(threads: usize) -> Layout {
+        match threads.checked_sub(1) {
+            None | Some(0) => Layout::TOGETHER,
+            Some(shards) => Layout { shards, is_apart: true },
+        }
+    }
+
+    /// How many shards.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// Whether each shard and the matcher have a thread of their own.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        self.is_apart
+    }
+}
+
+/// What one thread of the scheduler reads.
+pub struct ThreadInbox {
+    /// Rings for everything below.
+    pub doorbell: Doorbell,
+    /// Its shards, by number.
+    pub shards: Vec<(usize, ShardInbox)>,
+    /// The matcher, on the thread that has it.
+    pub matcher: Option<MatcherInbox>,
+}
+
+/// Requests and what is asked of a shard.
+pub type ShardInbox = Inbox<ToShard, ShardControl>;
+/// Completions and what is asked of the matcher.
+pub type MatcherInbox = Inbox<Completion, MatcherControl>;
+
+/// What arrives at a shard or at the matcher.
+#[derive(Debug)]
+pub enum Message<M, C> {
+    /// One of many.
+    Plain(M),
+    /// One that comes now and then.
+    Control(C),
+}
+
+/// What comes by the channel.
+pub(super) enum Rare<M, C> {
+    /// A thread sends for the first time.
+    Connect(Ring<M>),
+    Control(C),
+}
+
+/// The reading end of the ways to a shard or to the matcher.
+pub struct Inbox<M, C> {
+    rare: Receiver<Rare<M, C>>,
+    rings: Vec<Ring<M>>,
+    /// Every port is gone: nothing more can come but what waits.
+    is_closed: bool,
+}
+
+impl<M, C> Inbox<M, C> {
+    pub(super) fn new(rare: Receiver<Rare<M, C>>) -> Inbox<M, C> {
+        Inbox { rare, rings: Vec::new(), is_closed: false }
+    }
+
+    /// Gives what waits to `each`: everything rare, then at most `max` of each sender's messages,
+    /// in the order in which that one sent them. How many messages there were.
+    pub fn drain(&mut self, max: usize, mut each: impl FnMut(Message<M, C>)) -> usize {
+        let mut count = self.drain_rare(&mut each);
+        for ring in &mut self.rings {
+            count += ring.drain(max, |message| each(Message::Plain(message)));
+        }
+        count
+    }
+
+    fn drain_rare(&mut self, each: &mut impl FnMut(Message<M, C>)) -> usize {
+        let mut count = 0;
+        loop {
+            match self.rare.try_recv() {
+                Ok(Rare::Connect(ring)) => {
+                    // Threads come and go; a good moment to forget those that went.
+                    self.rings.retain(|ring| !(ring.is_abandoned() && ring.is_empty()));
+                    self.rings.push(ring);
+                }
+                Ok(Rare::Control(control)) => {
+                    count += 1;
+                    each(Message::Control(control));
+                }
+                Err(TryRecvError::Empty) => return count,
+                Err(TryRecvError::Disconnected) => {
+                    self.is_closed = true;
+                    return count;
+                }
+            }
+        }
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rare.is_empty() && self.rings.iter().all(Ring::is_empty)
+    }
+
+    /// Whether every port was gone at the last [`drain`](Inbox::drain).
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+}

@@ -1,0 +1,282 @@
+//! The way into a scheduler from anywhere in the process.
+//!
+//! A thread that sends for the first time gets a ring of its own to each shard and to the matcher
+//! that it sends to, so that sending takes no lock and waits for nobody. The rings live as long as
+//! the thread.
+
+use super::inbox::{Inbox, Layout, Rare, ThreadInbox};
+use super::{Completion, MatcherControl, ShardControl, Share, Statistics, ToShard};
+use super::{ModelTerms, Rule};
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use symphony_core::{ModelId, Request, RequestId, Time};
+use symphony_exchange::{Doorbell, Full, Ringer, Sender as Ring, ring};
+use tokio::sync::oneshot;
+
+/// Bound on requests that wait in the ring of one thread to one shard.
+pub const REQUESTS_MAX: usize = 16_384;
+/// Bound on completions that wait in the ring of one thread; more than accelerators have batches.
+const COMPLETIONS_MAX: usize = 16_384;
+/// Bound on control messages that wait for one shard, or for the matcher.
+const CONTROLS_MAX: usize = 1024;
+/// Bound on models of a pool: each has a place where its candidate is handed to the matcher.
+pub const MODELS_MAX: usize = 16_384;
+
+/// Why the scheduler did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Its inbox is full.
+    #[error("the scheduler's inbox is full")]
+    Full,
+    /// It has stopped.
+    #[error("the scheduler has stopped")]
+    Stopped,
+}
+
+/// The way into the scheduler; clones lead to the same one.
+#[derive(Clone)]
+pub struct SchedulerPort(Arc<Ways>);
+
+struct Ways {
+    /// Tells schedulers apart.
+    number: u64,
+    shards: Box<[Way<ToShard, ShardControl>]>,
+    matcher: Way<Completion, MatcherControl>,
+}
+
+/// The way to one shard, or to the matcher.
+struct Way<M, C> {
+    /// Gone before the last ring of the bell, which tells the reader to look.
+    rare: Option<Sender<Rare<M, C>>>,
+    ringer: Ringer,
+    ring_max: usize,
+}
+
+/// The ways into a scheduler of this layout, and what its threads read.
+#[must_use]
+pub fn scheduler(layout: Layout) -> (SchedulerPort, Vec<ThreadInbox>) {
+    static NUMBERS: AtomicU64 = AtomicU64::new(0);
+    let thread = || ThreadInbox { doorbell: Doorbell::new(), shards: Vec::new(), matcher: None };
+    let mut threads = vec![thread()];
+    let (matcher, inbox) = way(COMPLETIONS_MAX, threads[0].doorbell.ringer());
+    threads[0].matcher = Some(inbox);
+    let mut shards = Vec::new();
+    for number in 0..layout.shards() {
+        if layout.is_apart() {
+            threads.push(thread());
+        }
+        let last = threads.len() - 1;
+        let (shard, inbox) = way(REQUESTS_MAX, threads[last].doorbell.ringer());
+        threads[last].shards.push((number, inbox));
+        shards.push(shard);
+    }
+    let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+    (SchedulerPort(Arc::new(Ways { number, shards: shards.into(), matcher })), threads)
+}
+
+fn way<M, C>(ring_max: usize, ringer: Ringer) -> (Way<M, C>, Inbox<M, C>) {
+    let (rare, inbox) = bounded(CONTROLS_MAX);
+    (Way { rare: Some(rare), ringer, ring_max }, Inbox::new(inbox))
+}
+
+impl<M, C> Way<M, C> {
+    /// A ring of one's own.
+    fn connect(&self) -> Result<Ring<M>, SubmitError> {
+        let (sender, receiver) = ring(self.ring_max, self.ringer.clone());
+        self.send(Rare::Connect(receiver))?;
+        Ok(sender)
+    }
+
+    /// Sends what must not be lost, waiting for room.
+    fn send(&self, rare: Rare<M, C>) -> Result<(), SubmitError> {
+        let sender = self.rare.as_ref().ok_or(SubmitError::Stopped)?;
+        sender.send(rare).map_err(|_| SubmitError::Stopped)?;
+        self.ringer.ring();
+        Ok(())
+    }
+
+    /// Sends a question, if there is room.
+    fn ask(&self, control: C) -> Result<(), SubmitError> {
+        let sender = self.rare.as_ref().ok_or(SubmitError::Stopped)?;
+        sender.try_send(Rare::Control(control)).map_err(|error| match error {
+            TrySendError::Full(_) => SubmitError::Full,
+            TrySendError::Disconnected(_) => SubmitError::Stopped,
+        })?;
+        self.ringer.ring();
+        Ok(())
+    }
+}
+
+impl<M, C> Drop for Way<M, C> {
+    fn drop(&mut self) {
+        self.rare = None;
+        self.ringer.ring();
+    }
+}
+
+/// The rings of this thread to one scheduler.
+struct Own {
+    number: u64,
+    ways: Weak<Ways>,
+    shards: Vec<Option<Ring<ToShard>>>,
+    matcher: Option<Ring<Completion>>,
+}
+
+thread_local! {
+    static OWN: RefCell<Vec<Own>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Sends by the ring that is there, or that is made now.
+fn send<M, C>(place: &mut Option<Ring<M>>, way: &Way<M, C>, message: M) -> Result<(), SubmitError> {
+    let ring = match place {
+        Some(ring) => ring,
+        None => place.insert(way.connect()?),
+    };
+    let sent = ring.send(message).map_err(|Full(_)| SubmitError::Full);
+    // Looked at afterwards: whoever reads on has either the message or is seen to be gone.
+    if ring.is_abandoned() { Err(SubmitError::Stopped) } else { sent }
+}
+
+impl SchedulerPort {
+    /// Submits a request's metadata, without waiting.
+    ///
+    /// # Errors
+    /// The ring is full or the scheduler has stopped; the request was not submitted.
+    pub fn submit(&self, model: ModelId, request: Request) -> Result<(), SubmitError> {
+        self.to_shard(model, ToShard::Submit { model, request })
+    }
+
+    /// Tells that a client has left. When the ring is full, or another thread's request overtakes
+    /// it, the request simply stays queued: its entry is already out of the table, so the backend
+    /// will find no one to run.
+    pub fn cancel(&self, model: ModelId, request: RequestId, deadline: Time) {
+        let _ = self.to_shard(model, ToShard::Cancel { model, request, deadline });
+    }
+
+    /// A backend finished a batch. Does not wait.
+    ///
+    /// # Errors
+    /// The scheduler has stopped, or more completions wait than it can have batches.
+    pub fn completed(&self, completion: Completion) -> Result<(), SubmitError> {
+        self.own(|own| send(&mut own.matcher, &self.0.matcher, completion))
+    }
+
+    /// Takes requests for a model from now on; the receiver tells once they are.
+    ///
+    /// # Errors
+    /// The scheduler has stopped.
+    ///
+    /// # Panics
+    /// When the model is numbered beyond [`MODELS_MAX`].
+    pub fn add_model(
+        &self,
+        model: ModelId,
+        terms: ModelTerms,
+    ) -> Result<oneshot::Receiver<()>, SubmitError> {
+        assert!(model.index() < MODELS_MAX, "{model:?}: a pool has at most {MODELS_MAX} models");
+        let (done, added) = oneshot::channel();
+        self.home(model).send(Rare::Control(ShardControl::AddModel { model, terms, done }))?;
+        Ok(added)
+    }
+
+    /// Lets a model's queue run empty and forgets it; the receiver tells once its last batch has
+    /// ended.
+    ///
+    /// # Errors
+    /// The scheduler has stopped.
+    pub fn remove_model(&self, model: ModelId) -> Result<oneshot::Receiver<()>, SubmitError> {
+        let (done, removed) = oneshot::channel();
+        self.home(model).send(Rare::Control(ShardControl::RemoveModel { model, done }))?;
+        Ok(removed)
+    }
+
+    /// Lets every queue run empty and stops; the receiver tells once the last batch has ended.
+    ///
+    /// # Errors
+    /// The scheduler has stopped.
+    pub fn drain(&self) -> Result<oneshot::Receiver<()>, SubmitError> {
+        let (share, drained) = Share::new();
+        for shard in &self.0.shards {
+            shard.send(Rare::Control(ShardControl::Drain(share.clone())))?;
+        }
+        Ok(drained)
+    }
+
+    /// Asks for the counters, without waiting for room.
+    ///
+    /// # Errors
+    /// The inbox is full or the scheduler has stopped.
+    pub fn statistics(&self) -> Result<oneshot::Receiver<Statistics>, SubmitError> {
+        let (share, statistics) = Share::new();
+        self.ask_all(|| ShardControl::Statistics(share.clone()))?;
+        self.0.matcher.ask(MatcherControl::Statistics(share))?;
+        Ok(statistics)
+    }
+
+    /// Changes the rule, without waiting for room; the receiver tells once it is in force.
+    ///
+    /// # Errors
+    /// The inbox is full or the scheduler has stopped; it may have changed in part.
+    pub fn set_rule(&self, rule: Rule) -> Result<oneshot::Receiver<()>, SubmitError> {
+        let (share, changed) = Share::new();
+        self.0.matcher.ask(MatcherControl::SetRule(rule, share.clone()))?;
+        self.ask_all(|| ShardControl::SetRule(rule, share.clone()))?;
+        Ok(changed)
+    }
+
+    /// A ring of one's own to the shard of a model, for a sender that keeps it.
+    ///
+    /// # Errors
+    /// The scheduler has stopped.
+    pub fn connect(&self, model: ModelId) -> Result<Ring<ToShard>, SubmitError> {
+        self.home(model).connect()
+    }
+
+    fn ask_all(&self, question: impl Fn() -> ShardControl) -> Result<(), SubmitError> {
+        self.0.shards.iter().try_for_each(|shard| shard.ask(question()))
+    }
+
+    fn home(&self, model: ModelId) -> &Way<ToShard, ShardControl> {
+        &self.0.shards[model.index() % self.0.shards.len()]
+    }
+
+    fn to_shard(&self, model: ModelId, message: ToShard) -> Result<(), SubmitError> {
+        let home = model.index() % self.0.shards.len();
+        self.own(|own| send(&mut own.shards[home], &self.0.shards[home], message))
+    }
+
+    /// This thread's rings to the scheduler.
+    fn own<T>(
+        &self,
+        work: impl FnOnce(&mut Own) -> Result<T, SubmitError>,
+    ) -> Result<T, SubmitError> {
+        let sent = OWN.try_with(|all| {
+            let all = &mut *all.borrow_mut();
+            let at = match all.iter().position(|own| own.number == self.0.number) {
+                Some(at) => at,
+                None => {
+                    all.retain(|own| own.ways.strong_count() > 0);
+                    all.push(Own {
+                        number: self.0.number,
+                        ways: Arc::downgrade(&self.0),
+                        shards: self.0.shards.iter().map(|_| None).collect(),
+                        matcher: None,
+                    });
+                    all.len() - 1
+                }
+            };
+            work(&mut all[at])
+        });
+        // A thread that ends has no rings any more.
+        sent.unwrap_or(Err(SubmitError::Stopped))
+    }
+}
+
+impl fmt::Debug for SchedulerPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SchedulerPort").field("shards", &self.0.shards.len()).finish()
+    }
+}
