@@ -164,7 +164,7 @@ impl Lanes {
 
     /// Moves the chosen requests to the end of `out`.
     pub(crate) fn take(&mut self, choice: &Choice, out: &mut Vec<Request>) {
-        self.leading_mut().take(choice.leading.count, out);
+        self.leading_mut().take(choice.leading, out);
         self.low.take_range(choice.riders.clone(), choice.rider_rows, out);
     }
 }

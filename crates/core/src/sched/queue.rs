@@ -78,12 +78,11 @@ impl Queue {
     /// Queues a request behind all that are due no later.
     pub(crate) fn push(&mut self, request: Request) {
         self.rows += u64::from(request.rows);
-        let behind = match self.requests.back() {
-            Some(last) if last.deadline > request.deadline => {
-                self.requests.partition_point(|other| other.deadline <= request.deadline)
-            }
-            _ => self.requests.len(),
-        };
+        if self.requests.back().is_none_or(|last| last.deadline <= request.deadline) {
+            self.requests.push_back(request);
+            return;
+        }
+        let behind = self.requests.partition_point(|other| other.deadline <= request.deadline);
         if behind < self.prefix.count {
             self.prefix.count += 1;
             self.prefix.rows += request.rows;
@@ -118,11 +117,20 @@ impl Queue {
         Some(head)
     }
 
-    /// Moves the first `count` requests to the end of `out`.
-    pub(crate) fn take(&mut self, count: usize, out: &mut Vec<Request>) {
-        for _ in 0..count {
-            out.extend(self.pop_head());
-        }
+    /// Moves the requests of a prefix to the end of `out`.
+    pub(crate) fn take(&mut self, taken: Prefix, out: &mut Vec<Request>) {
+        let Prefix { count, rows } = taken;
+        let (front, back) = self.requests.as_slices();
+        let in_front = count.min(front.len());
+        out.extend_from_slice(&front[..in_front]);
+        out.extend_from_slice(&back[..count - in_front]);
+        self.requests.drain(..count);
+        self.rows -= u64::from(rows);
+        // What is left of the prefix is a prefix of what is left.
+        self.prefix = match self.prefix.count.checked_sub(count) {
+            Some(count) => Prefix { count, rows: self.prefix.rows - rows },
+            None => Prefix::default(),
+        };
     }
 
     /// Moves the requests of a range, which have `rows` rows together, to the end of `out`.
@@ -233,7 +241,8 @@ mod tests {
                     Step::Take(count) => {
                         let count = count.min(model.len());
                         let mut taken = Vec::new();
-                        queue.take(count, &mut taken);
+                        let rows = model[..count].iter().map(|r| r.rows).sum();
+                        queue.take(Prefix { count, rows }, &mut taken);
                         prop_assert_eq!(taken, model.drain(..count).collect::<Vec<_>>());
                     }
                     Step::Remove(index) => {

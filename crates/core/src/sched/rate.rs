@@ -17,8 +17,14 @@ const DISPERSION_BUCKETS: f64 = 4.0 * BUCKETS as f64;
 #[derive(Clone, Debug)]
 pub(crate) struct RateEstimator {
     width: Span,
+    /// The bucket that is being filled.
+    filling: Bucket,
+    /// When it is full.
+    full_at: Time,
+    /// The full ones; the place of the one that is being filled is empty.
     buckets: [Bucket; BUCKETS],
-    total: Bucket,
+    /// The sum of the full ones.
+    full: Bucket,
     /// Number of the bucket that is being filled, counted from the epoch.
     current: u64,
     /// When counting began: the first arrival, which itself is not counted (a rate is
@@ -51,8 +57,10 @@ impl RateEstimator {
         let empty = Bucket::default();
         RateEstimator {
             width,
+            filling: empty,
+            full_at: Time(width.0),
             buckets: [empty; BUCKETS],
-            total: empty,
+            full: empty,
             current: 0,
             since: None,
             dispersion: 1.0,
@@ -65,27 +73,24 @@ impl RateEstimator {
     pub(crate) fn record(&mut self, now: Time, rows: u32, idle: Option<Span>) {
         if self.since.is_none() {
             self.since = Some(now);
-            self.current = now.0 / self.width.0;
+            self.begin(now.0 / self.width.0);
             self.even_from = self.current + BUCKETS as u64 + 1;
             return;
         }
         self.slide(now);
         let rows = u64::from(rows);
-        let window = self.width.times(BUCKETS as u64);
-        let arrival = Bucket {
-            requests: 1,
-            rows,
-            accompanied: if idle.is_none() { rows } else { 0 },
-            idle: idle.map_or(0, |idle| idle.min(window).0),
-        };
-        self.buckets[place(self.current)].add(arrival);
-        self.total.add(arrival);
+        self.filling.requests += 1;
+        self.filling.rows += rows;
+        match idle {
+            None => self.filling.accompanied += rows,
+            Some(idle) => self.filling.idle += idle.min(self.width.times(BUCKETS as u64)).0,
+        }
     }
 
     /// Rows per nanosecond over the window; zero before anything could be measured.
     pub(crate) fn rows_per_ns(&mut self, now: Time) -> f64 {
         let covered = self.covered(now);
-        self.total.rows as f64 / covered.0 as f64
+        self.total().rows as f64 / covered.0 as f64
     }
 
     /// Rows per nanosecond that join a request while it waits or runs.
@@ -93,9 +98,11 @@ impl RateEstimator {
     /// For independent arrivals that is the rate. A client that sends its next request only
     /// after the answer adds to the rate but never joins anyone.
     pub(crate) fn companions_per_ns(&mut self, now: Time) -> f64 {
-        let rate = self.rows_per_ns(now);
-        let engaged = Span(self.covered(now).0.saturating_sub(self.total.idle)).max(self.width);
-        rate.min(self.total.accompanied as f64 / engaged.0 as f64)
+        let covered = self.covered(now);
+        let total = self.total();
+        let engaged = Span(covered.0.saturating_sub(total.idle)).max(self.width);
+        let rate = total.rows as f64 / covered.0 as f64;
+        rate.min(total.accompanied as f64 / engaged.0 as f64)
     }
 
     /// Variance of the arrivals over their mean, counted over half an objective: one where they
@@ -105,14 +112,21 @@ impl RateEstimator {
         self.dispersion
     }
 
+    /// What was counted over the window.
+    fn total(&self) -> Bucket {
+        let mut total = self.full;
+        total.add(self.filling);
+        total
+    }
+
     /// Takes the bucket that is full into account. Buckets of less than one request say nothing
     /// of how even the arrivals are, nor does the first window, whose mean is not known yet.
     fn note_dispersion(&mut self) {
-        let mean = self.total.requests as f64 / BUCKETS as f64;
+        let mean = self.total().requests as f64 / BUCKETS as f64;
         if mean < 1.0 || self.current < self.even_from {
             return;
         }
-        let off = self.buckets[place(self.current)].requests as f64 - mean;
+        let off = self.filling.requests as f64 - mean;
         self.dispersion += (off * off / mean - self.dispersion) / DISPERSION_BUCKETS;
     }
 
@@ -125,21 +139,37 @@ impl RateEstimator {
         now.since(begun.max(since)).max(self.width)
     }
 
-    /// Empties the buckets that fell out of the window.
+    /// Begins a new bucket where one is full.
+    #[inline]
     fn slide(&mut self, now: Time) {
-        let target = now.0 / self.width.0;
+        if now >= self.full_at {
+            self.slide_to(now.0 / self.width.0);
+        }
+    }
+
+    /// Empties the buckets that fall out of the window when this one begins.
+    fn slide_to(&mut self, target: u64) {
         if target >= self.current + BUCKETS as u64 {
             self.buckets = [Bucket::default(); BUCKETS];
-            self.total = Bucket::default();
-            self.current = target;
+            self.full = Bucket::default();
+            self.filling = Bucket::default();
+            self.begin(target);
             self.even_from = target + BUCKETS as u64 + 1;
         }
         while self.current < target {
             self.note_dispersion();
-            self.current += 1;
+            let filled = std::mem::take(&mut self.filling);
+            self.full.add(filled);
+            self.buckets[place(self.current)] = filled;
+            self.begin(self.current + 1);
             let old = std::mem::take(&mut self.buckets[place(self.current)]);
-            self.total.subtract(old);
+            self.full.subtract(old);
         }
+    }
+
+    fn begin(&mut self, number: u64) {
+        self.current = number;
+        self.full_at = Time(number.saturating_add(1).saturating_mul(self.width.0));
     }
 }
 
