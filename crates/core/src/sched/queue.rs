@@ -76,12 +76,17 @@ impl Queue {
     }
 
     /// Queues a request behind all that are due no later.
+    #[inline]
     pub(crate) fn push(&mut self, request: Request) {
         self.rows += u64::from(request.rows);
-        if self.requests.back().is_none_or(|last| last.deadline <= request.deadline) {
-            self.requests.push_back(request);
-            return;
+        match self.requests.back() {
+            Some(last) if last.deadline > request.deadline => self.insert(request),
+            _ => self.requests.push_back(request),
         }
+    }
+
+    /// Queues a request before the last one.
+    fn insert(&mut self, request: Request) {
         let behind = self.requests.partition_point(|other| other.deadline <= request.deadline);
         if behind < self.prefix.count {
             self.prefix.count += 1;

@@ -70,11 +70,10 @@ impl RateEstimator {
 
     /// Counts an arrival of `rows` rows; `idle` is how long the model had had no request, if it
     /// had none.
+    #[inline]
     pub(crate) fn record(&mut self, now: Time, rows: u32, idle: Option<Span>) {
         if self.since.is_none() {
-            self.since = Some(now);
-            self.begin(now.0 / self.width.0);
-            self.even_from = self.current + BUCKETS as u64 + 1;
+            self.begin_at(now);
             return;
         }
         self.slide(now);
@@ -85,6 +84,13 @@ impl RateEstimator {
             None => self.filling.accompanied += rows,
             Some(idle) => self.filling.idle += idle.min(self.width.times(BUCKETS as u64)).0,
         }
+    }
+
+    #[cold]
+    fn begin_at(&mut self, now: Time) {
+        self.since = Some(now);
+        self.begin(now.0 / self.width.0);
+        self.even_from = self.current + BUCKETS as u64 + 1;
     }
 
     /// Rows per nanosecond over the window; zero before anything could be measured.
@@ -148,6 +154,7 @@ impl RateEstimator {
     }
 
     /// Empties the buckets that fall out of the window when this one begins.
+    #[cold]
     fn slide_to(&mut self, target: u64) {
         if target >= self.current + BUCKETS as u64 {
             self.buckets = [Bucket::default(); BUCKETS];

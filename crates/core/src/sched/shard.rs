@@ -284,6 +284,7 @@ impl Shard {
     }
 
     /// Queues a request, or drops it at once when it can never run.
+    #[inline]
     pub fn arrive(&mut self, now: Time, model: ModelId, request: Request, todo: &mut Actions) {
         let state = self.models.get_mut(model.index()).and_then(Option::as_mut);
         let refusal = match &state {
