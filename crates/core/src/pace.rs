@@ -23,7 +23,14 @@ impl Pace {
     /// a nanosecond.
     #[must_use]
     pub fn of(measured: Span, table: Span) -> Pace {
-        saturated((u128::from(measured.0) << FRACTION) / u128::from(table.0.max(1)))
+        // Division by a 128-bit number is slow and needed only for spans of days.
+        match measured.0.checked_mul(1 << FRACTION) {
+            Some(scaled) => saturated(scaled / table.0.max(1)),
+            None => {
+                let scaled = u128::from(measured.0) << FRACTION;
+                saturated(u64::try_from(scaled / u128::from(table.0.max(1))).unwrap_or(u64::MAX))
+            }
+        }
     }
 
     /// How long what the table says takes at this pace, rounded up.
@@ -47,7 +54,7 @@ impl Pace {
             return budget;
         }
         let divisor = self.0.max(1);
-        // Division by a 128-bit number is slow and needed only for spans of days.
+        // As above.
         match budget.0.checked_mul(1 << FRACTION) {
             Some(scaled) => Span(scaled / u64::from(divisor)),
             None => {
@@ -60,13 +67,13 @@ impl Pace {
     /// Both together, rounded down.
     #[must_use]
     pub fn times(self, other: Pace) -> Pace {
-        saturated((u128::from(self.0) * u128::from(other.0)) >> FRACTION)
+        saturated((u64::from(self.0) * u64::from(other.0)) >> FRACTION)
     }
 
     /// What is left of this one without the other, rounded down.
     #[must_use]
     pub fn over(self, other: Pace) -> Pace {
-        saturated((u128::from(self.0) << FRACTION) / u128::from(other.0.max(1)))
+        saturated((u64::from(self.0) << FRACTION) / u64::from(other.0.max(1)))
     }
 
     /// Nearer to one by half of the way, rounded down.
@@ -78,7 +85,7 @@ impl Pace {
     /// This share of it, rounded down.
     #[must_use]
     pub fn scaled(self, numerator: u32, denominator: u32) -> Pace {
-        saturated(u128::from(self.0) * u128::from(numerator) / u128::from(denominator.max(1)))
+        saturated(u64::from(self.0) * u64::from(numerator) / u64::from(denominator.max(1)))
     }
 
     /// For display and metrics.
@@ -88,7 +95,7 @@ impl Pace {
     }
 }
 
-fn saturated(ratio: u128) -> Pace {
+fn saturated(ratio: u64) -> Pace {
     Pace(u32::try_from(ratio).unwrap_or(u32::MAX))
 }
 

@@ -89,7 +89,8 @@ pub(crate) struct Outlook {
     pub(crate) companions_per_ns: f64,
 }
 
-/// The largest batch that, decided at `now` for an accelerator free from `free`, ends by `due`.
+/// The largest batch of at most `most` rows that, decided at `now` for an accelerator free from
+/// `free`, ends by `due`.
 ///
 /// With inputs that take time to fetch, a larger batch also starts later; execution and lead
 /// both grow with the batch, so the sizes that fit are a prefix.
@@ -99,16 +100,21 @@ pub(crate) fn rows_in_time(
     now: Time,
     free: Time,
     due: Time,
+    most: u32,
 ) -> u32 {
-    let mut fits = profile.rows_within(due.since(free.max(now + delays.control)));
+    let in_time = |rows| free.max(now + delays.lead(rows)) + profile.exec(rows) <= due;
+    // Mostly the question is whether everything that is queued fits, and it does.
+    if most <= profile.rows_max() && in_time(most) {
+        return most;
+    }
+    let fits = profile.rows_within(due.since(free.max(now + delays.control)));
+    let (mut lowest, mut fits) = (0, fits.min(most));
     if delays.data == Span::ZERO {
         return fits;
     }
-    let mut lowest = 0;
     while lowest < fits {
         let middle = lowest + (fits - lowest).div_ceil(2);
-        let start = free.max(now + delays.lead(middle));
-        if start + profile.exec(middle) <= due {
+        if in_time(middle) {
             lowest = middle;
         } else {
             fits = middle - 1;
@@ -348,7 +354,7 @@ mod tests {
     #[test]
     fn rows_in_time_counts_leads_and_the_accelerator() {
         let rows = |delays: &Delays, free: f64| {
-            rows_in_time(&batching(), delays, at(0.0), at(free), at(12.0))
+            rows_in_time(&batching(), delays, at(0.0), at(free), at(12.0), u32::MAX)
         };
         assert_eq!(rows(&NO_DELAYS, 0.0), 7);
         assert_eq!(rows(&NO_DELAYS, 2.0), 5);

@@ -18,17 +18,27 @@ impl Model {
     /// three quarters of the objective: nothing is measured of batches that never run. Whether
     /// it changed.
     pub(super) fn follow(&mut self, delays: &Delays, message: Span) -> bool {
-        let ModelTerms { profile, slo, .. } = &self.terms;
-        let ModelStatistics { rows, requests, .. } = self.stats;
-        let rows = u32::try_from(rows.div_ceil(requests.max(1))).unwrap_or(u32::MAX).max(1);
-        let most = Pace::of(Span(slo.0 / 4 * 3), profile.exec(rows)).max(Pace::ONE);
-        let pace = self.drift.pace().min(most);
+        let measured = self.drift.pace();
+        // One that is no slower than the table need not be held to a bound that is none for it.
+        let pace = match measured > Pace::ONE {
+            true => measured.min(self.pace_max()),
+            false => measured,
+        };
         if pace == self.profile.pace() {
             return false;
         }
         self.profile.set_pace(pace);
-        (self.delays, self.message) = within_objective(delays, message, *slo, &self.profile);
+        let slo = self.terms.slo;
+        (self.delays, self.message) = within_objective(delays, message, slo, &self.profile);
         true
+    }
+
+    /// At which a mean request alone takes three quarters of the objective; at least one.
+    fn pace_max(&self) -> Pace {
+        let ModelTerms { profile, slo, .. } = &self.terms;
+        let ModelStatistics { rows, requests, .. } = self.stats;
+        let rows = u32::try_from(rows.div_ceil(requests.max(1))).unwrap_or(u32::MAX).max(1);
+        Pace::of(Span(slo.0 / 4 * 3), profile.exec(rows)).max(Pace::ONE)
     }
 
     /// The delays that are left after so many messages: one when the matcher grants, two when
@@ -180,15 +190,16 @@ impl Model {
         let profile = &self.profile;
         let end = head.deadline - delays.response;
         let mut due = end - self.overrun_allowance();
-        let room = rows_in_time(profile, delays, now, free, due);
         let queue = self.queue.leading_mut();
-        let mut prefix = queue.fit(room.min(rows_max));
+        let most = u32::try_from(queue.rows()).unwrap_or(u32::MAX).min(rows_max);
+        let room = rows_in_time(profile, delays, now, free, due, most);
+        let mut prefix = queue.fit(room);
         if prefix.count == 0 {
             // What is left free for a long execution is left so by choice; a request that
             // only needs that room runs in it.
             due = end;
-            let room = rows_in_time(profile, delays, now, free, due);
-            prefix = queue.fit(room.min(rows_max));
+            let room = rows_in_time(profile, delays, now, free, due, most);
+            prefix = queue.fit(room);
         }
         let next = queue.rows_behind(prefix.count);
         Outlook {
@@ -212,7 +223,7 @@ impl Model {
         let rows = u32::try_from(self.queue.rows()).ok()?;
         let (deadline, arrival) = self.queue.earliest()?;
         let due = deadline - self.after_execution();
-        let room = rows_in_time(&self.profile, &self.delays, now, free, due);
+        let room = rows_in_time(&self.profile, &self.delays, now, free, due, rows);
         (rows <= room.min(self.low_rows_max(pool, now))).then(|| Outlook {
             arrival,
             due,
@@ -280,7 +291,7 @@ impl Model {
     /// Whether a request would meet its deadline alone, started now.
     pub(super) fn runs_alone(&self, now: Time, request: &Request) -> bool {
         let due = request.deadline - self.delays.response;
-        rows_in_time(&self.profile, &self.delays, now, now, due) >= request.rows
+        rows_in_time(&self.profile, &self.delays, now, now, due, request.rows) >= request.rows
     }
 
     /// How many heads to drop for the sake of those behind them.
@@ -323,8 +334,8 @@ impl Model {
                 break;
             }
             let due = next.deadline - after;
-            let room = rows_in_time(&self.profile, &self.delays, now, now, due);
-            let rows = u64::from(room.min(target)).min(left) as f64;
+            let room = rows_in_time(&self.profile, &self.delays, now, now, due, target);
+            let rows = u64::from(room).min(left) as f64;
             if rows - paid > most {
                 (best, most) = (count, rows - paid);
             }
@@ -450,8 +461,8 @@ impl Model {
         let after = self.after_execution();
         let Model { profile, delays, queue, .. } = self;
         let leading = queue.leading_mut().fit(outlook.rows);
-        let room = rows_in_time(profile, delays, now, free, outlook.due);
-        let room = room.min(low_rows_max.max(leading.rows));
+        let most = low_rows_max.max(leading.rows);
+        let room = rows_in_time(profile, delays, now, free, outlook.due, most);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
