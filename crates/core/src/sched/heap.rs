@@ -1,7 +1,9 @@
-//! A binary heap over a dense set of indices, one key each, that can be changed in place.
+//! A heap over a dense set of indices, one key each, that can be changed in place.
 //!
 //! Timers and orders of the scheduler live here: setting the key of a model again moves its one
 //! entry, so nothing stale piles up however often a candidate changes.
+
+use std::cmp::Ordering;
 
 /// Smallest key first; equal keys by index, so that a run replays exactly.
 #[derive(Clone, Debug)]
@@ -13,9 +15,21 @@ pub(crate) struct IndexedHeap<K> {
 
 const ABSENT: u32 = u32::MAX;
 
+/// Entries below each one. Keys mostly change by little, so that an entry moves up or down by a
+/// level at most; with four below each there are half as many levels as with two.
+const ARITY: usize = 4;
+
 impl<K: Ord + Copy> IndexedHeap<K> {
     pub(crate) fn new() -> IndexedHeap<K> {
         IndexedHeap { entries: Vec::new(), positions: Vec::new() }
+    }
+
+    /// Gives `index` this key, or takes it out where there is none.
+    pub(crate) fn put(&mut self, index: u32, key: Option<K>) {
+        match key {
+            Some(key) => self.set(index, key),
+            None => self.remove(index),
+        }
     }
 
     /// Gives `index` this key, whether or not it had one.
@@ -23,46 +37,54 @@ impl<K: Ord + Copy> IndexedHeap<K> {
         if self.positions.len() <= index as usize {
             self.positions.resize(index as usize + 1, ABSENT);
         }
-        let at = match self.positions[index as usize] {
+        let entry = (key, index);
+        match self.positions[index as usize] {
             ABSENT => {
-                self.entries.push((key, index));
-                self.entries.len() - 1
+                self.entries.push(entry);
+                self.rise(self.entries.len() - 1, entry);
             }
             position => {
-                self.entries[position as usize].0 = key;
-                position as usize
+                let at = position as usize;
+                let before = self.entries[at].0;
+                match key.cmp(&before) {
+                    Ordering::Less => self.rise(at, entry),
+                    Ordering::Equal => {}
+                    Ordering::Greater => self.sink(at, entry),
+                }
             }
-        };
-        let at = self.rise(at);
-        self.sink(at);
+        }
     }
 
     /// Takes `index` out; nothing happens when it is not in.
     pub(crate) fn remove(&mut self, index: u32) {
-        let Some(&position) = self.positions.get(index as usize) else { return };
-        if position == ABSENT {
+        let Some(position) = self.positions.get_mut(index as usize) else { return };
+        if *position == ABSENT {
             return;
         }
-        let at = position as usize;
-        self.positions[index as usize] = ABSENT;
-        let last = self.entries.len() - 1;
-        self.entries.swap_remove(at);
-        if at < last {
-            let at = self.rise(at);
-            self.sink(at);
+        let at = std::mem::replace(position, ABSENT) as usize;
+        let removed = self.entries[at];
+        // The last one takes its place.
+        let Some(last) = self.entries.pop() else { return };
+        if at == self.entries.len() {
+            return;
+        }
+        match last < removed {
+            true => self.rise(at, last),
+            false => self.sink(at, last),
         }
     }
 
     /// The smallest key and its index.
+    #[inline]
     pub(crate) fn peek(&self) -> Option<(K, u32)> {
         self.entries.first().copied()
     }
 
-    /// The smallest key but that of `index`: the top, or one of the two below it.
+    /// The smallest key but that of `index`: the top, or one of those right below it.
     pub(crate) fn first_but(&self, index: u32) -> Option<K> {
         match self.entries.first()? {
             (_, top) if *top == index => {
-                self.entries.iter().skip(1).take(2).map(|(key, _)| *key).min()
+                self.entries.iter().skip(1).take(ARITY).map(|(key, _)| *key).min()
             }
             (key, _) => Some(*key),
         }
@@ -80,45 +102,41 @@ impl<K: Ord + Copy> IndexedHeap<K> {
         self.entries.is_empty()
     }
 
-    /// Moves the entry up to its place and returns it; records positions on the way.
-    fn rise(&mut self, mut at: usize) -> usize {
+    /// Puts an entry at `at` or as far above as it belongs; what is there now moves down.
+    fn rise(&mut self, mut at: usize, entry: (K, u32)) {
         while at > 0 {
-            let parent = (at - 1) / 2;
-            if self.entries[parent] <= self.entries[at] {
+            let parent = (at - 1) / ARITY;
+            let above = self.entries[parent];
+            if above < entry {
                 break;
             }
-            self.entries.swap(parent, at);
-            self.record(at);
+            self.write(at, above);
             at = parent;
         }
-        self.record(at);
-        at
+        self.write(at, entry);
     }
 
-    fn sink(&mut self, mut at: usize) {
+    /// Puts an entry at `at` or as far below as it belongs; what is there now moves up.
+    fn sink(&mut self, mut at: usize, entry: (K, u32)) {
         loop {
-            let left = 2 * at + 1;
-            let right = left + 1;
-            let mut smallest = at;
-            if left < self.entries.len() && self.entries[left] < self.entries[smallest] {
-                smallest = left;
-            }
-            if right < self.entries.len() && self.entries[right] < self.entries[smallest] {
-                smallest = right;
-            }
-            if smallest == at {
+            let first = at * ARITY + 1;
+            let below = self.entries.get(first..).unwrap_or_default().iter().take(ARITY);
+            let Some((offset, &least)) = below.enumerate().min_by_key(|(_, entry)| **entry) else {
+                break;
+            };
+            if entry < least {
                 break;
             }
-            self.entries.swap(smallest, at);
-            self.record(at);
-            at = smallest;
+            self.write(at, least);
+            at = first + offset;
         }
-        self.record(at);
+        self.write(at, entry);
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "at most one entry per u32 index")]
-    fn record(&mut self, at: usize) {
-        self.positions[self.entries[at].1 as usize] = at as u32;
+    fn write(&mut self, at: usize, entry: (K, u32)) {
+        self.entries[at] = entry;
+        self.positions[entry.1 as usize] = at as u32;
     }
 }
 
@@ -136,7 +154,7 @@ mod tests {
             for (index, key) in steps {
                 match key {
                     Some(key) => { heap.set(index, key); model.insert(index, key); }
-                    None => { heap.remove(index); model.remove(&index); }
+                    None => { heap.put(index, None); model.remove(&index); }
                 }
                 prop_assert_eq!(heap.peek(), model.iter().map(|(&i, &k)| (k, i)).min());
                 prop_assert_eq!(heap.is_empty(), model.is_empty());

@@ -83,6 +83,7 @@ impl Lanes {
 
     /// Queues a request behind all of its queue that are due no later: of its class, or of the low
     /// ones if it is `aside`.
+    #[inline]
     pub(crate) fn push(&mut self, request: Request, aside: bool) {
         match request.class {
             Class::High if !aside => self.high.push(request),

@@ -115,6 +115,37 @@ struct Outstanding {
     started: Started,
 }
 
+/// Under what a candidate is filed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filed {
+    /// When its window opens, or it becomes firm.
+    waiting: Option<Time>,
+    /// When it is expected to be sent, if it is a high one.
+    expected: Option<Time>,
+    /// Its turn, if it is a low one.
+    ready_low: Option<Time>,
+    /// Its tier and turn, if it is a high one.
+    ready: Option<(u8, Time)>,
+}
+
+impl Filed {
+    fn of(now: Time, offer: &Offer) -> Filed {
+        let none = Filed::default();
+        let is_high = offer.class == Class::High;
+        if offer.exec > now {
+            let expected = is_high.then_some(offer.expected);
+            return Filed { waiting: Some(offer.exec), expected, ..none };
+        }
+        if !is_high {
+            return Filed { ready_low: Some(offer.turn), ..none };
+        }
+        let is_firm = offer.tier == 0 || offer.firm <= now;
+        let tier = if is_firm { 0 } else { offer.tier };
+        let waiting = (!is_firm).then_some(offer.firm);
+        Filed { waiting, ready: Some((tier, offer.turn)), ..none }
+    }
+}
+
 impl Matcher {
     /// A matcher for `accelerators` idle accelerators, numbered from zero, of a pool that is
     /// scheduled by `rule`.
@@ -229,7 +260,7 @@ impl Matcher {
             slot.offer = None;
             slot.issued = slot.issued.wrapping_add(1);
             self.count_in(model, offer.tier, offer.class);
-            self.unplace(model.0);
+            self.file(model.0, Filed::default());
             let (accelerator, lag) = (AcceleratorId(number), lag.pace());
             let behind = running.is_some();
             issue(Grant { model, accelerator, batch: promise.batch, free, lag, behind });
@@ -377,7 +408,7 @@ impl Matcher {
     /// When a batch of it is running.
     pub fn remove(&mut self, model: ModelId) {
         assert_eq!(self.running(model), 0, "{model:?} still runs");
-        self.unplace(model.0);
+        self.file(model.0, Filed::default());
         if let Some(planner) = &mut self.planner {
             planner.forget(model);
         }
@@ -398,33 +429,21 @@ impl Matcher {
 
     /// Files a candidate under what it waits for.
     fn place(&mut self, now: Time, index: u32, offer: Option<Offer>) {
-        self.unplace(index);
-        let Some(offer) = offer else { return };
-        if offer.exec > now {
-            self.waiting.set(index, offer.exec);
-            if offer.class == Class::High {
-                self.expected.set(index, offer.expected);
-            }
-        } else if offer.class == Class::Low {
-            self.ready_low.set(index, offer.turn);
-        } else {
-            let is_firm = offer.tier == 0 || offer.firm <= now;
-            let tier = if is_firm { 0 } else { offer.tier };
-            self.ready[usize::from(tier)].set(index, offer.turn);
-            self.models[index as usize].ready_in = Some(tier);
-            if !is_firm {
-                self.waiting.set(index, offer.firm);
-            }
-        }
+        let filed = offer.map_or_else(Filed::default, |offer| Filed::of(now, &offer));
+        self.file(index, filed);
     }
 
-    fn unplace(&mut self, index: u32) {
-        self.waiting.remove(index);
-        self.expected.remove(index);
-        self.ready_low.remove(index);
-        let slot = self.models.get_mut(index as usize);
-        if let Some(tier) = slot.and_then(|slot| slot.ready_in.take()) {
+    fn file(&mut self, index: u32, filed: Filed) {
+        self.waiting.put(index, filed.waiting);
+        self.expected.put(index, filed.expected);
+        self.ready_low.put(index, filed.ready_low);
+        let Some(slot) = self.models.get_mut(index as usize) else { return };
+        let before = std::mem::replace(&mut slot.ready_in, filed.ready.map(|(tier, _)| tier));
+        if let Some(tier) = before.filter(|_| before != slot.ready_in) {
             self.ready[usize::from(tier)].remove(index);
+        }
+        if let Some((tier, turn)) = filed.ready {
+            self.ready[usize::from(tier)].set(index, turn);
         }
     }
 
