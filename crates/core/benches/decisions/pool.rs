@@ -6,6 +6,7 @@ use crate::spent::Spent;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Scheduler};
 use symphony_core::{
     AcceleratorId, BatchId, Class, Delays, ModelId, Profile, Request, RequestId, Span, Time,
@@ -45,13 +46,7 @@ impl Pool {
     pub(crate) fn new(terms: PoolTerms) -> Pool {
         let mut scheduler = Scheduler::new(terms.rule, terms.accelerators);
         let mut todo = Actions::default();
-        let profile = Profile::linear(Span::from_micros(50), Span::from_millis(1), BATCH_MAX);
-        let profile = Arc::new(profile.expect("valid profile"));
-        for model in (0..terms.models).map(ModelId) {
-            let profile = Arc::clone(&profile);
-            let terms = ModelTerms { profile, slo: SLO, queue_max: QUEUE_MAX, loss_weight: 1.0 };
-            scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
-        }
+        load(&mut scheduler, terms.models, &mut todo);
         scheduler.on_event(Time::ZERO, Event::SetDelays(DELAYS), &mut todo);
         scheduler.on_event(Time::ZERO, Event::SetBatchesMax(BATCHES_PER_S), &mut todo);
         Pool {
@@ -103,6 +98,22 @@ impl Pool {
         self.todo.clear();
         batches
     }
+}
+
+/// Loads so many models, each with a profile of its own: how long the scheduler took.
+pub(crate) fn load(scheduler: &mut Scheduler, models: u32, todo: &mut Actions) -> Duration {
+    let terms = |_| {
+        let profile = Profile::linear(Span::from_micros(50), Span::from_millis(1), BATCH_MAX);
+        let profile = Arc::new(profile.expect("valid profile"));
+        ModelTerms { profile, slo: SLO, queue_max: QUEUE_MAX, loss_weight: 1.0 }
+    };
+    let terms: Vec<ModelTerms> = (0..models).map(terms).collect();
+    let begun = Instant::now();
+    for (model, terms) in (0..).map(ModelId).zip(terms) {
+        scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, todo);
+    }
+    scheduler.settle(Time::ZERO, todo);
+    begun.elapsed()
 }
 
 impl Workload for Pool {

@@ -49,6 +49,12 @@ impl Lanes {
         self.high.is_empty() && self.low.is_empty()
     }
 
+    /// Keeps no room for more requests than there are.
+    pub(crate) fn release(&mut self) {
+        self.high.release();
+        self.low.release();
+    }
+
     /// Requests of both classes are queued.
     pub(crate) fn is_mixed(&self) -> bool {
         !self.high.is_empty() && !self.low.is_empty()

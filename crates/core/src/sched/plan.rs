@@ -221,8 +221,13 @@ impl Planner {
             model.plan = model.decide(stretch, price, calm);
         }
         self.find_tiers(stretch, n);
-        for model in self.models.iter_mut().flatten() {
+        for slot in &mut self.models {
+            let Some(model) = slot else { continue };
             issue(model.demand.model, model.plan);
+            // One that requests no longer come for is told so once, and is a new one when they do.
+            if !model.demand.is_present {
+                *slot = None;
+            }
         }
     }
 

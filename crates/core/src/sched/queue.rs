@@ -32,6 +32,11 @@ impl Queue {
         self.requests.is_empty()
     }
 
+    /// Keeps no room for more requests than there are.
+    pub(crate) fn release(&mut self) {
+        self.requests.shrink_to_fit();
+    }
+
     /// Rows of all requests.
     pub(crate) fn rows(&self) -> u64 {
         self.rows

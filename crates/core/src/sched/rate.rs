@@ -2,6 +2,7 @@
 //! without a logarithm or an exponential, so that every machine computes the same.
 
 use crate::time::{Span, Time};
+use std::ops::{AddAssign, SubAssign};
 
 /// Buckets the window is divided in: it slides by a bucket at a time.
 const BUCKETS: usize = 16;
@@ -13,33 +14,42 @@ const WINDOW_SLOS: u64 = 8;
 /// Buckets that the running mean of the dispersion reaches back.
 const DISPERSION_BUCKETS: f64 = 4.0 * BUCKETS as f64;
 
-/// Counts arrivals of one model over the last [`WINDOW_SLOS`] objectives.
+/// Counts arrivals of one model over the last [`WINDOW_SLOS`] objectives, and looks at how they come.
 #[derive(Clone, Debug)]
 pub(crate) struct RateEstimator {
+    window: Window<Arrivals>,
+    /// Running mean, over four windows, of how far the arrivals of a bucket were from the mean,
+    /// squared, by that mean.
+    dispersion: f64,
+}
+
+/// Counts rows alone.
+#[derive(Clone, Debug)]
+pub(crate) struct RowRate(Window<u64>);
+
+/// Counts over a sliding window.
+#[derive(Clone, Debug)]
+struct Window<C> {
     width: Span,
     /// The bucket that is being filled.
-    filling: Bucket,
+    filling: C,
     /// When it is full.
     full_at: Time,
     /// The full ones; the place of the one that is being filled is empty.
-    buckets: [Bucket; BUCKETS],
+    buckets: [C; BUCKETS],
     /// The sum of the full ones.
-    full: Bucket,
+    full: C,
     /// Number of the bucket that is being filled, counted from the epoch.
     current: u64,
     /// When counting began: the first arrival, which itself is not counted (a rate is
     /// arrivals per elapsed time, and no time had elapsed).
     since: Option<Time>,
-    /// Running mean, over four windows, of how far the arrivals of a bucket were from the mean,
-    /// squared, by that mean.
-    dispersion: f64,
-    /// Buckets before this number tell nothing of how even the arrivals are: the window they are
-    /// compared with was not full.
-    even_from: u64,
+    /// The bucket with which it began anew: the first, or one after a window without any arrival.
+    begun: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
+struct Arrivals {
     /// Requests that arrived.
     requests: u64,
     /// Rows that arrived.
@@ -53,50 +63,31 @@ struct Bucket {
 impl RateEstimator {
     /// An estimator for a model with this objective.
     pub(crate) fn new(slo: Span) -> RateEstimator {
-        let width = Span((slo.0 / BUCKETS as u64).saturating_mul(WINDOW_SLOS).max(1));
-        let empty = Bucket::default();
-        RateEstimator {
-            width,
-            filling: empty,
-            full_at: Time(width.0),
-            buckets: [empty; BUCKETS],
-            full: empty,
-            current: 0,
-            since: None,
-            dispersion: 1.0,
-            even_from: 0,
-        }
+        RateEstimator { window: Window::new(slo), dispersion: 1.0 }
     }
 
     /// Counts an arrival of `rows` rows; `idle` is how long the model had had no request, if it
     /// had none.
     #[inline]
     pub(crate) fn record(&mut self, now: Time, rows: u32, idle: Option<Span>) {
-        if self.since.is_none() {
-            self.begin_at(now);
+        if !self.window.has_begun(now) {
             return;
         }
         self.slide(now);
         let rows = u64::from(rows);
-        self.filling.requests += 1;
-        self.filling.rows += rows;
+        let Window { filling, width, .. } = &mut self.window;
+        filling.requests += 1;
+        filling.rows += rows;
         match idle {
-            None => self.filling.accompanied += rows,
-            Some(idle) => self.filling.idle += idle.min(self.width.times(BUCKETS as u64)).0,
+            None => filling.accompanied += rows,
+            Some(idle) => filling.idle += idle.min(width.times(BUCKETS as u64)).0,
         }
-    }
-
-    #[cold]
-    fn begin_at(&mut self, now: Time) {
-        self.since = Some(now);
-        self.begin(now.0 / self.width.0);
-        self.even_from = self.current + BUCKETS as u64 + 1;
     }
 
     /// Rows per nanosecond over the window; zero before anything could be measured.
     pub(crate) fn rows_per_ns(&mut self, now: Time) -> f64 {
-        let covered = self.covered(now);
-        self.total().rows as f64 / covered.0 as f64
+        self.slide(now);
+        self.window.total().rows as f64 / self.window.covered(now).0 as f64
     }
 
     /// Rows per nanosecond that join a request while it waits or runs.
@@ -104,9 +95,9 @@ impl RateEstimator {
     /// For independent arrivals that is the rate. A client that sends its next request only
     /// after the answer adds to the rate but never joins anyone.
     pub(crate) fn companions_per_ns(&mut self, now: Time) -> f64 {
-        let covered = self.covered(now);
-        let total = self.total();
-        let engaged = Span(covered.0.saturating_sub(total.idle)).max(self.width);
+        self.slide(now);
+        let (covered, total) = (self.window.covered(now), self.window.total());
+        let engaged = Span(covered.0.saturating_sub(total.idle)).max(self.window.width);
         let rate = total.rows as f64 / covered.0 as f64;
         rate.min(total.accompanied as f64 / engaged.0 as f64)
     }
@@ -118,60 +109,117 @@ impl RateEstimator {
         self.dispersion
     }
 
-    /// What was counted over the window.
-    fn total(&self) -> Bucket {
+    #[inline]
+    fn slide(&mut self, now: Time) {
+        let RateEstimator { window, dispersion } = self;
+        window.slide(now, |window| note_dispersion(window, dispersion));
+    }
+}
+
+/// Takes the bucket that is full into account. Buckets of less than one request say nothing of how
+/// even the arrivals are, nor does the first window, whose mean is not known yet.
+fn note_dispersion(window: &Window<Arrivals>, dispersion: &mut f64) {
+    let mean = window.total().requests as f64 / BUCKETS as f64;
+    if mean < 1.0 || window.current <= window.begun + BUCKETS as u64 {
+        return;
+    }
+    let off = window.filling.requests as f64 - mean;
+    *dispersion += (off * off / mean - *dispersion) / DISPERSION_BUCKETS;
+}
+
+impl RowRate {
+    /// For a model with this objective.
+    pub(crate) fn new(slo: Span) -> RowRate {
+        RowRate(Window::new(slo))
+    }
+
+    /// Counts an arrival of `rows` rows.
+    pub(crate) fn record(&mut self, now: Time, rows: u32) {
+        if self.0.has_begun(now) {
+            self.0.slide(now, |_| ());
+            self.0.filling += u64::from(rows);
+        }
+    }
+
+    /// Rows per nanosecond over the window; zero before anything could be measured.
+    pub(crate) fn rows_per_ns(&mut self, now: Time) -> f64 {
+        self.0.slide(now, |_| ());
+        self.0.total() as f64 / self.0.covered(now).0 as f64
+    }
+}
+
+impl<C: Copy + Default + AddAssign + SubAssign> Window<C> {
+    fn new(slo: Span) -> Window<C> {
+        let width = Span((slo.0 / BUCKETS as u64).saturating_mul(WINDOW_SLOS).max(1));
+        Window {
+            width,
+            filling: C::default(),
+            full_at: Time::NEVER,
+            buckets: [C::default(); BUCKETS],
+            full: C::default(),
+            current: 0,
+            since: None,
+            begun: 0,
+        }
+    }
+
+    /// Whether arrivals are counted; if not, they are from now on.
+    #[inline]
+    fn has_begun(&mut self, now: Time) -> bool {
+        if self.since.is_none() {
+            self.since = Some(now);
+            self.begin_anew(now.0 / self.width.0);
+            return false;
+        }
+        true
+    }
+
+    /// What was counted.
+    fn total(&self) -> C {
         let mut total = self.full;
-        total.add(self.filling);
+        total += self.filling;
         total
     }
 
-    /// Takes the bucket that is full into account. Buckets of less than one request say nothing
-    /// of how even the arrivals are, nor does the first window, whose mean is not known yet.
-    fn note_dispersion(&mut self) {
-        let mean = self.total().requests as f64 / BUCKETS as f64;
-        if mean < 1.0 || self.current < self.even_from {
-            return;
-        }
-        let off = self.filling.requests as f64 - mean;
-        self.dispersion += (off * off / mean - self.dispersion) / DISPERSION_BUCKETS;
-    }
-
     /// The time that the counts are of, at least a bucket.
-    fn covered(&mut self, now: Time) -> Span {
+    fn covered(&self, now: Time) -> Span {
         let Some(since) = self.since else { return self.width };
-        self.slide(now);
         let first = self.current.saturating_sub(BUCKETS as u64 - 1);
         let begun = Time(first.saturating_mul(self.width.0));
         now.since(begun.max(since)).max(self.width)
     }
 
-    /// Begins a new bucket where one is full.
+    /// Begins a new bucket where one is full, which is told to `note` before.
     #[inline]
-    fn slide(&mut self, now: Time) {
+    fn slide(&mut self, now: Time, note: impl FnMut(&Self)) {
         if now >= self.full_at {
-            self.slide_to(now.0 / self.width.0);
+            self.slide_to(now.0 / self.width.0, note);
         }
     }
 
     /// Empties the buckets that fall out of the window when this one begins.
     #[cold]
-    fn slide_to(&mut self, target: u64) {
+    fn slide_to(&mut self, target: u64, mut note: impl FnMut(&Self)) {
         if target >= self.current + BUCKETS as u64 {
-            self.buckets = [Bucket::default(); BUCKETS];
-            self.full = Bucket::default();
-            self.filling = Bucket::default();
-            self.begin(target);
-            self.even_from = target + BUCKETS as u64 + 1;
+            self.buckets = [C::default(); BUCKETS];
+            self.full = C::default();
+            self.filling = C::default();
+            self.begin_anew(target);
         }
         while self.current < target {
-            self.note_dispersion();
+            note(self);
             let filled = std::mem::take(&mut self.filling);
-            self.full.add(filled);
+            self.full += filled;
             self.buckets[place(self.current)] = filled;
             self.begin(self.current + 1);
             let old = std::mem::take(&mut self.buckets[place(self.current)]);
-            self.full.subtract(old);
+            self.full -= old;
         }
+    }
+
+    fn begin_anew(&mut self, number: u64) {
+        self.begun = number;
+        self.begin(number);
     }
 
     fn begin(&mut self, number: u64) {
@@ -180,15 +228,17 @@ impl RateEstimator {
     }
 }
 
-impl Bucket {
-    fn add(&mut self, other: Bucket) {
+impl AddAssign for Arrivals {
+    fn add_assign(&mut self, other: Arrivals) {
         self.requests += other.requests;
         self.rows += other.rows;
         self.accompanied += other.accompanied;
         self.idle += other.idle;
     }
+}
 
-    fn subtract(&mut self, other: Bucket) {
+impl SubAssign for Arrivals {
+    fn sub_assign(&mut self, other: Arrivals) {
         self.requests -= other.requests;
         self.rows -= other.rows;
         self.accompanied -= other.accompanied;

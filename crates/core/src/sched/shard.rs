@@ -10,7 +10,7 @@ use super::heap::IndexedHeap;
 use super::lanes::Lanes;
 use super::needs::{Need, needs};
 use super::plan::{Demand, ModelPlan};
-use super::rate::RateEstimator;
+use super::rate::{RateEstimator, RowRate};
 use super::rule::Rule;
 use super::{Action, Actions, Candidate, Ended, Grant, ModelTerms, Reply, Start, Started};
 use crate::ids::{ModelId, RequestId};
@@ -32,8 +32,14 @@ const SPARE: f64 = 0.5;
 /// How often what high requests need is computed again.
 const NEEDS_EVERY: Span = Span::from_millis(50);
 
+/// How often one model is looked at for room that it no longer needs.
+const RELEASE_EVERY: Span = Span::from_millis(1);
+
 /// Low requests count as coming for this long.
 const LOW_SEEN: Span = Span::from_secs(1);
+
+/// A model that had a request within this time is one that others leave room for.
+const PRESENT_FOR: Span = Span::from_secs(60);
 
 /// Low requests that got more than their share are taken to have had that of this long in advance.
 pub(super) const SHARE_ADVANCE: Span = Span::from_secs(1);
@@ -45,7 +51,8 @@ pub struct Shard {
     delays: Delays,
     /// How long a message to the matcher is planned to take, and one back.
     message: Span,
-    models: Vec<Option<Model>>,
+    /// Each in a place of its own: there may be thousands, and most have nothing to do.
+    models: Vec<Option<Box<Model>>>,
     /// Models whose queue changed since they were last looked at.
     touched: Vec<ModelId>,
     /// Spare room, swapped with `touched` while that is worked through.
@@ -53,6 +60,8 @@ pub struct Shard {
     /// When to look at a model again though nothing happened: its batch no longer meets its
     /// deadline.
     expiries: IndexedHeap<Time>,
+    /// Which model to look at next for room that it no longer needs, and when.
+    release: (usize, Time),
     /// When to look again at what high requests need.
     needs_due: Time,
     /// Room for computing it.
@@ -109,7 +118,7 @@ struct Model {
     /// Arrivals of both classes.
     rate: RateEstimator,
     /// Arrivals of low requests.
-    rate_low: RateEstimator,
+    rate_low: RowRate,
     /// Rows that low requests are owed, for they waited while high ones ran.
     owed: f64,
     /// Measured arrivals of rows of high requests, and what these need; kept up to date while
@@ -117,7 +126,7 @@ struct Model {
     high_per_ns: f64,
     need: Need,
     /// Arrivals of high requests that were set aside, and the share of the others.
-    rate_aside: RateEstimator,
+    rate_aside: RowRate,
     kept: f64,
     /// The pool's delays, as far as the objective has room for them, from a new candidate on:
     /// it has to reach the matcher, and the grant to come back, before anything is sent.
@@ -166,6 +175,7 @@ impl Shard {
             touched: Vec::new(),
             touched_before: Vec::new(),
             expiries: IndexedHeap::new(),
+            release: (0, Time::ZERO),
             needs_due: Time::ZERO,
             needs: Vec::new(),
         }
@@ -196,17 +206,17 @@ impl Shard {
         assert!(slot.is_none(), "{model:?} is in use");
         let (delays, message) =
             within_objective(&self.delays, self.message, terms.slo, &terms.profile);
-        *slot = Some(Model {
+        *slot = Some(Box::new(Model {
             rate: RateEstimator::new(terms.slo),
             delays,
             message,
             profile: Profile::clone(&terms.profile),
             drift: Drift::new(),
-            rate_low: RateEstimator::new(terms.slo),
+            rate_low: RowRate::new(terms.slo),
             owed: 0.0,
             high_per_ns: 0.0,
             need: Need::default(),
-            rate_aside: RateEstimator::new(terms.slo),
+            rate_aside: RowRate::new(terms.slo),
             kept: 1.0,
             terms,
             queue: Lanes::default(),
@@ -223,7 +233,7 @@ impl Shard {
             arrived: 0,
             dropped: 0,
             stats: ModelStatistics::default(),
-        });
+        }));
     }
 
     /// Keeps this share of the rows in batches of high requests for low ones that wait.
@@ -241,7 +251,7 @@ impl Shard {
     /// Whether a model is closing and nothing of it is queued.
     #[must_use]
     pub fn is_closed(&self, model: ModelId) -> bool {
-        self.model(model).is_some_and(Model::is_closed)
+        self.model(model).is_some_and(|state| state.is_closed())
     }
 
     /// Forgets a model.
@@ -311,7 +321,7 @@ impl Shard {
             }
             Class::Low => {
                 self.pool.low_seen = Some(now);
-                state.rate_low.record(now, request.rows, idle);
+                state.rate_low.record(now, request.rows);
             }
         }
         if refusal.is_none() {
@@ -327,7 +337,7 @@ impl Shard {
             }
             let aside = is_early && state.rows_allowed(&self.pool, &request) < state.need.rows;
             if aside {
-                state.rate_aside.record(now, request.rows, idle);
+                state.rate_aside.record(now, request.rows);
             }
             state.queue.push(request, aside);
             self.touch(model.index());
@@ -360,6 +370,7 @@ impl Shard {
     /// drops what has to be dropped and hands each changed candidate to `publish`.
     pub fn settle(&mut self, now: Time, todo: &mut Actions, mut publish: impl FnMut(Candidate)) {
         self.refresh_needs(now);
+        self.release_room(now);
         while let Some((expiry, index)) = self.expiries.peek()
             && expiry <= now
         {
@@ -388,6 +399,21 @@ impl Shard {
         }
     }
 
+    /// Takes back the room for requests that a model has had no use for in a long time. Looks at
+    /// one model now and then, so that thousands of them are no burst of work.
+    fn release_room(&mut self, now: Time) {
+        let (next, due) = self.release;
+        if now < due {
+            return;
+        }
+        self.release = ((next + 1) % self.models.len().max(1), now + RELEASE_EVERY);
+        if let Some(Some(state)) = self.models.get_mut(next)
+            && !state.is_present(now)
+        {
+            state.queue.release();
+        }
+    }
+
     /// Looks now and then at what high requests need, as long as there are low ones to hold back.
     fn refresh_needs(&mut self, now: Time) {
         if now < self.needs_due || self.pool.low_seen.is_none() {
@@ -407,7 +433,7 @@ impl Shard {
             state.kept = (1.0 - aside).clamp(0.0, 1.0);
         }
         self.needs.clear();
-        let demands = self.models.iter().flatten().map(Model::high_demand);
+        let demands = self.models.iter().flatten().map(|state| state.high_demand());
         self.pool.high_load = needs(demands, self.pool.accelerators, &mut self.needs);
         for (state, need) in self.models.iter_mut().flatten().zip(&self.needs) {
             state.need = *need;
@@ -471,7 +497,7 @@ impl Shard {
     pub fn demands(&mut self, now: Time, mut report: impl FnMut(Demand)) {
         for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
             let Some(state) = slot.as_mut().filter(|state| !state.is_closed()) else { continue };
-            let is_present = state.last_arrival.is_some_and(|at| now.since(at) < PRESENT_FOR);
+            let is_present = state.is_present(now);
             if is_present || state.is_planned {
                 report(state.demand(model, now, is_present));
             }
@@ -503,7 +529,7 @@ impl Shard {
     }
 
     fn model(&self, model: ModelId) -> Option<&Model> {
-        self.models.get(model.index())?.as_ref()
+        self.models.get(model.index())?.as_deref()
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "models are indexed by u32 identities")]
@@ -516,9 +542,6 @@ impl Shard {
         }
     }
 }
-
-/// A model that had a request within this time is one that others leave room for.
-const PRESENT_FOR: Span = Span::from_secs(60);
 
 /// The delays together with those of a message and its answer, and what is left of a message,
 /// shrunk to three quarters of what the objective leaves beside execution. Measured in a bad

@@ -1,7 +1,9 @@
 //! One model of a shard: which of its requests run together, when, and which are dropped. Knows
 //! no other model but by what the pool's have in common.
 
-use super::{HIGH_SEEN_SLOS, LowTerms, Model, Pool, SHARE_ADVANCE, SPARE, within_objective};
+use super::{
+    HIGH_SEEN_SLOS, LowTerms, Model, PRESENT_FOR, Pool, SHARE_ADVANCE, SPARE, within_objective,
+};
 use crate::ids::ModelId;
 use crate::pace::Pace;
 use crate::request::{Class, Delays, DropReason, Request};
@@ -67,6 +69,11 @@ impl Model {
         }
     }
 
+    /// Whether requests came lately.
+    pub(super) fn is_present(&self, now: Time) -> bool {
+        self.last_arrival.is_some_and(|at| now.since(at) < PRESENT_FOR)
+    }
+
     /// Whether a high request came with a deadline of its own that leaves it noticeably less time
     /// than the objective does.
     pub(super) fn is_early(&self, request: &Request) -> bool {
@@ -97,7 +104,7 @@ impl Model {
     pub(super) fn refusal(&self, request: &Request) -> Option<DropReason> {
         if self.closing {
             Some(DropReason::Unloaded)
-        } else if request.rows == 0 || request.rows > self.terms.profile.rows_max() {
+        } else if request.rows == 0 || request.rows > self.profile.rows_max() {
             Some(DropReason::TooLarge)
         } else if self.is_full() && (request.class == Class::Low || !self.queue.can_evict()) {
             Some(DropReason::QueueFull)
