@@ -88,6 +88,16 @@ impl Pace {
         saturated(u64::from(self.0) * u64::from(numerator) / u64::from(denominator.max(1)))
     }
 
+    /// Its representation, in the order of paces.
+    pub(crate) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The pace that is represented so.
+    pub(crate) fn from_bits(bits: u32) -> Pace {
+        Pace(bits)
+    }
+
     /// For display and metrics.
     #[must_use]
     pub fn as_f64(self) -> f64 {

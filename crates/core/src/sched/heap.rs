@@ -3,14 +3,46 @@
 //! Timers and orders of the scheduler live here: setting the key of a model again moves its one
 //! entry, so nothing stale piles up however often a candidate changes.
 
+use crate::pace::Pace;
+use crate::time::Time;
 use std::cmp::Ordering;
+use std::marker::PhantomData;
 
 /// Smallest key first; equal keys by index, so that a run replays exactly.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexedHeap<K> {
-    entries: Vec<(K, u32)>,
+    /// Key and index in one number, which is compared without a branch.
+    entries: Vec<u128>,
     /// Where each index stands in `entries`; [`ABSENT`] when it does not.
     positions: Vec<u32>,
+    keys: PhantomData<K>,
+}
+
+/// What entries are ordered by: a number of 64 bits.
+pub(crate) trait Key: Copy {
+    fn bits(self) -> u64;
+    fn from_bits(bits: u64) -> Self;
+}
+
+impl Key for Time {
+    fn bits(self) -> u64 {
+        self.0
+    }
+
+    fn from_bits(bits: u64) -> Time {
+        Time(bits)
+    }
+}
+
+impl Key for Pace {
+    fn bits(self) -> u64 {
+        self.bits().into()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "they came from 32")]
+    fn from_bits(bits: u64) -> Pace {
+        Pace::from_bits(bits as u32)
+    }
 }
 
 const ABSENT: u32 = u32::MAX;
@@ -19,12 +51,27 @@ const ABSENT: u32 = u32::MAX;
 /// level at most; with four below each there are half as many levels as with two.
 const ARITY: usize = 4;
 
-impl<K: Ord + Copy> IndexedHeap<K> {
+fn entry(key: impl Key, index: u32) -> u128 {
+    u128::from(key.bits()) << 32 | u128::from(index)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "its low half")]
+fn index(entry: u128) -> u32 {
+    entry as u32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "64 bits above 32")]
+fn key<K: Key>(entry: u128) -> K {
+    K::from_bits((entry >> 32) as u64)
+}
+
+impl<K: Key> IndexedHeap<K> {
     pub(crate) fn new() -> IndexedHeap<K> {
-        IndexedHeap { entries: Vec::new(), positions: Vec::new() }
+        IndexedHeap { entries: Vec::new(), positions: Vec::new(), keys: PhantomData }
     }
 
     /// Gives `index` this key, or takes it out where there is none.
+    #[inline]
     pub(crate) fn put(&mut self, index: u32, key: Option<K>) {
         match key {
             Some(key) => self.set(index, key),
@@ -37,7 +84,7 @@ impl<K: Ord + Copy> IndexedHeap<K> {
         if self.positions.len() <= index as usize {
             self.positions.resize(index as usize + 1, ABSENT);
         }
-        let entry = (key, index);
+        let entry = entry(key, index);
         match self.positions[index as usize] {
             ABSENT => {
                 self.entries.push(entry);
@@ -45,8 +92,7 @@ impl<K: Ord + Copy> IndexedHeap<K> {
             }
             position => {
                 let at = position as usize;
-                let before = self.entries[at].0;
-                match key.cmp(&before) {
+                match entry.cmp(&self.entries[at]) {
                     Ordering::Less => self.rise(at, entry),
                     Ordering::Equal => {}
                     Ordering::Greater => self.sink(at, entry),
@@ -56,18 +102,18 @@ impl<K: Ord + Copy> IndexedHeap<K> {
     }
 
     /// Takes `index` out; nothing happens when it is not in.
+    #[inline]
     pub(crate) fn remove(&mut self, index: u32) {
-        let Some(position) = self.positions.get_mut(index as usize) else { return };
-        if *position == ABSENT {
-            return;
+        if self.contains(index) {
+            self.take_out(index);
         }
-        let at = std::mem::replace(position, ABSENT) as usize;
-        let removed = self.entries[at];
+    }
+
+    fn take_out(&mut self, index: u32) {
+        let at = std::mem::replace(&mut self.positions[index as usize], ABSENT) as usize;
         // The last one takes its place.
         let Some(last) = self.entries.pop() else { return };
-        if at == self.entries.len() {
-            return;
-        }
+        let Some(&removed) = self.entries.get(at) else { return };
         match last < removed {
             true => self.rise(at, last),
             false => self.sink(at, last),
@@ -77,19 +123,19 @@ impl<K: Ord + Copy> IndexedHeap<K> {
     /// The smallest key and its index.
     #[inline]
     pub(crate) fn peek(&self) -> Option<(K, u32)> {
-        self.entries.first().copied()
+        self.entries.first().map(|entry| (key(*entry), index(*entry)))
     }
 
-    /// The smallest key but that of `index`: the top, or one of those right below it.
-    pub(crate) fn first_but(&self, index: u32) -> Option<K> {
-        match self.entries.first()? {
-            (_, top) if *top == index => {
-                self.entries.iter().skip(1).take(ARITY).map(|(key, _)| *key).min()
-            }
-            (key, _) => Some(*key),
-        }
+    /// The smallest key but that of `without`: the top, or one of those right below it.
+    pub(crate) fn first_but(&self, without: u32) -> Option<K> {
+        let first = match self.entries.first()? {
+            top if index(*top) == without => self.entries.iter().skip(1).take(ARITY).min()?,
+            top => top,
+        };
+        Some(key(*first))
     }
 
+    #[inline]
     pub(crate) fn contains(&self, index: u32) -> bool {
         self.positions.get(index as usize).is_some_and(|position| *position != ABSENT)
     }
@@ -103,7 +149,7 @@ impl<K: Ord + Copy> IndexedHeap<K> {
     }
 
     /// Puts an entry at `at` or as far above as it belongs; what is there now moves down.
-    fn rise(&mut self, mut at: usize, entry: (K, u32)) {
+    fn rise(&mut self, mut at: usize, entry: u128) {
         while at > 0 {
             let parent = (at - 1) / ARITY;
             let above = self.entries[parent];
@@ -117,26 +163,33 @@ impl<K: Ord + Copy> IndexedHeap<K> {
     }
 
     /// Puts an entry at `at` or as far below as it belongs; what is there now moves up.
-    fn sink(&mut self, mut at: usize, entry: (K, u32)) {
-        loop {
-            let first = at * ARITY + 1;
-            let below = self.entries.get(first..).unwrap_or_default().iter().take(ARITY);
-            let Some((offset, &least)) = below.enumerate().min_by_key(|(_, entry)| **entry) else {
-                break;
-            };
-            if entry < least {
-                break;
-            }
+    fn sink(&mut self, mut at: usize, entry: u128) {
+        while let Some((below, least)) = self.least_below(at)
+            && least < entry
+        {
             self.write(at, least);
-            at = first + offset;
+            at = below;
         }
         self.write(at, entry);
     }
 
+    /// The least of the entries below that at `at`, and where it stands.
+    #[inline]
+    fn least_below(&self, at: usize) -> Option<(usize, u128)> {
+        let first = at * ARITY + 1;
+        let below = self.entries.get(first..)?;
+        if let Some(&[a, b, c, d]) = below.first_chunk::<ARITY>() {
+            let left = if b < a { (first + 1, b) } else { (first, a) };
+            let right = if d < c { (first + 3, d) } else { (first + 2, c) };
+            return Some(if right.1 < left.1 { right } else { left });
+        }
+        (first..).zip(below.iter().copied()).min_by_key(|(_, entry)| *entry)
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "at most one entry per u32 index")]
-    fn write(&mut self, at: usize, entry: (K, u32)) {
+    fn write(&mut self, at: usize, entry: u128) {
         self.entries[at] = entry;
-        self.positions[entry.1 as usize] = at as u32;
+        self.positions[index(entry) as usize] = at as u32;
     }
 }
 
@@ -149,11 +202,11 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_like_a_sorted_map(steps in prop::collection::vec((0u32..20, prop::option::of(0u64..50)), 0..200)) {
-            let mut heap = IndexedHeap::new();
+            let mut heap = IndexedHeap::<Time>::new();
             let mut model = BTreeMap::new();
             for (index, key) in steps {
                 match key {
-                    Some(key) => { heap.set(index, key); model.insert(index, key); }
+                    Some(key) => { heap.set(index, Time(key)); model.insert(index, Time(key)); }
                     None => { heap.put(index, None); model.remove(&index); }
                 }
                 prop_assert_eq!(heap.peek(), model.iter().map(|(&i, &k)| (k, i)).min());
