@@ -169,7 +169,10 @@ const USUAL: usize = 16;
 /// What is usual for one model on the accelerators of its pool just now.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usual {
+    /// The newest, each in the place of the one it replaced.
     ratios: [Pace; USUAL],
+    /// The same, the least first.
+    sorted: [Pace; USUAL],
     taken: usize,
 }
 
@@ -177,12 +180,26 @@ impl Usual {
     /// Takes in a ratio, the known lag of its accelerator taken out, and returns how it compares
     /// with the median of the newest.
     pub(crate) fn compare(&mut self, ratio: Pace) -> Pace {
-        self.ratios[self.taken % USUAL] = ratio;
+        let old = std::mem::replace(&mut self.ratios[self.taken % USUAL], ratio);
+        let before = self.taken.min(USUAL);
         self.taken += 1;
         let count = self.taken.min(USUAL);
-        let mut ratios = self.ratios;
-        let (_, median, _) = ratios[..count].select_nth_unstable((count - 1) / 2);
-        ratio.over(*median)
+        let sorted = &mut self.sorted[..count];
+        // The place of the old one, or behind all of them.
+        let mut at = match before < count {
+            true => before,
+            false => sorted.partition_point(|other| *other < old),
+        };
+        while at > 0 && sorted[at - 1] > ratio {
+            sorted[at] = sorted[at - 1];
+            at -= 1;
+        }
+        while at + 1 < count && sorted[at + 1] < ratio {
+            sorted[at] = sorted[at + 1];
+            at += 1;
+        }
+        sorted[at] = ratio;
+        ratio.over(sorted[(count - 1) / 2])
     }
 }
 
@@ -443,6 +460,20 @@ mod tests {
     fn what_all_accelerators_share_is_no_lag() {
         let rounds = [vec![[1000; 4]; 10], vec![[1500; 4]; 20], vec![[700; 4]; 20]].concat();
         assert!(lags(&rounds).iter().all(|lags| lags.iter().all(|lag| lag.pace() == Pace::ONE)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_usual_is_the_median_of_the_newest(ratios in prop::collection::vec(990u32..1010, 1..60)) {
+            let mut usual = Usual::default();
+            for end in 1..=ratios.len() {
+                let mut newest = ratios[end.saturating_sub(USUAL)..end].to_vec();
+                newest.sort_unstable();
+                let median = ratio(newest[(newest.len() - 1) / 2]);
+                let newest = ratio(ratios[end - 1]);
+                prop_assert_eq!(usual.compare(newest), newest.over(median));
+            }
+        }
     }
 
     #[test]
