@@ -10,7 +10,9 @@ use symphony_core::{
     AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Profile, Request, RequestId, Span,
     Time,
 };
-use symphony_sim::{Delay, Split, SplitScheduler};
+use symphony_sim::goodput::{BAD_SHARE_MAX, Load, run_at};
+use symphony_sim::{Delay, PolicyKind, Scenario, Split, SplitScheduler};
+use symphony_workload::Process;
 
 const MODELS: u32 = 5;
 
@@ -365,5 +367,26 @@ proptest! {
         seed in any::<u64>(),
     ) {
         World::new(&history, split(&history, shards, message, seed), message.planned()).run();
+    }
+}
+
+/// A head that shrinks the batches of others is not dropped while its own grant is on the way.
+#[test]
+fn half_a_millisecond_of_message_costs_little_goodput() {
+    let profile = Profile::linear(Span::from_micros(1053), Span::from_micros(5072), 64);
+    let terms = ModelTerms {
+        profile: Arc::new(profile.expect("a growing line")),
+        slo: Span::from_millis(25),
+        queue_max: u32::MAX,
+        loss_weight: 1.0,
+    };
+    let mut scenario = Scenario::ideal(vec![terms], 8, Span::from_secs(1), Span::from_secs(10));
+    let message = Delay::Constant(Span::from_micros(500));
+    scenario.split = Some(Split { shards: 4, message });
+    let load = Load::new(&[1.0], Process::Poisson);
+    // Without messages: 5 310 and 5 476.
+    for (policy, rate) in [(PolicyKind::Deferred, 5000.0), (PolicyKind::Adaptive, 4800.0)] {
+        let bad = run_at(&scenario, &load, &policy, rate, 1).expect("valid load").worst_bad_share();
+        assert!(bad <= BAD_SHARE_MAX, "{policy} at {rate} r/s: {:.2} % bad", bad * 100.0);
     }
 }

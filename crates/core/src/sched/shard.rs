@@ -144,6 +144,8 @@ struct Model {
     /// Grants answered so far; the generation of the next candidate.
     answered: u32,
     published: Option<Candidate>,
+    /// From when on the matcher can grant what is offered.
+    opens: Time,
     /// What the pool's load asks of it; looked at by the adaptive rule only.
     plan: ModelPlan,
     last_arrival: Option<Time>,
@@ -227,6 +229,7 @@ impl Shard {
             closing: false,
             answered: 0,
             published: None,
+            opens: Time::ZERO,
             plan: ModelPlan::default(),
             last_arrival: None,
             is_planned: false,
@@ -393,7 +396,7 @@ impl Shard {
             }
             let candidate = Candidate { model, generation: state.answered, offer };
             if state.published != Some(candidate) {
-                state.published = Some(candidate);
+                state.note_published(now, candidate);
                 publish(candidate);
             }
         }

@@ -12,7 +12,7 @@ use crate::sched::needs::HighDemand;
 use crate::sched::plan::{Demand, ModelPlan};
 use crate::sched::rule::{Outlook, Rule, rows_in_time};
 use crate::sched::shard::ModelStatistics;
-use crate::sched::{Action, Actions, ModelTerms, Offer};
+use crate::sched::{Action, Actions, Candidate, ModelTerms, Offer};
 use crate::time::{Span, Time};
 
 impl Model {
@@ -369,7 +369,7 @@ impl Model {
         head: &Request,
         outlook: &Outlook,
     ) -> bool {
-        let Some(next) = outlook.next.filter(|_| !self.is_deferring(now)) else { return false };
+        let Some(next) = outlook.next.filter(|_| !self.awaits_chance(now)) else { return false };
         let allowed = head.deadline.since(head.arrival);
         let budget = allowed.saturating_sub(self.after_execution());
         let low_per_ns = self.rate_low.rows_per_ns(now);
@@ -383,9 +383,32 @@ impl Model {
     }
 
     /// Whether the batch was still held back for company. It has not had its chance to start.
-    pub(super) fn is_deferring(&self, now: Time) -> bool {
+    fn is_deferring(&self, now: Time) -> bool {
+        self.offered().is_some_and(|offer| offer.exec > now)
+    }
+
+    /// The same, or its grant may be on its way. Whoever swaps the head for another now does so for
+    /// every request that comes meanwhile.
+    fn awaits_chance(&self, now: Time) -> bool {
+        self.offered().is_some() && self.opens + self.message > now
+    }
+
+    /// What the matcher was offered and has not granted, as far as is known.
+    fn offered(&self) -> Option<Offer> {
         let current = self.published.filter(|published| published.generation == self.answered);
-        current.and_then(|published| published.offer).is_some_and(|offer| offer.exec > now)
+        current.and_then(|published| published.offer)
+    }
+
+    /// Remembers what goes to the matcher, and from when on that can grant it: not before it hears
+    /// of it, unless what it heard before was open already.
+    pub(super) fn note_published(&mut self, now: Time, candidate: Candidate) {
+        let heard = now + self.message;
+        let before = self.published.replace(candidate);
+        let is_next = |before: &Candidate| before.generation == candidate.generation;
+        let was_open = before.filter(is_next).and_then(|before| before.offer).map(|_| self.opens);
+        if let Some(offer) = candidate.offer {
+            self.opens = offer.exec.max(was_open.unwrap_or(heard).min(heard));
+        }
     }
 
     /// The batch to run on an accelerator that is free from `free`, if its window is open. On
