@@ -72,15 +72,29 @@ fn a_split_scheduler_without_delays_runs_as_a_whole_one() {
 #[test]
 fn random_scenarios_are_compared_and_replay() {
     let folder = folder(SCENARIO);
-    let compared = json(folder.path(), "compare --random 2 --seed 5 --json");
+    let compared = json(folder.path(), "compare --random 2 --seed 5 --seeds 1 --json");
     let cases = compared["cases"].as_array().expect("a list");
     for case in cases {
         let share = case["deferred"].as_f64().expect("a share");
         assert!((0.0..=1.1).contains(&share), "{case}");
     }
-    let more = json(folder.path(), "compare --random 3 --seed 5 --json");
+    let more = json(folder.path(), "compare --random 3 --seed 5 --seeds 1 --json");
     assert_eq!(more["cases"].as_array().map(|all| &all[..2]), Some(cases.as_slice()));
-    assert_eq!(simulate(folder.path(), "compare --random 0").status.code(), Some(2));
+    for bad in ["compare --random 0", "compare --random 1 --seeds 0"] {
+        assert_eq!(simulate(folder.path(), bad).status.code(), Some(2), "{bad}");
+    }
+}
+
+#[test]
+fn the_median_of_several_seeds_counts() {
+    let folder = folder(SCENARIO);
+    let compared = json(folder.path(), "compare --random 1 --seed 5 --json");
+    let case = &compared["cases"][0];
+    let ends = ["deferred lowest", "deferred", "deferred highest"]
+        .map(|end| case[end].as_f64().expect("a share"));
+    assert!(ends[0] < ends[1] && ends[1] < ends[2], "{case}");
+    let ratios = compared["worst"][0]["by seed"].as_str().expect("a list");
+    assert_eq!(ratios.split(' ').count(), 3, "{ratios}");
 }
 
 #[test]

@@ -94,13 +94,19 @@ impl RandomCase {
         bound::rate_limited(&mix, self.accelerators)
     }
 
-    /// The goodput of every policy, on the same requests.
+    /// The goodput of every policy, on the same requests: those of the case's seed, and of the
+    /// next ones as far as `seeds` goes.
     ///
     /// # Errors
     /// A model's part of the rate cannot be simulated.
-    pub fn goodput(&self, policies: &[PolicyKind]) -> Result<Vec<Goodput>, WorkloadError> {
+    pub fn goodput(
+        &self,
+        policies: &[PolicyKind],
+        seeds: u32,
+    ) -> Result<Vec<Goodput>, WorkloadError> {
+        let seeds: Vec<u64> = (0..u64::from(seeds)).map(|k| self.seed.wrapping_add(k)).collect();
         let mut seconds = self.seconds(self.rate_limited());
-        let mut found = self.search(policies, seconds)?;
+        let mut found = self.search(policies, &seeds, seconds)?;
         for _ in 0..LONGER_MAX {
             let lowest = self.rate_limited() * SHARE_MIN;
             let needed = self.seconds(found.iter().map(Goodput::median).fold(lowest, f64::max));
@@ -108,15 +114,20 @@ impl RandomCase {
                 break;
             }
             seconds = needed;
-            found = self.search(policies, seconds)?;
+            found = self.search(policies, &seeds, seconds)?;
         }
         Ok(found)
     }
 
-    fn search(&self, policies: &[PolicyKind], seconds: f64) -> Result<Vec<Goodput>, WorkloadError> {
+    fn search(
+        &self,
+        policies: &[PolicyKind],
+        seeds: &[u64],
+        seconds: f64,
+    ) -> Result<Vec<Goodput>, WorkloadError> {
         let load = Load::new(&self.shares, Process::Gamma { cv: self.cv });
         let (scenario, rate_max) = (self.scenario(seconds), self.bound() * BOUND_SLACK);
-        let (scenario, load, seeds) = (&scenario, &load, &[self.seed][..]);
+        let (scenario, load) = (&scenario, &load);
         Search { scenario, load, policies, seeds, rate_max, threads: 1 }.run(|_| {})
     }
 

@@ -143,7 +143,7 @@ fn it_is_mostly_better_than_both_where_nothing_was_made_for_it() {
     let mut ratios = Vec::new();
     for number in 0..CASES {
         let case = RandomCase::draw(SEED, number).expect("a scenario");
-        let found = case.goodput(&policies).expect("valid load");
+        let found = case.goodput(&policies, 1).expect("valid load");
         let [adaptive, deferred, eager] = [0, 1, 2].map(|policy: usize| found[policy].median());
         ratios.push(adaptive / f64::max(deferred, eager));
     }

@@ -19,6 +19,9 @@ pub(super) struct CompareArgs {
     /// Seed of the draws and of the requests.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How many seeds of requests each scenario is run with, from `--seed` on; the median counts.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    seeds: u32,
     /// Policies to compare on the same requests; the first also with the best of the others.
     #[arg(long, value_delimiter = ',', default_value = "deferred,eager")]
     policy: Vec<PolicyKind>,
@@ -28,6 +31,8 @@ pub(super) struct CompareArgs {
 
 /// More scenarios are a mistake.
 const RANDOM_MAX: u32 = 10_000;
+/// More runs of each are one, too.
+const SEEDS_MAX: u32 = 1000;
 /// How many of its worst scenarios are shown of each policy.
 const WORST: usize = 5;
 /// A policy that reaches this part of another's goodput is as good: searches are no finer, and
@@ -38,15 +43,17 @@ pub(super) fn command(args: &CompareArgs) -> Result<()> {
     if !(1..=RANDOM_MAX).contains(&args.random) {
         return Err(BadInput::error(format!("--random: give 1 to {RANDOM_MAX}")));
     }
+    if !(1..=SEEDS_MAX).contains(&args.seeds) {
+        return Err(BadInput::error(format!("--seeds: give 1 to {SEEDS_MAX}")));
+    }
     let numbers: Vec<u64> = (0..u64::from(args.random)).collect();
     let cases = workers::each(&numbers, "comparing", |&number| {
         let drawn = RandomCase::draw(args.seed, number).map_err(BadInput::error)?;
-        let found = drawn.goodput(&args.policy).map_err(BadInput::error)?;
-        let bound = drawn.rate_limited();
-        let share = |goodput: &Goodput| goodput.median() / bound;
-        Ok(Case { number, bound, shares: found.iter().map(share).collect(), drawn })
+        let found = drawn.goodput(&args.policy, args.seeds).map_err(BadInput::error)?;
+        Ok(Case { number, bound: drawn.rate_limited(), found, drawn })
     })?;
-    let mut sheets = vec![summary(&args.policy, &cases), listing(&args.policy, &cases)];
+    let mut sheets =
+        vec![summary(&args.policy, &cases), listing(&args.policy, &cases, args.seeds > 1)];
     if args.policy.len() > 1 {
         sheets.extend(against(&args.policy, &cases));
     }
@@ -59,18 +66,42 @@ struct Case {
     drawn: RandomCase,
     /// The rate-limited bound, in requests per second.
     bound: f64,
-    /// Each policy's share of it.
-    shares: Vec<f64>,
+    /// Each policy's goodput.
+    found: Vec<Goodput>,
 }
 
 impl Case {
+    /// A policy's goodput as a share of the bound.
+    fn share(&self, policy: usize) -> f64 {
+        self.found[policy].median() / self.bound
+    }
+
+    /// Whether no other policy has a higher goodput.
+    fn is_won_by(&self, policy: usize) -> bool {
+        self.found.iter().all(|other| other.median() <= self.found[policy].median())
+    }
+
     /// The first policy's goodput as a multiple of the best of the others'.
     fn ratio(&self) -> f64 {
-        let (first, others) = self.shares.split_first().unwrap_or((&0.0, &[]));
-        match others.iter().copied().fold(0.0, f64::max) {
-            0.0 if *first == 0.0 => 1.0,
-            best => first / best,
-        }
+        ratio(self.found.iter().map(Goodput::median))
+    }
+
+    /// The same with each seed alone, the lowest first.
+    fn ratios(&self) -> Vec<f64> {
+        let seeds = self.found.first().map_or(0, |goodput| goodput.by_seed.len());
+        let of = |seed: usize| ratio(self.found.iter().map(|goodput| goodput.by_seed[seed]));
+        let mut ratios: Vec<f64> = (0..seeds).map(of).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios
+    }
+}
+
+/// The first of these as a multiple of the largest of the others; one where nobody has any.
+fn ratio(mut rates: impl Iterator<Item = f64>) -> f64 {
+    let first = rates.next().unwrap_or(0.0);
+    match rates.fold(0.0, f64::max) {
+        0.0 if first == 0.0 => 1.0,
+        best => first / best,
     }
 }
 
@@ -78,24 +109,28 @@ fn summary(policies: &[PolicyKind], cases: &[Case]) -> Sheet {
     let columns = ["policy", "median share", "worst five", "wins"];
     let mut sheet = Sheet::new("policies", columns);
     for (number, policy) in policies.iter().enumerate() {
-        let mut shares: Vec<f64> = cases.iter().map(|case| case.shares[number]).collect();
-        let best = |shares: &[f64]| shares.iter().copied().fold(0.0, f64::max);
-        let wins = cases.iter().filter(|case| case.shares[number] >= best(&case.shares)).count();
+        let mut shares: Vec<f64> = cases.iter().map(|case| case.share(number)).collect();
+        let wins = cases.iter().filter(|case| case.is_won_by(number)).count();
         shares.sort_by(f64::total_cmp);
-        let worst = shares.iter().take(WORST).map(|share| format!("{share:.3}"));
         sheet.rows.push(vec![
             Cell::Text(policy.to_string()),
             Cell::Number(shares[(shares.len() - 1) / 2], 3),
-            Cell::Text(worst.collect::<Vec<_>>().join(" ")),
+            Cell::Text(joined(&shares[..WORST.min(shares.len())])),
             Cell::Count(wins as u64),
         ]);
     }
     sheet
 }
 
-fn listing(policies: &[PolicyKind], cases: &[Case]) -> Sheet {
+/// Every scenario; with what the seeds are between, where there are several.
+fn listing(policies: &[PolicyKind], cases: &[Case], with_spread: bool) -> Sheet {
     let mut sheet = Sheet::new("cases", ["case", "models", "accelerators", "cv"]);
-    sheet.columns.extend(policies.iter().map(PolicyKind::to_string));
+    for policy in policies {
+        sheet.columns.push(policy.to_string());
+        if with_spread {
+            sheet.columns.extend(["lowest", "highest"].map(|end| format!("{policy} {end}")));
+        }
+    }
     for case in cases {
         let mut row = vec![
             Cell::Text(case.number.to_string()),
@@ -103,7 +138,12 @@ fn listing(policies: &[PolicyKind], cases: &[Case]) -> Sheet {
             Cell::Count(case.drawn.accelerators.into()),
             Cell::Number(case.drawn.cv, 2),
         ];
-        row.extend(case.shares.iter().map(|&share| Cell::Number(share, 3)));
+        for goodput in &case.found {
+            let (lowest, highest) = goodput.spread();
+            let shown = [goodput.median(), lowest, highest];
+            let shown = if with_spread { &shown[..] } else { &shown[..1] };
+            row.extend(shown.iter().map(|rate| Cell::Number(rate / case.bound, 3)));
+        }
         sheet.rows.push(row);
     }
     sheet
@@ -123,7 +163,7 @@ fn against(policies: &[PolicyKind], cases: &[Case]) -> [Sheet; 2] {
         Cell::Number(sorted[0].ratio(), 3),
         Cell::Count(worse as u64),
     ]);
-    let columns = ["case", "ratio", "accelerators", "cv", "zipf", "bound r/s"];
+    let columns = ["case", "ratio", "by seed", "accelerators", "cv", "zipf", "bound r/s"];
     let mut worst = Sheet::new("worst", columns);
     worst.columns.extend(policies.iter().map(|policy| format!("{policy} r/s")));
     worst.columns.push("alpha b + beta @ objective, in ms".to_owned());
@@ -132,16 +172,21 @@ fn against(policies: &[PolicyKind], cases: &[Case]) -> [Sheet; 2] {
         let mut row = vec![
             Cell::Text(case.number.to_string()),
             Cell::Number(case.ratio(), 3),
+            Cell::Text(joined(&case.ratios())),
             Cell::Count(drawn.accelerators.into()),
             Cell::Number(drawn.cv, 2),
             Cell::Number(drawn.zipf, 2),
             Cell::Number(case.bound, 0),
         ];
-        row.extend(case.shares.iter().map(|&share| Cell::Number(share * case.bound, 0)));
+        row.extend(case.found.iter().map(|goodput| Cell::Number(goodput.median(), 0)));
         row.push(Cell::Text(drawn.models.iter().map(line).collect::<Vec<_>>().join(", ")));
         worst.rows.push(row);
     }
     [ratios, worst]
+}
+
+fn joined(numbers: &[f64]) -> String {
+    numbers.iter().map(|number| format!("{number:.3}")).collect::<Vec<_>>().join(" ")
 }
 
 fn line(model: &RandomModel) -> String {
