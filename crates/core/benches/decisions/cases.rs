@@ -19,8 +19,8 @@ pub(crate) struct Case {
 enum Kind {
     /// The whole scheduler.
     Pool(PoolTerms),
-    /// The matcher alone, so many accelerators.
-    Grants(u32),
+    /// The matcher alone; some of its accelerators become slower, or none.
+    Grants { some_slow_down: bool },
 }
 
 /// A pool, and the requests that come to it.
@@ -44,12 +44,18 @@ pub(crate) const CASES: &[Case] = &[
     pool("adaptive-1", PoolTerms { rule: Rule::Adaptive, ..ONE }),
     pool("consolidate-1000", THOUSAND),
     pool("adaptive-1000", PoolTerms { rule: Rule::Adaptive, ..THOUSAND }),
-    Case { name: "grants-4096", warm: 20_000, kind: Kind::Grants(4096) },
+    grants("grants-4096", false),
+    grants("grants-slowing", true),
 ];
 
 /// Of 60 ms: three objectives, and one plan of the adaptive rule.
 const fn pool(name: &'static str, terms: PoolTerms) -> Case {
     Case { name, warm: 60_000_000 / terms.gap, kind: Kind::Pool(terms) }
+}
+
+/// Of about 50 ms.
+const fn grants(name: &'static str, some_slow_down: bool) -> Case {
+    Case { name, warm: 20_000, kind: Kind::Grants { some_slow_down } }
 }
 
 /// What can be run.
@@ -62,7 +68,7 @@ impl Case {
     pub(crate) fn workload(&self) -> Box<dyn Workload> {
         match self.kind {
             Kind::Pool(terms) => Box::new(Pool::new(terms)),
-            Kind::Grants(accelerators) => Box::new(Grants::new(accelerators)),
+            Kind::Grants { some_slow_down } => Box::new(Grants::new(4096, some_slow_down)),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The matcher alone: candidates of many models for accelerators of which few are idle.
+//! The matcher alone: candidates of many models for accelerators of which few are idle, and of
+//! which some become slower than the others.
 
 use crate::cases::Workload;
 use crate::random::Random;
@@ -14,10 +15,15 @@ const DRAIN: u32 = 64;
 const EXEC: Span = Span::from_millis(10);
 const LEAD: Span = Span::from_micros(50);
 
+/// When every third accelerator becomes slower, if some do: once everything has its size.
+const SLOWER_FROM: Time = Time(50_000_000);
+
 pub(crate) struct Grants {
     matcher: Matcher,
     random: Random,
     now: Time,
+    /// From here on every third takes half as long again.
+    slower_from: Time,
     /// Time between drains, so that all but a few accelerators are busy.
     gap: Span,
     /// The model whose turn it is, and how many grants each had.
@@ -29,11 +35,12 @@ pub(crate) struct Grants {
 }
 
 impl Grants {
-    pub(crate) fn new(accelerators: u32) -> Grants {
+    pub(crate) fn new(accelerators: u32, some_slow_down: bool) -> Grants {
         Grants {
             matcher: Matcher::new(Rule::Deferred, accelerators),
             random: Random(1),
             now: Time::ZERO,
+            slower_from: if some_slow_down { SLOWER_FROM } else { Time::NEVER },
             gap: Span(EXEC.0 * u64::from(DRAIN) / u64::from(accelerators)),
             next: 0,
             granted: vec![0; MODELS as usize],
@@ -79,6 +86,13 @@ impl Grants {
         });
     }
 
+    /// A plan holds a high percentile: most batches take a little less.
+    fn exec(&mut self, accelerator: AcceleratorId) -> Span {
+        let is_slow = self.now >= self.slower_from && accelerator.0.is_multiple_of(3);
+        let usual = if is_slow { Span(EXEC.0 / 2 * 3) } else { EXEC };
+        Span(usual.0 / 100 * (90 + self.random.below(10)))
+    }
+
     fn answer(&self, grant: &Grant) -> Reply {
         let &Grant { accelerator, batch, .. } = grant;
         let ready = self.now + LEAD;
@@ -111,12 +125,14 @@ impl Workload for Grants {
                 }
             });
             spent.batches += self.grants.len() as u64;
-            for grant in self.grants.drain(..) {
+            for at in 0..self.grants.len() {
+                let grant = self.grants[at];
                 self.granted[grant.model.index()] += 1;
-                let exec = Span(EXEC.0 / 100 * (90 + self.random.below(10)));
+                let exec = self.exec(grant.accelerator);
                 let end = grant.free.max(self.now + LEAD) + exec;
                 self.running.push(Reverse((end, grant.batch, grant.accelerator, exec)));
             }
+            self.grants.clear();
         }
         spent
     }

@@ -377,8 +377,12 @@ impl Matcher {
             for accelerator in &mut self.accelerators {
                 accelerator.lag.set(accelerator.lag.pace().over(common));
             }
+            self.rank_again(now);
+        } else {
+            self.release(now, id);
+            let forget_due = self.accelerators[id.index()].lag.forget_due();
+            self.forget_due = self.forget_due.into_iter().chain(forget_due).min();
         }
-        self.rank_again(now);
     }
 
     fn forget_lags(&mut self, now: Time) {
