@@ -16,4 +16,4 @@ mod tests;
 mod thread;
 
 pub use effects::{Effects, InFlightEffects};
-pub use thread::{Settings, Thread, spawn, threads};
+pub use thread::{Settings, Thread, Turn, spawn, threads};

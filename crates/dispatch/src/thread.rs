@@ -18,8 +18,9 @@ use symphony_exchange::{Doorbell, Listener, Ringer, Spin, Woken};
 use symphony_wire::clock::Clock;
 use symphony_wire::schedule::ThreadInbox;
 
-/// Messages of one sender taken in before deciding; more would make the first of them wait.
-pub(crate) const DRAIN_MAX: usize = 1024;
+/// Messages of one sender taken in before deciding. More would make the first of them wait, and a
+/// shard that is behind could seal only one batch for so many.
+pub(crate) const DRAIN_MAX: usize = 256;
 
 /// What found no room in a ring is offered again after this long, though nobody says that there
 /// is room now.
@@ -52,6 +53,15 @@ pub struct Thread<E: Effects> {
     /// Until the thread listens to it.
     doorbell: Option<Doorbell>,
     name: String,
+}
+
+/// When a turn began, and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// When it began.
+    pub begun: Time,
+    /// Until it had decided and acted.
+    pub busy: Span,
 }
 
 /// How the threads of a scheduler end together.
@@ -188,6 +198,12 @@ impl<E: Effects> Thread<E> {
         }
     }
 
+    /// How many shards it has.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// The effects of its shards.
     pub fn effects(&mut self) -> impl Iterator<Item = &mut E> {
         self.shards.iter_mut().map(LiveShard::effects)
@@ -196,6 +212,26 @@ impl<E: Effects> Thread<E> {
     /// The bell that tells it to look, for the thread that it is going to run on; there once.
     pub fn listen(&mut self, spin: Spin) -> Option<Listener> {
         self.doorbell.take().map(|doorbell| doorbell.listen(spin))
+    }
+
+    /// Takes a turn, then sleeps until something arrives or is due.
+    pub fn turn_and_wait(&mut self, clock: &Clock, listener: &mut Listener) -> Turn {
+        let begun = clock.now();
+        self.turn(begun);
+        let ended = clock.now();
+        let turn = Turn { begun, busy: ended.since(begun) };
+        self.worked(ended, turn.busy);
+        if self.is_over() {
+            return turn;
+        }
+        let due = self.next_wake(ended).and_then(|wake| Some((wake, clock.instant(wake)?)));
+        let instant = due.map(|(_, instant)| instant);
+        let woken = listener.wait(instant, || self.is_pending());
+        if let (Woken::Due, Some((wake, _))) = (woken, due) {
+            let now = clock.now();
+            self.timer_fired(now, now.since(wake));
+        }
+        turn
     }
 
     /// Reads nothing any more, and gives every request that is left its outcome.
@@ -240,21 +276,8 @@ pub fn spawn<E: Effects + 'static>(
 fn run<E: Effects>(mut guarded: Guard<E>, clock: Clock, spin: Spin) {
     let Some(thread) = &mut guarded.0 else { return };
     let Some(mut listener) = thread.listen(spin) else { return };
-    loop {
-        let now = clock.now();
-        thread.turn(now);
-        let end = clock.now();
-        thread.worked(end, end.since(now));
-        if thread.is_over() {
-            break;
-        }
-        let due = thread.next_wake(end).and_then(|wake| Some((wake, clock.instant(wake)?)));
-        let instant = due.map(|(_, instant)| instant);
-        let woken = listener.wait(instant, || thread.is_pending());
-        if let (Woken::Due, Some((wake, _))) = (woken, due) {
-            let now = clock.now();
-            thread.timer_fired(now, now.since(wake));
-        }
+    while !thread.is_over() {
+        thread.turn_and_wait(&clock, &mut listener);
     }
 }
 

@@ -13,6 +13,7 @@ mod pool;
 mod process;
 pub(crate) mod report;
 mod repository;
+mod scheduler;
 mod server;
 mod soak;
 pub(crate) mod tally;
@@ -34,6 +35,8 @@ enum Bench {
     Latency(latency::LatencyArgs),
     /// A pool of emulated accelerators in this process, beside the simulator's figures.
     Pool(pool::PoolBenchArgs),
+    /// The scheduler's threads alone: the highest rate they hold, and what a decision costs.
+    Scheduler(scheduler::SchedulerBenchArgs),
     /// Good requests against offered ones, from half to twice a real model's capacity.
     Overload(overload::OverloadArgs),
     /// Share of a core that an idle server uses.
@@ -46,6 +49,7 @@ pub(crate) fn command(args: BenchArgs) -> Result<()> {
     match args.bench {
         Bench::Latency(args) => latency::command(&args),
         Bench::Pool(args) => pool::command(&args),
+        Bench::Scheduler(args) => scheduler::command(&args),
         Bench::Overload(args) => overload::command(&args),
         Bench::Idle(args) => idle::command(&args),
         Bench::Soak(args) => soak::command(&args),

@@ -133,6 +133,8 @@ struct Model {
     delays: Delays,
     /// What each of these two takes.
     message: Span,
+    /// What a request needs at least from its arrival to its deadline.
+    least: Span,
     /// How much longer than planned executions were measured to run.
     overrun: Span,
     /// Batches sent and not completed.
@@ -149,6 +151,8 @@ struct Model {
     /// What the pool's load asks of it; looked at by the adaptive rule only.
     plan: ModelPlan,
     last_arrival: Option<Time>,
+    /// How old the newest request was when it came: time that none of those to come will have.
+    spent: Span,
     /// Whether the pool's planner knows it to have requests.
     is_planned: bool,
     /// Requests that arrived, and those of them that were dropped.
@@ -206,12 +210,11 @@ impl Shard {
         }
         let slot = &mut self.models[model.index()];
         assert!(slot.is_none(), "{model:?} is in use");
-        let (delays, message) =
-            within_objective(&self.delays, self.message, terms.slo, &terms.profile);
-        *slot = Some(Box::new(Model {
+        let mut state = Box::new(Model {
             rate: RateEstimator::new(terms.slo),
-            delays,
-            message,
+            delays: Delays::default(),
+            message: Span::ZERO,
+            least: Span::ZERO,
             profile: Profile::clone(&terms.profile),
             drift: Drift::new(),
             rate_low: RowRate::new(terms.slo),
@@ -232,11 +235,14 @@ impl Shard {
             opens: Time::ZERO,
             plan: ModelPlan::default(),
             last_arrival: None,
+            spent: Span::ZERO,
             is_planned: false,
             arrived: 0,
             dropped: 0,
             stats: ModelStatistics::default(),
-        }));
+        });
+        state.plan_with(&self.delays, self.message);
+        *slot = Some(state);
     }
 
     /// Keeps this share of the rows in batches of high requests for low ones that wait.
@@ -273,8 +279,7 @@ impl Shard {
         self.delays = delays;
         for index in 0..self.models.len() {
             if let Some(state) = &mut self.models[index] {
-                (state.delays, state.message) =
-                    within_objective(&delays, self.message, state.terms.slo, &state.profile);
+                state.plan_with(&delays, self.message);
                 self.touch(index);
             }
         }
@@ -297,54 +302,42 @@ impl Shard {
     }
 
     /// Queues a request, or drops it at once when it can never run.
-    #[inline]
     pub fn arrive(&mut self, now: Time, model: ModelId, request: Request, todo: &mut Actions) {
-        let state = self.models.get_mut(model.index()).and_then(Option::as_mut);
-        let refusal = match &state {
-            None => Some(DropReason::Unloaded),
-            Some(state) => state.refusal(&request),
+        let Some(Some(state)) = self.models.get_mut(model.index()) else {
+            return todo.list.push(Action::Drop { model, request, reason: DropReason::Unloaded });
         };
-        if let Some(reason) = refusal {
-            todo.list.push(Action::Drop { model, request, reason });
-        }
-        let Some(state) = state else { return };
         // A request that can never run promises nothing to others. Any other refused one counts
         // towards the rate: it is part of the load.
-        if refusal == Some(DropReason::TooLarge) {
-            return;
+        let refusal = state.refusal(now, &request);
+        if refusal != Some(DropReason::TooLarge) {
+            state.note_arrival(&mut self.pool, now, &request);
         }
-        let idle = state.idle_since.map(|since| now.since(since));
-        state.rate.record(now, request.rows, idle);
-        state.last_arrival = Some(now);
-        match request.class {
-            Class::High => {
-                state.arrived += 1;
-                state.dropped += u64::from(refusal.is_some());
-                self.pool.note_high(now, state.terms.slo);
-            }
-            Class::Low => {
-                self.pool.low_seen = Some(now);
-                state.rate_low.record(now, request.rows);
-            }
+        if let Some(reason) = refusal {
+            return state.refuse(model, request, reason, todo);
         }
-        if refusal.is_none() {
-            if state.is_full()
-                && let Some(request) = state.queue.evict()
-            {
-                todo.list.push(Action::Drop { model, request, reason: DropReason::Evicted });
-            }
-            state.idle_since = None;
-            let is_early = self.pool.rule != Rule::Eager && state.is_early(&request);
-            if is_early {
-                self.pool.low_seen = Some(now);
-            }
-            let aside = is_early && state.rows_allowed(&self.pool, &request) < state.need.rows;
-            if aside {
-                state.rate_aside.record(now, request.rows);
-            }
-            state.queue.push(request, aside);
-            self.touch(model.index());
+        if state.is_full() {
+            // A high request takes the place of a low one.
+            let evicted = match request.class {
+                Class::High => state.queue.evict(),
+                Class::Low => None,
+            };
+            let Some(evicted) = evicted else {
+                return state.refuse(model, request, DropReason::QueueFull, todo);
+            };
+            let reason = DropReason::Evicted;
+            todo.list.push(Action::Drop { model, request: evicted, reason });
         }
+        state.idle_since = None;
+        let is_early = self.pool.rule != Rule::Eager && state.is_early(&request);
+        if is_early {
+            self.pool.low_seen = Some(now);
+        }
+        let aside = is_early && state.rows_allowed(&self.pool, &request) < state.need.rows;
+        if aside {
+            state.rate_aside.record(now, request.rows);
+        }
+        state.queue.push(request, aside);
+        self.touch(model.index());
     }
 
     /// A batch of a model ended.
@@ -451,6 +444,7 @@ impl Shard {
         let declined = Reply { accelerator, batch, started: None };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
         state.answered = state.answered.wrapping_add(1);
+        state.drop_hopeless(model, now, todo);
         let choice = state.sealable(&self.pool, now, free, lag);
         let (count, rows) = (choice.count(), choice.rows());
         if count == 0 {

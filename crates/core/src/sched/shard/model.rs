@@ -30,9 +30,15 @@ impl Model {
             return false;
         }
         self.profile.set_pace(pace);
+        self.plan_with(delays, message);
+        true
+    }
+
+    /// Plans with these delays, as far as the objective has room for them.
+    pub(super) fn plan_with(&mut self, delays: &Delays, message: Span) {
         let slo = self.terms.slo;
         (self.delays, self.message) = within_objective(delays, message, slo, &self.profile);
-        true
+        self.least = self.profile.exec(1) + self.delays.lead(1) + self.delays.response;
     }
 
     /// At which a mean request alone takes three quarters of the objective; at least one.
@@ -53,7 +59,7 @@ impl Model {
     /// What was measured of the model.
     pub(super) fn demand(&mut self, model: ModelId, now: Time, is_present: bool) -> Demand {
         let Delays { control, data, .. } = self.delays;
-        let taken = control + self.after_execution();
+        let taken = control + self.after_execution() + self.spent;
         Demand {
             model,
             profile: self.profile.clone(),
@@ -100,14 +106,52 @@ impl Model {
         }
     }
 
-    /// Why a request can never run here.
-    pub(super) fn refusal(&self, request: &Request) -> Option<DropReason> {
+    /// A request came that counts towards the rate.
+    pub(super) fn note_arrival(&mut self, pool: &mut Pool, now: Time, request: &Request) {
+        let idle = self.idle_since.map(|since| now.since(since));
+        self.rate.record(now, request.rows, idle);
+        self.last_arrival = Some(now);
+        self.spent = now.since(request.arrival);
+        match request.class {
+            Class::High => {
+                self.arrived += 1;
+                pool.note_high(now, self.terms.slo);
+            }
+            Class::Low => {
+                pool.low_seen = Some(now);
+                self.rate_low.record(now, request.rows);
+            }
+        }
+    }
+
+    /// Drops a request that came.
+    #[cold]
+    pub(super) fn refuse(
+        &mut self,
+        model: ModelId,
+        request: Request,
+        reason: DropReason,
+        todo: &mut Actions,
+    ) {
+        todo.list.push(Action::Drop { model, request, reason });
+        if request.class == Class::High {
+            self.dropped += u64::from(match reason {
+                DropReason::TooLarge => false,
+                DropReason::Hopeless => self.had_a_chance(&request),
+                _ => true,
+            });
+        }
+    }
+
+    /// Why a request can never run here, whatever is queued. One that is late already is not queued to be dropped
+    /// with more effort later: after a stall there may be a great many of them.
+    pub(super) fn refusal(&self, now: Time, request: &Request) -> Option<DropReason> {
         if self.closing {
             Some(DropReason::Unloaded)
         } else if request.rows == 0 || request.rows > self.profile.rows_max() {
             Some(DropReason::TooLarge)
-        } else if self.is_full() && (request.class == Class::Low || !self.queue.can_evict()) {
-            Some(DropReason::QueueFull)
+        } else if request.deadline < now + self.least {
+            Some(DropReason::Hopeless)
         } else {
             None
         }
@@ -158,17 +202,18 @@ impl Model {
                     expected: self.expected(&outlook).clamp(now, window.exec),
                 });
             }
-            for _ in 0..count {
-                let Some(request) = self.queue.leading_mut().pop_head() else { break };
-                self.dropped +=
-                    u64::from(request.class == Class::High && self.had_a_chance(&request));
-                let reason = match self.runs_alone(now, &request) {
-                    true => DropReason::Overload,
-                    false => DropReason::Hopeless,
-                };
-                todo.list.push(Action::Drop { model, request, reason });
-            }
+            (0..count).for_each(|_| self.drop_head(model, now, todo));
         }
+    }
+
+    fn drop_head(&mut self, model: ModelId, now: Time, todo: &mut Actions) {
+        let Some(request) = self.queue.leading_mut().pop_head() else { return };
+        self.dropped += u64::from(request.class == Class::High && self.had_a_chance(&request));
+        let reason = match self.runs_alone(now, &request) {
+            true => DropReason::Overload,
+            false => DropReason::Hopeless,
+        };
+        todo.list.push(Action::Drop { model, request, reason });
     }
 
     /// When the batch that will have gathered has to be sent.
@@ -371,7 +416,7 @@ impl Model {
     ) -> bool {
         let Some(next) = outlook.next.filter(|_| !self.awaits_chance(now)) else { return false };
         let allowed = head.deadline.since(head.arrival);
-        let budget = allowed.saturating_sub(self.after_execution());
+        let budget = allowed.saturating_sub(self.after_execution() + self.spent);
         let low_per_ns = self.rate_low.rows_per_ns(now);
         let rows_per_ns = match head.class {
             Class::High => (self.rate.rows_per_ns(now) - low_per_ns).max(0.0),
@@ -409,6 +454,20 @@ impl Model {
         if let Some(offer) = candidate.offer {
             self.opens = offer.exec.max(was_open.unwrap_or(heard).min(heard));
         }
+    }
+
+    /// Drops the heads that would be late even alone, now that a grant has come. Since the queue
+    /// was settled time has passed, much of it where the thread was held up; without this they
+    /// would have every grant declined.
+    pub(super) fn drop_hopeless(&mut self, model: ModelId, now: Time, todo: &mut Actions) {
+        let planned = self.delays;
+        self.delays = self.delays_after(2);
+        while let Some(head) = self.queue.leading().head()
+            && !self.runs_alone(now, head)
+        {
+            self.drop_head(model, now, todo);
+        }
+        self.delays = planned;
     }
 
     /// The batch to run on an accelerator that is free from `free`, if its window is open. On
