@@ -103,6 +103,9 @@ fn idle_tells_the_processor_time() {
     let figures = bench(&arguments, here());
     assert_eq!(figures["accelerators"], 2);
     assert!(figures["cpu_s"].as_f64().is_some_and(|time| time >= 0.0), "{figures}");
+    assert_eq!(figures["answered"], 0);
+    let figures = bench(&[&arguments[..], &["--rate", "100"]].concat(), here());
+    assert!(figures["answered"].as_u64().is_some_and(|count| count > 0), "{figures}");
 }
 
 #[test]
@@ -133,5 +136,22 @@ fn nonsense_is_refused_by_name() {
             .expect("symphony runs");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && errors.contains(named), "{arguments:?}: {errors}");
+    }
+}
+
+#[test]
+fn scheduler_gives_every_request_one_outcome_on_one_thread_and_on_two() {
+    for threads in ["1", "2"] {
+        let load = ["--rate", "20000", "--models", "3", "--accelerators", "20"];
+        let time = ["--seconds", "0.3", "--warmup", "0.2", "--threads", threads];
+        let figures = bench(&[&["scheduler"][..], &load, &time].concat(), here());
+        let counts = &figures["counts"];
+        let count = |name: &str| counts[name].as_u64().expect("a count");
+        assert!(count("offered") > 1000, "{figures}");
+        let ended = ["good", "late", "dropped", "refused", "lost"].map(count);
+        assert_eq!(ended.iter().sum::<u64>(), count("offered"), "{counts}");
+        assert_eq!((count("lost"), count("doubled")), (0, 0), "{counts}");
+        assert_eq!(figures["shards"].as_array().expect("shards").len(), 1);
+        assert_eq!(figures["matcher"].is_null(), threads == "1");
     }
 }

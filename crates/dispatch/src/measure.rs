@@ -6,13 +6,13 @@ use symphony_wire::schedule::Completion;
 
 /// The newest samples of one delay, and a high percentile of them.
 #[derive(Clone, Debug)]
-struct Samples {
-    ring: [Span; SAMPLES],
+struct Samples<const N: usize = 256> {
+    ring: [Span; N],
     taken: usize,
 }
 
-/// Samples remembered of each delay.
-const SAMPLES: usize = 256;
+/// Samples remembered of each model, of which there may be thousands.
+const MODEL_SAMPLES: usize = 64;
 /// Plans count with the delay that this share of the samples kept.
 const QUANTILE_PERCENT: usize = 99;
 /// Percentiles are computed again that often; at first more often.
@@ -26,19 +26,19 @@ const RESPONSE_MIN: Span = Span::from_micros(200);
 /// How late timers are taken to be before one has fired.
 const JITTER_UNMEASURED: Span = Span::from_micros(500);
 
-impl Samples {
-    fn new() -> Samples {
-        Samples { ring: [Span::ZERO; SAMPLES], taken: 0 }
+impl<const N: usize> Samples<N> {
+    fn new() -> Samples<N> {
+        Samples { ring: [Span::ZERO; N], taken: 0 }
     }
 
     fn push(&mut self, sample: Span) {
-        self.ring[self.taken % SAMPLES] = sample;
+        self.ring[self.taken % N] = sample;
         self.taken += 1;
     }
 
     /// The percentile that plans count with; `None` before the first sample.
     fn high(&self) -> Option<Span> {
-        let count = self.taken.min(SAMPLES);
+        let count = self.taken.min(N);
         let at = count.checked_sub(1)? * QUANTILE_PERCENT / 100;
         let mut sorted = self.ring;
         Some(*sorted[..count].select_nth_unstable(at).1)
@@ -54,7 +54,7 @@ pub(crate) struct Meter {
     /// How late the matcher's timers fire, as it says.
     matcher_late: Span,
     message: Samples,
-    overruns: HashMap<ModelId, Samples>,
+    overruns: HashMap<ModelId, Samples<MODEL_SAMPLES>>,
     /// Models with a new overrun since plans took these over.
     overrun: Vec<ModelId>,
     rhythm: Rhythm,
@@ -235,11 +235,11 @@ mod tests {
 
     #[test]
     fn the_high_percentile_is_of_the_newest_samples() {
-        let mut samples = Samples::new();
+        let mut samples = Samples::<256>::new();
         assert_eq!(samples.high(), None);
         samples.push(Span(1000));
         assert_eq!(samples.high(), Some(Span(1000)));
-        (0..SAMPLES as u64).for_each(|i| samples.push(Span(i)));
+        (0..256).for_each(|i| samples.push(Span(i)));
         assert_eq!(samples.high(), Some(Span(252)));
     }
 }

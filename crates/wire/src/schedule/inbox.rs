@@ -41,6 +41,12 @@ impl Layout {
     pub fn is_apart(&self) -> bool {
         self.is_apart
     }
+
+    /// How many threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        if self.is_apart { self.shards + 1 } else { 1 }
+    }
 }
 
 /// What one thread of the scheduler reads.

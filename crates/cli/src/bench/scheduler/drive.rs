@@ -226,10 +226,13 @@ fn under_load(
                 load.push(now, &mut emulator.ledger);
             }
         }
-        let is_due = thread.next_wake(now).is_some_and(|wake| wake <= now);
-        if !is_due && !thread.is_pending() {
-            std::hint::spin_loop();
-            continue;
+        match thread.next_wake(now).filter(|wake| *wake <= now) {
+            Some(wake) => thread.timer_fired(now, now.since(wake)),
+            None if !thread.is_pending() => {
+                std::hint::spin_loop();
+                continue;
+            }
+            None => {}
         }
         thread.turn(now);
         let end = clock.now();

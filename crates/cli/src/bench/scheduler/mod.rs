@@ -36,6 +36,9 @@ pub(crate) struct SchedulerBenchArgs {
     /// Where the search begins, in requests per second.
     #[arg(long, default_value_t = 250_000.0)]
     from: f64,
+    /// The search ends when the rate held and the lowest that is not are this close.
+    #[arg(long, default_value_t = 0.05)]
+    precision: f64,
     /// Models; the popularity of a later one is less, see --zipf.
     #[arg(long, default_value_t = 1)]
     models: u32,
@@ -87,8 +90,6 @@ pub(crate) struct SchedulerBenchArgs {
 const IN_TIME_SHARE: f64 = 0.9999;
 /// Of all requests, what has to be answered in time.
 const GOOD_SHARE: f64 = 0.99;
-/// The search ends when the rate held and the lowest that is not are so close.
-const CLOSE: f64 = 1.05;
 /// A rate that is not held may have met a stall of the machine: it is tried so often.
 const TRIES: u32 = 2;
 /// More requests per second are a mistake.
@@ -139,7 +140,7 @@ pub(crate) fn command(args: &SchedulerBenchArgs) -> Result<()> {
             let tried = vec![(rate, is_held(&ran))];
             (rate, ran, tried)
         }
-        None => search(&setup, args.from)?,
+        None => search(&setup, args.from, 1.0 + args.precision)?,
     };
     let bare = drive::bare_loop(rate, setup.measured, setup.pin, setup.seed);
     SchedulerReport::new(rate, &ran, bare.percentiles(), tried).show(args.json)
@@ -154,6 +155,9 @@ impl SchedulerBenchArgs {
         }
         if !(1..=MODELS_MAX).contains(&(self.models as usize)) {
             bail!("--models {}: give 1 to {MODELS_MAX}", self.models);
+        }
+        if !(0.001..=1.0).contains(&self.precision) {
+            bail!("--precision {}: give 0.001 to 1", self.precision);
         }
         if self.accelerators == 0 {
             bail!("--accelerators 0: give at least 1");
@@ -201,7 +205,7 @@ type Tried = Vec<(f64, bool)>;
 
 /// The highest rate held: doubles until one is not held, then closes in. Where not even a low one
 /// is, what came of that.
-fn search(setup: &Setup, from: f64) -> Result<(f64, Ran, Tried)> {
+fn search(setup: &Setup, from: f64, close: f64) -> Result<(f64, Ran, Tried)> {
     let mut tried = Tried::new();
     let mut held: Option<(f64, Ran)> = None;
     let (mut rate, mut high) = (from, f64::INFINITY);
@@ -217,7 +221,7 @@ fn search(setup: &Setup, from: f64) -> Result<(f64, Ran, Tried)> {
         rate = match &held {
             None => rate / 2.0,
             Some((low, _)) if high.is_infinite() => low * 2.0,
-            Some((low, _)) if high / low > CLOSE => (low * high).sqrt(),
+            Some((low, _)) if high / low > close => (low * high).sqrt(),
             Some(_) => break,
         };
     }
