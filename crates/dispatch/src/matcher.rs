@@ -3,12 +3,15 @@
 use crate::between::{FromMatcher, Heard, Outbox};
 use crate::cost::Cost;
 use crate::measure::Lateness;
-use crate::thread::{DRAIN_MAX, Settings};
+use crate::thread::Settings;
 use symphony_core::sched::{Event, Matcher, MatcherParty, Rule, ToMatcher, ToShard};
 use symphony_core::{AcceleratorId, ModelId, Span, Time};
 use symphony_wire::schedule::{
     AcceleratorStatistics, Completion, MatcherControl, MatcherInbox, Message, Statistics,
 };
+
+/// Completions of one sender taken in before deciding.
+const COMPLETIONS_MAX: usize = 1024;
 
 /// The matcher, and everything around it on its thread.
 pub(crate) struct LiveMatcher {
@@ -49,7 +52,7 @@ impl LiveMatcher {
     /// Takes note of the completions that have arrived, and of what is asked of it.
     pub(crate) fn take_in(&mut self, now: Time) {
         let LiveMatcher { party, inbox, said, own, .. } = self;
-        inbox.drain(DRAIN_MAX, |message| match message {
+        inbox.drain(COMPLETIONS_MAX, |message| match message {
             Message::Plain(completion) => completed(now, party, said, &completion),
             Message::Control(MatcherControl::SetRule(rule, _share)) => {
                 own.set_rule(now, party, rule);

@@ -4,7 +4,7 @@ use crate::between::{FromMatcher, ShardEnd, Words};
 use crate::effects::Effects;
 use crate::measure::Meter;
 use crate::paces::{Paces, Subject};
-use crate::thread::{DRAIN_MAX, Settings};
+use crate::thread::Settings;
 use std::collections::HashMap;
 use symphony_core::sched::{Action, Actions, Event, Rule, Shard, ShardParty, Start, ToMatcher};
 use symphony_core::{BatchId, ModelId, Pace, Span, Time};
@@ -13,6 +13,14 @@ use symphony_wire::schedule::{
     ToShard,
 };
 use tokio::sync::oneshot;
+
+/// Messages of one sender taken in before deciding. More would make the first of them wait, and a
+/// shard that is behind could seal only one batch of each model for so many.
+const DRAIN_MIN: usize = 256;
+/// With many models most of those taken in are of different ones, each of which is decided on: more
+/// at a time make it fewer decisions.
+const DRAIN_PER_MODEL: usize = 4;
+const DRAIN_MAX: usize = 4096;
 
 /// One shard, and everything around it on its thread.
 pub(crate) struct LiveShard<E> {
@@ -87,7 +95,8 @@ impl<E: Effects> LiveShard<E> {
     pub(crate) fn take_in(&mut self, now: Time) {
         self.hear(now);
         let LiveShard { party, inbox, end, todo, own, .. } = self;
-        inbox.drain(DRAIN_MAX, |message| match message {
+        let most = (own.models.len() * DRAIN_PER_MODEL).clamp(DRAIN_MIN, DRAIN_MAX);
+        let taken = inbox.drain(most, |message| match message {
             Message::Plain(ToShard::Submit { model, request }) => {
                 party.on_event(now, Event::Arrive { model, request }, todo);
             }
@@ -96,6 +105,7 @@ impl<E: Effects> LiveShard<E> {
             }
             Message::Control(control) => own.control(now, party, control, todo),
         });
+        party.set_behind(taken >= most);
         end.said.saying(|mut say| party.report(now, &mut say));
     }
 

@@ -18,10 +18,6 @@ use symphony_exchange::{Doorbell, Listener, Ringer, Spin, Woken};
 use symphony_wire::clock::Clock;
 use symphony_wire::schedule::ThreadInbox;
 
-/// Messages of one sender taken in before deciding. More would make the first of them wait, and a
-/// shard that is behind could seal only one batch for so many.
-pub(crate) const DRAIN_MAX: usize = 256;
-
 /// What found no room in a ring is offered again after this long, though nobody says that there
 /// is room now.
 const ROOM_AGAIN: Span = Span::from_micros(50);

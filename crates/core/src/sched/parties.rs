@@ -75,6 +75,11 @@ impl ShardParty {
         self.shard.set_low_share(share);
     }
 
+    /// Whether more requests wait than it can take at a time; see [`Shard::set_behind`].
+    pub fn set_behind(&mut self, is_behind: bool) {
+        self.shard.set_behind(is_behind);
+    }
+
     /// How long a message to the matcher, and one back, takes; see [`Shard::set_message_delay`].
     pub fn set_message_delay(&mut self, message: Span) {
         self.shard.set_message_delay(message);

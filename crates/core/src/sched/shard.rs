@@ -98,6 +98,8 @@ struct Pool {
     low_seen: Option<Time>,
     /// Accelerators that high requests keep busy, by measured rates; zero while no low ones come.
     high_load: f64,
+    /// More requests wait to be taken in than the shard can take at a time.
+    is_behind: bool,
 }
 
 /// How low requests of a model run on their own.
@@ -135,6 +137,8 @@ struct Model {
     message: Span,
     /// What a request needs at least from its arrival to its deadline.
     least: Span,
+    /// What it needs where the shard is behind.
+    least_behind: Span,
     /// How much longer than planned executions were measured to run.
     overrun: Span,
     /// Batches sent and not completed.
@@ -174,6 +178,7 @@ impl Shard {
                 tightest,
                 low_seen: None,
                 high_load: 0.0,
+                is_behind: false,
             },
             delays: Delays::default(),
             message: Span::ZERO,
@@ -215,6 +220,7 @@ impl Shard {
             delays: Delays::default(),
             message: Span::ZERO,
             least: Span::ZERO,
+            least_behind: Span::ZERO,
             profile: Profile::clone(&terms.profile),
             drift: Drift::new(),
             rate_low: RowRate::new(terms.slo),
@@ -243,6 +249,13 @@ impl Shard {
         });
         state.plan_with(&self.delays, self.message);
         *slot = Some(state);
+    }
+
+    /// Whether more requests wait to be taken in than the shard can take at a time. It keeps up
+    /// then by refusing those that have spent half of what they can: small batches of old requests
+    /// would cost so much that those behind them come late, too, and it would stay behind.
+    pub fn set_behind(&mut self, is_behind: bool) {
+        self.pool.is_behind = is_behind;
     }
 
     /// Keeps this share of the rows in batches of high requests for low ones that wait.
@@ -308,7 +321,7 @@ impl Shard {
         };
         // A request that can never run promises nothing to others. Any other refused one counts
         // towards the rate: it is part of the load.
-        let refusal = state.refusal(now, &request);
+        let refusal = state.refusal(&self.pool, now, &request);
         if refusal != Some(DropReason::TooLarge) {
             state.note_arrival(&mut self.pool, now, &request);
         }

@@ -5,6 +5,7 @@ use super::emulator::{Emulator, grace};
 use super::lag::Lags;
 use super::ledger::{Counts, Ended, Ledger};
 use anyhow::{Context, Result};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
@@ -69,8 +70,9 @@ impl Busy {
     }
 }
 
-/// Requests pushed before the scheduler takes a turn; a ring's worth that one turn takes in.
-const PUSH_MAX: usize = 256;
+/// Requests pushed before the scheduler takes a turn; it takes in as many, or less where it has
+/// few models, and the rest waits in the ring.
+const PUSH_MAX: usize = 4096;
 /// Requests of one shard that may be in flight.
 const IN_FLIGHT_MAX: usize = 1 << 22;
 
@@ -148,7 +150,7 @@ fn loads(setup: &Setup, rate: f64, port: &SchedulerPort, begin: Time) -> Result<
         })?;
         let random = Random::numbered(setup.seed, shard as u64);
         let arrivals = Arrivals::new(&weights, rate * share, begin, random);
-        let pushed = Vec::with_capacity(PUSH_MAX);
+        let pushed = VecDeque::with_capacity(PUSH_MAX);
         let (ring, slo) = (port.connect(model)?, setup.slo);
         Ok(Load { arrivals, ring, slo, pushed, lags: Lags::new() })
     };
@@ -160,8 +162,8 @@ struct Load {
     arrivals: Arrivals,
     ring: Sender<ToShard>,
     slo: Span,
-    /// When the requests were due that the next turn takes in.
-    pushed: Vec<Time>,
+    /// When the requests in the ring were due.
+    pushed: VecDeque<Time>,
     lags: Lags,
 }
 
@@ -169,22 +171,26 @@ impl Load {
     /// Pushes what is due, each by itself, with its own identity and deadline.
     fn push(&mut self, now: Time, ledger: &mut Ledger) {
         let mut burst = self.ring.burst();
-        while self.arrivals.due() <= now && self.pushed.len() < PUSH_MAX {
+        for _ in 0..PUSH_MAX {
             let arrival = self.arrivals.due();
+            if arrival > now {
+                break;
+            }
             let model = self.arrivals.next();
-            self.pushed.push(arrival);
             let Some(id) = ledger.admit() else { continue };
             let deadline = arrival + self.slo;
             let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
-            if let Err(Full(_)) = burst.send(ToShard::Submit { model, request }) {
-                ledger.end(id, Ended::Refused);
+            match burst.send(ToShard::Submit { model, request }) {
+                Ok(()) => self.pushed.push_back(arrival),
+                Err(Full(_)) => ledger.end(id, Ended::Refused),
             }
         }
     }
 
-    /// The scheduler has decided for everything that was pushed.
+    /// The scheduler has decided for everything that it has taken out of the ring.
     fn handed_over(&mut self, now: Time, is_measured: bool) {
-        for due in self.pushed.drain(..) {
+        let taken = self.pushed.len() - self.ring.len();
+        for due in self.pushed.drain(..taken) {
             if is_measured {
                 self.lags.record(now.since(due));
             }

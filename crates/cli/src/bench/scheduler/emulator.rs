@@ -65,8 +65,8 @@ impl Effects for Emulator {
     fn start(&mut self, now: Time, start: &Start, requests: &[Request]) {
         let &Start { accelerator, batch, model, rows, .. } = start;
         let exec = self.profile.exec(rows);
-        // It begins when the accelerator is free, as the plan knows: nothing else delays it here.
-        let taken = start.begin.max(now);
+        // Nothing delays it here but a batch before it, whose end the plan knows.
+        let taken = if start.behind { start.begin.max(now) } else { now };
         let finished = taken + exec;
         let completion = Completion { accelerator, batch, model, taken, exec, finished };
         let place = self.free.pop().unwrap_or_else(|| {

@@ -39,6 +39,7 @@ impl Model {
         let slo = self.terms.slo;
         (self.delays, self.message) = within_objective(delays, message, slo, &self.profile);
         self.least = self.profile.exec(1) + self.delays.lead(1) + self.delays.response;
+        self.least_behind = self.least + Span(slo.saturating_sub(self.least).0 / 2);
     }
 
     /// At which a mean request alone takes three quarters of the objective; at least one.
@@ -145,13 +146,17 @@ impl Model {
 
     /// Why a request can never run here, whatever is queued. One that is late already is not queued to be dropped
     /// with more effort later: after a stall there may be a great many of them.
-    pub(super) fn refusal(&self, now: Time, request: &Request) -> Option<DropReason> {
+    pub(super) fn refusal(&self, pool: &Pool, now: Time, request: &Request) -> Option<DropReason> {
+        let needed = if pool.is_behind { self.least_behind } else { self.least };
         if self.closing {
             Some(DropReason::Unloaded)
         } else if request.rows == 0 || request.rows > self.profile.rows_max() {
             Some(DropReason::TooLarge)
-        } else if request.deadline < now + self.least {
-            Some(DropReason::Hopeless)
+        } else if request.deadline < now + needed {
+            Some(match request.deadline < now + self.least {
+                true => DropReason::Hopeless,
+                false => DropReason::Overload,
+            })
         } else {
             None
         }
