@@ -99,6 +99,8 @@ pub struct ModelPlan {
     pub tier: u8,
     /// How much earlier than others its batches may start, and take their turn.
     pub advance: Span,
+    /// How long before its last moment a batch may take what is kept free for lower tiers.
+    pub notice: Span,
 }
 
 impl Default for ModelPlan {
@@ -113,6 +115,7 @@ impl Default for ModelPlan {
             price: PRICE,
             tier: 0,
             advance: Span::ZERO,
+            notice: Span::ZERO,
         }
     }
 }
@@ -221,6 +224,7 @@ impl Planner {
             model.plan = model.decide(stretch, price, calm);
         }
         self.find_tiers(stretch, n);
+        self.give_notice(stretch, n);
         for slot in &mut self.models {
             let Some(model) = slot else { continue };
             issue(model.demand.model, model.plan);
@@ -278,6 +282,29 @@ impl Planner {
     fn calm(&self, n: f64) -> f64 {
         let used = self.active().map(|model| model.load(f64::from(model.full))).sum::<f64>() / n;
         (1.0 - (used - 1.0) / OVERLOAD_WIDTH).clamp(0.0, 1.0)
+    }
+
+    /// How long a model has to wait at most until one of the accelerators frees up that run the
+    /// longest batches of others, which started one after the other: a last moment of which it
+    /// has less notice is missed whenever all are busy. Its own batches it spreads itself.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
+    fn give_notice(&mut self, stretch: f64, n: f64) {
+        let length = |at: usize| {
+            self.models[at].as_ref().map_or(0.0, |model| model.busy(model.stretched(stretch)))
+        };
+        let (mut longest, mut next) = ((0.0, usize::MAX), 0.0);
+        for at in self.active.iter().copied() {
+            match length(at) {
+                length if length > longest.0 => (longest, next) = ((length, at), longest.0),
+                length => next = f64::max(next, length),
+            }
+        }
+        for (at, model) in self.models.iter_mut().enumerate() {
+            let others = if at == longest.1 { next } else { longest.0 };
+            if let Some(model) = model.as_mut().filter(|model| model.demand.is_present) {
+                model.plan.notice = Span((others / n) as u64);
+            }
+        }
     }
 
     /// The share of recent requests that were dropped, all models together.
@@ -434,10 +461,9 @@ impl Model {
         self.demand.room.0 as f64 - self.busy_with(1)
     }
 
-    /// How long another model's batch may be before it is in the way: in bursts several batches
-    /// wait behind each other.
+    /// How long another model's batch may be before it is in the way.
     fn forbearance(&self) -> f64 {
-        TIER_RATIO * self.tolerance() / self.demand.dispersion.max(1.0).sqrt()
+        TIER_RATIO * self.tolerance()
     }
 
     /// The largest batch that gathers, and runs, within the objective.
@@ -538,6 +564,7 @@ impl Model {
             price: PRICE * calm.max(CALM_MIN),
             tier: 0,
             advance,
+            notice: Span::ZERO,
         }
     }
 }
@@ -660,6 +687,21 @@ mod tests {
         assert_eq!(plan_for(vec![long, gone], 8).0[0].tier, 0);
         let alike = (0..5).map(|model| demand(model, PUBLISHED, 400.0)).collect();
         assert!(plan_for(alike, 8).0.iter().all(|plan| plan.tier == 0));
+    }
+
+    #[test]
+    fn a_last_moment_has_notice_of_the_longest_batch_of_others() {
+        let long = demand(0, (5.0, 35.0, 136.0), 20.0);
+        let tight = demand(1, (0.5, 1.0, 8.0), 100.0);
+        let notice = |demands: Vec<Demand>| -> Vec<Span> {
+            plan_for(demands, 4).0.iter().map(|plan| plan.notice).collect()
+        };
+        let ms = Span::from_millis_f64;
+        // One of four accelerators that run batches of 40 ms in turn frees up every 10 ms.
+        assert_eq!(notice(vec![long.clone(), tight.clone()]), [ms(0.375), ms(10.0)]);
+        let more = Demand { model: ModelId(2), ..tight.clone() };
+        assert_eq!(notice(vec![long.clone(), tight, more]), [ms(0.375), ms(10.0), ms(10.0)]);
+        assert_eq!(notice(vec![long]), [Span::ZERO]);
     }
 
     #[test]

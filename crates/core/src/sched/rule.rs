@@ -144,7 +144,10 @@ impl Rule {
             }
         };
         let firm = match self {
-            Rule::Adaptive => frontrun(profile, delays, outlook).clamp(exec, latest),
+            Rule::Adaptive => {
+                let grown = frontrun(profile, delays, outlook);
+                grown.min(latest - plan.notice).clamp(exec, latest)
+            }
             Rule::Deferred | Rule::Eager => exec,
         };
         Window { exec, firm, latest }
@@ -248,6 +251,7 @@ mod tests {
         price: 0.0,
         tier: 0,
         advance: Span::ZERO,
+        notice: Span::ZERO,
     };
 
     #[test]
@@ -320,6 +324,12 @@ mod tests {
         assert_eq!(window(&ModelPlan { patience: ms(4.0), ..plan }, 1).exec, at(4.0));
         let enough = Window { exec: at(0.0), firm: at(3.0), latest: at(4.0) };
         assert_eq!(window(&plan, 3), enough, "and others may keep an accelerator from it");
+        let noticed = window(&ModelPlan { notice: ms(1.5), ..plan }, 3);
+        assert_eq!(
+            noticed,
+            Window { firm: at(2.5), ..enough },
+            "until one may not free up in time"
+        );
     }
 
     #[test]
