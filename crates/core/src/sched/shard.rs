@@ -315,6 +315,7 @@ impl Shard {
     }
 
     /// Queues a request, or drops it at once when it can never run.
+    #[inline]
     pub fn arrive(&mut self, now: Time, model: ModelId, request: Request, todo: &mut Actions) {
         let Some(Some(state)) = self.models.get_mut(model.index()) else {
             return todo.list.push(Action::Drop { model, request, reason: DropReason::Unloaded });
@@ -350,7 +351,7 @@ impl Shard {
             state.rate_aside.record(now, request.rows);
         }
         state.queue.push(request, aside);
-        self.touch(model.index());
+        state.touch(model, &mut self.touched);
     }
 
     /// A batch of a model ended.
@@ -544,11 +545,19 @@ impl Shard {
 
     #[expect(clippy::cast_possible_truncation, reason = "models are indexed by u32 identities")]
     fn touch(&mut self, index: usize) {
-        if let Some(Some(state)) = self.models.get_mut(index)
-            && !state.touched
-        {
-            state.touched = true;
-            self.touched.push(ModelId(index as u32));
+        if let Some(Some(state)) = self.models.get_mut(index) {
+            state.touch(ModelId(index as u32), &mut self.touched);
+        }
+    }
+}
+
+impl Model {
+    /// Notes that its queue has changed.
+    #[inline]
+    fn touch(&mut self, model: ModelId, touched: &mut Vec<ModelId>) {
+        if !self.touched {
+            self.touched = true;
+            touched.push(model);
         }
     }
 }
