@@ -72,6 +72,7 @@ impl Pool {
             exec_span: ms(10),
             spared: 0.0,
             expected: now,
+            more: 0,
         });
         let generation = self.issued[model.index()];
         self.matcher.candidate(now, Candidate { model, generation, offer });

@@ -95,16 +95,16 @@ impl<T> Outbox<T> {
 
 /// A candidate as it lies on the board; its model is told by its place there.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Words([u64; 11]);
+pub(crate) struct Words([u64; 12]);
 
 impl Value for Words {
-    type Words = [u64; 11];
+    type Words = [u64; 12];
 
-    fn to_words(self) -> [u64; 11] {
+    fn to_words(self) -> [u64; 12] {
         self.0
     }
 
-    fn from_words(words: [u64; 11]) -> Words {
+    fn from_words(words: [u64; 12]) -> Words {
         Words(words)
     }
 }
@@ -116,7 +116,7 @@ impl Words {
     pub(crate) fn of(candidate: &Candidate) -> Words {
         let generation = u64::from(candidate.generation) << 32;
         let Some(offer) = candidate.offer else {
-            return Words([generation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            return Words([generation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         };
         let class = if offer.class == Class::Low { LOW } else { 0 };
         Words([
@@ -131,12 +131,13 @@ impl Words {
             offer.exec_span.0,
             offer.expected.0,
             offer.spared.to_bits(),
+            u64::from(offer.more),
         ])
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "they were put there as such")]
     pub(crate) fn candidate(self, model: ModelId) -> Candidate {
-        let [head, exec, firm, latest, turn, lead, due, alone, exec_span, expected, spared] =
+        let [head, exec, firm, latest, turn, lead, due, alone, exec_span, expected, spared, more] =
             self.0;
         let offer = (head & OFFERED != 0).then(|| Offer {
             exec: Time(exec),
@@ -151,6 +152,7 @@ impl Words {
             exec_span: Span(exec_span),
             spared: f64::from_bits(spared),
             expected: Time(expected),
+            more: more as u32,
         });
         Candidate { model, generation: (head >> 32) as u32, offer }
     }
@@ -177,6 +179,7 @@ mod tests {
             exec_span: Span(9),
             spared: 10.0,
             expected: Time(11),
+            more: 12,
         };
         let high = Offer { class: Class::High, tier: 0, ..offer };
         for offer in [None, Some(offer), Some(high)] {

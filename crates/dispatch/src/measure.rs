@@ -208,7 +208,8 @@ impl Meter {
     /// How long a message of the matcher is underway, if that is another span than the last time.
     pub(crate) fn changed_message(&mut self) -> Option<Span> {
         let message = self.message.high()?;
-        if !is_other(message, self.told_message) {
+        let difference = message.0.abs_diff(self.told_message.0);
+        if difference <= self.told_message.0 / 4 {
             return None;
         }
         self.told_message = message;

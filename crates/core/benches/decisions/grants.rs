@@ -65,6 +65,7 @@ impl Grants {
             exec_span: EXEC,
             spared: 0.0,
             expected: now,
+            more: 0,
         };
         let generation = self.granted[model.index()];
         Candidate { model, generation, offer: Some(offer) }

@@ -257,10 +257,12 @@ impl Matcher {
             accelerator.promised = Some(promise);
             let Accelerator { free, lag, outstanding: [running, _], .. } = *accelerator;
             let slot = &mut self.models[model.index()];
-            slot.offer = None;
+            slot.offer = offer.more.checked_sub(1).map(|more| Offer { more, ..offer });
             slot.issued = slot.issued.wrapping_add(1);
             self.count_in(model, offer.tier, offer.class);
-            self.file(model.0, Filed::default());
+            if offer.more == 0 {
+                self.file(model.0, Filed::default());
+            }
             let (accelerator, lag) = (AcceleratorId(number), lag.pace());
             let behind = running.is_some();
             issue(Grant { model, accelerator, batch: promise.batch, free, lag, behind });
@@ -644,6 +646,7 @@ mod tests {
             exec_span: ms(10),
             spared: 0.0,
             expected: now,
+            more: 0,
         });
         Candidate { model: MODEL, generation, offer }
     }
@@ -676,6 +679,31 @@ mod tests {
     fn end(matcher: &mut Matcher, now: Time, batch: u64) {
         let ended = matcher.complete(now, AcceleratorId(0), BatchId(batch), Span::ZERO);
         assert_eq!(ended, Some(Ended { model: MODEL, ratio: None }));
+    }
+
+    #[test]
+    fn several_batches_of_a_model_are_granted_before_its_shard_answers() {
+        let mut matcher = Matcher::new(Rule::Deferred, 4);
+        let with_more = |generation, more| {
+            let candidate = candidate(generation, at(0), at(20), Span::ZERO);
+            let offer = candidate.offer.map(|offer| Offer { more, ..offer });
+            Candidate { offer, ..candidate }
+        };
+        let mut grants = Vec::new();
+        matcher.candidate(at(0), with_more(0, 2));
+        matcher.assign(at(0), |grant| grants.push(grant));
+        let numbers: Vec<_> = grants.iter().map(|grant| grant.accelerator.0).collect();
+        assert_eq!(numbers, [0, 1, 2], "the batch and two more");
+        assert_eq!(matcher.running(MODEL), 3);
+        // Made when one of the three grants had been answered: it knows nothing of the others.
+        matcher.candidate(at(1), with_more(1, 2));
+        matcher.assign(at(1), |grant| panic!("{grant:?}"));
+        for grant in grants {
+            assert_eq!(matcher.reply(at(1), sent(at(1), grant, Span::ZERO)), None);
+        }
+        matcher.candidate(at(1), with_more(3, 0));
+        matcher.assign(at(1), |grant| assert_eq!(grant.accelerator, AcceleratorId(3)));
+        assert_eq!(matcher.running(MODEL), 4);
     }
 
     #[test]

@@ -226,6 +226,9 @@ pub struct Offer {
     pub spared: f64,
     /// When the batch that the measured rate promises will have to be sent; no later than `exec`.
     pub expected: Time,
+    /// How many more such batches are queued behind it, each of which may be granted at once: an
+    /// answer of the shard takes its time, and one batch for each would be too few.
+    pub more: u32,
 }
 
 /// Matcher to shard: an accelerator for the model's next batch. The shard answers each with

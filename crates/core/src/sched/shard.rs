@@ -135,10 +135,9 @@ struct Model {
     delays: Delays,
     /// What each of these two takes.
     message: Span,
-    /// What a request needs at least from its arrival to its deadline.
-    least: Span,
-    /// What it needs where the shard is behind.
-    least_behind: Span,
+    /// What a request needs at least from its arrival to its deadline, and where the shard is
+    /// behind.
+    least: [Span; 2],
     /// How much longer than planned executions were measured to run.
     overrun: Span,
     /// Batches sent and not completed.
@@ -219,8 +218,7 @@ impl Shard {
             rate: RateEstimator::new(terms.slo),
             delays: Delays::default(),
             message: Span::ZERO,
-            least: Span::ZERO,
-            least_behind: Span::ZERO,
+            least: [Span::ZERO; 2],
             profile: Profile::clone(&terms.profile),
             drift: Drift::new(),
             rate_low: RowRate::new(terms.slo),

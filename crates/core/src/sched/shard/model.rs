@@ -15,6 +15,9 @@ use crate::sched::shard::ModelStatistics;
 use crate::sched::{Action, Actions, Candidate, ModelTerms, Offer};
 use crate::time::{Span, Time};
 
+/// More grants at once than this would keep accelerators waiting for batches that may not come.
+const MORE_MAX: u32 = 15;
+
 impl Model {
     /// Plans with the pace that was measured, as far as a mean request alone is still done in
     /// three quarters of the objective: nothing is measured of batches that never run. Whether
@@ -38,8 +41,8 @@ impl Model {
     pub(super) fn plan_with(&mut self, delays: &Delays, message: Span) {
         let slo = self.terms.slo;
         (self.delays, self.message) = within_objective(delays, message, slo, &self.profile);
-        self.least = self.profile.exec(1) + self.delays.lead(1) + self.delays.response;
-        self.least_behind = self.least + Span(slo.saturating_sub(self.least).0 / 2);
+        let least = self.profile.exec(1) + self.delays.lead(1) + self.delays.response;
+        self.least = [least, least + Span(slo.saturating_sub(least).0 / 2)];
     }
 
     /// At which a mean request alone takes three quarters of the objective; at least one.
@@ -147,13 +150,14 @@ impl Model {
     /// Why a request can never run here, whatever is queued. One that is late already is not queued to be dropped
     /// with more effort later: after a stall there may be a great many of them.
     pub(super) fn refusal(&self, pool: &Pool, now: Time, request: &Request) -> Option<DropReason> {
-        let needed = if pool.is_behind { self.least_behind } else { self.least };
+        let [least, _] = self.least;
+        let needed = self.least[usize::from(pool.is_behind)];
         if self.closing {
             Some(DropReason::Unloaded)
         } else if request.rows == 0 || request.rows > self.profile.rows_max() {
             Some(DropReason::TooLarge)
         } else if request.deadline < now + needed {
-            Some(match request.deadline < now + self.least {
+            Some(match request.deadline < now + least {
                 true => DropReason::Hopeless,
                 false => DropReason::Overload,
             })
@@ -205,10 +209,22 @@ impl Model {
                         Class::Low => self.low_terms(pool, now).spared,
                     },
                     expected: self.expected(&outlook).clamp(now, window.exec),
+                    more: self.more(&outlook),
                 });
             }
             (0..count).for_each(|_| self.drop_head(model, now, todo));
         }
+    }
+
+    /// Batches behind this one that nothing is to be gained for by waiting: it leaves rows behind
+    /// that it has no room for, so those behind it do as well. Only where answers take their time,
+    /// else each is offered when the one before has gone.
+    fn more(&self, outlook: &Outlook) -> u32 {
+        if self.message == Span::ZERO || outlook.next.is_none() || self.queue.is_mixed() {
+            return 0;
+        }
+        let batches = self.queue.leading().rows() / u64::from(outlook.rows.max(1));
+        u32::try_from(batches.saturating_sub(1)).map_or(MORE_MAX, |more| more.min(MORE_MAX))
     }
 
     fn drop_head(&mut self, model: ModelId, now: Time, todo: &mut Actions) {
