@@ -113,7 +113,10 @@ impl Pool {
                     self.started += 1;
                 }
                 Action::Drop { .. } => self.dropped += 1,
-                Action::Removed { .. } => {}
+                Action::Removed { .. }
+                | Action::Drained { .. }
+                | Action::Lost { .. }
+                | Action::Recovered { .. } => {}
             }
         }
         self.todo.clear();

@@ -2,9 +2,12 @@
 
 use proptest::prelude::*;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
-use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
+use symphony_core::sched::{
+    AcceleratorState, Action, Actions, Event, ModelTerms, OVERDUE_AFTER, Policy, Rule, Scheduler,
+    Start,
+};
 use symphony_core::{
     AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Pace, Profile, Request, RequestId,
     Span, Time,
@@ -40,6 +43,18 @@ enum Happening {
     Switch {
         rule: Rule,
     },
+    AddAccelerator {
+        accelerator: u32,
+    },
+    DrainAccelerator {
+        accelerator: u32,
+    },
+    /// One completes a batch that it never had.
+    CompleteUnknown {
+        accelerator: u32,
+    },
+    /// Nothing comes for long enough that whatever does not end is noticed.
+    Silence,
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +65,10 @@ struct History {
     profiles: Vec<(u64, u64, u32)>,
     /// Executions take this share of the profile, in percent, one after the other.
     speeds: Vec<u64>,
+    /// One in so many executions takes [`LATE`] times as long.
+    late_every: usize,
+    /// And one in so many does not end.
+    endless_every: usize,
     /// And this share of that on each accelerator.
     slowness: Vec<u64>,
     /// Whether plans follow what was measured.
@@ -60,6 +79,13 @@ struct History {
 fn rules() -> impl Strategy<Value = Rule> {
     prop_oneof![Just(Rule::Deferred), Just(Rule::Adaptive), Just(Rule::Eager)]
 }
+
+/// Accelerators that a history may name: one more than it may begin with.
+const ACCELERATORS: u32 = 5;
+
+/// How many times longer than it should a late execution takes: mostly long enough for its
+/// accelerator to be taken for dead.
+const LATE: u64 = 300;
 
 fn histories() -> impl Strategy<Value = History> {
     let happening = prop_oneof![
@@ -75,25 +101,47 @@ fn histories() -> impl Strategy<Value = History> {
         1 => (0u32..3).prop_map(|model| Happening::Remove { model }),
         1 => (0u32..3).prop_map(|model| Happening::Add { model }),
         1 => rules().prop_map(|rule| Happening::Switch { rule }),
+        1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::AddAccelerator { accelerator }),
+        1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::DrainAccelerator { accelerator }),
+        1 => (0..=ACCELERATORS)
+            .prop_map(|accelerator| Happening::CompleteUnknown { accelerator }),
+        1 => Just(Happening::Silence),
     ];
+    let seldom = || prop_oneof![Just(usize::MAX), 5usize..60];
     (
         rules(),
-        1u32..5,
+        1..ACCELERATORS,
         prop::sample::select(&[0.0, 0.05, 1.0]),
         prop::collection::vec((0u64..2000, 1u64..8000, 1u32..20), 3),
         prop::collection::vec(50u64..150, 1..8),
-        prop::collection::vec(prop_oneof![3 => Just(100u64), 1 => 100u64..900], 4),
+        (seldom(), seldom()),
+        prop::collection::vec(
+            prop_oneof![3 => Just(100u64), 1 => 100u64..900],
+            ACCELERATORS as usize,
+        ),
         any::<bool>(),
         prop::collection::vec((0u64..3000, happening), 1..150),
     )
         .prop_map(
-            |(rule, accelerators, low_share, profiles, speeds, slowness, follows, happenings)| {
+            |(
+                rule,
+                accelerators,
+                low_share,
+                profiles,
+                speeds,
+                odd,
+                slowness,
+                follows,
+                happenings,
+            )| {
                 History {
                     rule,
                     accelerators,
                     low_share,
                     profiles,
                     speeds,
+                    late_every: odd.0,
+                    endless_every: odd.1,
                     slowness,
                     follows,
                     happenings,
@@ -116,16 +164,37 @@ struct World<'a> {
     now: Time,
     /// Requests without an outcome.
     open: BTreeMap<RequestId, (ModelId, Request)>,
-    running: Vec<Vec<BatchId>>,
+    /// By accelerator, its batches, and before when none of them may be taken for overdue.
+    running: Vec<Vec<(BatchId, Time)>>,
+    members: Vec<Member>,
     /// When each accelerator ends what it was sent.
     busy_until: Vec<Time>,
     ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId, Span)>>,
     batches: usize,
-    /// How much longer than by its profile each model is planned to run.
-    paces: [Pace; 3],
+    /// How much longer than by its profile each model is planned to run, before and after the
+    /// scheduler settled: after a silence what was measured is forgotten.
+    paces: [[Pace; 2]; 3],
     /// Models that were told to go, and whether they are gone.
     removed: BTreeMap<ModelId, bool>,
     log: Vec<String>,
+}
+
+/// What an accelerator is to the scheduler, by what it was told and has said.
+#[derive(Clone, Debug, Default)]
+struct Member {
+    is_wanted: bool,
+    /// Batches that were given up and have not ended.
+    lost: BTreeSet<BatchId>,
+    /// It was told to drain, and has not said that it did.
+    is_draining: bool,
+    /// It ended the last of the lost ones, and has not been said to be back.
+    is_back: bool,
+}
+
+impl Member {
+    fn is_serving(&self) -> bool {
+        self.is_wanted && self.lost.is_empty()
+    }
 }
 
 impl<'a> World<'a> {
@@ -135,7 +204,9 @@ impl<'a> World<'a> {
         if !history.follows {
             scheduler = scheduler.with_fixed_profiles();
         }
-        let count = history.accelerators as usize;
+        let count = ACCELERATORS as usize;
+        let member =
+            |number| Member { is_wanted: number < history.accelerators, ..Member::default() };
         let mut world = World {
             history,
             rule: history.rule,
@@ -145,10 +216,11 @@ impl<'a> World<'a> {
             now: Time::ZERO,
             open: BTreeMap::new(),
             running: vec![Vec::new(); count],
+            members: (0..ACCELERATORS).map(member).collect(),
             busy_until: vec![Time::ZERO; count],
             ends: BinaryHeap::new(),
             batches: 0,
-            paces: [Pace::ONE; 3],
+            paces: [[Pace::ONE; 2]; 3],
             removed: BTreeMap::new(),
             log: Vec::new(),
         };
@@ -221,6 +293,22 @@ impl<'a> World<'a> {
                 self.rule = rule;
                 self.event(Event::SetRule(rule));
             }
+            Happening::AddAccelerator { accelerator } => {
+                let member = &mut self.members[accelerator as usize];
+                (member.is_wanted, member.is_draining) = (true, false);
+                self.event(Event::AddAccelerator { accelerator: AcceleratorId(accelerator) });
+            }
+            Happening::DrainAccelerator { accelerator } => {
+                let member = &mut self.members[accelerator as usize];
+                (member.is_wanted, member.is_draining) = (false, true);
+                self.event(Event::DrainAccelerator { accelerator: AcceleratorId(accelerator) });
+            }
+            Happening::CompleteUnknown { accelerator } => {
+                let accelerator = AcceleratorId(accelerator);
+                let (batch, exec) = (BatchId(u64::MAX), Span::from_micros(7));
+                self.event(Event::Complete { accelerator, batch, exec });
+            }
+            Happening::Silence => self.pass(Some(self.now + Span::from_secs(100))),
         }
         self.settle();
     }
@@ -239,7 +327,9 @@ impl<'a> World<'a> {
                 && time <= self.now
             {
                 self.ends.pop();
-                self.running[accelerator.index()].retain(|other| *other != batch);
+                self.running[accelerator.index()].retain(|(other, _)| *other != batch);
+                let member = &mut self.members[accelerator.index()];
+                member.is_back |= member.lost.remove(&batch) && member.lost.is_empty();
                 self.event(Event::Complete { accelerator, batch, exec });
             }
             self.settle();
@@ -249,11 +339,10 @@ impl<'a> World<'a> {
 
     fn settle(&mut self) {
         // Before, for a model may be gone afterwards.
-        for (number, pace) in (0u32..).zip(&mut self.paces) {
-            let stats = self.scheduler.stats(ModelId(number));
-            *pace = stats.map_or(Pace::ONE, |stats| stats.pace);
-        }
+        self.note_paces(0);
+        self.note_paces(1);
         self.scheduler.settle(self.now, &mut self.todo);
+        self.note_paces(1);
         let todo = std::mem::take(&mut self.todo);
         for action in &todo.list {
             self.log.push(format!("{} -> {action:?}", self.now));
@@ -270,9 +359,22 @@ impl<'a> World<'a> {
                     let left = self.open.values().any(|(of, _)| of == model);
                     assert!(!left, "{}", self.story("removed with requests left"));
                 }
+                Action::Drained { accelerator } => {
+                    let member = &mut self.members[accelerator.index()];
+                    let asked = std::mem::take(&mut member.is_draining);
+                    assert!(asked, "{}", self.story("drained unasked"));
+                }
+                Action::Lost { batch, accelerator, .. } => self.lose(*batch, *accelerator),
+                Action::Recovered { accelerator } => {
+                    let member = &mut self.members[accelerator.index()];
+                    let is_back = std::mem::take(&mut member.is_back);
+                    assert!(is_back, "{}", self.story("back from nowhere"));
+                }
             }
         }
-        let idle = self.running.iter().any(Vec::is_empty);
+        self.check_members();
+        let mut members = self.running.iter().zip(&self.members);
+        let idle = members.any(|(running, member)| running.is_empty() && member.is_serving());
         if idle && self.rule == Rule::Eager && !self.any_lags() {
             // Low ones may be held back for the high ones that are known to come, and those with
             // early deadlines that came under another rule.
@@ -285,23 +387,55 @@ impl<'a> World<'a> {
         assert!(wake.is_none_or(|wake| wake > self.now), "{}", self.story("spins in place"));
     }
 
-    fn pace(&self, model: ModelId) -> Pace {
-        self.paces[model.index()]
+    /// An accelerator is taken for dead.
+    fn lose(&mut self, batch: BatchId, accelerator: AcceleratorId) {
+        let (running, overdue) = self.running[accelerator.index()].remove(0);
+        assert_eq!(running, batch, "{}", self.story("lost out of order"));
+        let member = &mut self.members[accelerator.index()];
+        let is_first = member.lost.is_empty();
+        member.lost.insert(batch);
+        assert!(!is_first || self.now >= overdue, "{}", self.story("given up too early"));
+    }
+
+    fn check_members(&self) {
+        for (number, member) in (0u32..).zip(&self.members) {
+            let runs = !self.running[number as usize].is_empty();
+            let expected = match (member.is_wanted, runs) {
+                _ if !member.lost.is_empty() => AcceleratorState::Dead,
+                (true, _) => AcceleratorState::Serving,
+                (false, true) => AcceleratorState::Draining,
+                (false, false) => AcceleratorState::Away,
+            };
+            let state = self.scheduler.state(AcceleratorId(number));
+            assert_eq!(state, expected, "{}", self.story(&format!("accelerator {number}")));
+            assert!(runs || !member.is_draining, "{}", self.story("drained and nobody told"));
+            assert!(!member.is_back, "{}", self.story("back and nobody told"));
+        }
+    }
+
+    fn note_paces(&mut self, moment: usize) {
+        for (number, paces) in (0u32..).zip(&mut self.paces) {
+            if let Some(stats) = self.scheduler.stats(ModelId(number)) {
+                paces[moment] = stats.pace;
+            }
+        }
     }
 
     fn any_lags(&self) -> bool {
-        let accelerators = (0..self.history.accelerators).map(AcceleratorId);
+        let accelerators = (0..ACCELERATORS).map(AcceleratorId);
         accelerators.map(|id| self.scheduler.lag(id)).any(|lag| lag > Pace::ONE)
     }
 
     fn check_drop(&self, model: ModelId, request: &Request, reason: DropReason) {
         let terms = self.terms(model.0);
-        let exec = self.pace(model).stretch(terms.profile.exec(request.rows));
-        let end = self.now + self.delays.lead(request.rows) + exec;
-        let alone = end + self.delays.response <= request.deadline;
+        let alone = self.paces[model.index()].map(|pace| {
+            let exec = pace.stretch(terms.profile.exec(request.rows));
+            let end = self.now + self.delays.lead(request.rows) + exec;
+            end + self.delays.response <= request.deadline
+        });
         let justified = match reason {
-            DropReason::Hopeless => !alone,
-            DropReason::Overload => alone && self.rule != Rule::Eager,
+            DropReason::Hopeless => alone.contains(&false),
+            DropReason::Overload => alone.contains(&true) && self.rule != Rule::Eager,
             DropReason::TooLarge => request.rows > terms.profile.rows_max(),
             DropReason::QueueFull => {
                 // High requests with early deadlines may stand among the low ones.
@@ -327,17 +461,20 @@ impl<'a> World<'a> {
         assert_eq!(rows, start.rows, "{}", self.story("rows do not add up"));
         assert!(rows <= terms.profile.rows_max(), "{}", self.story("too large a batch"));
         let table = terms.profile.exec(rows);
-        let pace = self.pace(start.model).times(self.scheduler.lag(start.accelerator));
-        assert_eq!(start.exec, pace.stretch(table), "{}", self.story("not the profile"));
+        let lag = self.scheduler.lag(start.accelerator);
+        let planned = self.paces[start.model.index()].map(|pace| pace.times(lag).stretch(table));
+        assert!(planned.contains(&start.exec), "{}", self.story("not the profile"));
         for request in requests {
             let (model, known) = self.open.remove(&request.id).expect("one outcome per request");
             assert_eq!((model, known), (start.model, *request), "{}", self.story("mixed up"));
             let end = start.begin + start.exec;
             assert!(end <= request.deadline, "{}", self.story("planned past a deadline"));
         }
+        assert!(self.members[accelerator].is_serving(), "{}", self.story("it does not serve"));
         if self.delays.lead(1) == Span::ZERO {
             assert!(self.running[accelerator].is_empty(), "{}", self.story("two batches at once"));
-            let lower = self.running[..accelerator].iter().all(|running| !running.is_empty());
+            let mut lower = self.running[..accelerator].iter().zip(&self.members);
+            let lower = lower.all(|(running, member)| !running.is_empty() || !member.is_serving());
             let lower = lower || self.any_lags();
             assert!(lower, "{}", self.story("a lower-numbered accelerator was free"));
         }
@@ -345,10 +482,20 @@ impl<'a> World<'a> {
         let speed = self.history.speeds[self.batches % self.history.speeds.len()];
         self.batches += 1;
         let begin = start.begin.max(self.busy_until[accelerator]);
-        let exec = Span(table.0 * speed / 100 * self.history.slowness[accelerator] / 100);
-        let end = begin + exec;
+        let mut exec = Span(table.0 * speed / 100 * self.history.slowness[accelerator] / 100);
+        if self.batches.is_multiple_of(self.history.late_every) {
+            exec = exec.times(LATE);
+        }
+        let overdue = self.now + start.exec + OVERDUE_AFTER.max(start.exec.times(10));
+        self.running[accelerator].push((start.batch, overdue));
+        if self.batches.is_multiple_of(self.history.endless_every) {
+            self.busy_until[accelerator] = Time::NEVER;
+        }
+        let end = begin.max(self.busy_until[accelerator]) + exec;
         self.busy_until[accelerator] = end;
-        self.running[accelerator].push(start.batch);
+        if end == Time::NEVER {
+            return;
+        }
         self.ends.push(Reverse((end, start.batch, start.accelerator, exec)));
     }
 
@@ -370,5 +517,7 @@ proptest! {
         world.pass(None);
         prop_assert!(world.open.is_empty(), "{}", world.story("requests without an outcome"));
         prop_assert!(world.ends.is_empty());
+        let left = world.running.iter().any(|running| !running.is_empty());
+        prop_assert!(!left, "{}", world.story("a batch that does not end and is not given up"));
     }
 }

@@ -4,7 +4,9 @@ use crate::between::{FromMatcher, Heard, Outbox};
 use crate::cost::Cost;
 use crate::measure::Lateness;
 use crate::thread::Settings;
-use symphony_core::sched::{Event, Matcher, MatcherParty, Rule, ToMatcher, ToShard};
+use symphony_core::sched::{
+    Action, Actions, Event, Matcher, MatcherParty, Rule, ToMatcher, ToShard,
+};
 use symphony_core::{AcceleratorId, ModelId, Span, Time};
 use symphony_wire::schedule::{
     AcceleratorStatistics, Completion, MatcherControl, MatcherInbox, Message, Statistics,
@@ -21,6 +23,8 @@ pub(crate) struct LiveMatcher {
     heard: Vec<Heard>,
     /// To each shard.
     said: Vec<Outbox<FromMatcher>>,
+    /// What became of accelerators.
+    todo: Actions,
     own: Own,
 }
 
@@ -46,7 +50,7 @@ impl LiveMatcher {
         matcher.set_low_share(low_share);
         let party = MatcherParty::new(matcher);
         let own = Own { rule, accelerators, cost: Cost::new(), granted: 0, late: Lateness::new() };
-        LiveMatcher { party, inbox, heard, said, own }
+        LiveMatcher { party, inbox, heard, said, todo: Actions::default(), own }
     }
 
     /// Takes note of the completions that have arrived, and of what is asked of it.
@@ -83,11 +87,14 @@ impl LiveMatcher {
     /// Takes what the shards said, and grants.
     pub(crate) fn decide(&mut self, now: Time) {
         self.hear(now);
-        let LiveMatcher { party, said, own, .. } = self;
-        party.settle(now, &mut |message| {
+        let LiveMatcher { party, said, todo, own, .. } = self;
+        party.settle(now, todo, &mut |message| {
             own.granted += u64::from(matches!(message, ToShard::Grant(_)));
             say(said, now, message);
         });
+        for action in todo.list.drain(..) {
+            changed(said, party, &action);
+        }
     }
 
     pub(crate) fn is_pending(&self) -> bool {
@@ -163,10 +170,46 @@ fn completed(
     said[home].saying(|say| say(FromMatcher::Measured(*completion, lag)));
 }
 
-/// Sends what the matcher decided to the shard that it is for.
+/// Tells of what became of an accelerator.
+fn changed(said: &mut [Outbox<FromMatcher>], party: &MatcherParty, action: &Action) {
+    let serving = party.serving();
+    match *action {
+        Action::Lost { model, batch, accelerator, overdue } => {
+            tracing::error!(
+                accelerator = accelerator.0,
+                batch = batch.0,
+                model = model.0,
+                overdue_ms = overdue.as_millis_f64(),
+                serving,
+                "the accelerator has not ended a batch: it is taken out of the pool until it has, \
+                 and the batch is given up"
+            );
+            let home = home(model, said.len());
+            said[home].saying(|say| say(FromMatcher::Lost(batch)));
+        }
+        Action::Recovered { accelerator } => {
+            tracing::info!(accelerator = accelerator.0, serving, "the accelerator is back");
+        }
+        Action::Drained { accelerator } => {
+            tracing::info!(accelerator = accelerator.0, serving, "the accelerator runs nothing");
+        }
+        // A shard's.
+        Action::Start(_) | Action::Drop { .. } | Action::Removed { .. } => {}
+    }
+}
+
+/// Sends what the matcher decided to the shard that it is for, or to all.
 fn say(said: &mut [Outbox<FromMatcher>], now: Time, message: ToShard) {
-    let home = home(message.model(), said.len());
-    said[home].saying(|say| say(FromMatcher::Decided(now, message)));
+    let said = match message.model() {
+        Some(model) => {
+            let home = home(model, said.len());
+            &mut said[home..=home]
+        }
+        None => said,
+    };
+    for outbox in said {
+        outbox.saying(|say| say(FromMatcher::Decided(now, message)));
+    }
 }
 
 /// The shard that owns a model.

@@ -120,6 +120,7 @@ impl<E: Effects> LiveShard<E> {
                 FromMatcher::Measured(completion, lag) => {
                     own.measured(now, party, &completion, lag);
                 }
+                FromMatcher::Lost(batch) => own.lost(batch),
                 FromMatcher::Late(late) => own.meter.matcher_late(late),
             });
         });
@@ -154,6 +155,8 @@ impl<E: Effects> LiveShard<E> {
                 }
                 Action::Drop { request, reason, .. } => effects.dropped(now, request, *reason),
                 Action::Removed { model } => own.removed(*model),
+                // The matcher's.
+                Action::Drained { .. } | Action::Lost { .. } | Action::Recovered { .. } => {}
             }
         }
         todo.clear();
@@ -295,6 +298,11 @@ impl Own {
         // ahead earlier, that would wait longer, and so on.
         let control = Some(taken.since(running.decided)).filter(|_| !running.behind);
         self.meter.completed(completion, control, planned);
+    }
+
+    /// A batch was given up.
+    fn lost(&mut self, batch: BatchId) {
+        self.running.remove(&batch);
     }
 
     /// Takes over the measured delays from time to time.

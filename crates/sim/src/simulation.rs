@@ -260,7 +260,10 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
                         self.models[model.index()].drop_one(reason);
                     }
                 }
-                Action::Removed { .. } => {}
+                Action::Removed { .. }
+                | Action::Drained { .. }
+                | Action::Lost { .. }
+                | Action::Recovered { .. } => {}
             }
         }
         todo.clear();

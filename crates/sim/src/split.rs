@@ -169,9 +169,12 @@ fn home(shards: &mut [Member], model: ModelId) -> &mut Member {
     &mut shards[model.index() % count]
 }
 
-/// Sends something to the shard of a model.
+/// Sends something to the shard of a model, or to all shards.
 fn tell(shards: &mut [Member], messages: &mut Messages, now: Time, message: ToShard) {
-    home(shards, message.model()).inbox.send(now, messages, message);
+    match message.model() {
+        Some(model) => home(shards, model).inbox.send(now, messages, message),
+        None => shards.iter_mut().for_each(|member| member.inbox.send(now, messages, message)),
+    }
 }
 
 impl Policy for SplitScheduler {
@@ -187,7 +190,10 @@ impl Policy for SplitScheduler {
                 member.receive(now, &mut self.messages, todo);
                 member.party.on_event(now, event, todo);
             }
-            Event::Complete { .. } | Event::SetBatchesMax(_) => {
+            Event::Complete { .. }
+            | Event::AddAccelerator { .. }
+            | Event::DrainAccelerator { .. }
+            | Event::SetBatchesMax(_) => {
                 self.matcher(now, |matcher, mut send| matcher.on_event(now, &event, &mut send));
             }
             Event::SetRule(_) | Event::SetDelays(_) => {
@@ -209,7 +215,7 @@ impl Policy for SplitScheduler {
             for member in &mut self.shards {
                 member.decide(now, &mut self.messages, todo);
             }
-            self.matcher(now, |matcher, mut send| matcher.settle(now, &mut send));
+            self.matcher(now, |matcher, mut send| matcher.settle(now, todo, &mut send));
             if self.shards.iter().all(|member| member.inbox.next_due().is_none_or(|due| due > now))
             {
                 break;

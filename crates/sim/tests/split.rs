@@ -11,7 +11,7 @@ use symphony_core::{
     Time,
 };
 use symphony_sim::goodput::{BAD_SHARE_MAX, Load, run_at};
-use symphony_sim::{Delay, PolicyKind, Scenario, Split, SplitScheduler};
+use symphony_sim::{Delay, MESSAGE_MAX, PolicyKind, Scenario, Split, SplitScheduler};
 use symphony_workload::Process;
 
 const MODELS: u32 = 5;
@@ -19,14 +19,47 @@ const MODELS: u32 = 5;
 /// One thing that happens from outside.
 #[derive(Clone, Debug)]
 enum Happening {
-    Arrive { model: u32, rows: u32, slo_us: u64, class: Class },
+    Arrive {
+        model: u32,
+        rows: u32,
+        slo_us: u64,
+        class: Class,
+    },
     CancelOldest,
-    MeasureDelays { control_us: u64, data_us: u64, jitter_us: u64 },
-    MeasureOverrun { model: u32, us: u64 },
-    Remove { model: u32 },
-    Add { model: u32 },
-    Switch { rule: Rule },
+    MeasureDelays {
+        control_us: u64,
+        data_us: u64,
+        jitter_us: u64,
+    },
+    MeasureOverrun {
+        model: u32,
+        us: u64,
+    },
+    Remove {
+        model: u32,
+    },
+    Add {
+        model: u32,
+    },
+    Switch {
+        rule: Rule,
+    },
+    AddAccelerator {
+        accelerator: u32,
+    },
+    DrainAccelerator {
+        accelerator: u32,
+    },
+    /// Nothing comes for long enough that whatever does not end is noticed.
+    Silence,
 }
+
+/// Accelerators that a history may name: one more than it may begin with.
+const ACCELERATORS: u32 = 5;
+
+/// How many times longer than it should a late execution takes: mostly long enough for its
+/// accelerator to be taken for dead.
+const LATE: u64 = 300;
 
 #[derive(Clone, Debug)]
 struct History {
@@ -36,6 +69,10 @@ struct History {
     profiles: Vec<(u64, u64, u32)>,
     /// Executions take this share of the profile, in percent, one after the other.
     speeds: Vec<u64>,
+    /// One in so many executions takes [`LATE`] times as long.
+    late_every: usize,
+    /// And one in so many does not end.
+    endless_every: usize,
     /// Whether plans follow what was measured.
     follows: bool,
     happenings: Vec<(u64, Happening)>,
@@ -61,6 +98,9 @@ fn happenings() -> impl Strategy<Value = Happening> {
         2 => model.clone().prop_map(|model| Happening::Remove { model }),
         2 => model.prop_map(|model| Happening::Add { model }),
         1 => rules().prop_map(|rule| Happening::Switch { rule }),
+        1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::AddAccelerator { accelerator }),
+        1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::DrainAccelerator { accelerator }),
+        1 => Just(Happening::Silence),
     ]
 }
 
@@ -69,19 +109,23 @@ fn histories() -> impl Strategy<Value = History> {
     let profile = (0u64..2000, prop_oneof![3 => 1u64..8000, 1 => 1u64..100], 1u32..20);
     // Bursts, and gaps between them.
     let gap = prop_oneof![3 => 0u64..100, 2 => 0u64..3000, 1 => 0u64..30_000];
+    let seldom = || prop_oneof![Just(usize::MAX), 5usize..60];
     (
         rules(),
-        1u32..5,
+        1..ACCELERATORS,
         prop::collection::vec(profile, MODELS as usize),
         prop::collection::vec(50u64..150, 1..8),
+        (seldom(), seldom()),
         any::<bool>(),
         prop::collection::vec((gap, happenings()), 1..150),
     )
-        .prop_map(|(rule, accelerators, profiles, speeds, follows, happenings)| History {
+        .prop_map(|(rule, accelerators, profiles, speeds, odd, follows, happenings)| History {
             rule,
             accelerators,
             profiles,
             speeds,
+            late_every: odd.0,
+            endless_every: odd.1,
             follows,
             happenings,
         })
@@ -116,6 +160,7 @@ struct World<'a, P> {
     /// Requests without an outcome.
     open: BTreeMap<RequestId, (ModelId, Request)>,
     running: Vec<Vec<BatchId>>,
+    members: Vec<Member>,
     busy_until: Vec<Time>,
     ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId, Span)>>,
     batches: BTreeSet<BatchId>,
@@ -125,12 +170,26 @@ struct World<'a, P> {
     log: Vec<String>,
 }
 
+/// What an accelerator is to the policy, by what it was told and has said.
+#[derive(Clone, Debug, Default)]
+struct Member {
+    is_wanted: bool,
+    /// Batches that were given up and have not ended.
+    lost: BTreeSet<BatchId>,
+    /// It was told to drain, and has not said that it did.
+    is_draining: bool,
+    /// When it was last told to drain, or given up: grants may still be underway.
+    left: Option<Time>,
+}
+
 /// Steps of the policy within one history: more is going round in circles.
 const STEPS_MAX: usize = 100_000;
 
 impl<'a, P: Policy> World<'a, P> {
     fn new(history: &'a History, policy: P, message: Span) -> World<'a, P> {
-        let count = history.accelerators as usize;
+        let count = ACCELERATORS as usize;
+        let member =
+            |number| Member { is_wanted: number < history.accelerators, ..Member::default() };
         let mut world = World {
             history,
             policy,
@@ -140,6 +199,7 @@ impl<'a, P: Policy> World<'a, P> {
             now: Time::ZERO,
             open: BTreeMap::new(),
             running: vec![Vec::new(); count],
+            members: (0..ACCELERATORS).map(member).collect(),
             busy_until: vec![Time::ZERO; count],
             ends: BinaryHeap::new(),
             batches: BTreeSet::new(),
@@ -164,6 +224,10 @@ impl<'a, P: Policy> World<'a, P> {
         assert!(self.open.is_empty(), "{}", self.story("requests without an outcome"));
         let all_gone = self.removed.values().all(|gone| *gone);
         assert!(all_gone, "{}", self.story("a model that was removed is still there"));
+        let left = self.running.iter().any(|running| !running.is_empty());
+        assert!(!left, "{}", self.story("a batch that does not end and is not given up"));
+        let draining = self.members.iter().any(|member| member.is_draining);
+        assert!(!draining, "{}", self.story("drained and nobody told"));
         self.steps
     }
 
@@ -226,6 +290,18 @@ impl<'a, P: Policy> World<'a, P> {
                 }
             }
             Happening::Switch { rule } => self.event(Event::SetRule(rule)),
+            Happening::AddAccelerator { accelerator } => {
+                let member = &mut self.members[accelerator as usize];
+                (member.is_wanted, member.is_draining) = (true, false);
+                self.event(Event::AddAccelerator { accelerator: AcceleratorId(accelerator) });
+            }
+            Happening::DrainAccelerator { accelerator } => {
+                let member = &mut self.members[accelerator as usize];
+                (member.is_wanted, member.is_draining) = (false, true);
+                member.left = Some(self.now);
+                self.event(Event::DrainAccelerator { accelerator: AcceleratorId(accelerator) });
+            }
+            Happening::Silence => self.pass(Some(self.now + Span::from_secs(100))),
         }
         self.settle();
     }
@@ -245,6 +321,7 @@ impl<'a, P: Policy> World<'a, P> {
             {
                 self.ends.pop();
                 self.running[accelerator.index()].retain(|other| *other != batch);
+                self.members[accelerator.index()].lost.remove(&batch);
                 self.event(Event::Complete { accelerator, batch, exec });
             }
             self.settle();
@@ -271,6 +348,27 @@ impl<'a, P: Policy> World<'a, P> {
                     let left = self.open.values().any(|(of, _)| of == model);
                     assert!(!left, "{}", self.story("removed with requests left"));
                     gone.insert(*model);
+                }
+                Action::Drained { accelerator } => {
+                    let member = &mut self.members[accelerator.index()];
+                    let asked = std::mem::take(&mut member.is_draining);
+                    assert!(asked, "{}", self.story("drained unasked"));
+                    let runs = !self.running[accelerator.index()].is_empty();
+                    assert!(!runs, "{}", self.story("drained and not done"));
+                }
+                Action::Lost { batch, accelerator, .. } => {
+                    let running = &mut self.running[accelerator.index()];
+                    assert_eq!(running.first(), Some(batch), "lost out of order");
+                    running.remove(0);
+                    let member = &mut self.members[accelerator.index()];
+                    if member.lost.is_empty() {
+                        member.left = Some(self.now);
+                    }
+                    member.lost.insert(*batch);
+                }
+                Action::Recovered { accelerator } => {
+                    let left = self.members[accelerator.index()].lost.len();
+                    assert_eq!(left, 0, "{}", self.story("back too early"));
                 }
             }
         }
@@ -317,13 +415,27 @@ impl<'a, P: Policy> World<'a, P> {
         if self.delays.lead(1) + self.message == Span::ZERO {
             assert!(self.running[accelerator].is_empty(), "{}", self.story("two batches at once"));
         }
-        assert!(self.running[accelerator].len() < 2, "{}", self.story("sent too far ahead"));
-        let speed = self.history.speeds[self.batches.len() % self.history.speeds.len()];
-        let begin = start.begin.max(self.busy_until[accelerator]);
-        let exec = Span(table.0 * speed / 100);
-        let end = begin + exec;
-        self.busy_until[accelerator] = end;
+        let member = &self.members[accelerator];
+        let sent = self.running[accelerator].len() + member.lost.len();
+        assert!(sent < 2, "{}", self.story("sent too far ahead"));
+        let serves = member.is_wanted && member.lost.is_empty();
+        let crossed = member.left.is_some_and(|left| self.now.since(left) <= MESSAGE_MAX);
+        assert!(serves || crossed, "{}", self.story("it does not serve"));
+        let number = self.batches.len();
+        let speed = self.history.speeds[number % self.history.speeds.len()];
+        let mut exec = Span(table.0 * speed / 100);
+        if number.is_multiple_of(self.history.late_every) {
+            exec = exec.times(LATE);
+        }
         self.running[accelerator].push(start.batch);
+        if number.is_multiple_of(self.history.endless_every) {
+            self.busy_until[accelerator] = Time::NEVER;
+        }
+        let end = start.begin.max(self.busy_until[accelerator]) + exec;
+        self.busy_until[accelerator] = end;
+        if end == Time::NEVER {
+            return;
+        }
         self.ends.push(Reverse((end, start.batch, start.accelerator, exec)));
     }
 

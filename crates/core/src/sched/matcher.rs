@@ -6,15 +6,20 @@
 //! High candidates go first, and an accelerator is kept free for the next one to open where no
 //! other would be free for it. Low ones that wait meanwhile earn a share of the accelerators' time.
 
+mod members;
+
+pub use members::{ACCELERATORS_MAX, AcceleratorState, OVERDUE_AFTER};
+
 use super::drift::{Lag, Shown, Usual};
 use super::heap::IndexedHeap;
 use super::plan::{Demand, ModelPlan, Planner};
 use super::shard::SHARE_ADVANCE;
-use super::{Candidate, Grant, LOW_SHARE_DEFAULT, Offer, Reply, Rule, Started, TIERS};
+use super::{Action, Candidate, Grant, LOW_SHARE_DEFAULT, Offer, Reply, Rule, Started, TIERS};
 use crate::ids::{AcceleratorId, BatchId, ModelId};
 use crate::pace::Pace;
 use crate::request::Class;
 use crate::time::{Span, Time};
+use members::Watch;
 
 /// Owns the accelerators of a pool.
 #[derive(Clone, Debug)]
@@ -40,6 +45,11 @@ pub struct Matcher {
     /// Nanoseconds of accelerators that low candidates are owed.
     owed: f64,
     accelerators: Vec<Accelerator>,
+    /// How many of them are granted batches. Only these stand in one of the following orders.
+    serving: u32,
+    watch: Watch,
+    /// What became of accelerators that nobody was told of.
+    changes: Vec<Action>,
     /// Accelerators with nothing to do, by lag and number.
     idle: IndexedHeap<Pace>,
     /// Accelerators about to end their last batch, to which the next may be sent ahead.
@@ -73,7 +83,13 @@ const OUTSTANDING_MAX: usize = 2;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Accelerator {
+    /// Whether it was added, and not drained since.
+    is_wanted: bool,
+    /// Whether it has stopped answering. What it was sent is no longer counted.
+    is_dead: bool,
     outstanding: [Option<Outstanding>; OUTSTANDING_MAX],
+    /// When the first of these will have ended, as planned.
+    first_end: Time,
     /// When everything sent will have ended, as planned.
     free: Time,
     /// Granted, and the shard has not answered.
@@ -167,7 +183,13 @@ impl Matcher {
             low_running: 0,
             low_share: LOW_SHARE_DEFAULT,
             owed: 0.0,
-            accelerators: vec![Accelerator::default(); accelerators as usize],
+            accelerators: vec![
+                Accelerator { is_wanted: true, ..Accelerator::default() };
+                accelerators as usize
+            ],
+            serving: accelerators,
+            watch: Watch::new(),
+            changes: Vec::new(),
             idle,
             ending: IndexedHeap::new(),
             ahead: IndexedHeap::new(),
@@ -209,8 +231,8 @@ impl Matcher {
 
     /// Plans the pool's batches from what was noted, and hands each model's plan to `issue`.
     pub fn plan(&mut self, now: Time, issue: impl FnMut(ModelId, ModelPlan)) {
-        #[expect(clippy::cast_possible_truncation, reason = "accelerators are numbered by u32")]
-        let accelerators = self.accelerators.len() as u32;
+        // Without any, nothing will be granted whatever is planned.
+        let accelerators = self.serving.max(1);
         if let Some(planner) = &mut self.planner {
             planner.plan(now, accelerators, issue);
         }
@@ -277,21 +299,31 @@ impl Matcher {
         let promise = accelerator.promised.take_if(|promise| promise.batch == batch)?;
         let Promise { model, tier, class, ended, .. } = promise;
         if let Some(started) = started {
-            let place = accelerator.outstanding.iter_mut().find(|place| place.is_none());
+            let sent = Outstanding { batch, model, tier, class, started };
+            let place = accelerator.outstanding.iter_mut().position(|place| place.is_none());
             let place = place.expect("an accelerator with no room is not granted");
-            *place = Some(Outstanding { batch, model, tier, class, started });
+            accelerator.outstanding[place] = Some(sent);
             accelerator.free = accelerator.free.max(started.ready) + started.exec;
+            if place == 0 {
+                accelerator.first_end = accelerator.free;
+            }
+            // It died while the grant was on its way.
+            if accelerator.is_dead {
+                self.lose(now, id, &sent);
+            }
         } else {
             self.count_out(model, tier, class);
         }
         self.account(promise, started);
         self.release(now, id);
+        self.note_drained(id);
         ended.and_then(|exec| self.complete(now, id, batch, exec))
     }
 
     /// An accelerator finished a batch, after running it for `exec`; zero when that teaches
     /// nothing. No effect when it runs no such batch. The end of one of which the shard has not
-    /// said yet that it began is kept until it does.
+    /// said yet that it began is kept until it does; that of one that was given up only tells that
+    /// its accelerator is not dead.
     pub fn complete(
         &mut self,
         now: Time,
@@ -314,9 +346,15 @@ impl Matcher {
         accelerator.outstanding = [left, None];
         // The one behind starts now, whether this one ended early or late.
         accelerator.free = left.map_or(now, |o| now.max(o.started.ready) + o.started.exec);
+        accelerator.first_end = accelerator.free;
+        if accelerator.is_dead {
+            self.ended_late(now, id);
+            return None;
+        }
         self.count_out(done.model, done.tier, done.class);
         let ratio = (exec > Span::ZERO).then(|| self.learn(now, id, done, exec));
         self.release(now, id);
+        self.note_drained(id);
         Some(Ended { model: done.model, ratio })
     }
 
@@ -372,7 +410,9 @@ impl Matcher {
     /// accelerators have is none: the models' own drifts take it up from the next batches on.
     fn set_lag(&mut self, now: Time, id: AcceleratorId, pace: Pace) {
         self.accelerators[id.index()].lag.set(pace);
-        let mut lags: Vec<Pace> = self.accelerators.iter().map(|a| a.lag.pace()).collect();
+        let members = (0u32..).zip(&self.accelerators);
+        let members = members.filter(|(number, a)| a.is_serving() || *number == id.0);
+        let mut lags: Vec<Pace> = members.map(|(_, a)| a.lag.pace()).collect();
         let middle = (lags.len() - 1) / 2;
         let common = *lags.select_nth_unstable(middle).1;
         if common > Pace::ONE {
@@ -430,7 +470,7 @@ impl Matcher {
         // Without an accelerator to grant an opening window changes nothing.
         let none = self.idle.is_empty() && self.ending.is_empty();
         let opening = self.waiting.peek().map(|(time, _)| time).filter(|_| !none);
-        [ahead, opening].into_iter().flatten().min()
+        [ahead, opening, self.next_look()].into_iter().flatten().min()
     }
 
     /// Files a candidate under what it waits for.
@@ -528,7 +568,7 @@ impl Matcher {
             Class::High => {}
             Class::Low => self.owed += paid - ran,
         }
-        let accelerators = self.accelerators.len() as f64;
+        let accelerators = f64::from(self.serving);
         self.owed = self.owed.max(-self.low_share * accelerators * SHARE_ADVANCE.0 as f64);
     }
 
@@ -538,7 +578,7 @@ impl Matcher {
         if self.owed >= low.exec_span.0 as f64 {
             return false;
         }
-        if f64::from(self.low_running + 1) + low.spared > self.accelerators.len() as f64 {
+        if f64::from(self.low_running + 1) + low.spared > f64::from(self.serving) {
             return true;
         }
         let Some((expected, index)) = self.expected.peek() else { return false };
@@ -595,6 +635,12 @@ impl Matcher {
         self.ending.remove(id.0);
         self.ahead.remove(id.0);
         self.busy.remove(id.0);
+        if let Some(running) = accelerator.outstanding[0].filter(|_| !accelerator.is_dead) {
+            self.watch.note(&running, accelerator.first_end);
+        }
+        if !accelerator.is_serving() {
+            return;
+        }
         if accelerator.outstanding[0].is_some() {
             self.busy.set(id.0, accelerator.free);
         }
@@ -620,13 +666,13 @@ impl Matcher {
 mod tests {
     use super::*;
 
-    const MODEL: ModelId = ModelId(0);
+    pub(super) const MODEL: ModelId = ModelId(0);
 
-    fn at(ms: u64) -> Time {
+    pub(super) fn at(ms: u64) -> Time {
         Time(Span::from_millis(ms).0)
     }
 
-    fn ms(ms: u64) -> Span {
+    pub(super) fn ms(ms: u64) -> Span {
         Span::from_millis(ms)
     }
 
@@ -652,7 +698,12 @@ mod tests {
     }
 
     /// Offers such a batch: what it is granted.
-    fn offer(matcher: &mut Matcher, now: Time, latest: Time, lead: Span) -> Option<Grant> {
+    pub(super) fn offer(
+        matcher: &mut Matcher,
+        now: Time,
+        latest: Time,
+        lead: Span,
+    ) -> Option<Grant> {
         let generation = matcher.models.first().map_or(0, |slot| slot.issued);
         matcher.candidate(now, candidate(generation, now, latest, lead));
         let mut grants = Vec::new();
@@ -661,7 +712,7 @@ mod tests {
     }
 
     /// The shard's answer: it was sent.
-    fn sent(now: Time, grant: Grant, lead: Span) -> Reply {
+    pub(super) fn sent(now: Time, grant: Grant, lead: Span) -> Reply {
         let started = Started { ready: now + lead, exec: ms(10), table: ms(10), lead };
         let Grant { accelerator, batch, .. } = grant;
         Reply { accelerator, batch, started: Some(started) }
@@ -669,14 +720,14 @@ mod tests {
 
     /// Offers such a batch and sends it at once: the accelerator that gets it. Batches are
     /// numbered in the order of their grants.
-    fn send(matcher: &mut Matcher, now: Time, latest: Time, lead: Span) -> Option<u32> {
+    pub(super) fn send(matcher: &mut Matcher, now: Time, latest: Time, lead: Span) -> Option<u32> {
         let grant = offer(matcher, now, latest, lead)?;
         assert_eq!(matcher.reply(now, sent(now, grant, lead)), None);
         Some(grant.accelerator.0)
     }
 
     /// Ends a batch on the first accelerator.
-    fn end(matcher: &mut Matcher, now: Time, batch: u64) {
+    pub(super) fn end(matcher: &mut Matcher, now: Time, batch: u64) {
         let ended = matcher.complete(now, AcceleratorId(0), BatchId(batch), Span::ZERO);
         assert_eq!(ended, Some(Ended { model: MODEL, ratio: None }));
     }

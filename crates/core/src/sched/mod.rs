@@ -25,7 +25,7 @@ mod rule;
 mod scheduler;
 mod shard;
 
-pub use matcher::{Ended, Matcher};
+pub use matcher::{ACCELERATORS_MAX, AcceleratorState, Ended, Matcher, OVERDUE_AFTER};
 pub use parties::{MatcherParty, ShardParty, ToMatcher, ToShard};
 pub use plan::{Demand, ModelPlan, PLAN_AGE_MAX};
 pub use rule::{Rule, UnknownRule};
@@ -98,6 +98,17 @@ pub enum Event {
         /// The model.
         model: ModelId,
     },
+    /// Grant batches to this accelerator from now on; see [`Matcher::add`].
+    AddAccelerator {
+        /// The accelerator.
+        accelerator: AcceleratorId,
+    },
+    /// Grant no more batches to this accelerator; answered by [`Action::Drained`] once it runs
+    /// none, unless it is added again before.
+    DrainAccelerator {
+        /// The accelerator.
+        accelerator: AcceleratorId,
+    },
     /// The pool is to be scheduled by another rule from now on.
     SetRule(Rule),
     /// The scheduler was measured to sustain so many batches per second.
@@ -131,6 +142,30 @@ pub enum Action {
     Removed {
         /// The model.
         model: ModelId,
+    },
+    /// An accelerator that is to be granted no more batches runs none.
+    Drained {
+        /// The accelerator.
+        accelerator: AcceleratorId,
+    },
+    /// An accelerator is dead: it has not ended this batch, or one before it, long after it should
+    /// have. It is granted none until it has ended all it was sent. The batch is not counted as
+    /// running any more; its requests are owed their outcome.
+    Lost {
+        /// Whose it is.
+        model: ModelId,
+        /// The batch.
+        batch: BatchId,
+        /// Where it was to run.
+        accelerator: AcceleratorId,
+        /// How late the first batch there is.
+        overdue: Span,
+    },
+    /// A dead accelerator has ended all that it was sent: it is granted batches again, if it was
+    /// not drained.
+    Recovered {
+        /// The accelerator.
+        accelerator: AcceleratorId,
     },
 }
 

@@ -5,7 +5,7 @@
 //! each other, with one exception: a [`Candidate`] may pass other messages, and only the newest one
 //! of a model needs to arrive, as its generation tells which grants it knows of.
 
-use super::matcher::{Ended, Matcher};
+use super::matcher::{AcceleratorState, Ended, Matcher};
 use super::plan::{Demand, ModelPlan, PLAN_AGE_MAX};
 use super::shard::{ModelStatistics, Shard};
 use super::{Action, Actions, Candidate, Event, Grant, Reply, Rule};
@@ -28,7 +28,7 @@ pub enum ToMatcher {
     Closed(ModelId),
 }
 
-/// What the matcher says to the shard that owns a model.
+/// What the matcher says to the shard that owns a model, or to all shards.
 #[derive(Clone, Copy, Debug)]
 pub enum ToShard {
     /// An accelerator for its next batch.
@@ -39,16 +39,19 @@ pub enum ToShard {
     Ended(Ended),
     /// The last batch of the closed model has ended, and the matcher has forgotten it.
     Forgotten(ModelId),
+    /// So many accelerators serve now.
+    Serving(u32),
 }
 
 impl ToShard {
-    /// The model whose shard is addressed.
+    /// The model whose shard is addressed; `None` when all shards are.
     #[must_use]
-    pub fn model(&self) -> ModelId {
+    pub fn model(&self) -> Option<ModelId> {
         match self {
-            ToShard::Grant(grant) => grant.model,
-            ToShard::Ended(ended) => ended.model,
-            ToShard::Plan(model, _) | ToShard::Forgotten(model) => *model,
+            ToShard::Grant(grant) => Some(grant.model),
+            ToShard::Ended(ended) => Some(ended.model),
+            ToShard::Plan(model, _) | ToShard::Forgotten(model) => Some(*model),
+            ToShard::Serving(_) => None,
         }
     }
 }
@@ -117,7 +120,10 @@ impl ShardParty {
             }
             Event::SetDelays(delays) => self.shard.set_delays(delays),
             Event::SetOverrun { model, overrun } => self.shard.set_overrun(model, overrun),
-            Event::Complete { .. } | Event::SetBatchesMax(_) => {}
+            Event::Complete { .. }
+            | Event::AddAccelerator { .. }
+            | Event::DrainAccelerator { .. }
+            | Event::SetBatchesMax(_) => {}
         }
     }
 
@@ -137,6 +143,9 @@ impl ShardParty {
                 self.shard.remove(model);
                 self.closing.retain(|(other, _)| *other != model);
                 todo.list.push(Action::Removed { model });
+            }
+            ToShard::Serving(accelerators) => {
+                self.shard.set_accelerators(accelerators);
             }
         }
     }
@@ -193,13 +202,16 @@ pub struct MatcherParty {
     is_reported: bool,
     /// Closed models whose last batch has not ended.
     closing: Vec<ModelId>,
+    /// How many accelerators serve, as the shards were told.
+    serving: u32,
 }
 
 impl MatcherParty {
     /// The party of a matcher.
     #[must_use]
     pub fn new(matcher: Matcher) -> MatcherParty {
-        MatcherParty { matcher, follows: true, is_reported: false, closing: Vec::new() }
+        let serving = matcher.serving();
+        MatcherParty { matcher, follows: true, is_reported: false, closing: Vec::new(), serving }
     }
 
     /// The same, but plans go by the profiles as they were loaded, whatever is measured.
@@ -219,6 +231,23 @@ impl MatcherParty {
         self.matcher.set_low_share(share);
     }
 
+    /// Takes an accelerator for dead by this bound; see [`Matcher::set_overdue_after`].
+    pub fn set_overdue_after(&mut self, after: Span) {
+        self.matcher.set_overdue_after(after);
+    }
+
+    /// Accelerators that are granted batches.
+    #[must_use]
+    pub fn serving(&self) -> u32 {
+        self.matcher.serving()
+    }
+
+    /// What an accelerator is in the pool.
+    #[must_use]
+    pub fn state(&self, accelerator: AcceleratorId) -> AcceleratorState {
+        self.matcher.state(accelerator)
+    }
+
     /// How many times longer than elsewhere in the pool batches run on an accelerator.
     #[must_use]
     pub fn lag(&self, accelerator: AcceleratorId) -> Pace {
@@ -234,6 +263,8 @@ impl MatcherParty {
                     send(ToShard::Ended(ended));
                 }
             }
+            Event::AddAccelerator { accelerator } => self.matcher.add(now, accelerator),
+            Event::DrainAccelerator { accelerator } => self.matcher.drain(now, accelerator),
             Event::SetRule(rule) => self.matcher.set_rule(rule),
             Event::SetBatchesMax(batches_per_s) => self.matcher.set_batches_max(batches_per_s),
             Event::Arrive { .. }
@@ -269,8 +300,14 @@ impl MatcherParty {
         }
     }
 
-    /// Decides, given everything noted so far.
-    pub fn settle(&mut self, now: Time, send: &mut impl FnMut(ToShard)) {
+    /// Decides, given everything noted so far. What became of accelerators goes to `todo`.
+    pub fn settle(&mut self, now: Time, todo: &mut Actions, send: &mut impl FnMut(ToShard)) {
+        self.matcher.attend(now, todo, |ended| send(ToShard::Ended(ended)));
+        let serving = self.matcher.serving();
+        if self.serving != serving {
+            self.serving = serving;
+            send(ToShard::Serving(serving));
+        }
         self.matcher.assign(now, |grant| send(ToShard::Grant(grant)));
         let MatcherParty { matcher, closing, .. } = self;
         closing.retain(|&model| {

@@ -1,6 +1,6 @@
 //! One shard and one matcher, their messages delivered at once.
 
-use super::matcher::Matcher;
+use super::matcher::{AcceleratorState, Matcher};
 use super::shard::{ModelStatistics, Shard};
 use super::{Action, Actions, Candidate, Event, Grant, Rule};
 use crate::ids::{AcceleratorId, ModelId};
@@ -92,6 +92,31 @@ impl Scheduler {
         self.matcher.lag(accelerator)
     }
 
+    /// Takes an accelerator for dead by this bound; see [`Matcher::set_overdue_after`].
+    #[must_use]
+    pub fn with_overdue_after(mut self, after: Span) -> Scheduler {
+        self.matcher.set_overdue_after(after);
+        self
+    }
+
+    /// What an accelerator is in the pool.
+    #[must_use]
+    pub fn state(&self, accelerator: AcceleratorId) -> AcceleratorState {
+        self.matcher.state(accelerator)
+    }
+
+    /// Reports what became of accelerators, and tells the shard; says whether there was anything
+    /// to tell.
+    fn attend(&mut self, now: Time, todo: &mut Actions) -> bool {
+        let Scheduler { shard, matcher, .. } = self;
+        let mut is_told = false;
+        matcher.attend(now, todo, |ended| {
+            is_told = true;
+            shard.complete(now, ended);
+        });
+        shard.set_accelerators(matcher.serving()) || is_told
+    }
+
     /// Reports models that were closed and have nothing left, and forgets them. One that was
     /// never there is gone too: whoever asked is told.
     fn finish_closing(&mut self, todo: &mut Actions) {
@@ -131,6 +156,8 @@ impl Policy for Scheduler {
                     self.closing.push(model);
                 }
             }
+            Event::AddAccelerator { accelerator } => self.matcher.add(now, accelerator),
+            Event::DrainAccelerator { accelerator } => self.matcher.drain(now, accelerator),
             Event::SetRule(rule) => {
                 self.shard.set_rule(rule);
                 self.matcher.set_rule(rule);
@@ -148,13 +175,15 @@ impl Policy for Scheduler {
             matcher.plan(now, |model, plan| shard.set_plan(model, plan));
         }
         loop {
-            let Scheduler { shard, matcher, candidates, grants, .. } = self;
+            let Scheduler { shard, matcher, candidates, .. } = self;
             shard.settle(now, todo, |candidate| candidates.push(candidate));
             for candidate in candidates.drain(..) {
                 matcher.candidate(now, candidate);
             }
+            let is_told = self.attend(now, todo);
+            let Scheduler { shard, matcher, grants, .. } = self;
             matcher.assign(now, |grant| grants.push(grant));
-            if grants.is_empty() {
+            if grants.is_empty() && !is_told {
                 break;
             }
             for grant in grants.drain(..) {

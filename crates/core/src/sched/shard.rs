@@ -89,6 +89,7 @@ pub struct ModelStatistics {
 #[derive(Clone, Copy, Debug)]
 struct Pool {
     rule: Rule,
+    /// Those that serve.
     accelerators: u32,
     /// Of the rows in batches of high requests, what low ones that wait are owed.
     low_share: f64,
@@ -294,6 +295,21 @@ impl Shard {
                 self.touch(index);
             }
         }
+    }
+
+    /// The pool has so many accelerators that serve now; says whether that is new.
+    pub fn set_accelerators(&mut self, serving: u32) -> bool {
+        if self.pool.accelerators == serving {
+            return false;
+        }
+        self.pool.accelerators = serving;
+        for index in 0..self.models.len() {
+            // What an empty queue offers does not depend on it.
+            if self.models[index].as_ref().is_some_and(|state| !state.queue.is_empty()) {
+                self.touch(index);
+            }
+        }
+        true
     }
 
     /// Replaces what this model's batches were measured to run longer than planned.

@@ -103,6 +103,9 @@ impl Pool {
             }
             // A rival has its own rule.
             Event::SetRule(_) | Event::SetBatchesMax(_) => {}
+            Event::AddAccelerator { .. } | Event::DrainAccelerator { .. } => {
+                unreachable!("a rival's accelerators stay")
+            }
             Event::SetDelays(delays) => self.delays = delays,
             Event::SetOverrun { model, overrun } => {
                 self.models[model.index()].overrun = overrun;
