@@ -1,8 +1,8 @@
 //! The thread of one accelerator: runs the batches it is told to run, one after the other.
 //!
-//! It takes each request out of the in-flight table, so it owes each its outcome; what cannot be
-//! run is answered as refused or failed, and the thread goes on. It decides nothing about when or
-//! with whom a request runs.
+//! It takes each request's tensors out of the in-flight table, so it owes each its outcome; what
+//! cannot be run is answered as refused or failed, and the thread goes on. It decides nothing about
+//! when or with whom a request runs.
 
 use crate::engine::{guarded, panic_message};
 use crate::resident::{BatchError, Resident};
@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use symphony_core::{AcceleratorId, ModelId, Request, Span, Time};
 use symphony_wire::clock::Clock;
-use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Pending};
+use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Running};
 use symphony_wire::schedule::{BatchPlan, Completion, SchedulerPort, SubmitError};
 use symphony_wire::tensor::OutputTensor;
 use tokio::sync::oneshot;
@@ -187,7 +187,8 @@ impl Body {
     fn execute(&mut self, plan: &BatchPlan) {
         let clock = self.surroundings.clock;
         let taken = clock.now();
-        let mut batch = self.take(plan);
+        let in_flight = Arc::clone(&self.surroundings.in_flight);
+        let mut batch = take(&in_flight, plan);
         let exec = match self.models.get_mut(&plan.model) {
             Some(resident) => {
                 run(resident, plan, &mut batch, Run { clock, accelerator: self.accelerator, taken })
@@ -210,15 +211,12 @@ impl Body {
             thread::sleep(ROOM_AGAIN);
         }
     }
+}
 
-    /// The requests that still wait for an answer; those whose client left are let go.
-    fn take(&self, plan: &BatchPlan) -> Vec<(Request, Pending)> {
-        let take =
-            |request: &Request| Some((*request, self.surroundings.in_flight.take(request.id)?));
-        let mut batch: Vec<_> = plan.requests.iter().filter_map(take).collect();
-        batch.retain(|(_, pending)| !pending.is_abandoned());
-        batch
-    }
+/// The requests that still wait for an answer; those whose client left are let go.
+fn take<'a>(in_flight: &'a InFlight, plan: &BatchPlan) -> Vec<(Request, Running<'a>)> {
+    let take = |request: &Request| Some((*request, in_flight.run(request.id)?));
+    plan.requests.iter().filter_map(take).collect()
 }
 
 /// Where and when a batch runs.
@@ -233,16 +231,16 @@ struct Run {
 fn run(
     resident: &mut Resident,
     plan: &BatchPlan,
-    batch: &mut Vec<(Request, Pending)>,
+    batch: &mut Vec<(Request, Running<'_>)>,
     run: Run,
 ) -> Span {
     resident.clear();
     let requests = std::mem::take(batch);
-    for (request, pending) in requests {
-        match resident.push(&pending.inputs) {
-            Ok(()) => batch.push((request, pending)),
+    for (request, running) in requests {
+        match resident.push(&running.inputs) {
+            Ok(()) => batch.push((request, running)),
             // Only this request is unusable.
-            Err(error) => pending.answer(match error.is_of_value() {
+            Err(error) => running.answer(match error.is_of_value() {
                 true => Outcome::Refused(error.to_string()),
                 false => Outcome::Failed(error.to_string()),
             }),
@@ -251,7 +249,7 @@ fn run(
     if batch.is_empty() {
         return Span::ZERO;
     }
-    let rows: Vec<u32> = batch.iter().map(|(_, pending)| pending.inputs.rows).collect();
+    let rows: Vec<u32> = batch.iter().map(|(_, running)| running.inputs.rows).collect();
     let assembled = run.clock.now();
     let result = guarded("the engine", "running a batch", || resident.compute());
     let computed = run.clock.now();
@@ -292,38 +290,38 @@ fn run(
 fn run_apart(
     resident: &mut Resident,
     plan: &BatchPlan,
-    batch: &mut Vec<(Request, Pending)>,
+    batch: &mut Vec<(Request, Running<'_>)>,
     at: Run,
 ) {
-    for (request, pending) in batch.drain(..) {
-        if !pending.is_abandoned() {
+    for (request, running) in batch.drain(..) {
+        if !running.is_abandoned() {
             let taken = at.clock.now();
-            run(resident, plan, &mut vec![(request, pending)], Run { taken, ..at });
+            run(resident, plan, &mut vec![(request, running)], Run { taken, ..at });
         }
     }
 }
 
 /// Gives each request its outputs.
-fn answer(
-    batch: impl Iterator<Item = (Request, Pending)>,
+fn answer<'a>(
+    batch: impl Iterator<Item = (Request, Running<'a>)>,
     parts: Vec<Vec<OutputTensor>>,
     execution: Execution,
     planned: Span,
     taken: Time,
 ) {
-    for ((request, pending), outputs) in batch.zip(parts) {
+    for ((request, running), outputs) in batch.zip(parts) {
         let execution = Execution {
             queued: taken.since(request.arrival),
             slack: request.deadline.since(taken + planned),
             ..execution
         };
-        pending.answer(Outcome::Done(Answer { outputs, execution }));
+        running.answer(Outcome::Done(Answer { outputs, execution }));
     }
 }
 
-fn fail(batch: &mut Vec<(Request, Pending)>, why: &str) {
-    for (_, pending) in batch.drain(..) {
-        pending.answer(Outcome::Failed(why.to_owned()));
+fn fail(batch: &mut Vec<(Request, Running<'_>)>, why: &str) {
+    for (_, running) in batch.drain(..) {
+        running.answer(Outcome::Failed(why.to_owned()));
     }
 }
 

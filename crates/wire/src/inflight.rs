@@ -1,10 +1,13 @@
 //! The table of admitted requests: tensors wait here, with the frontend, until a backend
 //! fetches them; the scheduler never sees them.
 //!
-//! An entry can be taken out once. Whoever takes it (the backend to run it, the scheduler to
-//! drop it, the frontend because the client left) holds the only [`Pending`] and so owes the
-//! request its one outcome. A `Pending` that is let go without one answers `Failed`: even a
-//! panicking thread loses no request.
+//! An entry can be taken out once. Whoever takes it (the scheduler to drop it, the frontend because
+//! the client left) holds the only [`Pending`] and so owes the request its one outcome. A `Pending`
+//! that is let go without one answers `Failed`: even a panicking thread loses no request.
+//!
+//! The backend takes only the tensors, as a [`Running`]; the way to the client stays in the table,
+//! so that a request whose accelerator stops answering can be given its outcome all the same. The
+//! first outcome is the one that counts.
 
 use crate::tensor::{Inputs, OutputTensor};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,6 +32,13 @@ pub enum Outcome {
     Refused(String),
     /// The engine failed on its batch, or the system lost track of it; the text says how.
     Failed(String),
+}
+
+impl Outcome {
+    /// That of a request which somebody let go.
+    fn lost() -> Outcome {
+        Outcome::Failed("the request was lost inside the server".to_owned())
+    }
 }
 
 /// The result of a request that ran, and what it went through.
@@ -73,12 +83,6 @@ impl Pending {
         self.send(outcome);
     }
 
-    /// Whether the client no longer waits.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
-    }
-
     fn send(&mut self, outcome: Outcome) {
         if let Some(reply) = self.reply.take() {
             // The receiver is gone only when the client is.
@@ -89,7 +93,44 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.send(Outcome::Failed("the request was lost inside the server".to_owned()));
+        self.send(Outcome::lost());
+    }
+}
+
+/// One request that runs: its tensors are out of the table, its client waits there. Let go without
+/// an outcome it answers `Failed`, as a [`Pending`] does.
+#[derive(Debug)]
+pub struct Running<'a> {
+    /// The tensors.
+    pub inputs: Inputs,
+    id: RequestId,
+    /// Until it is answered.
+    table: Option<&'a InFlight>,
+}
+
+impl Running<'_> {
+    /// Gives the request its outcome, unless it has been given up. A client that has left is no
+    /// error.
+    pub fn answer(mut self, outcome: Outcome) {
+        self.settle(outcome);
+    }
+
+    /// Whether nobody waits any more: the client left, or was answered because this took too long.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.table.is_none_or(|table| table.is_abandoned(self.id))
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        if let Some(table) = self.table.take() {
+            table.settle(self.id, outcome);
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.settle(Outcome::lost());
     }
 }
 
@@ -122,7 +163,27 @@ struct Segment {
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
-    pending: Option<Pending>,
+    /// Until somebody takes them.
+    inputs: Option<Inputs>,
+    /// Until its request has its outcome; the slot is free without it.
+    reply: Option<oneshot::Sender<Outcome>>,
+}
+
+impl Segment {
+    /// The slot of a request that has no outcome yet.
+    fn entry(&mut self, generation: u32, slot: u32) -> Option<&mut Slot> {
+        let entry = self.slots.get_mut(slot as usize)?;
+        (entry.generation == generation && entry.reply.is_some()).then_some(entry)
+    }
+
+    /// Frees the slot of a request that gets its outcome now.
+    fn free(&mut self, slot: u32) -> Option<oneshot::Sender<Outcome>> {
+        let entry = self.slots.get_mut(slot as usize)?;
+        let reply = entry.reply.take()?;
+        entry.generation = entry.generation.wrapping_add(1);
+        self.free.push(slot);
+        Some(reply)
+    }
 }
 
 const SEGMENTS: usize = 16;
@@ -162,7 +223,7 @@ impl InFlight {
             u32::try_from(segment.slots.len() - 1).expect("in-flight limit keeps slots few")
         });
         let entry = &mut segment.slots[slot as usize];
-        entry.pending = Some(Pending { inputs, reply: Some(reply) });
+        (entry.inputs, entry.reply) = (Some(inputs), Some(reply));
         Ok(request_id(entry.generation, slot, index))
     }
 
@@ -171,34 +232,67 @@ impl InFlight {
     pub fn take(&self, id: RequestId) -> Option<Pending> {
         let (generation, slot, index) = parts(id);
         let mut segment = self.segment(index);
-        if segment.slots.get(slot as usize)?.generation != generation {
+        let inputs = segment.entry(generation, slot)?.inputs.take()?;
+        Some(self.pending(&mut segment, slot, inputs))
+    }
+
+    /// Takes a request's tensors out to run it; `None` when someone has taken it, or its client has
+    /// left.
+    #[must_use]
+    pub fn run(&self, id: RequestId) -> Option<Running<'_>> {
+        let (generation, slot, index) = parts(id);
+        let mut segment = self.segment(index);
+        let entry = segment.entry(generation, slot)?;
+        let inputs = entry.inputs.take()?;
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        if entry.reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            segment.free(slot);
             return None;
         }
-        self.take_out(&mut segment, slot as usize)
+        Some(Running { inputs, id, table: Some(self) })
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "slots are numbered by fewer than 32 bits")]
-    fn take_out(&self, segment: &mut Segment, slot: usize) -> Option<Pending> {
-        let entry = segment.slots.get_mut(slot)?;
-        let pending = entry.pending.take()?;
-        entry.generation = entry.generation.wrapping_add(1);
-        segment.free.push(slot as u32);
-        self.count.fetch_sub(1, Ordering::Relaxed);
-        Some(pending)
+    fn is_abandoned(&self, id: RequestId) -> bool {
+        let (generation, slot, index) = parts(id);
+        let mut segment = self.segment(index);
+        let entry = segment.entry(generation, slot);
+        entry.and_then(|entry| entry.reply.as_ref()).is_none_or(oneshot::Sender::is_closed)
     }
 
-    /// Takes every request out, for whoever ends what would have taken them.
+    /// Gives a request its outcome, whether or not it runs; no effect when it has one.
+    pub fn settle(&self, id: RequestId, outcome: Outcome) {
+        let (generation, slot, index) = parts(id);
+        let mut segment = self.segment(index);
+        let Some(entry) = segment.entry(generation, slot) else { return };
+        let waited = entry.inputs.take();
+        let reply = segment.free(slot);
+        // Neither waking a client nor freeing memory is to hold up others.
+        drop(segment);
+        self.count.fetch_sub(usize::from(waited.is_some()), Ordering::Relaxed);
+        if let Some(reply) = reply {
+            // The receiver is gone only when the client is.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    /// Takes every request out that nobody runs, for whoever ends what would have taken them.
     #[must_use]
     pub fn take_all(&self) -> Vec<Pending> {
         let mut all = Vec::new();
         for index in 0..SEGMENTS {
             let slots = self.segment(index).slots.len();
-            for slot in 0..slots {
+            for slot in (0u32..).take(slots) {
                 let mut segment = self.segment(index);
-                all.extend(self.take_out(&mut segment, slot));
+                let inputs = segment.slots.get_mut(slot as usize).and_then(|s| s.inputs.take());
+                all.extend(inputs.map(|inputs| self.pending(&mut segment, slot, inputs)));
             }
         }
         all
+    }
+
+    fn pending(&self, segment: &mut Segment, slot: u32, inputs: Inputs) -> Pending {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        Pending { inputs, reply: segment.free(slot) }
     }
 
     /// How many requests are waiting to be taken.
@@ -288,6 +382,51 @@ mod tests {
         assert!((0..64).all(|_| admit(&table).0.is_ok()));
     }
 
+    #[test]
+    fn a_request_that_runs_has_the_first_of_its_outcomes_and_its_slot_is_used_again() {
+        let why = |outcome: &mut oneshot::Receiver<Outcome>| match outcome.try_recv() {
+            Ok(Outcome::Failed(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let failed = |why: &str| Outcome::Failed(why.to_owned());
+        let table = InFlight::new(1);
+        let (id, mut outcome) = admit(&table);
+        let id = id.unwrap();
+        let running = table.run(id).unwrap();
+        assert!(table.is_empty() && !running.is_abandoned());
+        assert!(table.run(id).is_none() && table.take(id).is_none(), "it is taken");
+        assert!(table.take_all().is_empty());
+        table.settle(id, failed("given up"));
+        assert!(running.is_abandoned());
+        let (next, mut next_outcome) = admit(&table);
+        running.answer(failed("too late"));
+        table.settle(id, failed("again"));
+        assert_eq!(why(&mut outcome), "given up");
+        let running = table.run(next.unwrap()).unwrap();
+        running.answer(failed("as usual"));
+        assert_eq!(why(&mut next_outcome), "as usual");
+        let (waiting, mut waiting_outcome) = admit(&table);
+        table.settle(waiting.unwrap(), failed("never ran"));
+        assert_eq!(why(&mut waiting_outcome), "never ran");
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_running_request_let_go_still_gets_an_outcome_and_one_without_a_client_does_not_run() {
+        let table = InFlight::new(1);
+        let (id, mut outcome) = admit(&table);
+        drop(table.run(id.unwrap()));
+        assert!(matches!(outcome.try_recv(), Ok(Outcome::Failed(_))));
+        let (id, outcome) = admit(&table);
+        drop(outcome);
+        assert!(table.run(id.unwrap()).is_none());
+        assert!(table.is_empty() && table.take(id.unwrap()).is_none());
+        let (id, outcome) = admit(&table);
+        let running = table.run(id.unwrap()).unwrap();
+        drop(outcome);
+        assert!(running.is_abandoned());
+    }
+
     /// Threads admit requests and take their own and each other's, all at once: each request is
     /// taken by exactly one of them, each gets one outcome, and nothing stays behind.
     #[test]
@@ -309,7 +448,11 @@ mod tests {
                 for at in 0..shared.len() {
                     let at = (at + thread * 3) % shared.len();
                     let id = shared[at].lock().unwrap().unwrap();
-                    taken += usize::from(table.take(id).is_some());
+                    // Some to drop them, some to run them.
+                    taken += usize::from(match thread % 2 {
+                        0 => table.take(id).is_some(),
+                        _ => table.run(id).is_some(),
+                    });
                 }
                 barrier.wait();
                 for (_, mut outcome) in mine {
