@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use symphony_core::sched::{Candidate, Offer, ToMatcher, ToShard};
-use symphony_core::{BatchId, Class, ModelId, Pace, Span, Time};
+use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Pace, Span, Time};
 use symphony_exchange::{
     BoardReader, BoardWriter, Full, Receiver, Ringer, Sender, Value, board, ring,
 };
@@ -21,7 +21,7 @@ pub(crate) enum FromMatcher {
     /// A batch has ended, on an accelerator that is so much slower than the others.
     Measured(Completion, Pace),
     /// A batch is not waited for any more: its accelerator is dead.
-    Lost(BatchId),
+    Lost(BatchId, AcceleratorId),
     /// How late the matcher's timers fire.
     Late(Span),
 }

@@ -185,7 +185,7 @@ fn changed(said: &mut [Outbox<FromMatcher>], party: &MatcherParty, action: &Acti
                  and the batch is given up"
             );
             let home = home(model, said.len());
-            said[home].saying(|say| say(FromMatcher::Lost(batch)));
+            said[home].saying(|say| say(FromMatcher::Lost(batch, accelerator)));
         }
         Action::Recovered { accelerator } => {
             tracing::info!(accelerator = accelerator.0, serving, "the accelerator is back");

@@ -111,7 +111,7 @@ impl<E: Effects> LiveShard<E> {
 
     /// Takes what the matcher said.
     fn hear(&mut self, now: Time) {
-        let LiveShard { party, end: ShardEnd { said, heard, .. }, todo, own, .. } = self;
+        let LiveShard { party, end: ShardEnd { said, heard, .. }, effects, todo, own, .. } = self;
         said.saying(|mut say| {
             heard.drain(usize::MAX, |message| match message {
                 FromMatcher::Decided(at, message) => {
@@ -119,8 +119,12 @@ impl<E: Effects> LiveShard<E> {
                 }
                 FromMatcher::Measured(completion, lag) => {
                     own.measured(now, party, &completion, lag);
+                    effects.ended(completion.batch);
                 }
-                FromMatcher::Lost(batch) => own.lost(batch),
+                FromMatcher::Lost(batch, accelerator) => {
+                    own.running.remove(&batch);
+                    effects.lost(batch, accelerator);
+                }
                 FromMatcher::Late(late) => own.meter.matcher_late(late),
             });
         });
@@ -298,11 +302,6 @@ impl Own {
         // ahead earlier, that would wait longer, and so on.
         let control = Some(taken.since(running.decided)).filter(|_| !running.behind);
         self.meter.completed(completion, control, planned);
-    }
-
-    /// A batch was given up.
-    fn lost(&mut self, batch: BatchId) {
-        self.running.remove(&batch);
     }
 
     /// Takes over the measured delays from time to time.

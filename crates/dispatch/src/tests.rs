@@ -304,3 +304,44 @@ fn another_mode_starts_what_was_held_back_and_loses_nothing() {
     }
     assert!(outcome.try_recv().is_err(), "it has neither run nor been dropped");
 }
+
+#[test]
+fn the_requests_of_an_accelerator_that_stops_answering_get_their_outcome_and_it_comes_back() {
+    let mut pool = pool(Rule::Eager);
+    let (running, mut first) = pool.submit(at(0));
+    let inflight = Arc::clone(&pool.inflight);
+    let taken = inflight.run(running).unwrap();
+    pool.thread.turn(at(900));
+    assert!(first.try_recv().is_err(), "it has a second more than planned");
+    pool.thread.turn(at(1100));
+    let Ok(Outcome::Failed(why)) = first.try_recv() else { panic!("no outcome") };
+    assert_eq!(why, "accelerator 0 has stopped answering");
+    assert!(taken.is_abandoned());
+    drop(taken);
+    let (_, mut refused) = pool.submit(at(1200));
+    pool.thread.turn(at(1300));
+    let hopeless = DropReason::Hopeless;
+    assert!(
+        matches!(refused.try_recv(), Ok(Outcome::Dropped { reason, .. }) if reason == hopeless)
+    );
+    pool.complete(at(1400));
+    let (_, _next) = pool.submit(at(1400));
+    pool.complete(at(1410));
+    let statistics = pool.statistics(at(1410));
+    assert_eq!(statistics.accelerators[0].batches, 1, "what was given up is not counted");
+    assert!(pool.inflight.is_empty());
+}
+
+#[test]
+fn a_batch_that_does_not_end_holds_up_neither_a_removal_nor_a_drain() {
+    let mut pool = pool(Rule::Eager);
+    let (_, _running) = pool.submit(at(0));
+    let mut removed = pool.port.remove_model(MODEL).unwrap();
+    let mut drained = pool.port.drain().unwrap();
+    pool.thread.turn(at(900));
+    assert!(removed.try_recv().is_err() && drained.try_recv().is_err());
+    for ms in [1100, 1101] {
+        pool.thread.turn(at(ms));
+    }
+    assert_eq!((removed.try_recv(), drained.try_recv()), (Ok(()), Ok(())));
+}
