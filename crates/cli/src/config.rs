@@ -9,7 +9,8 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use symphony_backend::loader::{BackendFile, LoaderConfig};
 use symphony_backend::repository::TomlSource;
-use symphony_core::sched::{LOW_SHARE_DEFAULT, Rule};
+use symphony_core::Span;
+use symphony_core::sched::{LOW_SHARE_DEFAULT, OVERDUE_AFTER, Rule};
 use symphony_exchange::Spin;
 use symphony_frontend::FrontendConfig;
 use symphony_wire::inflight::IN_FLIGHT_MAX_DEFAULT;
@@ -48,6 +49,7 @@ struct SchedulerFile {
     mode: Option<String>,
     threads: Option<u32>,
     spin_us: Option<u64>,
+    accelerator_overdue_ms: Option<u32>,
     /// What `mode` was called before, with other names: read to say so.
     rule: Option<toml::Value>,
 }
@@ -65,6 +67,8 @@ pub(crate) struct PoolConfig {
     pub(crate) rule: Rule,
     /// What is kept for low requests that wait.
     pub(crate) low_priority_share: f64,
+    /// How late a batch makes its accelerator count as dead.
+    pub(crate) overdue_after: Span,
     /// The scheduler's threads, and for how long they spin instead of sleeping.
     pub(crate) layout: Layout,
     pub(crate) spin: Spin,
@@ -152,6 +156,7 @@ impl PoolConfig {
         Ok(PoolConfig {
             rule: scheduler.mode(args.mode)?,
             low_priority_share: scheduler.low_share()?,
+            overdue_after: scheduler.overdue_after()?,
             layout: scheduler.layout()?,
             spin: scheduler.spin()?,
             loader: LoaderConfig::resolve(backend, source, cores())?,
@@ -191,6 +196,17 @@ impl SchedulerFile {
             Some(share) => bail!(
                 "scheduler.low_priority_share = {share}: give 0 (nothing is kept for requests of \
                  low priority) to 1"
+            ),
+        }
+    }
+
+    fn overdue_after(&self) -> Result<Span> {
+        match self.accelerator_overdue_ms {
+            None => Ok(OVERDUE_AFTER),
+            Some(ms @ 1..) => Ok(Span::from_millis(ms.into())),
+            Some(0) => bail!(
+                "scheduler.accelerator_overdue_ms = 0: give at least 1, so that an accelerator has \
+                 time to say that it has ended a batch"
             ),
         }
     }
@@ -322,6 +338,15 @@ mod tests {
         }
         let error = file("spin_us = 2000000").spin().unwrap_err().to_string();
         assert!(error.starts_with("scheduler.spin_us = 2000000: give 0, never, to"), "{error}");
+    }
+
+    #[test]
+    fn accelerators_have_a_second_unless_the_file_says_otherwise() {
+        let after = |text: &str| toml::from_str::<SchedulerFile>(text).unwrap().overdue_after();
+        assert_eq!(after("").unwrap(), Span::from_secs(1));
+        assert_eq!(after("accelerator_overdue_ms = 50").unwrap(), Span::from_millis(50));
+        let error = after("accelerator_overdue_ms = 0").unwrap_err().to_string();
+        assert!(error.starts_with("scheduler.accelerator_overdue_ms = 0: give"), "{error}");
     }
 
     #[test]

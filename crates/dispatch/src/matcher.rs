@@ -5,7 +5,7 @@ use crate::cost::Cost;
 use crate::measure::Lateness;
 use crate::thread::Settings;
 use symphony_core::sched::{
-    Action, Actions, Event, Matcher, MatcherParty, Rule, ToMatcher, ToShard,
+    AcceleratorState, Action, Actions, Event, Matcher, MatcherParty, Rule, ToMatcher, ToShard,
 };
 use symphony_core::{AcceleratorId, ModelId, Span, Time};
 use symphony_wire::schedule::{
@@ -45,9 +45,10 @@ impl LiveMatcher {
         heard: Vec<Heard>,
         said: Vec<Outbox<FromMatcher>>,
     ) -> LiveMatcher {
-        let Settings { rule, accelerators, low_share } = *settings;
+        let Settings { rule, accelerators, low_share, overdue_after } = *settings;
         let mut matcher = Matcher::new(rule, accelerators);
         matcher.set_low_share(low_share);
+        matcher.set_overdue_after(overdue_after);
         let party = MatcherParty::new(matcher);
         let own = Own { rule, accelerators, cost: Cost::new(), granted: 0, late: Lateness::new() };
         LiveMatcher { party, inbox, heard, said, todo: Actions::default(), own }
@@ -63,6 +64,10 @@ impl LiveMatcher {
             }
             Message::Control(MatcherControl::Statistics(share)) => {
                 share.add(|all| own.count(party, all));
+            }
+            Message::Control(MatcherControl::Serve { accelerator, serves, done }) => {
+                // Whoever asked may have given up.
+                let _ = done.send(own.serve(now, party, accelerator, serves));
             }
         });
     }
@@ -145,12 +150,38 @@ impl Own {
         party.on_event(now, &Event::SetRule(rule), &mut |_| {});
     }
 
+    /// Has an accelerator serve, or not, and answers what it is then.
+    fn serve(
+        &self,
+        now: Time,
+        party: &mut MatcherParty,
+        accelerator: AcceleratorId,
+        serves: bool,
+    ) -> Option<AcceleratorState> {
+        if accelerator.0 >= self.accelerators {
+            return None;
+        }
+        let before = party.state(accelerator).name();
+        let event = match serves {
+            true => Event::AddAccelerator { accelerator },
+            false => Event::DrainAccelerator { accelerator },
+        };
+        party.on_event(now, &event, &mut |_| {});
+        let (state, serving) = (party.state(accelerator), party.serving());
+        let number = accelerator.0;
+        let what =
+            if serves { "the accelerator is to serve" } else { "the accelerator is drained" };
+        tracing::info!(accelerator = number, before, state = state.name(), serving, "{what}");
+        Some(state)
+    }
+
     fn count(&self, party: &MatcherParty, all: &mut Statistics) {
         all.rule = self.rule;
         all.batches_max = self.cost.told();
         all.accelerators.resize(self.accelerators as usize, AcceleratorStatistics::default());
         for (number, accelerator) in (0u32..).zip(&mut all.accelerators) {
             accelerator.lag = party.lag(AcceleratorId(number));
+            accelerator.state = party.state(AcceleratorId(number));
         }
     }
 }
@@ -173,6 +204,11 @@ fn completed(
 /// Tells of what became of an accelerator.
 fn changed(said: &mut [Outbox<FromMatcher>], party: &MatcherParty, action: &Action) {
     let serving = party.serving();
+    if serving == 0 && !matches!(action, Action::Recovered { .. }) {
+        tracing::warn!(
+            "no accelerator serves: what is queued is dropped when it can wait no longer"
+        );
+    }
     match *action {
         Action::Lost { model, batch, accelerator, overdue } => {
             tracing::error!(

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
-use symphony_core::sched::{LOW_SHARE_DEFAULT, Rule};
+use symphony_core::sched::{LOW_SHARE_DEFAULT, OVERDUE_AFTER, Rule};
 use symphony_core::{Span, Time};
 use symphony_exchange::{Doorbell, Listener, Ringer, Spin, Woken};
 use symphony_wire::clock::Clock;
@@ -31,13 +31,17 @@ pub struct Settings {
     pub accelerators: u32,
     /// What is kept for low requests that wait, between 0 and 1.
     pub low_share: f64,
+    /// An accelerator is dead when a batch is late by this, or by ten times what it was planned to
+    /// run, if that is longer.
+    pub overdue_after: Span,
 }
 
 impl Settings {
-    /// The usual share for low requests.
+    /// The usual share for low requests, and patience with accelerators.
     #[must_use]
     pub fn new(rule: Rule, accelerators: u32) -> Settings {
-        Settings { rule, accelerators, low_share: LOW_SHARE_DEFAULT }
+        let (low_share, overdue_after) = (LOW_SHARE_DEFAULT, OVERDUE_AFTER);
+        Settings { rule, accelerators, low_share, overdue_after }
     }
 }
 

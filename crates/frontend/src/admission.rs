@@ -15,11 +15,11 @@ use crate::request::{InferRequest, InferResponse, OutputOf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use symphony_core::{Class, DropReason, Request, RequestId, Span, Time};
+use symphony_core::{AcceleratorId, Class, DropReason, Request, RequestId, Span, Time};
 use symphony_wire::catalog::{ServedModel, SharedCatalog};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
-use symphony_wire::schedule::{Rule, SchedulerPort, Statistics, SubmitError};
+use symphony_wire::schedule::{AcceleratorState, Rule, SchedulerPort, Statistics, SubmitError};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
@@ -152,6 +152,39 @@ impl Admission {
         let changed = self.scheduler.set_rule(rule).map_err(|error| not_taken(&error))?;
         let answer = tokio::time::timeout(SCHEDULER_WAIT, changed).await;
         answer.ok().and_then(Result::ok).ok_or_else(silent)
+    }
+
+    /// What each accelerator is in the pool, by number.
+    ///
+    /// # Errors
+    /// The scheduler does not answer.
+    pub(crate) async fn accelerators(&self) -> Result<Vec<AcceleratorState>, InferError> {
+        let statistics = self.statistics().await.ok_or_else(silent)?;
+        Ok(statistics.accelerators.iter().map(|accelerator| accelerator.state).collect())
+    }
+
+    /// Has an accelerator serve, or drains it; returns which it is and what it is then.
+    ///
+    /// # Errors
+    /// The pool has none that is called so, or the scheduler has no room for the message, or does
+    /// not answer.
+    pub(crate) async fn serve(
+        &self,
+        name: &str,
+        serves: bool,
+    ) -> Result<(AcceleratorId, AcceleratorState), InferError> {
+        let unknown = || {
+            InferError::NotFound(format!(
+                "there is no accelerator {:?}: /v2/scheduler/accelerators lists them by number",
+                brief(name)
+            ))
+        };
+        let accelerator = AcceleratorId(name.parse().map_err(|_| unknown())?);
+        let changed =
+            self.scheduler.serve(accelerator, serves).map_err(|error| not_taken(&error))?;
+        let answer = tokio::time::timeout(SCHEDULER_WAIT, changed).await;
+        let state = answer.ok().and_then(Result::ok).ok_or_else(silent)?;
+        Ok((accelerator, state.ok_or_else(unknown)?))
     }
 
     /// The metrics page.

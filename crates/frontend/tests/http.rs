@@ -616,6 +616,36 @@ async fn the_mode_is_shown_and_changed() {
 }
 
 #[tokio::test]
+async fn accelerators_are_shown_drained_and_resumed() {
+    const ALL: &str = "/v2/scheduler/accelerators";
+    let rig = Rig::start().await;
+    let gauge =
+        |state: &str| format!(r#"symphony_accelerator_state{{accelerator="0",state="{state}"}}"#);
+    assert_eq!(rig.get(ALL).await.json(), json!({"accelerators": [line("serving")]}));
+    for (what, state, other) in [
+        ("drain", "draining", "serving"),
+        ("drain", "draining", "away"),
+        ("resume", "serving", "dead"),
+    ] {
+        let reply = rig.post(&format!("{ALL}/0/{what}"), "").await;
+        assert_eq!((reply.status, reply.json()), (200, line(state)), "{what}");
+        assert_eq!(rig.get(ALL).await.json(), json!({"accelerators": [line(state)]}));
+        assert_eq!(rig.metric(&gauge(state)).await, 1.0);
+        assert_eq!(rig.metric(&gauge(other)).await, 0.0);
+    }
+    for unknown in ["1", "4294967296", "-1", "none"] {
+        let reply = rig.post(&format!("{ALL}/{unknown}/drain"), "").await;
+        expect_error(&reply, 404, &format!("there is no accelerator {unknown:?}"), unknown);
+    }
+    assert_eq!(rig.get(&format!("{ALL}/0/drain")).await.status, 405);
+    assert_eq!(rig.get(&format!("{ALL}/0")).await.status, 404);
+}
+
+fn line(state: &str) -> serde_json::Value {
+    json!({"accelerator": 0, "state": state})
+}
+
+#[tokio::test]
 async fn a_draining_server_says_so_and_lets_open_requests_end() {
     let mut rig = Rig::start().await;
     let address = rig.addresses.http;

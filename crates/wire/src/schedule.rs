@@ -10,7 +10,7 @@ pub mod share;
 pub use inbox::{Inbox, Layout, MatcherInbox, Message, ShardInbox, ThreadInbox};
 pub use port::{SchedulerPort, SubmitError, scheduler};
 pub use share::Share;
-pub use symphony_core::sched::{ModelPlan, ModelStatistics, ModelTerms, Rule};
+pub use symphony_core::sched::{AcceleratorState, ModelPlan, ModelStatistics, ModelTerms, Rule};
 use symphony_core::{AcceleratorId, BatchId, ModelId, Pace, Request, RequestId, Span, Time};
 use tokio::sync::oneshot;
 
@@ -69,6 +69,15 @@ pub enum MatcherControl {
     SetRule(Rule, Share<()>),
     /// Fill in the counters of the pool and its accelerators.
     Statistics(Share<Statistics>),
+    /// Send batches to an accelerator, or no more of them.
+    Serve {
+        /// The accelerator.
+        accelerator: AcceleratorId,
+        /// Whether it gets batches from now on.
+        serves: bool,
+        /// Told what it is then; `None` when the pool has no such accelerator.
+        done: oneshot::Sender<Option<AcceleratorState>>,
+    },
 }
 
 /// A sealed batch, on its way to an accelerator.
@@ -114,6 +123,8 @@ pub struct AcceleratorStatistics {
     pub busy: Span,
     /// How many times longer than elsewhere in the pool batches run on it.
     pub lag: Pace,
+    /// What it is in the pool.
+    pub state: AcceleratorState,
 }
 
 /// The scheduler's counters at one moment.

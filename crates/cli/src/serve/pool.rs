@@ -60,8 +60,12 @@ impl Pool {
             }
         };
         let effects = InFlightEffects::new(Arc::clone(&in_flight), send);
-        let settings =
-            Settings { rule: config.rule, accelerators, low_share: config.low_priority_share };
+        let settings = Settings {
+            rule: config.rule,
+            accelerators,
+            low_share: config.low_priority_share,
+            overdue_after: config.overdue_after,
+        };
         let scheduling = threads(&settings, inboxes, |_| effects.clone());
         // The threads' alone: the last of them tells by its end that the pool is broken.
         drop(effects);

@@ -28,7 +28,8 @@ use route::{ModelPath, Of, Route};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use symphony_core::sched::{Rule, UnknownRule};
+use symphony_core::AcceleratorId;
+use symphony_core::sched::{AcceleratorState, Rule, UnknownRule};
 use symphony_wire::repository::RepositoryPort;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -106,6 +107,12 @@ impl HttpApi {
             Route::Index => Ok(self.index(request).await?),
             Route::Mode if changes => Ok(self.set_mode(request).await?),
             Route::Mode => Ok(mode_body(self.admission.rule().await?)),
+            Route::Accelerators => Ok(self.accelerators().await?),
+            Route::Serve { accelerator, serves } => {
+                body::read(request.into_body(), self.body_max).await?;
+                let (accelerator, state) = self.admission.serve(&accelerator, serves).await?;
+                Ok(json_body(&accelerator_line(accelerator, state)))
+            }
             Route::Unsupported(what) => {
                 Err(InferError::Unsupported(format!("{what}: not supported by this server")).into())
             }
@@ -174,6 +181,13 @@ impl HttpApi {
             .map_err(|error: UnknownRule| InferError::Invalid(error.to_string()))?;
         self.admission.set_rule(rule).await?;
         Ok(mode_body(rule))
+    }
+
+    async fn accelerators(&self) -> Result<Response<Pieces>, InferError> {
+        let states = self.admission.accelerators().await?;
+        let lines = (0u32..).map(AcceleratorId).zip(states);
+        let lines: Vec<Value> = lines.map(|(id, state)| accelerator_line(id, state)).collect();
+        Ok(json_body(&json!({ "accelerators": lines })))
     }
 
     async fn load(
@@ -334,6 +348,10 @@ fn index_line(model: &proto::repository_index_response::ModelIndex) -> Value {
 
 fn mode_body(rule: Rule) -> Response<Pieces> {
     json_body(&json!({ "mode": rule.name() }))
+}
+
+fn accelerator_line(accelerator: AcceleratorId, state: AcceleratorState) -> Value {
+    json!({ "accelerator": accelerator.0, "state": state.name() })
 }
 
 fn with_readiness(ready: bool, body: &Value) -> Response<Pieces> {

@@ -17,6 +17,13 @@ pub(super) enum Route {
     Unload(String),
     /// How the pool is scheduled.
     Mode,
+    /// What each accelerator is in the pool.
+    Accelerators,
+    /// Sending batches to an accelerator, as it was named, or no more of them.
+    Serve {
+        accelerator: String,
+        serves: bool,
+    },
     /// Status of all shared memory regions, or of one.
     RegionStatus,
     /// Forgetting shared memory regions.
@@ -71,6 +78,7 @@ impl Route {
             | Route::Index
             | Route::Load(_)
             | Route::Unload(_)
+            | Route::Serve { .. }
             | Route::RegionUnregister => ACT,
             Route::Mode => READ_OR_CHANGE,
             Route::Unsupported(_) => &[],
@@ -91,6 +99,10 @@ fn v2(segments: &[&str]) -> Option<Route> {
         ["repository", "models", name, "load"] => Route::Load(name.to_owned()),
         ["repository", "models", name, "unload"] => Route::Unload(name.to_owned()),
         ["scheduler", "mode"] => Route::Mode,
+        ["scheduler", "accelerators"] => Route::Accelerators,
+        ["scheduler", "accelerators", accelerator, what @ ("drain" | "resume")] => {
+            Route::Serve { accelerator: accelerator.to_owned(), serves: what == "resume" }
+        }
         ["systemsharedmemory" | "cudasharedmemory", ref rest @ ..] => shared_memory(rest)?,
         ["logging"] => Route::Unsupported("log settings"),
         ["trace", "setting"] => Route::Unsupported("trace settings"),
@@ -144,6 +156,17 @@ mod tests {
             ("/v2/repository/models/m/load", Some(Route::Load("m".into()))),
             ("/v2/scheduler/mode", Some(Route::Mode)),
             ("/v2/scheduler", None),
+            ("/v2/scheduler/accelerators", Some(Route::Accelerators)),
+            (
+                "/v2/scheduler/accelerators/3/drain",
+                Some(Route::Serve { accelerator: "3".into(), serves: false }),
+            ),
+            (
+                "/v2/scheduler/accelerators/x/resume",
+                Some(Route::Serve { accelerator: "x".into(), serves: true }),
+            ),
+            ("/v2/scheduler/accelerators/3", None),
+            ("/v2/scheduler/accelerators/3/kill", None),
             ("/v2/cudasharedmemory/region/x/status", Some(Route::RegionStatus)),
             ("/v2/models/m/generate", Some(Route::Unsupported("text generation"))),
             ("/v2/models/%ff", None),

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use symphony_core::Class;
 use symphony_wire::catalog::Catalog;
-use symphony_wire::schedule::{ModelPlan, ModelStatistics, Rule, Statistics};
+use symphony_wire::schedule::{AcceleratorState, ModelPlan, ModelStatistics, Rule, Statistics};
 
 /// A counter of each model version.
 type ModelCounter = (&'static str, &'static str, fn(&ModelMetrics) -> u64);
@@ -334,6 +334,15 @@ fn accelerators(page: &mut Page, statistics: &Statistics) {
     page.family(name, Kind::Counter, "Batches the accelerator completed.");
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
         page.sample(name, &[("accelerator", &index.to_string())], accelerator.batches);
+    }
+    let name = "symphony_accelerator_state";
+    page.family(name, Kind::Gauge, "1 for what the accelerator is in the pool.");
+    for (index, accelerator) in statistics.accelerators.iter().enumerate() {
+        let number = index.to_string();
+        for state in AcceleratorState::ALL {
+            let labels = [("accelerator", number.as_str()), ("state", state.name())];
+            page.sample(name, &labels, u8::from(state == accelerator.state));
+        }
     }
     let name = "symphony_accelerator_scale";
     let help = "Execution times on the accelerator, as a multiple of those on the others.";

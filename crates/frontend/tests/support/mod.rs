@@ -20,8 +20,8 @@ use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Pending};
 use symphony_wire::repository::{self, RepositoryCommand, RepositoryError};
 use symphony_wire::schedule::{
-    AcceleratorStatistics, Layout, MatcherControl, Message, ModelStatistics, Rule, ShardControl,
-    Statistics, ThreadInbox, ToShard, scheduler,
+    AcceleratorState, AcceleratorStatistics, Layout, MatcherControl, Message, ModelStatistics,
+    Rule, ShardControl, Statistics, ThreadInbox, ToShard, scheduler,
 };
 use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
 use tokio::net::TcpStream;
@@ -114,6 +114,8 @@ struct Stub {
     running: Mutex<Vec<Pending>>,
     counts: Mutex<HashMap<ModelId, ModelStatistics>>,
     rule: Mutex<Rule>,
+    /// Of the one accelerator.
+    state: Mutex<AcceleratorState>,
 }
 
 impl Rig {
@@ -159,6 +161,7 @@ impl Rig {
             models,
             running: Mutex::default(),
             rule: Mutex::default(),
+            state: Mutex::default(),
             counts: Mutex::default(),
         });
         let cancelled = Arc::new(Mutex::default());
@@ -340,6 +343,10 @@ impl Stub {
                 Message::Control(MatcherControl::SetRule(rule, _share)) => {
                     *self.rule.lock().unwrap() = rule;
                 }
+                Message::Control(MatcherControl::Serve { accelerator, serves, done }) => {
+                    let known = accelerator == AcceleratorId(0);
+                    let _ = done.send(known.then(|| self.serve(serves)));
+                }
                 other => panic!("the frontend has no reason to send {other:?}"),
             });
             listener.wait(None, || !shard.is_empty() || !matcher.is_empty());
@@ -399,6 +406,12 @@ impl Stub {
         true
     }
 
+    fn serve(&self, serves: bool) -> AcceleratorState {
+        let mut state = self.state.lock().unwrap();
+        *state = if serves { AcceleratorState::Serving } else { AcceleratorState::Draining };
+        *state
+    }
+
     fn statistics(&self) -> Statistics {
         let counts = self.counts.lock().unwrap();
         Statistics {
@@ -409,6 +422,7 @@ impl Stub {
                 batches: 7,
                 busy: Span::from_millis(1500),
                 lag: Pace::ONE.scaled(2, 1),
+                state: *self.state.lock().unwrap(),
             }],
         }
     }

@@ -5,14 +5,14 @@
 //! the thread.
 
 use super::inbox::{Inbox, Layout, Rare, ThreadInbox};
+use super::{AcceleratorState, ModelTerms, Rule};
 use super::{Completion, MatcherControl, ShardControl, Share, Statistics, ToShard};
-use super::{ModelTerms, Rule};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use symphony_core::{ModelId, Request, RequestId, Time};
+use symphony_core::{AcceleratorId, ModelId, Request, RequestId, Time};
 use symphony_exchange::{Doorbell, Full, Ringer, Sender as Ring, ring};
 use tokio::sync::oneshot;
 
@@ -224,6 +224,21 @@ impl SchedulerPort {
         let (share, changed) = Share::new();
         self.0.matcher.ask(MatcherControl::SetRule(rule, share.clone()))?;
         self.ask_all(|| ShardControl::SetRule(rule, share.clone()))?;
+        Ok(changed)
+    }
+
+    /// Sends batches to an accelerator from now on, or lets it run empty, without waiting for room.
+    /// The receiver tells what it is then; `None` when the pool has no such accelerator.
+    ///
+    /// # Errors
+    /// The inbox is full or the scheduler has stopped; nothing has changed.
+    pub fn serve(
+        &self,
+        accelerator: AcceleratorId,
+        serves: bool,
+    ) -> Result<oneshot::Receiver<Option<AcceleratorState>>, SubmitError> {
+        let (done, changed) = oneshot::channel();
+        self.0.matcher.ask(MatcherControl::Serve { accelerator, serves, done })?;
         Ok(changed)
     }
 

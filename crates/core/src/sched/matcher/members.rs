@@ -24,9 +24,10 @@ const OVERDUE_TIMES: u64 = 10;
 pub const ACCELERATORS_MAX: u32 = 1 << 16;
 
 /// What an accelerator is in its pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AcceleratorState {
     /// It is granted batches.
+    #[default]
     Serving,
     /// It is granted none any more, and has not ended the last.
     Draining,
@@ -34,6 +35,27 @@ pub enum AcceleratorState {
     Away,
     /// It has not ended a batch for so long that it is granted none, until it has.
     Dead,
+}
+
+impl AcceleratorState {
+    /// Every state.
+    pub const ALL: [AcceleratorState; 4] = [
+        AcceleratorState::Serving,
+        AcceleratorState::Draining,
+        AcceleratorState::Away,
+        AcceleratorState::Dead,
+    ];
+
+    /// What protocols and metrics call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            AcceleratorState::Serving => "serving",
+            AcceleratorState::Draining => "draining",
+            AcceleratorState::Away => "away",
+            AcceleratorState::Dead => "dead",
+        }
+    }
 }
 
 /// When to look for accelerators that are overdue. Batches set no timers: each may only move the
