@@ -6,6 +6,8 @@
 
 use super::{Completion, MatcherControl, ShardControl, ToShard};
 use crossbeam_channel::{Receiver, TryRecvError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use symphony_exchange::{Doorbell, Receiver as Ring};
 
 /// How a scheduler is laid out on threads.
@@ -86,11 +88,13 @@ pub struct Inbox<M, C> {
     rings: Vec<Ring<M>>,
     /// Every port is gone: nothing more can come but what waits.
     is_closed: bool,
+    /// Said to the ports when nobody reads any more.
+    is_gone: Arc<AtomicBool>,
 }
 
 impl<M, C> Inbox<M, C> {
-    pub(super) fn new(rare: Receiver<Rare<M, C>>) -> Inbox<M, C> {
-        Inbox { rare, rings: Vec::new(), is_closed: false }
+    pub(super) fn new(rare: Receiver<Rare<M, C>>, is_gone: Arc<AtomicBool>) -> Inbox<M, C> {
+        Inbox { rare, rings: Vec::new(), is_closed: false, is_gone }
     }
 
     /// Gives what waits to `each`: everything rare, then at most `max` of each sender's messages,
@@ -135,5 +139,37 @@ impl<M, C> Inbox<M, C> {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.is_closed
+    }
+}
+
+impl<M, C> Drop for Inbox<M, C> {
+    /// A channel keeps what nobody received as long as somebody can send. Whoever sent before this
+    /// is said finds it taken out here, its ring abandoned or its question let go; whoever sends
+    /// later sees that it was said.
+    fn drop(&mut self) {
+        self.is_gone.store(true, Ordering::SeqCst);
+        self.rare.try_iter().for_each(drop);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{SubmitError, scheduler};
+    use symphony_core::{Class, ModelId, Request, RequestId, Span, Time};
+
+    #[test]
+    fn what_nobody_read_when_the_scheduler_ended_is_let_go() {
+        let model = ModelId(0);
+        let deadline = Time::ZERO + Span::from_secs(1);
+        let (arrival, class) = (Time::ZERO, Class::High);
+        let request = Request { id: RequestId(0), arrival, deadline, rows: 1, class };
+        let (port, threads) = scheduler(Layout::TOGETHER);
+        assert_eq!(port.submit(model, request), Ok(()), "by a ring that nobody has seen");
+        let removed = port.remove_model(model).unwrap();
+        drop(threads);
+        assert!(removed.blocking_recv().is_err());
+        assert_eq!(port.submit(model, request), Err(SubmitError::Stopped));
+        assert_eq!(port.remove_model(model).err(), Some(SubmitError::Stopped));
     }
 }

@@ -10,7 +10,7 @@ use super::{Completion, MatcherControl, ShardControl, Share, Statistics, ToShard
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use symphony_core::{AcceleratorId, ModelId, Request, RequestId, Time};
 use symphony_exchange::{Doorbell, Full, Ringer, Sender as Ring, ring};
@@ -51,6 +51,8 @@ struct Ways {
 struct Way<M, C> {
     /// Gone before the last ring of the bell, which tells the reader to look.
     rare: Option<Sender<Rare<M, C>>>,
+    /// Nobody reads any more; looked at after what was sent.
+    is_gone: Arc<AtomicBool>,
     ringer: Ringer,
     ring_max: usize,
 }
@@ -79,7 +81,9 @@ pub fn scheduler(layout: Layout) -> (SchedulerPort, Vec<ThreadInbox>) {
 
 fn way<M, C>(ring_max: usize, ringer: Ringer) -> (Way<M, C>, Inbox<M, C>) {
     let (rare, inbox) = bounded(CONTROLS_MAX);
-    (Way { rare: Some(rare), ringer, ring_max }, Inbox::new(inbox))
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let way = Way { rare: Some(rare), is_gone: Arc::clone(&is_gone), ringer, ring_max };
+    (way, Inbox::new(inbox, is_gone))
 }
 
 impl<M, C> Way<M, C> {
@@ -94,6 +98,14 @@ impl<M, C> Way<M, C> {
     fn send(&self, rare: Rare<M, C>) -> Result<(), SubmitError> {
         let sender = self.rare.as_ref().ok_or(SubmitError::Stopped)?;
         sender.send(rare).map_err(|_| SubmitError::Stopped)?;
+        self.sent()
+    }
+
+    /// Something was sent: somebody is to look, if there is anybody.
+    fn sent(&self) -> Result<(), SubmitError> {
+        if self.is_gone.load(Ordering::SeqCst) {
+            return Err(SubmitError::Stopped);
+        }
         self.ringer.ring();
         Ok(())
     }
@@ -105,8 +117,7 @@ impl<M, C> Way<M, C> {
             TrySendError::Full(_) => SubmitError::Full,
             TrySendError::Disconnected(_) => SubmitError::Stopped,
         })?;
-        self.ringer.ring();
-        Ok(())
+        self.sent()
     }
 }
 
