@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use symphony_core::{AcceleratorId, ModelId, Request, Span, Time};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Running};
@@ -23,6 +23,8 @@ use tokio::sync::oneshot;
 pub const INBOX_MAX: usize = 64;
 /// A scheduler that has no room for a completion is asked again after this long.
 const ROOM_AGAIN: Duration = Duration::from_millis(1);
+/// Whether a thread has ended is looked at this often.
+const STOP_AGAIN: Duration = Duration::from_millis(1);
 
 /// What an accelerator can be told.
 #[derive(Debug)]
@@ -142,14 +144,25 @@ impl Worker {
         self.port.clone()
     }
 
-    /// Runs the batches that wait, then ends the thread and frees its models.
-    pub fn stop(self) {
+    /// Runs the batches that wait, then ends the thread and frees its models. Whether that came to
+    /// pass: a batch that does not end is waited for no longer than this.
+    #[must_use]
+    pub fn stop(self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        let accelerator = self.port.accelerator.0;
         // When the thread has ended already there is nothing to tell it.
-        let _ = self.port.inbox.send(ToWorker::Stop);
+        let _ = self.port.inbox.send_timeout(ToWorker::Stop, wait);
+        while !self.thread.is_finished() {
+            if Instant::now() >= until {
+                tracing::error!(accelerator, "the accelerator has not ended its batch");
+                return false;
+            }
+            thread::sleep(STOP_AGAIN);
+        }
         if let Err(panic) = self.thread.join() {
-            let accelerator = self.port.accelerator.0;
             tracing::error!(accelerator, "accelerator panicked: {}", panic_message(panic.as_ref()));
         }
+        true
     }
 }
 
@@ -338,6 +351,7 @@ mod tests {
 
     const MODEL: ModelId = ModelId(7);
     const HOUR: Span = Span::from_secs(3600);
+    const LONG: Duration = Duration::from_secs(60);
 
     /// A model of one byte per row that echoes it, and fails or panics on bytes that say so.
     struct Touchy(Box<dyn Executable>);
@@ -460,7 +474,7 @@ mod tests {
         assert_eq!(assembly + compute, completion.exec);
         assert_eq!(short(&mut second_outcome), "[3]");
         assert!(setup.surroundings.in_flight.is_empty());
-        setup.worker.stop();
+        assert!(setup.worker.stop(LONG));
     }
 
     #[test]
@@ -480,7 +494,7 @@ mod tests {
         setup.run(vec![large, good]);
         assert_eq!(short(&mut large_outcome), "[1, 1, 1, 1, 1, 1, 1, 1]");
         assert_eq!(short(&mut good_outcome), "the request has 1 rows where 1 to 0 fit");
-        setup.worker.stop();
+        assert!(setup.worker.stop(LONG));
     }
 
     #[test]
@@ -496,7 +510,7 @@ mod tests {
             assert_eq!(short(&mut last_outcome), "[2, 3]");
         }
         assert!(setup.surroundings.in_flight.is_empty());
-        setup.worker.stop();
+        assert!(setup.worker.stop(LONG));
     }
 
     #[test]
@@ -513,7 +527,7 @@ mod tests {
         let odd = short(&mut odd_outcome);
         assert!(odd.starts_with("refused: element 0 of input \"x\" is not UTF-8"), "{odd}");
         assert!(setup.surroundings.in_flight.is_empty());
-        setup.worker.stop();
+        assert!(setup.worker.stop(LONG));
     }
 
     #[test]
@@ -529,7 +543,7 @@ mod tests {
         let unknown = Request { id: RequestId(u64::MAX), ..stays };
         assert_eq!(setup.run(vec![unknown]).exec, Span::ZERO);
         assert!(setup.surroundings.in_flight.is_empty());
-        setup.worker.stop();
+        assert!(setup.worker.stop(LONG));
     }
 
     #[test]
@@ -544,7 +558,7 @@ mod tests {
         let (done, given_up) = oneshot::channel();
         setup.worker.port().unload(MODEL, done).unwrap();
         assert!(given_up.blocking_recv().unwrap().is_none());
-        setup.worker.stop();
+        assert!(setup.worker.stop(LONG));
     }
 
     #[test]
@@ -554,7 +568,7 @@ mod tests {
         let (request, mut outcome) = setup.admit(&[1]);
         let plan = setup.plan(vec![request]);
         port.run(plan.clone()).unwrap();
-        setup.worker.stop();
+        assert!(setup.worker.stop(LONG));
         assert_eq!(short(&mut outcome), "[1]");
         assert!(matches!(port.run(plan), Err(Refused::Stopped(back)) if back.batch == BatchId(1)));
         assert_eq!(port.load(MODEL, resident(DataType::Uint8, 1)), Err(Stopped(AcceleratorId(3))));

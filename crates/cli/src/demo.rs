@@ -95,7 +95,7 @@ fn run(
     let ended = runtime.block_on(drive(args, config, &pool));
     ensure!(runtime.block_on(pool.drain()), "a batch did not end");
     drop(models);
-    pool.stop();
+    ensure!(pool.stop(), "an accelerator did not end its batch");
     ended
 }
 

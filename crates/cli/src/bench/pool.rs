@@ -11,7 +11,7 @@ use crate::args::PoolArgs;
 use crate::config::PoolConfig;
 use crate::logging;
 use crate::serve::Pool;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,7 +130,7 @@ fn live(args: &PoolBenchArgs, config: &PoolConfig, repository: &Repository) -> R
     let figures = runtime.block_on(drive(args, &pool, &repository.model));
     runtime.block_on(pool.drain());
     drop(models);
-    pool.stop();
+    ensure!(pool.stop(), "an accelerator did not end its batch");
     figures
 }
 

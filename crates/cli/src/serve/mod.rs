@@ -116,6 +116,8 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
     }
 }
 
+const NOT_ENDED: &str = "a batch did not end: stopped without it";
+
 /// The frontend at work.
 struct Serving {
     stop: oneshot::Sender<()>,
@@ -135,7 +137,7 @@ async fn shut_down(
             tracing::info!("shutting down: no new requests, what is queued ends or is dropped");
             match pool.drain().await {
                 true => Ok(()),
-                false => Err(anyhow!("a batch did not end: stopped without it")),
+                false => Err(anyhow!("{NOT_ENDED}")),
             }
         }
         Some(broken) => {
@@ -150,7 +152,11 @@ async fn shut_down(
     }
     drained?;
     drop(port);
-    tokio::task::spawn_blocking(move || pool.stop()).await.context("ending the pool's threads")
+    let stopped = tokio::task::spawn_blocking(move || pool.stop()).await;
+    match stopped.context("ending the pool's threads")? {
+        true => Ok(()),
+        false => bail!("{NOT_ENDED}"),
+    }
 }
 
 /// Loads all models on a thread of its own, which then carries out commands. The receiver tells

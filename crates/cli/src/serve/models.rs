@@ -7,7 +7,7 @@ use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use symphony_backend::loader::{self, LoadError, LoadProblem, Loaded, Loader};
 use symphony_backend::repository::{ModelDirectory, Repository};
 use symphony_backend::worker::WorkerPort;
@@ -18,11 +18,16 @@ use symphony_wire::repository::{RepositoryCommand, RepositoryError};
 use symphony_wire::schedule::SchedulerPort;
 use symphony_wire::schedule::port::MODELS_MAX;
 use symphony_wire::tensor::Signature;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that found a model in the catalog have reached the scheduler this long after it was
 /// taken out: they are checked and submitted in one go, in far less.
 const STRAGGLERS: Duration = Duration::from_millis(200);
+
+/// How long an accelerator is waited for to give a model up, and how often it is looked at.
+const FREE_WAIT: Duration = Duration::from_secs(10);
+const FREE_AGAIN: Duration = Duration::from_millis(1);
 
 /// Where models go once they are loaded.
 #[derive(Clone, Debug)]
@@ -245,8 +250,7 @@ impl Models {
         for worker in &self.to.workers {
             let (done, freed) = oneshot::channel();
             if worker.unload(model.id, done).is_ok() {
-                // Freed here, not on the accelerator's thread: that one has batches to run.
-                drop(freed.blocking_recv());
+                free(freed);
             }
         }
         self.ids.give_back(model.id);
@@ -278,6 +282,15 @@ impl Models {
             catalog.models.clone_from(&models);
             catalog.index.clone_from(&index);
         });
+    }
+}
+
+/// Frees what an accelerator gives up: here, not on its thread, which has batches to run. One that
+/// has stopped answering is not waited for; it frees the model itself, should it go on.
+fn free<T>(mut freed: oneshot::Receiver<T>) {
+    let until = Instant::now() + FREE_WAIT;
+    while matches!(freed.try_recv(), Err(TryRecvError::Empty)) && Instant::now() < until {
+        sleep(FREE_AGAIN);
     }
 }
 

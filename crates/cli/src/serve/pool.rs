@@ -25,6 +25,9 @@ use tokio::sync::watch;
 /// A batch may run on for so long after the last deadline before a drain goes on without it.
 const BATCH_GRACE: Duration = Duration::from_secs(10);
 
+/// An accelerator may take so long to end and to free its models once nothing is asked of it.
+const WORKER_GRACE: Duration = Duration::from_secs(10);
+
 /// The running pool.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -111,15 +114,16 @@ impl Pool {
         }
     }
 
-    /// Ends the threads of a drained pool.
-    pub(crate) fn stop(self) {
+    /// Ends the threads of a drained pool, but for those of accelerators that have stopped
+    /// answering. Whether there was none of these.
+    #[must_use]
+    pub(crate) fn stop(self) -> bool {
         drop(self.scheduler);
         if self.threads.into_iter().filter_map(|thread| thread.join().err()).count() > 0 {
             tracing::error!("a thread of the scheduler panicked");
         }
-        for worker in self.workers {
-            worker.stop();
-        }
+        let all = self.workers.into_iter().map(|worker| worker.stop(WORKER_GRACE));
+        all.fold(true, |ended, has| ended & has)
     }
 }
 
@@ -229,13 +233,13 @@ mod tests {
             assert!(pool.drain().await);
             assert!(matches!(ask(&client).await, Err(InferError::Unavailable(_))));
         });
-        pool.stop();
+        assert!(pool.stop());
     }
 
     #[test]
     fn an_accelerator_that_has_ended_breaks_the_pool_and_holds_nothing_up() {
         let (mut pool, client, _folder) = pool();
-        pool.workers.remove(0).stop();
+        assert!(pool.workers.remove(0).stop(WORKER_GRACE));
         block_on(async {
             let failed = ask(&client).await.unwrap_err().to_string();
             assert!(failed.contains("accelerator 0"), "{failed}");
@@ -268,7 +272,7 @@ mod tests {
         pool.catalog.update(|catalog| catalog.draining = true);
         models.load_all(|name, _| panic!("{name} is told of")).unwrap();
         assert!(block_on(pool.drain()));
-        pool.stop();
+        assert!(pool.stop());
     }
 
     #[test]
