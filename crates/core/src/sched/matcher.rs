@@ -410,9 +410,7 @@ impl Matcher {
     /// accelerators have is none: the models' own drifts take it up from the next batches on.
     fn set_lag(&mut self, now: Time, id: AcceleratorId, pace: Pace) {
         self.accelerators[id.index()].lag.set(pace);
-        let members = (0u32..).zip(&self.accelerators);
-        let members = members.filter(|(number, a)| a.is_serving() || *number == id.0);
-        let mut lags: Vec<Pace> = members.map(|(_, a)| a.lag.pace()).collect();
+        let mut lags = self.lags_beside(id);
         let middle = (lags.len() - 1) / 2;
         let common = *lags.select_nth_unstable(middle).1;
         if common > Pace::ONE {
@@ -425,6 +423,18 @@ impl Matcher {
             let forget_due = self.accelerators[id.index()].lag.forget_due();
             self.forget_due = self.forget_due.into_iter().chain(forget_due).min();
         }
+    }
+
+    /// The lags of all that serve, and of this one.
+    fn lags_beside(&self, id: AcceleratorId) -> Vec<Pace> {
+        let lag = |accelerator: &Accelerator| accelerator.lag.pace();
+        // Mostly all do, and to ask each would take longer than the rest.
+        if self.serving as usize == self.accelerators.len() {
+            return self.accelerators.iter().map(lag).collect();
+        }
+        let others = (0u32..).zip(&self.accelerators);
+        let serving = others.filter(|(number, other)| other.is_serving() || *number == id.0);
+        serving.map(|(_, other)| lag(other)).collect()
     }
 
     fn forget_lags(&mut self, now: Time) {
