@@ -161,6 +161,8 @@ struct World<'a> {
     scheduler: Scheduler,
     todo: Actions,
     delays: Delays,
+    /// Whether there have been delays, to hide which a batch is sent behind another.
+    was_delayed: bool,
     now: Time,
     /// Requests without an outcome.
     open: BTreeMap<RequestId, (ModelId, Request)>,
@@ -213,6 +215,7 @@ impl<'a> World<'a> {
             scheduler,
             todo: Actions::default(),
             delays: Delays::default(),
+            was_delayed: false,
             now: Time::ZERO,
             open: BTreeMap::new(),
             running: vec![Vec::new(); count],
@@ -269,6 +272,7 @@ impl<'a> World<'a> {
                     response: Span::ZERO,
                     jitter: Span::from_micros(jitter_us),
                 };
+                self.was_delayed |= self.delays.lead(1) > Span::ZERO;
                 self.event(Event::SetDelays(self.delays));
             }
             Happening::MeasureOverrun { model, us } => {
@@ -471,7 +475,7 @@ impl<'a> World<'a> {
             assert!(end <= request.deadline, "{}", self.story("planned past a deadline"));
         }
         assert!(self.members[accelerator].is_serving(), "{}", self.story("it does not serve"));
-        if self.delays.lead(1) == Span::ZERO {
+        if !self.was_delayed {
             assert!(self.running[accelerator].is_empty(), "{}", self.story("two batches at once"));
             let mut lower = self.running[..accelerator].iter().zip(&self.members);
             let lower = lower.all(|(running, member)| !running.is_empty() || !member.is_serving());
