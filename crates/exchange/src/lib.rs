@@ -1,6 +1,6 @@
 //! What the scheduler's threads hand to each other: a bounded [`ring`] where every message counts
 //! (requests in, completions in), a latest-value [`slot`] and a [`board`] of many where only the
-//! newest counts (candidates, grants), and the [`Doorbell`] that wakes the one who reads them.
+//! newest counts (candidates), and the [`Doorbell`] that wakes the one who reads them.
 //!
 //! Each has one writer and one reader, each end belongs to one thread at a time, and nothing
 //! allocates after it was made. One doorbell serves everything that its consumer reads:
