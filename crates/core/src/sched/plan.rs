@@ -13,6 +13,10 @@ use crate::time::{Span, Time};
 /// How long a plan is in use before it is made anew, and how often shards report for the next.
 pub const PLAN_AGE_MAX: Span = Span::from_millis(50);
 
+/// While requests wait a plan is made anew after this long though nothing happens: the load that
+/// has them wait may be over, and their objective long.
+pub(super) const PLAN_STALE: Span = Span::from_millis(250);
+
 /// Accelerators are planned to be busy for this share of the time, where the load allows it. The
 /// rest is what lets a batch start without waiting.
 const USE_MAX: f64 = 0.86;

@@ -206,6 +206,11 @@ impl Policy for Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{BatchId, RequestId};
+    use crate::profile::Profile;
+    use crate::request::{Class, Request};
+    use crate::sched::ModelTerms;
+    use std::sync::Arc;
 
     #[test]
     fn removing_a_model_that_is_not_there_is_answered() {
@@ -215,5 +220,74 @@ mod tests {
         scheduler.on_event(Time::ZERO, Event::RemoveModel { model }, &mut todo);
         scheduler.settle(Time::ZERO, &mut todo);
         assert_eq!(todo.list, [Action::Removed { model }]);
+    }
+
+    /// Another model's overload has every request wait; when it is over and nothing else comes,
+    /// a request with a long objective must not wait for that.
+    #[test]
+    fn a_request_does_not_wait_for_an_overload_that_is_over() {
+        let (tight, patient) = (ModelId(0), ModelId(1));
+        let mut scheduler = Scheduler::new(Rule::Adaptive, 1);
+        let mut todo = Actions::default();
+        for (model, slo_ms, exec_ms) in [(tight, 300, 200), (patient, 60_000, 2)] {
+            let profile = Profile::linear(Span::ZERO, Span::from_millis(exec_ms), 8);
+            let profile = Arc::new(profile.expect("valid profile"));
+            let slo = Span::from_millis(slo_ms);
+            let terms = ModelTerms { profile, slo, queue_max: 100, loss_weight: 1.0 };
+            scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
+        }
+        let mut arrivals: Vec<(u64, ModelId)> = Vec::new();
+        arrivals
+            .extend((0..600).map(|number| (number, if number % 8 == 0 { tight } else { patient })));
+        arrivals.push((610, patient));
+        let mut world = World { scheduler, todo, ends: Vec::new(), started: Vec::new() };
+        let last = world.run(&arrivals);
+        let waited = last.since(Time(Span::from_millis(610).0));
+        assert!(waited < Span::from_secs(3), "{waited}");
+    }
+
+    /// Runs batches as planned, and only when the scheduler wants to be woken or something comes.
+    struct World {
+        scheduler: Scheduler,
+        todo: Actions,
+        ends: Vec<(Time, AcceleratorId, BatchId)>,
+        started: Vec<RequestId>,
+    }
+
+    impl World {
+        /// When the last batch started.
+        fn run(&mut self, arrivals: &[(u64, ModelId)]) -> Time {
+            let mut arrivals = arrivals.iter().peekable();
+            let (mut number, mut last) = (0, Time::ZERO);
+            loop {
+                let arrival = arrivals.peek().map(|(ms, _)| Time(Span::from_millis(*ms).0));
+                let end = self.ends.iter().map(|(end, ..)| *end).min();
+                let wake = self.scheduler.next_wake();
+                let Some(now) = [arrival, end, wake].into_iter().flatten().min() else { break };
+                for (_, accelerator, batch) in self.ends.extract_if(.., |(end, ..)| *end <= now) {
+                    let complete = Event::Complete { accelerator, batch, exec: Span::ZERO };
+                    self.scheduler.on_event(now, complete, &mut self.todo);
+                }
+                while let Some((_, model)) =
+                    arrivals.next_if(|(ms, _)| Time(Span::from_millis(*ms).0) <= now)
+                {
+                    let slo = Span::from_millis(if model.0 == 0 { 300 } else { 60_000 });
+                    let (id, class) = (RequestId(number), Class::High);
+                    let request = Request { id, arrival: now, deadline: now + slo, rows: 1, class };
+                    number += 1;
+                    let arrive = Event::Arrive { model: *model, request };
+                    self.scheduler.on_event(now, arrive, &mut self.todo);
+                }
+                self.scheduler.settle(now, &mut self.todo);
+                for action in &self.todo.list {
+                    let Action::Start(start) = action else { continue };
+                    self.ends.push((start.begin + start.exec, start.accelerator, start.batch));
+                    self.started.extend(self.todo.batch(start).iter().map(|request| request.id));
+                    last = now;
+                }
+                self.todo.clear();
+            }
+            last
+        }
     }
 }

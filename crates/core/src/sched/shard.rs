@@ -9,7 +9,7 @@ use super::drift::Drift;
 use super::heap::IndexedHeap;
 use super::lanes::Lanes;
 use super::needs::{Need, needs};
-use super::plan::{Demand, ModelPlan};
+use super::plan::{Demand, ModelPlan, PLAN_STALE};
 use super::rate::{RateEstimator, RowRate};
 use super::rule::Rule;
 use super::{Action, Actions, Candidate, Ended, Grant, ModelTerms, Reply, Start, Started};
@@ -62,6 +62,8 @@ pub struct Shard {
     expiries: IndexedHeap<Time>,
     /// Which model to look at next for room that it no longer needs, and when.
     release: (usize, Time),
+    /// When it last told what was measured of its models.
+    reported: Time,
     /// When to look again at what high requests need.
     needs_due: Time,
     /// Room for computing it.
@@ -187,6 +189,7 @@ impl Shard {
             touched_before: Vec::new(),
             expiries: IndexedHeap::new(),
             release: (0, Time::ZERO),
+            reported: Time::ZERO,
             needs_due: Time::ZERO,
             needs: Vec::new(),
         }
@@ -520,6 +523,7 @@ impl Shard {
     /// for the next plan of the pool. A closed model is to be forgotten, and not to be heard of
     /// again.
     pub fn demands(&mut self, now: Time, mut report: impl FnMut(Demand)) {
+        self.reported = now;
         for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
             let Some(state) = slot.as_mut().filter(|state| !state.is_closed()) else { continue };
             let is_present = state.is_present(now);
@@ -550,7 +554,9 @@ impl Shard {
         let expiry = self.expiries.peek().map(|(time, _)| time);
         // While high requests hold back low ones, somebody has to notice when they stop coming.
         let needs = Some(self.needs_due).filter(|_| self.pool.high_load >= 0.5);
-        expiry.into_iter().chain(needs).min()
+        let is_planned = self.pool.rule == Rule::Adaptive && expiry.is_some();
+        let stale = is_planned.then(|| self.reported + PLAN_STALE);
+        [expiry, needs, stale].into_iter().flatten().min()
     }
 
     fn model(&self, model: ModelId) -> Option<&Model> {
