@@ -9,7 +9,7 @@ use symphony_core::sched::{
 };
 use symphony_core::{AcceleratorId, ModelId, Span, Time};
 use symphony_wire::schedule::{
-    AcceleratorStatistics, Completion, MatcherControl, MatcherInbox, Message, Statistics,
+    AcceleratorStatistics, Completion, MatcherControl, MatcherInbox, Message, Statistics, home,
 };
 
 /// Completions of one sender taken in before deciding.
@@ -113,7 +113,7 @@ impl LiveMatcher {
     }
 
     /// Whether something waits for room on the way to a shard.
-    pub(crate) fn is_behind(&self) -> bool {
+    pub(crate) fn has_backlog(&self) -> bool {
         self.said.iter().any(Outbox::is_waiting)
     }
 
@@ -246,11 +246,6 @@ fn say(said: &mut [Outbox<FromMatcher>], now: Time, message: ToShard) {
     for outbox in said {
         outbox.saying(|say| say(FromMatcher::Decided(now, message)));
     }
-}
-
-/// The shard that owns a model.
-fn home(model: ModelId, shards: usize) -> usize {
-    model.index() % shards
 }
 
 /// The model at a place of a shard's board.

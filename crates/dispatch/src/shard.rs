@@ -182,7 +182,7 @@ impl<E: Effects> LiveShard<E> {
     }
 
     /// Whether something waits for room on the way to the matcher.
-    pub(crate) fn is_behind(&self) -> bool {
+    pub(crate) fn has_backlog(&self) -> bool {
         self.end.said.is_waiting()
     }
 

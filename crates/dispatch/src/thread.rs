@@ -156,9 +156,9 @@ impl<E: Effects> Thread<E> {
     pub fn next_wake(&self, now: Time) -> Option<Time> {
         let shards = self.shards.iter().filter_map(LiveShard::next_wake).min();
         let matcher = self.matcher.as_ref().and_then(LiveMatcher::next_wake);
-        let is_behind = self.shards.iter().any(LiveShard::is_behind)
-            || self.matcher.as_ref().is_some_and(LiveMatcher::is_behind);
-        let again = is_behind.then(|| now + ROOM_AGAIN);
+        let has_backlog = self.shards.iter().any(LiveShard::has_backlog)
+            || self.matcher.as_ref().is_some_and(LiveMatcher::has_backlog);
+        let again = has_backlog.then(|| now + ROOM_AGAIN);
         [shards, matcher, again].into_iter().flatten().min()
     }
 

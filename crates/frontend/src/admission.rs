@@ -132,8 +132,7 @@ impl Admission {
 
     /// The scheduler's counters; `None` when it does not answer soon.
     pub(crate) async fn statistics(&self) -> Option<Statistics> {
-        let reply = self.scheduler.statistics().ok()?;
-        tokio::time::timeout(SCHEDULER_WAIT, reply).await.ok()?.ok()
+        answered(self.scheduler.statistics()).await.ok()
     }
 
     /// The rule that the pool is scheduled by.
@@ -149,9 +148,7 @@ impl Admission {
     /// # Errors
     /// The scheduler has no room for the message, or does not answer.
     pub(crate) async fn set_rule(&self, rule: Rule) -> Result<(), InferError> {
-        let changed = self.scheduler.set_rule(rule).map_err(|error| not_taken(&error))?;
-        let answer = tokio::time::timeout(SCHEDULER_WAIT, changed).await;
-        answer.ok().and_then(Result::ok).ok_or_else(silent)
+        answered(self.scheduler.set_rule(rule)).await
     }
 
     /// What each accelerator is in the pool, by number.
@@ -180,10 +177,7 @@ impl Admission {
             ))
         };
         let accelerator = AcceleratorId(name.parse().map_err(|_| unknown())?);
-        let changed =
-            self.scheduler.serve(accelerator, serves).map_err(|error| not_taken(&error))?;
-        let answer = tokio::time::timeout(SCHEDULER_WAIT, changed).await;
-        let state = answer.ok().and_then(Result::ok).ok_or_else(silent)?;
+        let state = answered(self.scheduler.serve(accelerator, serves)).await?;
         Ok((accelerator, state.ok_or_else(unknown)?))
     }
 
@@ -483,6 +477,13 @@ impl Drop for Admitted<'_> {
 
 fn overloaded(message: String) -> InferError {
     InferError::Overloaded { message, retry_after: RETRY_AFTER }
+}
+
+/// What the scheduler answers to what was asked, if it was asked and does so soon.
+async fn answered<T>(asked: Result<oneshot::Receiver<T>, SubmitError>) -> Result<T, InferError> {
+    let reply = asked.map_err(|error| not_taken(&error))?;
+    let answer = tokio::time::timeout(SCHEDULER_WAIT, reply).await;
+    answer.ok().and_then(Result::ok).ok_or_else(silent)
 }
 
 /// The scheduler did not take a message.

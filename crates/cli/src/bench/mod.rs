@@ -65,3 +65,8 @@ fn seconds(seconds: f64) -> Result<Duration> {
     let whole = Duration::try_from_secs_f64(seconds).ok().filter(|_| seconds <= SECONDS_MAX);
     whole.with_context(|| format!("{seconds} seconds: give 0 to {SECONDS_MAX}, a day"))
 }
+
+/// A part of a whole; of nothing, none.
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}

@@ -5,8 +5,8 @@ use super::client::{LocalClient, Payload};
 use super::load::{self, Pacing, Plan};
 use super::report::{Report, percent, titles};
 use super::repository::{Emulated, Repository};
-use super::seconds;
 use super::tally::{Counts, Tally};
+use super::{ratio, seconds};
 use crate::args::PoolArgs;
 use crate::config::PoolConfig;
 use crate::logging;
@@ -232,10 +232,6 @@ fn simulated(args: &PoolBenchArgs, rule: Rule) -> Result<Figures> {
         busy: report.busy.clone(),
         lag_p99_ms: None,
     })
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 impl Report for PoolReport {

@@ -102,14 +102,10 @@ impl Lanes {
         self.high.remove(id, deadline).or_else(|| self.low.remove(id, deadline))
     }
 
-    /// Whether a high request can have the place of a low one.
-    pub(crate) fn can_evict(&self) -> bool {
-        self.low.tail().is_some_and(|tail| tail.class == Class::Low)
-    }
-
     /// Takes the low request out that is due last, to make room for a high one.
     pub(crate) fn evict(&mut self) -> Option<Request> {
-        if self.can_evict() { self.low.pop_tail() } else { None }
+        self.low.tail().filter(|tail| tail.class == Class::Low)?;
+        self.low.pop_tail()
     }
 
     /// Rows of both classes.

@@ -74,12 +74,6 @@ impl Scheduler {
         self.shard.stats(model)
     }
 
-    /// How the pool is scheduled now.
-    #[must_use]
-    pub fn rule(&self) -> Rule {
-        self.shard.rule()
-    }
-
     /// Whether plans follow measured execution times.
     #[must_use]
     pub fn follows(&self) -> bool {

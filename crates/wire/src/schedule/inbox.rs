@@ -8,6 +8,7 @@ use super::{Completion, MatcherControl, ShardControl, ToShard};
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use symphony_core::ModelId;
 use symphony_exchange::{Doorbell, Receiver as Ring};
 
 /// How a scheduler is laid out on threads.
@@ -49,6 +50,12 @@ impl Layout {
     pub fn threads(&self) -> usize {
         if self.is_apart { self.shards + 1 } else { 1 }
     }
+}
+
+/// The shard, of so many, that owns a model. An identity that is used again comes to the same one.
+#[must_use]
+pub fn home(model: ModelId, shards: usize) -> usize {
+    model.index() % shards
 }
 
 /// What one thread of the scheduler reads.

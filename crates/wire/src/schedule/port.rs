@@ -4,7 +4,7 @@
 //! that it sends to, so that sending takes no lock and waits for nobody. The rings live as long as
 //! the thread.
 
-use super::inbox::{Inbox, Layout, Rare, ThreadInbox};
+use super::inbox::{Inbox, Layout, Rare, ThreadInbox, home};
 use super::{AcceleratorState, ModelTerms, Rule};
 use super::{Completion, MatcherControl, ShardControl, Share, Statistics, ToShard};
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -266,11 +266,11 @@ impl SchedulerPort {
     }
 
     fn home(&self, model: ModelId) -> &Way<ToShard, ShardControl> {
-        &self.0.shards[model.index() % self.0.shards.len()]
+        &self.0.shards[home(model, self.0.shards.len())]
     }
 
     fn to_shard(&self, model: ModelId, message: ToShard) -> Result<(), SubmitError> {
-        let home = model.index() % self.0.shards.len();
+        let home = home(model, self.0.shards.len());
         self.own(|own| send(&mut own.shards[home], &self.0.shards[home], message))
     }
 

@@ -8,13 +8,12 @@ use anyhow::{Context, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{JoinHandle, sleep};
-use std::time::Duration;
 use symphony_core::sched::{ModelTerms, Rule};
 use symphony_core::{Class, ModelId, Profile, Request, Span, Time};
 use symphony_dispatch::{Settings, Thread, threads};
 use symphony_exchange::{Full, Sender, Spin};
 use symphony_wire::clock::{Clock, duration};
-use symphony_wire::schedule::{Layout, SchedulerPort, ToShard, scheduler};
+use symphony_wire::schedule::{Layout, SchedulerPort, ToShard, home, scheduler};
 use symphony_workload::Popularity;
 use symphony_workload::random::Random;
 
@@ -142,7 +141,7 @@ fn loads(setup: &Setup, rate: f64, port: &SchedulerPort, begin: Time) -> Result<
     let shards = setup.layout.shards();
     let of = |shard: usize| {
         let models = (0..setup.models).map(ModelId).zip(&shares);
-        let own: Vec<_> = models.filter(|(model, _)| model.index() % shards == shard).collect();
+        let own: Vec<_> = models.filter(|(model, _)| home(*model, shards) == shard).collect();
         let weights: Vec<(ModelId, f64)> = own.iter().map(|(model, w)| (*model, **w)).collect();
         let share: f64 = weights.iter().map(|(_, weight)| weight).sum();
         let &(model, _) = weights.first().with_context(|| {
@@ -323,6 +322,3 @@ pub(super) fn bare_loop(rate: f64, time: Span, pin: bool, seed: u64) -> Lags {
     };
     std::thread::spawn(spin).join().unwrap_or_else(|_| Lags::new())
 }
-
-/// Time for threads of a run that is over to be gone before the next one.
-pub(super) const BETWEEN_RUNS: Duration = Duration::from_millis(50);

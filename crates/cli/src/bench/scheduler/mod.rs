@@ -9,14 +9,13 @@ mod ledger;
 
 use super::process::resident_bytes;
 use super::report::{Report, percent};
-use super::seconds;
+use super::{ratio, seconds};
 use anyhow::{Result, bail};
-use drive::{BETWEEN_RUNS, Ran, Setup, ShardRan};
+use drive::{Ran, Setup, ShardRan};
 use lag::{IN_TIME, Percentiles};
 use ledger::Counts;
 use serde::Serialize;
 use std::sync::Arc;
-use std::thread::sleep;
 use std::time::Duration;
 use symphony_core::sched::Rule;
 use symphony_core::{Profile, Span};
@@ -232,16 +231,16 @@ fn search(setup: &Setup, from: f64, close: f64) -> Result<(f64, Ran, Tried)> {
 }
 
 fn attempt(setup: &Setup, rate: f64, tried: &mut Tried) -> Result<(Ran, bool)> {
-    for number in 1.. {
+    let mut tries = 0;
+    loop {
         let ran = drive::run(setup, rate)?;
-        sleep(BETWEEN_RUNS);
         let held = is_held(&ran);
         tried.push((rate, held));
-        if held || number == TRIES {
+        tries += 1;
+        if held || tries == TRIES {
             return Ok((ran, held));
         }
     }
-    bail!("a rate is tried at least once")
 }
 
 impl SchedulerReport {
@@ -277,10 +276,6 @@ impl SchedulerReport {
             tried,
         }
     }
-}
-
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 fn lags(percentiles: &Percentiles) -> Vec<String> {

@@ -147,8 +147,8 @@ impl Model {
         }
     }
 
-    /// Why a request can never run here, whatever is queued. One that is late already is not queued to be dropped
-    /// with more effort later: after a stall there may be a great many of them.
+    /// Why a request can never run here, whatever is queued. One that is late already is not
+    /// queued to be dropped with more effort later: after a stall there may be very many of them.
     pub(super) fn refusal(&self, pool: &Pool, now: Time, request: &Request) -> Option<DropReason> {
         let [least, _] = self.least;
         let needed = self.least[usize::from(pool.is_behind)];
