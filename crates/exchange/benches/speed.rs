@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use symphony_exchange::{Doorbell, board, ring, slot};
+use symphony_exchange::{Doorbell, board, ring};
 
 /// What a request or a candidate takes.
 type Words = [u64; 6];
@@ -32,11 +32,13 @@ fn one_thread(criterion: &mut Criterion) {
             receiver.pop()
         });
     });
-    group.bench_function("slot: publish, take", |bencher| {
-        let (mut publisher, mut watcher) = slot::<Words>(bell.ringer());
+    group.bench_function("board of 10000: publish anywhere, drain", |bencher| {
+        let (mut writer, mut reader) = board::<Words>(10_000, bell.ringer());
+        let mut next = 0;
         bencher.iter(|| {
-            publisher.publish(black_box([1; 6]));
-            watcher.take()
+            next = (next + 7919) % 10_000;
+            writer.publish(next, black_box([1; 6]));
+            reader.drain(|_, words| consume(words))
         });
     });
     group.bench_function("board of 10000: drain nothing", |bencher| {
@@ -120,13 +122,6 @@ fn two_threads(criterion: &mut Criterion) {
             });
         });
     }
-    group.bench_function("slot: publish", |bencher| {
-        bencher.iter_custom(|count| {
-            let (mut publisher, mut watcher) = slot::<Words>(bell.ringer());
-            let read = || consume(watcher.take());
-            beside(read, || (0..count).for_each(|number| publisher.publish([number; 6])))
-        });
-    });
     for (name, burst) in [("board: publish", 1), ("board: bursts of 64", BURST)] {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|count| {

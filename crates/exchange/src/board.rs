@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::bell::Ringer;
 use crate::marks::Marks;
-use crate::slot::{self, Value};
+use crate::seqlock::{self, Value};
 use crate::sync::AtomicU64;
 
 /// A board of `len` slots that hold nothing yet, whose reader listens to the bell of `ringer`.
 #[must_use]
 pub fn board<T: Value>(len: usize, ringer: Ringer) -> (BoardWriter<T>, BoardReader<T>) {
     let shared = Arc::new(Shared {
-        cells: slot::cells::<T>(len),
+        cells: seqlock::cells::<T>(len),
         marks: Marks::new(len),
         value: PhantomData,
     });
@@ -29,7 +29,7 @@ struct Shared<T> {
 
 impl<T: Value> Shared<T> {
     fn slot(&self, index: usize) -> &[AtomicU64] {
-        let width = slot::width::<T>();
+        let width = seqlock::width::<T>();
         &self.cells[index * width..][..width]
     }
 }
@@ -60,7 +60,7 @@ impl<T: Value> BoardWriter<T> {
     /// How many slots there are.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.shared.cells.len() / slot::width::<T>()
+        self.shared.cells.len() / seqlock::width::<T>()
     }
 }
 
@@ -78,7 +78,7 @@ impl<T: Value> BoardBurst<'_, T> {
     /// When the board has no such slot.
     pub fn publish(&mut self, index: usize, value: T) {
         let shared = &self.writer.shared;
-        slot::store(shared.slot(index), value);
+        seqlock::store(shared.slot(index), value);
         // A mark that still stands was rung for, or this burst will.
         self.owes_ring |= shared.marks.mark(index);
     }
@@ -111,7 +111,7 @@ impl<T: Value> BoardReader<T> {
         shared.marks.drain(|index| {
             // Nothing is there when the mark was for a value already taken, or one that is being
             // replaced: the writer marks that again.
-            if let Some(value) = slot::load(shared.slot(index), &mut seen[index]) {
+            if let Some(value) = seqlock::load(shared.slot(index), &mut seen[index]) {
                 count += 1;
                 each(index, value);
             }

@@ -1,6 +1,6 @@
 //! What the scheduler's threads hand to each other: a bounded [`ring`] where every message counts
-//! (requests in, completions in), a latest-value [`slot`] and a [`board`] of many where only the
-//! newest counts (candidates), and the [`Doorbell`] that wakes the one who reads them.
+//! (requests in, completions in), a [`board`] of latest-value slots where only the newest counts
+//! (candidates), and the [`Doorbell`] that wakes the one who reads them.
 //!
 //! Each has one writer and one reader, each end belongs to one thread at a time, and nothing
 //! allocates after it was made. One doorbell serves everything that its consumer reads:
@@ -42,7 +42,7 @@ mod bell;
 mod board;
 mod marks;
 mod ring;
-mod slot;
+mod seqlock;
 #[cfg(loom)]
 mod stand_in;
 mod sync;
@@ -50,4 +50,4 @@ mod sync;
 pub use bell::{Doorbell, Listener, Ringer, Spin, Woken};
 pub use board::{BoardBurst, BoardReader, BoardWriter, board};
 pub use ring::{Burst, Full, Receiver, Sender, ring};
-pub use slot::{Publisher, Value, Watcher, slot};
+pub use seqlock::Value;

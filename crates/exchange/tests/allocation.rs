@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
-use symphony_exchange::{Doorbell, Spin, board, ring, slot};
+use symphony_exchange::{Doorbell, Spin, board, ring};
 
 const ROUNDS: u64 = 1000;
 
@@ -15,7 +15,6 @@ const ROUNDS: u64 = 1000;
 fn nothing_allocates_on_either_side() {
     let doorbell = Doorbell::new();
     let (mut sender, mut receiver) = ring(64, doorbell.ringer());
-    let (mut publisher, mut watcher) = slot::<u64>(doorbell.ringer());
     let (mut writer, mut reader) = board::<[u64; 6]>(10_000, doorbell.ringer());
     let consumer = thread::spawn(move || {
         let mut listener = doorbell.listen(Spin::NEVER);
@@ -24,19 +23,15 @@ fn nothing_allocates_on_either_side() {
         measure(|| {
             while left > 0 {
                 let soon = Instant::now() + Duration::from_micros(100);
-                listener.wait(Some(soon), || {
-                    !receiver.is_empty() || watcher.is_new() || !reader.is_empty()
-                });
+                listener.wait(Some(soon), || !receiver.is_empty() || !reader.is_empty());
                 messages.clear();
                 left -= receiver.drain_into(64, &mut messages) as u64;
-                watcher.take();
                 reader.drain(|_, _| ());
             }
         })
     });
     let writing = measure(|| {
         for (index, round) in (0..ROUNDS).enumerate() {
-            publisher.publish(round);
             writer.publish(index * 97 % 10_000, [round; 6]);
             while sender.send(round).is_err() {
                 thread::yield_now();

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use loom::thread;
-use symphony_exchange::{Doorbell, Full, Spin, board, ring, slot};
+use symphony_exchange::{Doorbell, Full, Spin, board, ring};
 
 /// All interleavings with up to three preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 fn explore(case: impl Fn() + Send + Sync + 'static) {
@@ -47,19 +47,19 @@ fn one_bell_serves_two_writers() {
     explore(|| {
         let doorbell = Doorbell::new();
         let (mut first, mut from_first) = ring(1, doorbell.ringer());
-        let (mut second, mut from_second) = slot::<u64>(doorbell.ringer());
+        let (mut second, mut from_second) = board::<[u64; 1]>(1, doorbell.ringer());
         let senders = [
             thread::spawn(move || first.send(1).expect("there is room")),
-            thread::spawn(move || second.publish(2)),
+            thread::spawn(move || second.publish(0, [2])),
         ];
         let mut listener = doorbell.listen(Spin::NEVER);
         let (mut message, mut value) = (None, None);
         while message.is_none() || value.is_none() {
-            listener.wait(None, || !from_first.is_empty() || from_second.is_new());
+            listener.wait(None, || !from_first.is_empty() || !from_second.is_empty());
             message = message.or(from_first.pop());
-            value = value.or(from_second.take());
+            from_second.drain(|_, news| value = Some(news));
         }
-        assert_eq!((message, value), (Some(1), Some(2)));
+        assert_eq!((message, value), (Some(1), Some([2])));
         for sender in senders {
             sender.join().expect("no panic");
         }
@@ -90,38 +90,14 @@ fn a_deadline_does_not_spoil_the_next_wait() {
     });
 }
 
-#[test]
-fn a_slot_shows_whole_values_and_ends_with_the_newest() {
-    explore(|| {
-        let doorbell = Doorbell::new();
-        let (mut publisher, mut watcher) = slot::<[u64; 2]>(doorbell.ringer());
-        let consumer = thread::spawn(move || {
-            let mut listener = doorbell.listen(Spin::NEVER);
-            let mut last = 0;
-            while last < 2 {
-                listener.wait(None, || watcher.is_new());
-                if let Some([left, right]) = watcher.take() {
-                    assert_eq!(left, right, "words of two values");
-                    assert!(left > last, "taken twice, or an older one");
-                    last = left;
-                }
-            }
-            assert_eq!(watcher.take(), None);
-        });
-        publisher.publish([1, 1]);
-        publisher.publish([2, 2]);
-        consumer.join().expect("no panic");
-    });
-}
-
 /// Publishes `news` and takes until the newest of each slot has been seen.
-fn check_board(news: &'static [(usize, u64)]) {
+fn check_board<const SLOTS: usize>(news: &'static [(usize, u64)]) {
     explore(move || {
         let doorbell = Doorbell::new();
-        let (mut writer, mut reader) = board::<[u64; 2]>(65, doorbell.ringer());
+        let (mut writer, mut reader) = board::<[u64; 2]>(SLOTS, doorbell.ringer());
         let consumer = thread::spawn(move || {
             let mut listener = doorbell.listen(Spin::NEVER);
-            let mut last = [0; 65];
+            let mut last = [0; SLOTS];
             while news.iter().any(|&(index, value)| last[index] < value) {
                 listener.wait(None, || !reader.is_empty());
                 reader.drain(|index, [left, right]| {
@@ -130,6 +106,7 @@ fn check_board(news: &'static [(usize, u64)]) {
                     last[index] = left;
                 });
             }
+            assert_eq!(reader.drain(|_, _| ()), 0, "nothing is newer than the newest");
         });
         for &(index, value) in news {
             writer.publish(index, [value, value]);
@@ -139,36 +116,41 @@ fn check_board(news: &'static [(usize, u64)]) {
 }
 
 #[test]
+fn a_board_of_one_slot_ends_with_the_newest() {
+    check_board::<1>(&[(0, 1), (0, 2)]);
+}
+
+#[test]
 fn a_board_loses_no_news_of_one_slot() {
-    check_board(&[(0, 1), (0, 2)]);
+    check_board::<65>(&[(0, 1), (0, 2)]);
 }
 
 #[test]
 fn a_board_loses_no_news_of_slots_in_one_word() {
-    check_board(&[(0, 1), (1, 1)]);
+    check_board::<65>(&[(0, 1), (1, 1)]);
 }
 
 #[test]
 fn a_board_loses_no_news_of_slots_in_two_words() {
-    check_board(&[(0, 1), (64, 1)]);
+    check_board::<65>(&[(0, 1), (64, 1)]);
 }
 
 #[test]
 fn a_burst_of_news_rings_once_for_all() {
     explore(|| {
         let doorbell = Doorbell::new();
-        let (mut writer, mut reader) = board::<u64>(2, doorbell.ringer());
+        let (mut writer, mut reader) = board::<[u64; 1]>(2, doorbell.ringer());
         let consumer = thread::spawn(move || {
             let mut listener = doorbell.listen(Spin::NEVER);
             let mut sum = 0;
             while sum < 3 {
                 listener.wait(None, || !reader.is_empty());
-                reader.drain(|_, value| sum += value);
+                reader.drain(|_, [value]| sum += value);
             }
         });
         let mut burst = writer.burst();
-        burst.publish(0, 1);
-        burst.publish(1, 2);
+        burst.publish(0, [1]);
+        burst.publish(1, [2]);
         drop(burst);
         consumer.join().expect("no panic");
     });

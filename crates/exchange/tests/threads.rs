@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use symphony_exchange::{Doorbell, Full, Listener, Spin, Woken, board, ring, slot};
+use symphony_exchange::{Doorbell, Full, Listener, Spin, Woken, board, ring};
 
 /// Fewer where each step is interpreted.
 const COUNT: u64 = if cfg!(miri) { 200 } else { 100_000 };
@@ -84,39 +84,29 @@ fn a_burst_longer_than_the_ring_gets_through() {
 }
 
 #[test]
-fn a_slot_shows_whole_values() {
-    check(
-        |doorbell| slot::<[u64; 6]>(doorbell.ringer()),
-        |publisher| (1..=COUNT).for_each(|value| publisher.publish([value; 6])),
-        |watcher, listener| {
-            let mut last = 0;
-            while last < COUNT {
-                listener.wait(None, || watcher.is_new());
-                if let Some(words) = watcher.take() {
-                    assert_eq!(words, [words[0]; 6]);
-                    assert!(words[0] > last);
-                    last = words[0];
-                }
-            }
-        },
-    );
+fn a_board_ends_with_the_newest_of_each_slot() {
+    check_board::<200>();
 }
 
 #[test]
-fn a_board_ends_with_the_newest_of_each_slot() {
-    const SLOTS: usize = 200;
+fn a_board_of_one_slot_ends_with_the_newest() {
+    check_board::<1>();
+}
+
+/// Publishes to one slot after the other and takes until the newest of each has been seen.
+fn check_board<const SLOTS: usize>() {
     let slot_of =
         |value: u64| usize::try_from(value * 7 % SLOTS as u64).expect("it is below SLOTS");
     check(
-        |doorbell| board::<[u64; 4]>(SLOTS, doorbell.ringer()),
-        |writer| (1..=COUNT).for_each(|value| writer.publish(slot_of(value), [value; 4])),
+        |doorbell| board::<[u64; 6]>(SLOTS, doorbell.ringer()),
+        |writer| (1..=COUNT).for_each(|value| writer.publish(slot_of(value), [value; 6])),
         |reader, listener| {
             let mut last = [0; SLOTS];
             let newest = COUNT.saturating_sub(SLOTS as u64) + 1..=COUNT;
             while newest.clone().any(|value| last[slot_of(value)] < value) {
                 listener.wait(None, || !reader.is_empty());
                 reader.drain(|index, words| {
-                    assert_eq!(words, [words[0]; 4]);
+                    assert_eq!(words, [words[0]; 6]);
                     assert!(words[0] > last[index]);
                     last[index] = words[0];
                 });

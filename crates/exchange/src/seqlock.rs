@@ -1,15 +1,12 @@
-//! The latest-value slot: a sequence lock whose value is a few atomic words, so that reading what
-//! is being overwritten is no undefined behaviour, only a value that is thrown away.
+//! A slot of a board: a sequence lock whose value is a few atomic words, so that reading what is
+//! being overwritten is no undefined behaviour, only a value that is thrown away.
 //!
 //! The version is odd while the writer writes. Neither side ever waits for the other: a reader that
-//! meets a write in progress reports nothing, and is told again when that write is done. It must
-//! not know what the values mean.
+//! meets a write in progress gets nothing, and is to be told when that write is done. It must know
+//! neither who tells it nor what the values mean.
 
-use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use crate::bell::Ringer;
 use crate::sync::{AtomicU64, fence};
 
 /// A small value that travels as a fixed number of words.
@@ -22,18 +19,6 @@ pub trait Value: Copy {
 
     /// The value of words that [`Value::to_words`] made; whole, never words of two values.
     fn from_words(words: Self::Words) -> Self;
-}
-
-impl Value for u64 {
-    type Words = [u64; 1];
-
-    fn to_words(self) -> [u64; 1] {
-        [self]
-    }
-
-    fn from_words([word]: [u64; 1]) -> u64 {
-        word
-    }
 }
 
 impl<const N: usize> Value for [u64; N]
@@ -78,7 +63,8 @@ pub(crate) fn store<T: Value>(slot: &[AtomicU64], value: T) {
 pub(crate) fn load<T: Value>(slot: &[AtomicU64], seen: &mut u64) -> Option<T> {
     let [version, cells @ ..] = slot else { return None };
     let before = version.load(Acquire);
-    if before == *seen || !is_whole(before) {
+    let is_whole = before.is_multiple_of(2);
+    if before == *seen || !is_whole {
         return None;
     }
     let mut words = T::Words::default();
@@ -92,57 +78,4 @@ pub(crate) fn load<T: Value>(slot: &[AtomicU64], seen: &mut u64) -> Option<T> {
     }
     *seen = before;
     Some(T::from_words(words))
-}
-
-fn is_whole(version: u64) -> bool {
-    version.is_multiple_of(2)
-}
-
-/// A slot that holds nothing yet, whose reader listens to the bell of `ringer`. For many slots with
-/// the same two ends, a [`board`](crate::board) is the better place.
-#[must_use]
-pub fn slot<T: Value>(ringer: Ringer) -> (Publisher<T>, Watcher<T>) {
-    let shared = Arc::new(Shared { cells: cells::<T>(1), value: PhantomData });
-    (Publisher { shared: Arc::clone(&shared), ringer }, Watcher { shared, seen: 0 })
-}
-
-struct Shared<T> {
-    cells: Box<[AtomicU64]>,
-    value: PhantomData<T>,
-}
-
-/// The writing end of a slot.
-pub struct Publisher<T> {
-    shared: Arc<Shared<T>>,
-    ringer: Ringer,
-}
-
-impl<T: Value> Publisher<T> {
-    /// Replaces the value, whether or not the last was ever seen, and wakes the reader if it is
-    /// parked.
-    pub fn publish(&mut self, value: T) {
-        store(&self.shared.cells, value);
-        self.ringer.ring();
-    }
-}
-
-/// The reading end of a slot.
-pub struct Watcher<T> {
-    shared: Arc<Shared<T>>,
-    seen: u64,
-}
-
-impl<T: Value> Watcher<T> {
-    /// The newest value, if there is one that was not taken yet. While the next is being written
-    /// there is none; the bell rings when it is there.
-    pub fn take(&mut self) -> Option<T> {
-        load(&self.shared.cells, &mut self.seen)
-    }
-
-    /// Whether [`Watcher::take`] would find one.
-    #[must_use]
-    pub fn is_new(&self) -> bool {
-        let version = self.shared.cells[0].load(Acquire);
-        version != self.seen && is_whole(version)
-    }
 }
