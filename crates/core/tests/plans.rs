@@ -27,6 +27,8 @@ fn demand(model: u32, (alpha, beta, slo): (u64, u64, u64), per_second: f64) -> D
         room: ms(slo),
         slo: ms(slo),
         rows_per_ns: per_second / 1e9,
+        high_per_ns: per_second / 1e9,
+        aside: 0.0,
         dispersion: 1.0,
         is_present: true,
         weight: 1.0,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
 use symphony_core::{Class, ModelId, Profile, Span};
-use symphony_sim::{Mix, PolicyKind, Report, Scenario, Share, run};
+use symphony_sim::{Delay, Mix, PolicyKind, Report, Scenario, Share, Split, run};
 use symphony_workload::{Arrivals, Process, Stream};
 
 /// One model of a case: `l(b) = alpha b + beta`, objective, share of low requests, rate.
@@ -26,7 +26,12 @@ fn profile((alpha, beta): (f64, f64)) -> Profile {
     Profile::linear(ms(alpha), ms(beta), 64).expect("valid profile")
 }
 
-fn simulate(models: &[Model], accelerators: u32, low_priority_share: f64) -> Report {
+fn simulate(
+    models: &[Model],
+    accelerators: u32,
+    low_priority_share: f64,
+    split: Option<Split>,
+) -> Report {
     let ms = Span::from_millis_f64;
     let terms = |model: &Model| ModelTerms {
         profile: Arc::new(profile(model.line_ms)),
@@ -38,6 +43,7 @@ fn simulate(models: &[Model], accelerators: u32, low_priority_share: f64) -> Rep
     let terms = models.iter().map(terms).collect();
     let mut scenario = Scenario::ideal(terms, accelerators, warmup, measured);
     scenario.low_priority_share = low_priority_share;
+    scenario.split = split;
     for (sim, model) in scenario.models.iter_mut().zip(models) {
         sim.mix = Mix { low_share: model.low_share, tight: None };
     }
@@ -60,14 +66,20 @@ fn of(report: &Report, class: Class) -> Share {
 }
 
 /// The bad share of high requests in percent is at most `high_bad`, and low ones have at least
-/// `low_good` requests per second.
+/// `low_good` requests per second; whether one shard owns all models or each has one of its own.
 #[track_caller]
 fn check(models: &[Model], accelerators: u32, high_bad: f64, low_good: f64) {
-    let report = simulate(models, accelerators, 0.05);
-    let (high, low) = (of(&report, Class::High), of(&report, Class::Low));
-    let good = low.good as f64 / report.measured.as_secs_f64();
-    let bad = 100.0 * high.bad_share();
-    assert!(bad <= high_bad && good >= low_good, "high {bad:.2} % bad, low {good:.0} r/s");
+    let shards = u32::try_from(models.len()).expect("a few models");
+    let message = Delay::Constant(Span::from_micros(5));
+    let split = Some(Split { shards, message }).filter(|_| shards > 1);
+    for split in std::iter::once(None).chain(split.map(Some)) {
+        let report = simulate(models, accelerators, 0.05, split);
+        let (high, low) = (of(&report, Class::High), of(&report, Class::Low));
+        let good = low.good as f64 / report.measured.as_secs_f64();
+        let bad = 100.0 * high.bad_share();
+        let is_kept = bad <= high_bad && good >= low_good;
+        assert!(is_kept, "high {bad:.2} % bad, low {good:.0} r/s, {split:?}");
+    }
 }
 
 #[test]
@@ -92,7 +104,7 @@ fn high_requests_keep_their_objective_and_low_ones_get_what_is_left() {
 /// these get.
 #[track_caller]
 fn check_share(models: &[Model], accelerators: u32, share: f64) {
-    let report = simulate(models, accelerators, share);
+    let report = simulate(models, accelerators, share, None);
     let (high, low) = (of(&report, Class::High), of(&report, Class::Low));
     assert!(high.bad_share() > 0.2, "not an overload");
     // The share is one of time, and low batches are a little smaller than high ones.
@@ -116,7 +128,7 @@ fn low_requests_get_their_share_where_high_ones_would_take_everything() {
 #[test]
 fn all_low_is_as_good_as_all_high() {
     for rate in [2000.0, 5200.0, 8000.0] {
-        let good = |low_share| simulate(&[resnet(low_share, rate)], 8, 0.05).good_rate();
+        let good = |low_share| simulate(&[resnet(low_share, rate)], 8, 0.05, None).good_rate();
         assert!((good(1.0) - good(0.0)).abs() < 1e-9, "at {rate} r/s");
     }
 }

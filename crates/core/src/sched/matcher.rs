@@ -12,6 +12,7 @@ pub use members::{ACCELERATORS_MAX, AcceleratorState, OVERDUE_AFTER};
 
 use super::drift::{Lag, Shown, Usual};
 use super::heap::IndexedHeap;
+use super::needs::{HighLoad, Lately};
 use super::plan::{Demand, ModelPlan, Planner};
 use super::shard::SHARE_ADVANCE;
 use super::{Action, Candidate, Grant, LOW_SHARE_DEFAULT, Offer, Reply, Rule, Started, TIERS};
@@ -33,8 +34,8 @@ pub struct Matcher {
     ready_low: IndexedHeap<Time>,
     /// By tier, batches that were granted or sent, and have not completed.
     active: [u32; TIERS],
-    /// Plans the batches of the pool; `None` where the rule needs no plan.
-    planner: Option<Planner>,
+    /// Plans the batches of the pool, of what the shards report.
+    planner: Planner,
     batches_max: f64,
     /// High candidates whose window has not opened, by when they are expected to be sent.
     expected: IndexedHeap<Time>,
@@ -171,13 +172,13 @@ impl Matcher {
         for number in 0..accelerators {
             idle.set(number, Pace::ONE);
         }
-        let mut matcher = Matcher {
+        Matcher {
             models: Vec::new(),
             waiting: IndexedHeap::new(),
             ready: std::array::from_fn(|_| IndexedHeap::new()),
             ready_low: IndexedHeap::new(),
             active: [0; TIERS],
-            planner: None,
+            planner: Planner::new(rule, f64::INFINITY),
             batches_max: f64::INFINITY,
             expected: IndexedHeap::new(),
             low_running: 0,
@@ -196,46 +197,42 @@ impl Matcher {
             forget_due: None,
             busy: IndexedHeap::new(),
             next_batch: 0,
-        };
-        matcher.set_rule(rule);
-        matcher
+        }
     }
 
     /// Schedules by another rule from now on.
     pub fn set_rule(&mut self, rule: Rule) {
-        let planned = rule == Rule::Adaptive;
-        self.planner = planned.then(|| Planner::new(self.batches_max));
+        self.planner = Planner::new(rule, self.batches_max);
     }
 
     /// Plans no more than half of the batches per second that the scheduler was measured to
     /// sustain.
     pub fn set_batches_max(&mut self, batches_per_s: f64) {
         self.batches_max = batches_per_s;
-        if let Some(planner) = &mut self.planner {
-            planner.set_batches_max(batches_per_s);
-        }
+        self.planner.set_batches_max(batches_per_s);
     }
 
-    /// Whether shards should report their demands and the pool be planned again.
+    /// Whether the pool is to be planned again.
     #[must_use]
     pub fn is_plan_due(&self, now: Time) -> bool {
-        self.planner.as_ref().is_some_and(|planner| planner.is_due(now))
+        self.planner.is_due(now)
     }
 
     /// Takes what was measured of a model, for the next plan.
     pub fn note(&mut self, demand: Demand) {
-        if let Some(planner) = &mut self.planner {
-            planner.note(demand);
-        }
+        self.planner.note(demand);
+    }
+
+    /// Takes what a shard has heard of, for the next plan.
+    pub fn note_lately(&mut self, lately: Lately) {
+        self.planner.note_lately(lately);
     }
 
     /// Plans the pool's batches from what was noted, and hands each model's plan to `issue`.
-    pub fn plan(&mut self, now: Time, issue: impl FnMut(ModelId, ModelPlan)) {
+    /// Answers what high requests ask of the pool, while low ones come that can leave it to them.
+    pub fn plan(&mut self, now: Time, issue: impl FnMut(ModelId, ModelPlan)) -> Option<HighLoad> {
         // Without any, nothing will be granted whatever is planned.
-        let accelerators = self.serving.max(1);
-        if let Some(planner) = &mut self.planner {
-            planner.plan(now, accelerators, issue);
-        }
+        self.planner.plan(now, self.serving.max(1), issue)
     }
 
     /// Keeps this share of the time of high batches for low candidates that wait.
@@ -465,9 +462,7 @@ impl Matcher {
     pub fn remove(&mut self, model: ModelId) {
         assert_eq!(self.running(model), 0, "{model:?} still runs");
         self.file(model.0, Filed::default());
-        if let Some(planner) = &mut self.planner {
-            planner.forget(model);
-        }
+        self.planner.forget(model);
         if let Some(slot) = self.models.get_mut(model.index()) {
             *slot = Slot::default();
         }
@@ -521,7 +516,7 @@ impl Matcher {
 
     /// The high candidate whose turn is first, of the tiers that may take accelerators.
     fn first_high(&mut self, now: Time) -> Option<(ModelId, Offer)> {
-        let limits = self.planner.as_ref().map_or(&[u32::MAX; TIERS], Planner::limits);
+        let limits = self.planner.limits();
         let mut taken: u32 = self.active.iter().sum();
         let mut first: Option<(Time, u32, Offer)> = None;
         for ((limit, active), ready) in limits.iter().zip(&self.active).zip(&mut self.ready) {

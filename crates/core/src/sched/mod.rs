@@ -26,8 +26,9 @@ mod scheduler;
 mod shard;
 
 pub use matcher::{ACCELERATORS_MAX, AcceleratorState, Ended, Matcher, OVERDUE_AFTER};
+pub use needs::{HighLoad, Lately, Need};
 pub use parties::{MatcherParty, ShardParty, ToMatcher, ToShard};
-pub use plan::{Demand, ModelPlan, PLAN_AGE_MAX};
+pub use plan::{Demand, ModelPlan};
 pub use rule::{Rule, UnknownRule};
 pub use scheduler::{Policy, Scheduler};
 pub use shard::{LOW_SHARE_DEFAULT, ModelStatistics, Shard};

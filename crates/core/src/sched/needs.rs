@@ -1,47 +1,128 @@
 //! What high requests need of a pool in which low ones are waiting: how many accelerators, and
-//! batches of which size. Computed from measured rates, some times a second.
+//! batches of which size. Computed for the whole pool from measured rates, with its plan.
 
 use super::rule::gathered;
 use crate::profile::Profile;
 use crate::request::Delays;
-use crate::time::Span;
+use crate::time::{Span, Time};
+
+/// High requests count as coming for as many of their objectives.
+const HIGH_SEEN_SLOS: u64 = 8;
+
+/// Low requests count as coming for this long.
+const LOW_SEEN: Span = Span::from_secs(1);
+
+/// Both ways between a shard and the matcher: which requests came to the pool lately, as far as the
+/// sender has heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lately {
+    /// When one last came that may have to give way: a low one, or one with an early deadline.
+    low: Option<Time>,
+    /// The tightest objective that high ones came with, and when one last did.
+    tightest: (Span, Time),
+}
+
+/// Matcher to shard: what the high requests of the whole pool ask of it, and what comes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HighLoad {
+    /// Accelerators that they keep busy, by measured rates; zero while no low ones come.
+    pub busy: f64,
+    /// What all shards have heard of together.
+    pub lately: Lately,
+}
 
 /// The high requests of one model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HighDemand<'a> {
     pub(crate) profile: &'a Profile,
-    pub(crate) delays: &'a Delays,
+    /// Of inputs, per row.
+    pub(crate) data: Span,
     /// What the objective leaves for waiting and execution.
-    pub(crate) budget: Span,
+    pub(crate) room: Span,
     /// Measured arrivals of rows.
     pub(crate) rows_per_ns: f64,
     /// The share of these that is not set aside for an early deadline.
     pub(crate) kept: f64,
 }
 
-/// What becomes of that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Need {
-    /// The batch that gathers in the time that its execution leaves.
-    pub(crate) gathered: u32,
+/// What high requests of one model need while low ones come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The batch that gathers in the time that its execution leaves; at least one row.
+    pub gathered: u32,
     /// The smallest batch with which the pool can serve all of them, `gathered` if none is.
-    pub(crate) rows: u32,
+    pub rows: u32,
+}
+
+impl Default for Need {
+    /// Of a model without load.
+    fn default() -> Need {
+        Need { gathered: 1, rows: 1 }
+    }
+}
+
+impl Default for Lately {
+    fn default() -> Lately {
+        Lately { low: None, tightest: (Span::MAX, Time::ZERO) }
+    }
+}
+
+impl Lately {
+    /// A request came that may have to give way.
+    pub(crate) fn note_low(&mut self, now: Time) {
+        self.low = self.low.max(Some(now));
+    }
+
+    /// A high request came, with this objective.
+    pub(crate) fn note_high(&mut self, now: Time, slo: Span) {
+        let (tightest, seen) = self.tightest;
+        if slo <= tightest || is_over(tightest, seen, now) {
+            self.tightest = (slo, now);
+        }
+    }
+
+    /// Takes what somebody else has heard of.
+    pub(crate) fn merge(&mut self, other: Lately) {
+        self.low = self.low.max(other.low);
+        let (_, seen) = self.tightest;
+        let (slo, other_seen) = other.tightest;
+        if slo != Span::MAX && !is_over(slo, other_seen, seen) {
+            self.note_high(other_seen.max(seen), slo);
+        }
+    }
+
+    /// Whether requests come that may have to give way.
+    pub(crate) fn has_low(&self, now: Time) -> bool {
+        self.low.is_some_and(|seen| now.since(seen) <= LOW_SEEN)
+    }
+
+    /// The tightest objective that high requests come with.
+    pub(crate) fn tightest(&self, now: Time) -> Option<Span> {
+        let (slo, seen) = self.tightest;
+        (slo != Span::MAX && !is_over(slo, seen, now)).then_some(slo)
+    }
+}
+
+/// Whether requests of this objective, last seen at some time, no longer come.
+fn is_over(slo: Span, seen: Time, now: Time) -> bool {
+    now.since(seen) > slo.times(HIGH_SEEN_SLOS)
 }
 
 impl HighDemand<'_> {
     fn gathered(&self) -> u32 {
-        gathered(self.profile, self.delays, self.budget, self.rows_per_ns).max(1)
+        let delays = Delays { data: self.data, ..Delays::default() };
+        gathered(self.profile, &delays, self.room, self.rows_per_ns).max(1)
     }
 
     /// Accelerators kept busy by batches of `rows`.
     fn load(&self, rows: u32) -> f64 {
-        let busy = self.profile.exec(rows) + self.delays.data.times(u64::from(rows));
+        let busy = self.profile.exec(rows) + self.data.times(u64::from(rows));
         self.rows_per_ns * busy.0 as f64 / f64::from(rows)
     }
 }
 
 /// The needs of each model, in order, to the end of `out`; answers the accelerators that all of
-/// them keep busy with the largest batches.
+/// them keep busy with the largest batches, without what is set aside.
 pub(crate) fn needs<'a>(
     demands: impl Iterator<Item = HighDemand<'a>> + Clone,
     accelerators: u32,
@@ -92,11 +173,10 @@ mod tests {
     fn of(rates: &[f64], accelerators: u32) -> (f64, Vec<Need>) {
         let ms = Span::from_millis_f64;
         let profile = Profile::linear(ms(1.0), ms(5.0), 64).unwrap();
-        let delays = Delays::default();
         let demand = |rate: &f64| HighDemand {
             profile: &profile,
-            delays: &delays,
-            budget: ms(25.0),
+            data: Span::ZERO,
+            room: ms(25.0),
             rows_per_ns: rate / 1e9,
             kept: 1.0,
         };
@@ -116,5 +196,32 @@ mod tests {
         assert_eq!(of(&[1000.0], 100).1, [Need { gathered: 10, rows: 1 }], "one row does");
         assert_eq!(of(&[0.0], 1).1, [Need { gathered: 1, rows: 1 }]);
         assert_eq!(of(&[], 1), (0.0, vec![]));
+    }
+
+    #[test]
+    fn what_others_heard_of_is_taken_in_while_it_is_news() {
+        let at = |ms: u64| Time(Span::from_millis(ms).0);
+        let ms = Span::from_millis;
+        let heard = |moment: u64, slo: u64| {
+            let mut lately = Lately::default();
+            lately.note_high(at(moment), ms(slo));
+            lately
+        };
+        let merged = |mut own: Lately, other: Lately| {
+            own.merge(other);
+            own
+        };
+        let tightest = |lately: Lately, moment: u64| lately.tightest(at(moment));
+        assert_eq!(tightest(merged(Lately::default(), Lately::default()), 0), None);
+        assert_eq!(tightest(merged(heard(100, 50), heard(90, 20)), 100), Some(ms(20)));
+        assert_eq!(tightest(merged(heard(90, 20), heard(100, 50)), 100), Some(ms(20)));
+        assert_eq!(tightest(merged(heard(900, 50), heard(90, 20)), 900), Some(ms(50)), "over");
+        assert_eq!(tightest(merged(heard(90, 20), heard(900, 50)), 900), Some(ms(50)), "over");
+        let again = merged(heard(100, 20), heard(90, 20));
+        assert_eq!(again, heard(100, 20), "what it said itself, come back");
+        let mut low = Lately::default();
+        low.note_low(at(5));
+        low.merge(Lately::default());
+        assert!(low.has_low(at(1005)) && !low.has_low(at(1006)));
     }
 }

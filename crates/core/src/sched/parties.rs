@@ -6,7 +6,8 @@
 //! of a model needs to arrive, as its generation tells which grants it knows of.
 
 use super::matcher::{AcceleratorState, Ended, Matcher};
-use super::plan::{Demand, ModelPlan, PLAN_AGE_MAX};
+use super::needs::{HighLoad, Lately};
+use super::plan::{Demand, ModelPlan};
 use super::shard::{ModelStatistics, Shard};
 use super::{Action, Actions, Candidate, Event, Grant, Reply, Rule};
 use crate::ids::{AcceleratorId, ModelId};
@@ -22,8 +23,8 @@ pub enum ToMatcher {
     Reply(Reply),
     /// What was measured of one of its models.
     Demand(Demand),
-    /// It has told of all its models.
-    Reported,
+    /// It has told of all its models; and which requests come.
+    Reported(Lately),
     /// This model takes no requests any more, and has none.
     Closed(ModelId),
 }
@@ -35,6 +36,8 @@ pub enum ToShard {
     Grant(Grant),
     /// What the pool's load asks of it.
     Plan(ModelId, ModelPlan),
+    /// What the high requests of all shards ask of the pool, while low ones come.
+    High(HighLoad),
     /// A batch of it has ended.
     Ended(Ended),
     /// The last batch of the closed model has ended, and the matcher has forgotten it.
@@ -51,7 +54,7 @@ impl ToShard {
             ToShard::Grant(grant) => Some(grant.model),
             ToShard::Ended(ended) => Some(ended.model),
             ToShard::Plan(model, _) | ToShard::Forgotten(model) => Some(*model),
-            ToShard::Serving(_) => None,
+            ToShard::High(_) | ToShard::Serving(_) => None,
         }
     }
 }
@@ -62,15 +65,13 @@ pub struct ShardParty {
     shard: Shard,
     /// Models that were told to go, and whether the matcher was told that their queue is empty.
     closing: Vec<(ModelId, bool)>,
-    /// When to report its models' demands next.
-    report_due: Time,
 }
 
 impl ShardParty {
     /// A party of a shard that has no models yet.
     #[must_use]
     pub fn new(shard: Shard) -> ShardParty {
-        ShardParty { shard, closing: Vec::new(), report_due: Time::ZERO }
+        ShardParty { shard, closing: Vec::new() }
     }
 
     /// Keeps this share for low requests that wait; see [`Shard::set_low_share`].
@@ -101,6 +102,7 @@ impl ShardParty {
     }
 
     /// Takes note of what happened from outside, as far as it is a shard's.
+    #[inline]
     pub fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
         match event {
             Event::Arrive { model, request } => self.shard.arrive(now, model, request, todo),
@@ -114,10 +116,7 @@ impl ShardParty {
                     self.closing.push((model, false));
                 }
             }
-            Event::SetRule(rule) => {
-                self.shard.set_rule(rule);
-                self.report_due = now;
-            }
+            Event::SetRule(rule) => self.shard.set_rule(rule),
             Event::SetDelays(delays) => self.shard.set_delays(delays),
             Event::SetOverrun { model, overrun } => self.shard.set_overrun(model, overrun),
             Event::Complete { .. }
@@ -138,6 +137,7 @@ impl ShardParty {
         match message {
             ToShard::Grant(grant) => send(ToMatcher::Reply(self.shard.grant(now, grant, todo))),
             ToShard::Plan(model, plan) => self.shard.set_plan(model, plan),
+            ToShard::High(high) => self.shard.set_high_load(high),
             ToShard::Ended(ended) => self.shard.complete(now, ended),
             ToShard::Forgotten(model) => {
                 self.shard.remove(model);
@@ -152,12 +152,10 @@ impl ShardParty {
 
     /// Reports what was measured of its models, when it is time to and a plan is made of it.
     pub fn report(&mut self, now: Time, send: &mut impl FnMut(ToMatcher)) {
-        if self.shard.rule() != Rule::Adaptive || self.report_due > now {
-            return;
+        if self.shard.is_report_due(now) {
+            let lately = self.shard.report(now, |demand| send(ToMatcher::Demand(demand)));
+            send(ToMatcher::Reported(lately));
         }
-        self.shard.demands(now, |demand| send(ToMatcher::Demand(demand)));
-        send(ToMatcher::Reported);
-        self.report_due = now + PLAN_AGE_MAX;
     }
 
     /// Decides, given everything noted so far.
@@ -255,6 +253,7 @@ impl MatcherParty {
     }
 
     /// Takes note of what happened from outside, as far as it is the matcher's.
+    #[inline]
     pub fn on_event(&mut self, now: Time, event: &Event, send: &mut impl FnMut(ToShard)) {
         match *event {
             Event::Complete { accelerator, batch, exec } => {
@@ -287,7 +286,10 @@ impl MatcherParty {
                 }
             }
             ToMatcher::Demand(demand) => self.matcher.note(demand),
-            ToMatcher::Reported => self.is_reported = true,
+            ToMatcher::Reported(lately) => {
+                self.matcher.note_lately(lately);
+                self.is_reported = true;
+            }
             ToMatcher::Closed(model) => self.closing.push(model),
         }
     }
@@ -296,7 +298,10 @@ impl MatcherParty {
     pub fn plan(&mut self, now: Time, send: &mut impl FnMut(ToShard)) {
         if self.is_reported && self.matcher.is_plan_due(now) {
             self.is_reported = false;
-            self.matcher.plan(now, |model, plan| send(ToShard::Plan(model, plan)));
+            let high = self.matcher.plan(now, |model, plan| send(ToShard::Plan(model, plan)));
+            if let Some(high) = high {
+                send(ToShard::High(high));
+            }
         }
     }
 

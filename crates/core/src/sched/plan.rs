@@ -6,16 +6,18 @@
 //! `docs/decisions/0009-adaptive.md` has what else was tried.
 
 use super::TIERS;
+use super::needs::{HighDemand, HighLoad, Lately, Need, needs};
+use super::rule::Rule;
 use crate::ids::ModelId;
 use crate::profile::Profile;
 use crate::time::{Span, Time};
 
 /// How long a plan is in use before it is made anew, and how often shards report for the next.
-pub const PLAN_AGE_MAX: Span = Span::from_millis(50);
+pub(super) const PLAN_AGE_MAX: Span = Span::from_millis(50);
 
-/// While requests wait a plan is made anew after this long though nothing happens: the load that
-/// has them wait may be over, and their objective long.
-pub(super) const PLAN_STALE: Span = Span::from_millis(250);
+/// While requests wait a plan is made anew when its age is this much past that though nothing
+/// happens: the load that has them wait may be over, and their objective long.
+pub(super) const PLAN_STALE: Span = Span::from_millis(200);
 
 /// Accelerators are planned to be busy for this share of the time, where the load allows it. The
 /// rest is what lets a batch start without waiting.
@@ -70,6 +72,10 @@ pub struct Demand {
     pub slo: Span,
     /// Measured arrivals of rows.
     pub rows_per_ns: f64,
+    /// Of these, rows of high requests.
+    pub high_per_ns: f64,
+    /// The share of those that is set aside for an early deadline.
+    pub aside: f64,
     /// Variance of the arrivals over their mean: one where they are independent.
     pub dispersion: f64,
     /// Whether requests came lately, if too few to measure a rate.
@@ -105,6 +111,9 @@ pub struct ModelPlan {
     pub advance: Span,
     /// How long before its last moment a batch may take what is kept free for lower tiers.
     pub notice: Span,
+    /// What its high requests need while low ones come; the rest of the plan is the adaptive
+    /// rule's alone.
+    pub need: Need,
 }
 
 impl Default for ModelPlan {
@@ -120,6 +129,7 @@ impl Default for ModelPlan {
             tier: 0,
             advance: Span::ZERO,
             notice: Span::ZERO,
+            need: Need::default(),
         }
     }
 }
@@ -127,6 +137,7 @@ impl Default for ModelPlan {
 /// Makes the plans of a pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Planner {
+    rule: Rule,
     models: Vec<Option<Model>>,
     /// Models that requests arrive for, by number; kept to be allocated once.
     active: Vec<usize>,
@@ -137,6 +148,10 @@ pub(crate) struct Planner {
     batches_per_ns_max: f64,
     /// By tier, how many batches it and the higher ones may run before they must.
     limits: [u32; TIERS],
+    /// Which requests come to the pool.
+    lately: Lately,
+    /// What each model needs; kept to be allocated once.
+    needs: Vec<Need>,
 }
 
 #[derive(Clone, Debug)]
@@ -159,15 +174,19 @@ struct Model {
 }
 
 impl Planner {
-    /// A planner without models; the matcher was measured to sustain so many batches a second.
-    pub(crate) fn new(batches_max: f64) -> Planner {
+    /// A planner without models, for a pool that is scheduled by `rule`; the matcher was measured
+    /// to sustain so many batches a second.
+    pub(crate) fn new(rule: Rule, batches_max: f64) -> Planner {
         Planner {
+            rule,
             models: Vec::new(),
             active: Vec::new(),
             order: Vec::new(),
             due: Time::ZERO,
             batches_per_ns_max: batches_max / 2e9,
             limits: [u32::MAX; TIERS],
+            lately: Lately::default(),
+            needs: Vec::new(),
         }
     }
 
@@ -198,24 +217,47 @@ impl Planner {
         }
     }
 
+    /// Takes what a shard has heard of.
+    pub(crate) fn note_lately(&mut self, lately: Lately) {
+        self.lately.merge(lately);
+    }
+
     pub(crate) fn forget(&mut self, model: ModelId) {
         if let Some(slot) = self.models.get_mut(model.index()) {
             *slot = None;
         }
     }
 
-    /// Plans anew and hands each model's plan to `issue`.
+    /// Plans anew and hands each model's plan to `issue`. Answers what high requests ask of the
+    /// pool, while low ones come.
     pub(crate) fn plan(
         &mut self,
         now: Time,
         accelerators: u32,
         mut issue: impl FnMut(ModelId, ModelPlan),
-    ) {
+    ) -> Option<HighLoad> {
+        if self.rule == Rule::Adaptive {
+            self.plan_batches(now, accelerators);
+        }
+        self.due = now + PLAN_AGE_MAX;
+        let high = self.find_needs(now, accelerators);
+        for slot in &mut self.models {
+            let Some(model) = slot else { continue };
+            issue(model.demand.model, model.plan);
+            // One that requests no longer come for is told so once, and is a new one when they do.
+            if !model.demand.is_present {
+                *slot = None;
+            }
+        }
+        high
+    }
+
+    /// What the adaptive rule does with each model until the next plan.
+    fn plan_batches(&mut self, now: Time, accelerators: u32) {
         // Losses are of the last plans; after a silence they are of another time.
         if now.since(self.due) > SILENCE {
             self.models.iter_mut().flatten().for_each(Model::forget_losses);
         }
-        self.due = now + PLAN_AGE_MAX;
         let n = f64::from(accelerators);
         self.find_active();
         self.find_full_batches(n);
@@ -229,14 +271,21 @@ impl Planner {
         }
         self.find_tiers(stretch, n);
         self.give_notice(stretch, n);
-        for slot in &mut self.models {
-            let Some(model) = slot else { continue };
-            issue(model.demand.model, model.plan);
-            // One that requests no longer come for is told so once, and is a new one when they do.
-            if !model.demand.is_present {
-                *slot = None;
-            }
+    }
+
+    /// What the high requests of each model need, while low ones come that can leave it to them.
+    fn find_needs(&mut self, now: Time, accelerators: u32) -> Option<HighLoad> {
+        if !self.lately.has_low(now) {
+            self.models.iter_mut().flatten().for_each(|model| model.plan.need = Need::default());
+            return None;
         }
+        self.needs.clear();
+        let demands = self.models.iter().flatten().map(Model::high_demand);
+        let busy = needs(demands, accelerators, &mut self.needs);
+        for (model, need) in self.models.iter_mut().flatten().zip(&self.needs) {
+            model.plan.need = *need;
+        }
+        Some(HighLoad { busy, lately: self.lately })
     }
 
     fn active(&self) -> impl Iterator<Item = &Model> {
@@ -400,6 +449,12 @@ impl Model {
         if !is_same {
             self.fit();
         }
+    }
+
+    fn high_demand(&self) -> HighDemand<'_> {
+        let Demand { profile, data, room, high_per_ns, aside, .. } = &self.demand;
+        let kept = 1.0 - aside;
+        HighDemand { profile, data: *data, room: *room, rows_per_ns: *high_per_ns, kept }
     }
 
     fn is_active(&self) -> bool {
@@ -569,6 +624,7 @@ impl Model {
             tier: 0,
             advance,
             notice: Span::ZERO,
+            need: Need::default(),
         }
     }
 }
@@ -613,6 +669,8 @@ mod tests {
             room: ms(slo),
             slo: ms(slo),
             rows_per_ns: per_second / 1e9,
+            high_per_ns: per_second / 1e9,
+            aside: 0.0,
             dispersion: 1.0,
             is_present: true,
             weight: 1.0,
@@ -630,7 +688,7 @@ mod tests {
     }
 
     fn plan_for(demands: Vec<Demand>, accelerators: u32) -> (Vec<ModelPlan>, [u32; TIERS]) {
-        let mut planner = Planner::new(f64::INFINITY);
+        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
         demands.into_iter().for_each(|demand| planner.note(demand));
         (planned(&mut planner, accelerators), *planner.limits())
     }
@@ -670,7 +728,7 @@ mod tests {
 
     #[test]
     fn the_matcher_is_not_asked_for_more_batches_than_it_sustains() {
-        let mut planner = Planner::new(2000.0);
+        let mut planner = Planner::new(Rule::Adaptive, 2000.0);
         planner.note(demand(0, PUBLISHED, 2000.0));
         assert!(planned(&mut planner, 24)[0].target >= 2, "1 000 batches for 2 000 requests");
         planner.set_batches_max(1e6);
@@ -710,7 +768,7 @@ mod tests {
 
     #[test]
     fn who_loses_more_than_the_others_gets_ahead_until_it_does_not() {
-        let mut planner = Planner::new(f64::INFINITY);
+        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
         let after = |model, arrived, dropped| Demand {
             arrived,
             dropped,
@@ -738,7 +796,7 @@ mod tests {
 
     #[test]
     fn losses_are_weighed() {
-        let mut planner = Planner::new(f64::INFINITY);
+        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
         for round in 0..3 {
             for (model, weight) in [(0, 1.0), (1, 3.0)] {
                 let (arrived, dropped) = (round * 1000, round * 100);
@@ -758,7 +816,7 @@ mod tests {
 
     #[test]
     fn models_that_left_are_forgotten() {
-        let mut planner = Planner::new(f64::INFINITY);
+        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
         let lost = |model: u32, round: u64| Demand {
             arrived: round * 1000,
             dropped: round * 100 * u64::from(model),

@@ -1,8 +1,9 @@
 //! One shard and one matcher, their messages delivered at once.
 
 use super::matcher::{AcceleratorState, Matcher};
+use super::parties::{MatcherParty, ShardParty, ToShard};
 use super::shard::{ModelStatistics, Shard};
-use super::{Action, Actions, Candidate, Event, Grant, Rule};
+use super::{Actions, Event, Rule};
 use crate::ids::{AcceleratorId, ModelId};
 use crate::pace::Pace;
 use crate::time::{Span, Time};
@@ -26,13 +27,12 @@ pub trait Policy {
 /// The whole scheduler of a pool on one thread.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
-    shard: Shard,
-    matcher: Matcher,
-    closing: Vec<ModelId>,
-    candidates: Vec<Candidate>,
-    grants: Vec<Grant>,
-    /// Whether plans follow measured execution times.
-    follows: bool,
+    shard: ShardParty,
+    matcher: MatcherParty,
+    /// What the matcher has said and the shard has not heard.
+    said: Vec<ToShard>,
+    /// Spare room, swapped with `said` while that is worked through.
+    heard: Vec<ToShard>,
 }
 
 impl Scheduler {
@@ -40,19 +40,17 @@ impl Scheduler {
     #[must_use]
     pub fn new(rule: Rule, accelerators: u32) -> Scheduler {
         Scheduler {
-            shard: Shard::new(rule, accelerators),
-            matcher: Matcher::new(rule, accelerators),
-            closing: Vec::new(),
-            candidates: Vec::new(),
-            grants: Vec::new(),
-            follows: true,
+            shard: ShardParty::new(Shard::new(rule, accelerators)),
+            matcher: MatcherParty::new(Matcher::new(rule, accelerators)),
+            said: Vec::new(),
+            heard: Vec::new(),
         }
     }
 
     /// The same, but plans go by the profiles as they were loaded, whatever is measured.
     #[must_use]
     pub fn with_fixed_profiles(self) -> Scheduler {
-        Scheduler { follows: false, ..self }
+        Scheduler { matcher: self.matcher.with_fixed_profiles(), ..self }
     }
 
     /// Keeps this share for low requests that wait: of the accelerators' time between models, of
@@ -68,6 +66,13 @@ impl Scheduler {
         self
     }
 
+    /// Takes an accelerator for dead by this bound; see [`Matcher::set_overdue_after`].
+    #[must_use]
+    pub fn with_overdue_after(mut self, after: Span) -> Scheduler {
+        self.matcher.set_overdue_after(after);
+        self
+    }
+
     /// Counters of a model.
     #[must_use]
     pub fn stats(&self, model: ModelId) -> Option<ModelStatistics> {
@@ -77,7 +82,7 @@ impl Scheduler {
     /// Whether plans follow measured execution times.
     #[must_use]
     pub fn follows(&self) -> bool {
-        self.follows
+        self.matcher.follows()
     }
 
     /// How many times longer than elsewhere in the pool batches run on an accelerator.
@@ -86,109 +91,51 @@ impl Scheduler {
         self.matcher.lag(accelerator)
     }
 
-    /// Takes an accelerator for dead by this bound; see [`Matcher::set_overdue_after`].
-    #[must_use]
-    pub fn with_overdue_after(mut self, after: Span) -> Scheduler {
-        self.matcher.set_overdue_after(after);
-        self
-    }
-
     /// What an accelerator is in the pool.
     #[must_use]
     pub fn state(&self, accelerator: AcceleratorId) -> AcceleratorState {
         self.matcher.state(accelerator)
     }
 
-    /// Reports what became of accelerators, and tells the shard; says whether there was anything
-    /// to tell.
-    fn attend(&mut self, now: Time, todo: &mut Actions) -> bool {
-        let Scheduler { shard, matcher, .. } = self;
-        let mut is_told = false;
-        matcher.attend(now, todo, |ended| {
-            is_told = true;
-            shard.complete(now, ended);
-        });
-        shard.set_accelerators(matcher.serving()) || is_told
-    }
-
-    /// Reports models that were closed and have nothing left, and forgets them. One that was
-    /// never there is gone too: whoever asked is told.
-    fn finish_closing(&mut self, todo: &mut Actions) {
-        let Scheduler { shard, matcher, closing, .. } = self;
-        closing.retain(|&model| {
-            let known = shard.stats(model).is_some();
-            if known && !(shard.is_closed(model) && matcher.running(model) == 0) {
-                return true;
-            }
-            if known {
-                shard.remove(model);
-                matcher.remove(model);
-            }
-            todo.list.push(Action::Removed { model });
-            false
-        });
+    /// Tells the shard what the matcher has said, and the matcher what it answers.
+    fn deliver(&mut self, now: Time, todo: &mut Actions) {
+        let Scheduler { shard, matcher, said, heard } = self;
+        std::mem::swap(said, heard);
+        for message in heard.drain(..) {
+            let answer =
+                &mut |answer| matcher.receive(now, answer, &mut |message| said.push(message));
+            shard.receive(now, message, todo, answer);
+        }
     }
 }
 
 impl Policy for Scheduler {
     fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
-        match event {
-            Event::Arrive { model, request } => self.shard.arrive(now, model, request, todo),
-            Event::Cancel { model, request, deadline } => {
-                self.shard.cancel(model, request, deadline);
-            }
-            Event::Complete { accelerator, batch, exec } => {
-                let exec = if self.follows { exec } else { Span::ZERO };
-                if let Some(ended) = self.matcher.complete(now, accelerator, batch, exec) {
-                    self.shard.complete(now, ended);
-                }
-            }
-            Event::AddModel { model, terms } => self.shard.add(model, terms),
-            Event::RemoveModel { model } => {
-                self.shard.close(model);
-                if !self.closing.contains(&model) {
-                    self.closing.push(model);
-                }
-            }
-            Event::AddAccelerator { accelerator } => self.matcher.add(now, accelerator),
-            Event::DrainAccelerator { accelerator } => self.matcher.drain(now, accelerator),
-            Event::SetRule(rule) => {
-                self.shard.set_rule(rule);
-                self.matcher.set_rule(rule);
-            }
-            Event::SetBatchesMax(batches_per_s) => self.matcher.set_batches_max(batches_per_s),
-            Event::SetDelays(delays) => self.shard.set_delays(delays),
-            Event::SetOverrun { model, overrun } => self.shard.set_overrun(model, overrun),
+        // Each takes what is its own.
+        let Scheduler { shard, matcher, said, .. } = self;
+        matcher.on_event(now, &event, &mut |message| said.push(message));
+        shard.on_event(now, event, todo);
+        // The end of a batch comes before the requests that come after it.
+        if !said.is_empty() {
+            self.deliver(now, todo);
         }
     }
 
     fn settle(&mut self, now: Time, todo: &mut Actions) {
-        if self.matcher.is_plan_due(now) {
-            let Scheduler { shard, matcher, .. } = self;
-            shard.demands(now, |demand| matcher.note(demand));
-            matcher.plan(now, |model, plan| shard.set_plan(model, plan));
-        }
+        let Scheduler { shard, matcher, said, .. } = self;
+        shard.report(now, &mut |report| matcher.receive(now, report, &mut |_| {}));
+        matcher.plan(now, &mut |message| said.push(message));
+        self.deliver(now, todo);
         loop {
-            let Scheduler { shard, matcher, candidates, .. } = self;
-            shard.settle(now, todo, |candidate| candidates.push(candidate));
-            for candidate in candidates.drain(..) {
-                matcher.candidate(now, candidate);
-            }
-            let is_told = self.attend(now, todo);
-            let Scheduler { shard, matcher, grants, .. } = self;
-            matcher.assign(now, |grant| grants.push(grant));
-            if grants.is_empty() && !is_told {
+            let Scheduler { shard, matcher, said, .. } = self;
+            let tell =
+                &mut |message| matcher.receive(now, message, &mut |message| said.push(message));
+            shard.settle(now, todo, tell);
+            matcher.settle(now, todo, &mut |message| said.push(message));
+            if said.is_empty() {
                 break;
             }
-            for grant in grants.drain(..) {
-                let reply = shard.grant(now, grant, todo);
-                if let Some(ended) = matcher.reply(now, reply) {
-                    shard.complete(now, ended);
-                }
-            }
-        }
-        if !self.closing.is_empty() {
-            self.finish_closing(todo);
+            self.deliver(now, todo);
         }
     }
 
@@ -203,7 +150,7 @@ mod tests {
     use crate::ids::{BatchId, RequestId};
     use crate::profile::Profile;
     use crate::request::{Class, Request};
-    use crate::sched::ModelTerms;
+    use crate::sched::{Action, ModelTerms};
     use std::sync::Arc;
 
     #[test]

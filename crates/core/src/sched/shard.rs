@@ -8,8 +8,8 @@ mod model;
 use super::drift::Drift;
 use super::heap::IndexedHeap;
 use super::lanes::Lanes;
-use super::needs::{Need, needs};
-use super::plan::{Demand, ModelPlan, PLAN_STALE};
+use super::needs::{HighLoad, Lately};
+use super::plan::{Demand, ModelPlan, PLAN_AGE_MAX, PLAN_STALE};
 use super::rate::{RateEstimator, RowRate};
 use super::rule::Rule;
 use super::{Action, Actions, Candidate, Ended, Grant, ModelTerms, Reply, Start, Started};
@@ -22,21 +22,12 @@ use crate::time::{Span, Time};
 /// The share of low requests where none is set.
 pub const LOW_SHARE_DEFAULT: f64 = 0.05;
 
-/// High requests count as coming for as many of their objectives.
-const HIGH_SEEN_SLOS: u64 = 8;
-
 /// What high requests need beside the accelerators that they keep busy, where low batches are so
 /// long that these cannot wait for them.
 const SPARE: f64 = 0.5;
 
-/// How often what high requests need is computed again.
-const NEEDS_EVERY: Span = Span::from_millis(50);
-
 /// How often one model is looked at for room that it no longer needs.
 const RELEASE_EVERY: Span = Span::from_millis(1);
-
-/// Low requests count as coming for this long.
-const LOW_SEEN: Span = Span::from_secs(1);
 
 /// A model that had a request within this time is one that others leave room for.
 const PRESENT_FOR: Span = Span::from_secs(60);
@@ -62,12 +53,8 @@ pub struct Shard {
     expiries: IndexedHeap<Time>,
     /// Which model to look at next for room that it no longer needs, and when.
     release: (usize, Time),
-    /// When it last told what was measured of its models.
-    reported: Time,
-    /// When to look again at what high requests need.
-    needs_due: Time,
-    /// Room for computing it.
-    needs: Vec<Need>,
+    /// When to tell next what was measured of its models.
+    report_due: Time,
 }
 
 /// Counters of one model since it was added.
@@ -95,11 +82,10 @@ struct Pool {
     accelerators: u32,
     /// Of the rows in batches of high requests, what low ones that wait are owed.
     low_share: f64,
-    /// The tightest objective that high requests came with lately, and when one last did.
-    tightest: (Span, Time),
-    /// When a request last came that may have to give way: a low one, or one with an early deadline.
-    low_seen: Option<Time>,
-    /// Accelerators that high requests keep busy, by measured rates; zero while no low ones come.
+    /// Which requests came to the pool, here or, as far as the matcher has told, elsewhere.
+    lately: Lately,
+    /// Accelerators that high requests of the pool keep busy, as the matcher told; zero while no
+    /// low ones come.
     high_load: f64,
     /// More requests wait to be taken in than the shard can take at a time.
     is_behind: bool,
@@ -126,13 +112,10 @@ struct Model {
     rate_low: RowRate,
     /// Rows that low requests are owed, for they waited while high ones ran.
     owed: f64,
-    /// Measured arrivals of rows of high requests, and what these need; kept up to date while
-    /// low ones come to the pool.
+    /// Arrivals of rows of high requests, as measured for the last report.
     high_per_ns: f64,
-    need: Need,
-    /// Arrivals of high requests that were set aside, and the share of the others.
+    /// Arrivals of high requests that were set aside.
     rate_aside: RowRate,
-    kept: f64,
     /// The pool's delays, as far as the objective has room for them, from a new candidate on:
     /// it has to reach the matcher, and the grant to come back, before anything is sent.
     delays: Delays,
@@ -154,7 +137,7 @@ struct Model {
     published: Option<Candidate>,
     /// From when on the matcher can grant what is offered.
     opens: Time,
-    /// What the pool's load asks of it; looked at by the adaptive rule only.
+    /// What the pool's load asks of it.
     plan: ModelPlan,
     last_arrival: Option<Time>,
     /// How old the newest request was when it came: time that none of those to come will have.
@@ -171,14 +154,12 @@ impl Shard {
     /// A shard without models that schedules by `rule`, for a pool of `accelerators`.
     #[must_use]
     pub fn new(rule: Rule, accelerators: u32) -> Shard {
-        let tightest = (Span::MAX, Time::ZERO);
         Shard {
             pool: Pool {
                 rule,
                 accelerators,
                 low_share: LOW_SHARE_DEFAULT,
-                tightest,
-                low_seen: None,
+                lately: Lately::default(),
                 high_load: 0.0,
                 is_behind: false,
             },
@@ -189,9 +170,7 @@ impl Shard {
             touched_before: Vec::new(),
             expiries: IndexedHeap::new(),
             release: (0, Time::ZERO),
-            reported: Time::ZERO,
-            needs_due: Time::ZERO,
-            needs: Vec::new(),
+            report_due: Time::ZERO,
         }
     }
 
@@ -228,9 +207,7 @@ impl Shard {
             rate_low: RowRate::new(terms.slo),
             owed: 0.0,
             high_per_ns: 0.0,
-            need: Need::default(),
             rate_aside: RowRate::new(terms.slo),
-            kept: 1.0,
             terms,
             queue: Lanes::default(),
             overrun: Span::ZERO,
@@ -361,9 +338,9 @@ impl Shard {
         state.idle_since = None;
         let is_early = self.pool.rule != Rule::Eager && state.is_early(&request);
         if is_early {
-            self.pool.low_seen = Some(now);
+            self.pool.lately.note_low(now);
         }
-        let aside = is_early && state.rows_allowed(&self.pool, &request) < state.need.rows;
+        let aside = is_early && state.rows_allowed(&self.pool, &request) < state.plan.need.rows;
         if aside {
             state.rate_aside.record(now, request.rows);
         }
@@ -396,8 +373,10 @@ impl Shard {
     /// Looks once at every model that was touched or whose batch no longer meets its deadline:
     /// drops what has to be dropped and hands each changed candidate to `publish`.
     pub fn settle(&mut self, now: Time, todo: &mut Actions, mut publish: impl FnMut(Candidate)) {
-        self.refresh_needs(now);
         self.release_room(now);
+        if self.pool.high_load > 0.0 && !self.pool.lately.has_low(now) {
+            self.pool.high_load = 0.0;
+        }
         while let Some((expiry, index)) = self.expiries.peek()
             && expiry <= now
         {
@@ -438,32 +417,6 @@ impl Shard {
             && !state.is_present(now)
         {
             state.queue.release();
-        }
-    }
-
-    /// Looks now and then at what high requests need, as long as there are low ones to hold back.
-    fn refresh_needs(&mut self, now: Time) {
-        if now < self.needs_due || self.pool.low_seen.is_none() {
-            return;
-        }
-        self.needs_due = now + NEEDS_EVERY;
-        if !self.pool.has_low(now) {
-            self.pool.low_seen = None;
-            self.pool.high_load = 0.0;
-            return;
-        }
-        for state in self.models.iter_mut().flatten() {
-            let low = state.rate_low.rows_per_ns(now);
-            state.high_per_ns = (state.rate.rows_per_ns(now) - low).max(0.0);
-            let aside =
-                state.rate_aside.rows_per_ns(now) / state.high_per_ns.max(f64::MIN_POSITIVE);
-            state.kept = (1.0 - aside).clamp(0.0, 1.0);
-        }
-        self.needs.clear();
-        let demands = self.models.iter().flatten().map(|state| state.high_demand());
-        self.pool.high_load = needs(demands, self.pool.accelerators, &mut self.needs);
-        for (state, need) in self.models.iter_mut().flatten().zip(&self.needs) {
-            state.need = *need;
         }
     }
 
@@ -510,6 +463,7 @@ impl Shard {
     /// Schedules by another rule from now on; every candidate is made again.
     pub fn set_rule(&mut self, rule: Rule) {
         self.pool.rule = rule;
+        self.report_due = Time::ZERO;
         for index in 0..self.models.len() {
             if let Some(state) = &mut self.models[index] {
                 state.plan = ModelPlan::default();
@@ -519,11 +473,19 @@ impl Shard {
         }
     }
 
+    /// Whether it is time to report: a plan is made of it by the adaptive rule, and by every rule
+    /// where low requests have to leave to high ones what these need.
+    #[must_use]
+    pub fn is_report_due(&self, now: Time) -> bool {
+        let is_planned = self.pool.rule == Rule::Adaptive || self.pool.lately.has_low(now);
+        is_planned && self.report_due <= now
+    }
+
     /// Hands what was measured of each model that has requests, or has none any more, to `report`,
-    /// for the next plan of the pool. A closed model is to be forgotten, and not to be heard of
-    /// again.
-    pub fn demands(&mut self, now: Time, mut report: impl FnMut(Demand)) {
-        self.reported = now;
+    /// for the next plan of the pool, and answers what came here. A closed model is to be forgotten,
+    /// and not to be heard of again.
+    pub fn report(&mut self, now: Time, mut report: impl FnMut(Demand)) -> Lately {
+        self.report_due = now + PLAN_AGE_MAX;
         for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
             let Some(state) = slot.as_mut().filter(|state| !state.is_closed()) else { continue };
             let is_present = state.is_present(now);
@@ -532,14 +494,16 @@ impl Shard {
             }
             state.is_planned = is_present;
         }
+        self.pool.lately
     }
 
     /// Takes what the pool's load asks of a model in place of what it asked before.
     pub fn set_plan(&mut self, model: ModelId, plan: ModelPlan) {
-        // One that was on its way when the rule changed says nothing to another rule.
-        if self.pool.rule != Rule::Adaptive {
-            return;
-        }
+        let plan = match self.pool.rule {
+            Rule::Adaptive => plan,
+            // The rest may have been on its way when the rule changed.
+            Rule::Deferred | Rule::Eager => ModelPlan { need: plan.need, ..ModelPlan::default() },
+        };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
         let is_new = state.plan != plan;
         state.plan = plan;
@@ -548,15 +512,21 @@ impl Shard {
         }
     }
 
+    /// Takes what the high requests of the pool ask of it, and which requests come elsewhere.
+    pub fn set_high_load(&mut self, high: HighLoad) {
+        self.pool.high_load = high.busy;
+        self.pool.lately.merge(high.lately);
+    }
+
     /// When to settle again though nothing happens.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
         let expiry = self.expiries.peek().map(|(time, _)| time);
         // While high requests hold back low ones, somebody has to notice when they stop coming.
-        let needs = Some(self.needs_due).filter(|_| self.pool.high_load >= 0.5);
+        let report = Some(self.report_due).filter(|_| self.pool.high_load >= 0.5);
         let is_planned = self.pool.rule == Rule::Adaptive && expiry.is_some();
-        let stale = is_planned.then(|| self.reported + PLAN_STALE);
-        [expiry, needs, stale].into_iter().flatten().min()
+        let stale = is_planned.then(|| self.report_due + PLAN_STALE);
+        [expiry, report, stale].into_iter().flatten().min()
     }
 
     fn model(&self, model: ModelId) -> Option<&Model> {
@@ -599,24 +569,11 @@ fn within_objective(
 }
 
 impl Pool {
-    /// A high request came, with this objective.
-    fn note_high(&mut self, now: Time, slo: Span) {
-        let (tightest, seen) = self.tightest;
-        if slo <= tightest || now.since(seen) > tightest.times(HIGH_SEEN_SLOS) {
-            self.tightest = (slo, now);
-        }
-    }
-
     /// How long a batch may run at most for the next one to be as long, both within this time:
     /// of `n` accelerators whose batches start one after the other, one is free again after an
     /// `n`th of a batch.
     fn staggered(&self, time: Span) -> Span {
         let n = u64::from(self.accelerators);
         Span(time.0 / (n + 1)).times(n)
-    }
-
-    /// Whether low requests come.
-    fn has_low(&self, now: Time) -> bool {
-        self.low_seen.is_some_and(|seen| now.since(seen) <= LOW_SEEN)
     }
 }

@@ -1,14 +1,11 @@
 //! One model of a shard: which of its requests run together, when, and which are dropped. Knows
 //! no other model but by what the pool's have in common.
 
-use super::{
-    HIGH_SEEN_SLOS, LowTerms, Model, PRESENT_FOR, Pool, SHARE_ADVANCE, SPARE, within_objective,
-};
+use super::{LowTerms, Model, PRESENT_FOR, Pool, SHARE_ADVANCE, SPARE, within_objective};
 use crate::ids::ModelId;
 use crate::pace::Pace;
 use crate::request::{Class, Delays, DropReason, Request};
 use crate::sched::lanes::Choice;
-use crate::sched::needs::HighDemand;
 use crate::sched::plan::{Demand, ModelPlan};
 use crate::sched::rule::{Outlook, Rule, rows_in_time};
 use crate::sched::shard::ModelStatistics;
@@ -64,13 +61,18 @@ impl Model {
     pub(super) fn demand(&mut self, model: ModelId, now: Time, is_present: bool) -> Demand {
         let Delays { control, data, .. } = self.delays;
         let taken = control + self.after_execution() + self.spent;
+        let rows_per_ns = self.rate.rows_per_ns(now);
+        self.high_per_ns = (rows_per_ns - self.rate_low.rows_per_ns(now)).max(0.0);
+        let aside = self.rate_aside.rows_per_ns(now) / self.high_per_ns.max(f64::MIN_POSITIVE);
         Demand {
             model,
             profile: self.profile.clone(),
             data,
             room: self.terms.slo.saturating_sub(taken),
             slo: self.terms.slo,
-            rows_per_ns: self.rate.rows_per_ns(now),
+            rows_per_ns,
+            high_per_ns: self.high_per_ns,
+            aside: aside.clamp(0.0, 1.0),
             dispersion: self.rate.dispersion(),
             is_present,
             weight: self.terms.loss_weight,
@@ -99,17 +101,6 @@ impl Model {
         self.profile.rows_within(pool.staggered(budget))
     }
 
-    /// What its high requests ask of the pool.
-    pub(super) fn high_demand(&self) -> HighDemand<'_> {
-        HighDemand {
-            profile: &self.profile,
-            delays: &self.delays,
-            budget: self.terms.slo.saturating_sub(self.after_execution()),
-            rows_per_ns: self.high_per_ns,
-            kept: self.kept,
-        }
-    }
-
     /// A request came that counts towards the rate.
     pub(super) fn note_arrival(&mut self, pool: &mut Pool, now: Time, request: &Request) {
         let idle = self.idle_since.map(|since| now.since(since));
@@ -119,10 +110,10 @@ impl Model {
         match request.class {
             Class::High => {
                 self.arrived += 1;
-                pool.note_high(now, self.terms.slo);
+                pool.lately.note_high(now, self.terms.slo);
             }
             Class::Low => {
-                pool.low_seen = Some(now);
+                pool.lately.note_low(now);
                 self.rate_low.record(now, request.rows);
             }
         }
@@ -239,7 +230,7 @@ impl Model {
 
     /// When the batch that will have gathered has to be sent.
     pub(super) fn expected(&self, outlook: &Outlook) -> Time {
-        let rows = outlook.rows.max(self.need.gathered);
+        let rows = outlook.rows.max(self.plan.need.gathered);
         outlook.due - self.profile.exec(rows) - self.delays.lead(rows)
     }
 
@@ -281,7 +272,7 @@ impl Model {
             rows: prefix.rows,
             next,
             together: false,
-            low_waits: self.queue.is_mixed() && prefix.rows >= self.need.rows,
+            low_waits: self.queue.is_mixed() && prefix.rows >= self.plan.need.rows,
             request_rows: self.queue.leading().request_rows(),
             companions_per_ns: self.rate.companions_per_ns(now),
         }
@@ -312,10 +303,7 @@ impl Model {
     /// The largest batch that low requests may make where high ones, of the tightest objective,
     /// have to wait for it.
     pub(super) fn low_rows_max(&self, pool: &Pool, now: Time) -> u32 {
-        let (slo, seen) = pool.tightest;
-        if now.since(seen) > slo.times(HIGH_SEEN_SLOS) || slo == Span::MAX {
-            return u32::MAX;
-        }
+        let Some(slo) = pool.lately.tightest(now) else { return u32::MAX };
         self.profile.rows_within(pool.staggered(slo)).max(1)
     }
 
@@ -420,7 +408,7 @@ impl Model {
     /// suffices for the high ones is large enough for them.
     pub(super) fn target_max(&self, pool: &Pool, now: Time) -> u32 {
         match self.queue.class() {
-            Class::High if pool.has_low(now) => self.need.rows,
+            Class::High if pool.lately.has_low(now) => self.plan.need.rows,
             Class::High => u32::MAX,
             Class::Low => self.low_terms(pool, now).rows_max,
         }
