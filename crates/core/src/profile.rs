@@ -139,6 +139,12 @@ impl Profile {
         self.pace = pace;
     }
 
+    /// Whether it is the other one, table and pace: an equal table elsewhere is another one, so that
+    /// none has to be read.
+    pub(crate) fn is(&self, other: &Profile) -> bool {
+        Arc::ptr_eq(&self.exec, &other.exec) && self.pace == other.pace
+    }
+
     /// The largest batch whose execution takes at most `budget`; zero when not even one row does.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a profile has at most u32::MAX entries")]

@@ -8,6 +8,7 @@
 
 mod cases;
 mod grants;
+mod plans;
 mod pool;
 mod random;
 mod spent;
@@ -22,6 +23,9 @@ const ROUNDS: usize = 9;
 
 /// Models that are loaded at once.
 const LOADED: u32 = 10_000;
+
+/// Models of one plan.
+const PLANNED: u32 = 1000;
 
 fn main() -> ExitCode {
     // Cargo adds an argument of its own.
@@ -70,6 +74,9 @@ fn print_times() {
     }
     let mut scheduler = Scheduler::new(Rule::Adaptive, 1);
     let took = pool::load(&mut scheduler, LOADED, &mut Actions::default());
+    if let Some(took) = plans::fastest(PLANNED, ROUNDS) {
+        println!("{PLANNED} models are planned in {:.2} ms", took.as_secs_f64() * 1e3);
+    }
     println!("{LOADED} models are loaded in {:.1} ms", took.as_secs_f64() * 1e3);
 }
 

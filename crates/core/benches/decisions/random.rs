@@ -32,6 +32,13 @@ impl Zipf {
         Zipf(sums.collect())
     }
 
+    /// The part of all that is this number.
+    pub(crate) fn share(&self, number: u32) -> f64 {
+        let sum = |rank: usize| rank.checked_sub(1).map_or(0.0, |at| self.0[at]);
+        let rank = number as usize;
+        (sum(rank + 1) - sum(rank)) / sum(self.0.len())
+    }
+
     pub(crate) fn pick(&self, random: &mut Random) -> u32 {
         let all = self.0.last().copied().unwrap_or_default();
         let point = (random.next() >> 11) as f64 / (1u64 << 53) as f64 * all;

@@ -12,8 +12,11 @@ use crate::ids::ModelId;
 use crate::profile::Profile;
 use crate::time::{Span, Time};
 
-/// How long a plan is in use before it is made anew, and how often shards report for the next.
-pub(super) const PLAN_AGE_MAX: Span = Span::from_millis(50);
+/// How long a plan of a few models is in use before it is made anew.
+const PLAN_AGE: Span = Span::from_millis(50);
+/// The same, for each of many: a plan of thousands takes a while, and time for little else would
+/// be left.
+const PLAN_AGE_PER_MODEL: Span = Span::from_micros(50);
 
 /// While requests wait a plan is made anew when its age is this much past that though nothing
 /// happens: the load that has them wait may be over, and their objective long.
@@ -54,8 +57,16 @@ const LOSSES_KEPT: f64 = 0.95;
 const SILENCE: Span = Span::from_secs(1);
 /// Fewer losses than this are nobody's disadvantage.
 const LOSS_MIN: f64 = 1e-4;
-/// Bisections over a positive number stop after so many halvings.
-const HALVINGS: u32 = 30;
+/// What is planned for may be so much less than there is, as a share of it.
+const EXACT: f64 = 1e-6;
+/// Searches for a number end after so many steps; about ten do nearly always.
+const STEPS_MAX: u32 = 40;
+
+/// How long a plan of so many models is in use before it is made anew, and how often a shard of so
+/// many reports for the next.
+pub(super) fn plan_age(models: usize) -> Span {
+    PLAN_AGE.max(PLAN_AGE_PER_MODEL.times(models as u64))
+}
 
 /// Shard to matcher: what a plan has to know of one model.
 #[derive(Clone, Debug)]
@@ -141,8 +152,8 @@ pub(crate) struct Planner {
     models: Vec<Option<Model>>,
     /// Models that requests arrive for, by number; kept to be allocated once.
     active: Vec<usize>,
-    /// Models by how long they tolerate to wait, the least first; kept to be allocated once.
-    order: Vec<usize>,
+    /// How long each model tolerates to wait, the least first; kept to be allocated once.
+    order: Vec<(f64, usize)>,
     due: Time,
     /// Batches per nanosecond that the matcher can be asked for.
     batches_per_ns_max: f64,
@@ -239,16 +250,18 @@ impl Planner {
         if self.rule == Rule::Adaptive {
             self.plan_batches(now, accelerators);
         }
-        self.due = now + PLAN_AGE_MAX;
         let high = self.find_needs(now, accelerators);
+        let mut planned = 0;
         for slot in &mut self.models {
             let Some(model) = slot else { continue };
+            planned += 1;
             issue(model.demand.model, model.plan);
             // One that requests no longer come for is told so once, and is a new one when they do.
             if !model.demand.is_present {
                 *slot = None;
             }
         }
+        self.due = now + plan_age(planned);
         high
     }
 
@@ -313,22 +326,32 @@ impl Planner {
     /// Between batches of one (0) and full ones (1): the smallest batches with which the
     /// accelerators, and half of what the matcher sustains, do for the load.
     fn needed_stretch(&self, n: f64) -> f64 {
-        smallest(1.0, |x| self.sustains(n, |model| model.stretched(x))).unwrap_or(1.0)
+        smallest((0.0, 1.0), |x| self.excess(n, |model| model.stretched(x))).unwrap_or(1.0)
     }
 
     /// What a nanosecond of an accelerator is worth in nanoseconds of waiting, so that use stays
     /// under [`USE_MAX`]; `None` where even full batches use more.
     fn price_of_use(&self, n: f64) -> Option<f64> {
         const PRICE_MAX: f64 = 1e6;
-        smallest(PRICE_MAX, |price| self.sustains(USE_MAX * n, |model| model.balanced(price)))
+        let excess = |price: f64| self.excess(USE_MAX * n, |model| model.balanced(price));
+        let (mut low, mut high) = (0.0, 1.0);
+        while high < PRICE_MAX && excess(high) > 0.0 {
+            (low, high) = (high, PRICE_MAX.min(4.0 * high));
+        }
+        smallest((low, high), excess)
     }
 
-    /// Whether batches of these sizes keep no more accelerators busy than that, and are no more
-    /// than the matcher can be asked for.
-    fn sustains(&self, accelerators: f64, rows: impl Fn(&Model) -> f64) -> bool {
-        let load = self.active().map(|model| model.load(rows(model)));
-        let batches = self.active().map(|model| model.demand.rows_per_ns / rows(model));
-        load.sum::<f64>() <= accelerators && batches.sum::<f64>() <= self.batches_per_ns_max
+    /// How much more than there is these batch sizes ask for, as a share of it: of so many
+    /// accelerators, or of the batches that the matcher can be asked for.
+    fn excess(&self, accelerators: f64, rows: impl Fn(&Model) -> f64) -> f64 {
+        let (mut busy, mut batches) = (0.0, 0.0);
+        for model in self.active() {
+            let rows = rows(model);
+            let batches_per_ns = model.demand.rows_per_ns / rows;
+            busy += batches_per_ns * model.busy(rows);
+            batches += batches_per_ns;
+        }
+        f64::max(busy / accelerators, batches / self.batches_per_ns_max) - 1.0
     }
 
     /// One where full batches can serve the load, zero in overload.
@@ -375,16 +398,16 @@ impl Planner {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
     fn find_tiers(&mut self, stretch: f64, n: f64) {
         self.limits = [u32::MAX; TIERS];
-        let models = &self.models;
-        let present =
-            |at: &usize| models[*at].as_ref().is_some_and(|model| model.demand.is_present);
+        let present = self.models.iter().enumerate().filter_map(|(at, model)| {
+            let model = model.as_ref().filter(|model| model.demand.is_present)?;
+            Some((model.tolerance(), at))
+        });
         self.order.clear();
-        self.order.extend((0..models.len()).filter(present));
-        let tolerance = |at: usize| models[at].as_ref().map_or(0.0, Model::tolerance);
-        self.order.sort_unstable_by(|a, b| tolerance(*a).total_cmp(&tolerance(*b)));
+        self.order.extend(present);
+        self.order.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
         let (mut tier, mut tightest) = (0u8, f64::INFINITY);
         for place in 0..self.order.len() {
-            let Some(model) = &self.models[self.order[place]] else { continue };
+            let Some(model) = &self.models[self.order[place].1] else { continue };
             let (forbearance, length) = (model.forbearance(), model.busy(model.stretched(stretch)));
             tightest = tightest.min(forbearance);
             // One accelerator cannot be kept free and used.
@@ -394,7 +417,7 @@ impl Planner {
                 let spare = n - self.wanted_before(place);
                 self.limits[usize::from(tier)] = self.needed_from(place).max(spare as u32);
             }
-            if let Some(model) = &mut self.models[self.order[place]] {
+            if let Some(model) = &mut self.models[self.order[place].1] {
                 model.plan.tier = tier;
             }
         }
@@ -403,7 +426,7 @@ impl Planner {
     /// Accelerators that the models before this place of the order may want at one time, though
     /// each of their requests ran alone.
     fn wanted_before(&self, place: usize) -> f64 {
-        let models = self.order[..place].iter().filter_map(|at| self.models[*at].as_ref());
+        let models = self.order[..place].iter().filter_map(|(_, at)| self.models[*at].as_ref());
         let (busy, spread) = models.fold((0.0, 0.0), |(busy, spread), model| {
             let load = model.load(1.0);
             (busy + load, spread + load * model.demand.dispersion.max(1.0))
@@ -414,7 +437,7 @@ impl Planner {
     /// Accelerators that the models from this place of the order on keep busy in full batches.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
     fn needed_from(&self, place: usize) -> u32 {
-        let models = self.order[place..].iter().filter_map(|at| self.models[*at].as_ref());
+        let models = self.order[place..].iter().filter_map(|(_, at)| self.models[*at].as_ref());
         let busy: f64 = models.map(|model| model.load(f64::from(model.full))).sum();
         (busy + TIER_ROUNDING) as u32
     }
@@ -441,7 +464,7 @@ impl Model {
         let since = |now: u64, then: u64| now.saturating_sub(then) as f64;
         self.recent = self.recent * LOSSES_KEPT + since(demand.arrived, self.demand.arrived);
         self.lost = self.lost * LOSSES_KEPT + since(demand.dropped, self.demand.dropped);
-        let is_same = demand.profile == self.demand.profile && demand.data == self.demand.data;
+        let is_same = demand.profile.is(&self.demand.profile) && demand.data == self.demand.data;
         self.demand = demand;
         if !self.demand.is_present {
             self.forget_losses();
@@ -635,21 +658,37 @@ fn rounded_up(rows: f64) -> u32 {
     (rows - 1e-9).ceil() as u32
 }
 
-/// A number from zero to `most` that suffices: the smallest, where every larger one does too.
-fn smallest(most: f64, suffices: impl Fn(f64) -> bool) -> Option<f64> {
-    if suffices(0.0) {
-        return Some(0.0);
+/// The smallest number between two at which `excess`, which only ever falls, is not positive, or
+/// one beyond it whose excess is next to nothing; `None` when there is none. By the Illinois
+/// method: next is where a line between both ends falls to zero; an end that stays a second time
+/// counts half. Every third step is to the middle, for curves that lines follow badly.
+fn smallest((mut low, mut high): (f64, f64), excess: impl Fn(f64) -> f64) -> Option<f64> {
+    let (mut above, mut below) = (excess(low), excess(high));
+    if above <= 0.0 {
+        return Some(low);
     }
-    if !suffices(most) {
+    if below > 0.0 {
         return None;
     }
-    let (mut low, mut high) = (0.0, most);
-    for _ in 0..HALVINGS {
-        let middle = (low + high) / 2.0;
-        if suffices(middle) {
-            high = middle;
+    let (mut reached, mut was_above) = (below, None);
+    for step in 1..=STEPS_MAX {
+        if reached > -EXACT {
+            break;
+        }
+        let crossing = high - below * (high - low) / (below - above);
+        let is_between = low < crossing && crossing < high;
+        let next = match is_between && step % 3 > 0 {
+            true => crossing,
+            false => f64::midpoint(low, high),
+        };
+        let value = excess(next);
+        let is_above = value > 0.0;
+        let stays = was_above.replace(is_above) == Some(is_above);
+        let counts = if stays { 0.5 } else { 1.0 };
+        if is_above {
+            (low, above, below) = (next, value, below * counts);
         } else {
-            low = middle;
+            (high, below, reached, above) = (next, value, value, above * counts);
         }
     }
     Some(high)
@@ -792,6 +831,43 @@ mod tests {
         }
         let calm = planned(&mut planner, 8)[1].advance;
         assert!(calm.0 < advance.0 / 100, "{calm} after {advance}");
+    }
+
+    #[test]
+    fn the_smallest_number_that_suffices_is_found_in_a_few_steps() {
+        let found = |range, excess: &dyn Fn(f64) -> f64| {
+            let steps = std::cell::Cell::new(0);
+            let counted = |x| {
+                steps.set(steps.get() + 1);
+                excess(x)
+            };
+            (smallest(range, counted), steps.get())
+        };
+        assert_eq!(found((0.0, 1.0), &|x| -x).0, Some(0.0), "all do");
+        assert_eq!(found((0.0, 1.0), &|x| 1.5 - x).0, None, "none does");
+        let curves: [&dyn Fn(f64) -> f64; 4] =
+            [&|x| 0.3 - x, &|x| 1.0 / x - 1.0 / 0.3, &|x| (0.3 - x).powi(3), &|x| 0.09 - x * x];
+        for excess in curves {
+            let (number, steps) = found((1e-3, 1.0), excess);
+            let number = number.expect("there is one");
+            assert!(excess(number) <= 0.0 && excess(number) > -2e-6, "{number}");
+            assert!(steps < 25, "{steps}");
+        }
+        let (step, _) = found((0.0, 1.0), &|x| if x < 0.3 { f64::INFINITY } else { -1.0 });
+        assert!(step.is_some_and(|number| (0.3..0.301).contains(&number)), "{step:?}");
+    }
+
+    #[test]
+    fn a_plan_of_thousands_is_made_less_often() {
+        assert_eq!(plan_age(1), plan_age(1000));
+        assert_eq!(plan_age(20_000), Span::from_secs(1));
+        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
+        for model in 0..2000 {
+            planner.note(demand(model, PUBLISHED, 1.0));
+        }
+        planner.plan(Time::ZERO, 8, |_, _| {});
+        let age = |ms| Time(Span::from_millis(ms).0);
+        assert!(!planner.is_due(age(99)) && planner.is_due(age(100)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::drift::Drift;
 use super::heap::IndexedHeap;
 use super::lanes::Lanes;
 use super::needs::{HighLoad, Lately};
-use super::plan::{Demand, ModelPlan, PLAN_AGE_MAX, PLAN_STALE};
+use super::plan::{Demand, ModelPlan, PLAN_STALE, plan_age};
 use super::rate::{RateEstimator, RowRate};
 use super::rule::Rule;
 use super::{Action, Actions, Candidate, Ended, Grant, ModelTerms, Reply, Start, Started};
@@ -485,15 +485,17 @@ impl Shard {
     /// for the next plan of the pool, and answers what came here. A closed model is to be forgotten,
     /// and not to be heard of again.
     pub fn report(&mut self, now: Time, mut report: impl FnMut(Demand)) -> Lately {
-        self.report_due = now + PLAN_AGE_MAX;
+        let mut reported = 0;
         for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
             let Some(state) = slot.as_mut().filter(|state| !state.is_closed()) else { continue };
             let is_present = state.is_present(now);
             if is_present || state.is_planned {
+                reported += 1;
                 report(state.demand(model, now, is_present));
             }
             state.is_planned = is_present;
         }
+        self.report_due = now + plan_age(reported);
         self.pool.lately
     }
 

@@ -1,0 +1,48 @@
+//! The plan of the adaptive rule, which keeps its thread from everything else while it is made.
+
+use crate::random::Zipf;
+use std::time::{Duration, Instant};
+use symphony_core::sched::{Demand, Matcher, Rule};
+use symphony_core::{ModelId, Profile, Span, Time};
+
+const ACCELERATORS: u32 = 4096;
+const REQUESTS_PER_NS: f64 = 0.005;
+const SLO: Span = Span::from_millis(20);
+
+/// Plans a pool of so many models as often: how long the fastest plan took.
+pub(crate) fn fastest(models: u32, rounds: usize) -> Option<Duration> {
+    let mut matcher = Matcher::new(Rule::Adaptive, ACCELERATORS);
+    let demands: Vec<Demand> = demands(models);
+    let plan = |_| {
+        let demands = demands.clone();
+        let begun = Instant::now();
+        demands.into_iter().for_each(|demand| matcher.note(demand));
+        matcher.plan(Time::ZERO, |_, _| {});
+        begun.elapsed()
+    };
+    (0..rounds).map(plan).min()
+}
+
+fn demands(models: u32) -> Vec<Demand> {
+    let popularity = Zipf::new(models, 0.9);
+    let demand = |number: u32| {
+        let profile = Profile::linear(Span::from_micros(50), Span::from_millis(1), 256);
+        let rows_per_ns = REQUESTS_PER_NS * popularity.share(number);
+        Demand {
+            model: ModelId(number),
+            profile: profile.expect("valid profile"),
+            data: Span(100),
+            room: SLO,
+            slo: SLO,
+            rows_per_ns,
+            high_per_ns: rows_per_ns,
+            aside: 0.0,
+            dispersion: 1.0,
+            is_present: true,
+            weight: 1.0,
+            arrived: 0,
+            dropped: 0,
+        }
+    };
+    (0..models).map(demand).collect()
+}
