@@ -12,7 +12,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::sync::{AtomicU32, Thread, current, fence, park, park_timeout, spin_loop};
+use crate::sync::{
+    AtomicU32, Thread, current, exact_timers, fence, park, park_timeout, spin_loop,
+};
 
 const AWAKE: u32 = 0;
 const PARKED: u32 = 1;
@@ -46,9 +48,11 @@ impl Doorbell {
         Ringer { shared: Arc::clone(&self.shared) }
     }
 
-    /// Makes the calling thread the consumer.
+    /// Makes the calling thread the consumer, and asks the system to fire its timers when they are
+    /// due.
     #[must_use]
     pub fn listen(self, spin: Spin) -> Listener {
+        exact_timers();
         // The bell is given away, so it is set once.
         self.shared.consumer.get_or_init(current);
         Listener { shared: self.shared, spin, stays: PhantomData }
