@@ -12,9 +12,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crate::sync::{
-    AtomicU32, Thread, current, exact_timers, fence, park, park_timeout, spin_loop,
-};
+use crate::sync::{AtomicU32, Thread, current, exact_timers, fence, park, park_timeout, spin_loop};
 
 const AWAKE: u32 = 0;
 const PARKED: u32 = 1;

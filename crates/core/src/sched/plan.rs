@@ -173,7 +173,7 @@ struct Model {
     beta: f64,
     /// By batch size, less one: the size up to it whose rows cost least. A table with steps has
     /// sizes that are worse than smaller ones.
-    thriftiest: Box<[u32]>,
+    thriftiest: Vec<u32>,
     /// The largest batch worth waiting for at its rate.
     full: u32,
     /// Recent requests and losses, older ones counting less.
@@ -448,7 +448,7 @@ impl Model {
         let mut model = Model {
             alpha: 0.0,
             beta: 0.0,
-            thriftiest: Box::default(),
+            thriftiest: Vec::new(),
             full: 1,
             recent: 0.0,
             lost: 0.0,
@@ -492,15 +492,17 @@ impl Model {
         let (alpha, beta) = self.demand.profile.fit();
         self.alpha = (alpha + self.demand.data).0 as f64;
         self.beta = beta.0 as f64;
+        // Kept to be allocated once.
+        let mut thriftiest = std::mem::take(&mut self.thriftiest);
+        thriftiest.clear();
         let mut best = 1;
-        self.thriftiest = (1..=self.demand.profile.rows_max())
-            .map(|rows| {
-                if self.row_cost(rows) <= self.row_cost(best) {
-                    best = rows;
-                }
-                best
-            })
-            .collect();
+        thriftiest.extend((1..=self.demand.profile.rows_max()).map(|rows| {
+            if self.row_cost(rows) <= self.row_cost(best) {
+                best = rows;
+            }
+            best
+        }));
+        self.thriftiest = thriftiest;
     }
 
     /// How long each row of a batch occupies an accelerator, in ns.
