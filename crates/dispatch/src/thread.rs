@@ -214,24 +214,28 @@ impl<E: Effects> Thread<E> {
         self.doorbell.take().map(|doorbell| doorbell.listen(spin))
     }
 
-    /// Takes a turn, then sleeps until something arrives or is due.
-    pub fn turn_and_wait(&mut self, clock: &Clock, listener: &mut Listener) -> Turn {
+    /// Takes a turn and measures it.
+    pub fn timed_turn(&mut self, clock: &Clock) -> Turn {
         let begun = clock.now();
         self.turn(begun);
         let ended = clock.now();
         let turn = Turn { begun, busy: ended.since(begun) };
         self.worked(ended, turn.busy);
+        turn
+    }
+
+    /// Sleeps until something arrives or is due; not at all when it is over.
+    pub fn wait(&mut self, clock: &Clock, listener: &mut Listener) {
         if self.is_over() {
-            return turn;
+            return;
         }
-        let due = self.next_wake(ended).and_then(|wake| Some((wake, clock.instant(wake)?)));
+        let due = self.next_wake(clock.now()).and_then(|wake| Some((wake, clock.instant(wake)?)));
         let instant = due.map(|(_, instant)| instant);
         let woken = listener.wait(instant, || self.is_pending());
         if let (Woken::Due, Some((wake, _))) = (woken, due) {
             let now = clock.now();
             self.timer_fired(now, now.since(wake));
         }
-        turn
     }
 
     /// Reads nothing any more, and gives every request that is left its outcome.
@@ -277,7 +281,8 @@ fn run<E: Effects>(mut guarded: Guard<E>, clock: Clock, spin: Spin) {
     let Some(thread) = &mut guarded.0 else { return };
     let Some(mut listener) = thread.listen(spin) else { return };
     while !thread.is_over() {
-        thread.turn_and_wait(&clock, &mut listener);
+        thread.timed_turn(&clock);
+        thread.wait(&clock, &mut listener);
     }
 }
 

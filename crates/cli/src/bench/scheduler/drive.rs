@@ -2,6 +2,7 @@
 
 use super::arrivals::Arrivals;
 use super::emulator::{Emulator, grace};
+use super::instructions::Instructions;
 use super::lag::Lags;
 use super::ledger::{Counts, Ended, Ledger};
 use anyhow::{Context, Result};
@@ -57,10 +58,12 @@ pub(super) struct ShardRan {
 }
 
 /// How much of the measured time a thread had something to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Busy {
     pub(super) busy: Span,
     pub(super) measured: Span,
+    /// That took so many instructions, where this machine counts them.
+    pub(super) instructions: Option<f64>,
 }
 
 impl Busy {
@@ -215,7 +218,9 @@ fn under_load(
     let mut marks: Vec<(u64, u64)> = vec![(0, 0); loads.len()];
     let mut ends: Vec<(u64, u64)> = marks.clone();
     let (mut is_measured, mut is_over) = (false, false);
+    let mut instructions = Instructions::of_this_thread();
     while !thread.is_over() {
+        let begun = instructions.begin();
         let now = clock.now();
         let was_measured = is_measured;
         is_measured = from <= now && now < to;
@@ -245,6 +250,7 @@ fn under_load(
         loads.iter_mut().for_each(|load| load.handed_over(end, is_measured));
         if is_measured {
             busy += end.since(now);
+            instructions.end(begun);
         }
     }
     let part = |(number, (load, emulator)): (usize, (Load, &mut Emulator))| {
@@ -255,23 +261,29 @@ fn under_load(
     };
     let shards = loads.into_iter().zip(thread.effects()).enumerate().map(part).collect();
     thread.end();
-    Part { shards, busy: Busy { busy, measured: to.since(from) } }
+    let instructions = instructions.all();
+    Part { shards, busy: Busy { busy, measured: to.since(from), instructions } }
 }
 
 /// The matcher's thread: it sleeps when it has nothing to do, as in a server.
 fn alone(mut thread: Thread<Emulator>, clock: Clock, (from, to): (Time, Time), spin: Spin) -> Part {
     let mut busy = Span::ZERO;
+    let mut instructions = Instructions::of_this_thread();
     let listener = thread.listen(spin);
     if let Some(mut listener) = listener {
         while !thread.is_over() {
-            let turn = thread.turn_and_wait(&clock, &mut listener);
+            let begun = instructions.begin();
+            let turn = thread.timed_turn(&clock);
             if from <= turn.begun && turn.begun < to {
                 busy += turn.busy;
+                instructions.end(begun);
             }
+            thread.wait(&clock, &mut listener);
         }
     }
     thread.end();
-    Part { shards: Vec::new(), busy: Busy { busy, measured: to.since(from) } }
+    let instructions = instructions.all();
+    Part { shards: Vec::new(), busy: Busy { busy, measured: to.since(from), instructions } }
 }
 
 fn collect(running: Vec<JoinHandle<Part>>, resident_mib: f64) -> Result<Ran> {

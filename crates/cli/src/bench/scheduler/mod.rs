@@ -4,6 +4,7 @@
 mod arrivals;
 mod drive;
 mod emulator;
+mod instructions;
 mod lag;
 mod ledger;
 
@@ -123,12 +124,15 @@ struct ShardLine {
     busy: f64,
     /// Time of its thread, its load and the accelerators it emulates included.
     ns_per_request: f64,
+    /// The same in instructions, where this machine counts them.
+    instructions_per_request: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
 struct MatcherLine {
     busy: f64,
     ns_per_batch: f64,
+    instructions_per_batch: Option<f64>,
 }
 
 pub(crate) fn command(args: &SchedulerBenchArgs) -> Result<()> {
@@ -256,11 +260,13 @@ impl SchedulerReport {
                 lag: shard.lags.percentiles(),
                 busy: shard.busy.share(),
                 ns_per_request: ratio(shard.busy.busy.0, shard.counts.offered),
+                instructions_per_request: each(shard.busy.instructions, shard.counts.offered),
             }
         };
         let matcher = ran.matcher.map(|busy| MatcherLine {
             busy: busy.share(),
             ns_per_batch: ratio(busy.busy.0, batches),
+            instructions_per_batch: each(busy.instructions, batches),
         });
         SchedulerReport {
             rate,
@@ -278,16 +284,27 @@ impl SchedulerReport {
     }
 }
 
+/// What was counted, for each of so many.
+fn each(counted: Option<f64>, of: u64) -> Option<f64> {
+    counted.filter(|_| of > 0).map(|counted| counted / of as f64)
+}
+
 fn lags(percentiles: &Percentiles) -> Vec<String> {
     let Percentiles { p50_us, p99_us, p99_9_us, p99_99_us, p99_999_us, max_us } = percentiles;
     let all = [p50_us, p99_us, p99_9_us, p99_99_us, p99_999_us, max_us];
     all.map(|us| format!("{us:.1}")).to_vec()
 }
 
+/// Instructions, where this machine counts them.
+fn counted(instructions: Option<f64>) -> String {
+    instructions.map_or_else(|| "not counted".to_owned(), |count| format!("{count:.0}"))
+}
+
 impl Report for SchedulerReport {
     fn columns(&self) -> Vec<String> {
         let columns = ["late by, us", "p50", "p99", "p99.9", "p99.99", "p99.999", "max"];
-        let rest = ["requests/s", "batches/s", "batch", "busy %", "ns/request"];
+        let rest =
+            ["requests/s", "batches/s", "batch", "busy %", "ns/request", "instructions/request"];
         columns.into_iter().chain(rest).map(str::to_owned).collect()
     }
 
@@ -300,6 +317,7 @@ impl Report for SchedulerReport {
             row.push(format!("{:.1}", line.mean_batch));
             row.push(percent(line.busy));
             row.push(format!("{:.1}", line.ns_per_request));
+            row.push(counted(line.instructions_per_request));
             row
         };
         let mut rows: Vec<_> = self.shards.iter().enumerate().map(shard).collect();
@@ -324,9 +342,11 @@ impl Report for SchedulerReport {
             ),
             format!("{:.0} MiB resident", self.resident_mib),
         ];
-        if let Some(MatcherLine { busy, ns_per_batch }) = &self.matcher {
-            let busy = percent(*busy);
-            notes.push(format!("matcher: {busy} % busy, {ns_per_batch:.0} ns a batch"));
+        if let Some(MatcherLine { busy, ns_per_batch, instructions_per_batch }) = &self.matcher {
+            let (busy, instructions) = (percent(*busy), counted(*instructions_per_batch));
+            notes.push(format!(
+                "matcher: {busy} % busy; a batch: {ns_per_batch:.0} ns, instructions {instructions}"
+            ));
         }
         let tried = self.tried.iter();
         let tried =
