@@ -5,12 +5,17 @@
 //! The rule is this project's own; `docs/scheduling.md` derives it, and
 //! `docs/decisions/0009-adaptive.md` has what else was tried.
 
+mod model;
+mod search;
+
 use super::TIERS;
-use super::needs::{HighDemand, HighLoad, Lately, Need, needs};
+use super::needs::{HighLoad, Lately, Need, needs};
 use super::rule::Rule;
 use crate::ids::ModelId;
 use crate::profile::Profile;
 use crate::time::{Span, Time};
+use model::Model;
+use search::smallest;
 
 /// How long a plan of a few models is in use before it is made anew.
 const PLAN_AGE: Span = Span::from_millis(50);
@@ -25,42 +30,19 @@ pub(super) const PLAN_STALE: Span = Span::from_millis(200);
 /// Accelerators are planned to be busy for this share of the time, where the load allows it. The
 /// rest is what lets a batch start without waiting.
 const USE_MAX: f64 = 0.86;
-/// How far, in gathering times of its batches, a model opens its windows before a batch can no
-/// longer grow, for one that keeps a single accelerator busy.
-const MARGIN: f64 = 1.5;
 /// Requests that a dropped head has to make room for, while the load can be served.
 const PRICE: f64 = 0.5;
 /// Between this much more load than can be served and none, a pool passes from serving everybody
 /// to serving as many as possible.
 const OVERLOAD_WIDTH: f64 = 0.05;
-/// As long as a pool is not overloaded it is at least this far from it: a head is never dropped
-/// for next to nothing.
-const CALM_MIN: f64 = 0.2;
-/// A head waits for its batch at most so many times as long as the batch takes to gather.
-const PATIENCE: f64 = 1.5;
-/// A batch this many times longer than another model can wait is one that leaves room for it.
-const TIER_RATIO: f64 = 1.4;
 /// What is added before accelerators for full batches are rounded down to whole ones.
 const TIER_ROUNDING: f64 = 0.25;
 /// What tight models may want at one time: so many standard deviations above their mean, and so
 /// many accelerators more.
 const WANTED_DEVIATIONS: f64 = 5.0;
 const WANTED_MORE: f64 = 3.0;
-/// How fast a model that loses more of its requests than the others gets ahead of them: by this
-/// share of its objective per plan, if it loses all.
-const FAIRNESS_GAIN: f64 = 0.1;
-/// How far ahead at most, in objectives.
-const ADVANCE_MAX: f64 = 2.0;
-/// What the losses of all plans before count, each time a plan is made.
-const LOSSES_KEPT: f64 = 0.95;
 /// Losses from before so long a time without any plan are forgotten.
 const SILENCE: Span = Span::from_secs(1);
-/// Fewer losses than this are nobody's disadvantage.
-const LOSS_MIN: f64 = 1e-4;
-/// What is planned for may be so much less than there is, as a share of it.
-const EXACT: f64 = 1e-6;
-/// Searches for a number end after so many steps; about ten do nearly always.
-const STEPS_MAX: u32 = 40;
 
 /// How long a plan of so many models is in use before it is made anew, and how often a shard of so
 /// many reports for the next.
@@ -163,25 +145,6 @@ pub(crate) struct Planner {
     lately: Lately,
     /// What each model needs; kept to be allocated once.
     needs: Vec<Need>,
-}
-
-#[derive(Clone, Debug)]
-struct Model {
-    demand: Demand,
-    /// The line through its execution times, in ns.
-    alpha: f64,
-    beta: f64,
-    /// By batch size, less one: the size up to it whose rows cost least. A table with steps has
-    /// sizes that are worse than smaller ones.
-    thriftiest: Vec<u32>,
-    /// The largest batch worth waiting for at its rate.
-    full: u32,
-    /// Recent requests and losses, older ones counting less.
-    recent: f64,
-    lost: f64,
-    /// How far it is ahead, in objectives.
-    ahead: f64,
-    plan: ModelPlan,
 }
 
 impl Planner {
@@ -443,259 +406,6 @@ impl Planner {
     }
 }
 
-impl Model {
-    fn new(demand: Demand) -> Model {
-        let mut model = Model {
-            alpha: 0.0,
-            beta: 0.0,
-            thriftiest: Vec::new(),
-            full: 1,
-            recent: 0.0,
-            lost: 0.0,
-            ahead: 0.0,
-            plan: ModelPlan::default(),
-            demand,
-        };
-        model.fit();
-        model
-    }
-
-    fn note(&mut self, demand: Demand) {
-        let since = |now: u64, then: u64| now.saturating_sub(then) as f64;
-        self.recent = self.recent * LOSSES_KEPT + since(demand.arrived, self.demand.arrived);
-        self.lost = self.lost * LOSSES_KEPT + since(demand.dropped, self.demand.dropped);
-        let is_same = demand.profile.is(&self.demand.profile) && demand.data == self.demand.data;
-        self.demand = demand;
-        if !self.demand.is_present {
-            self.forget_losses();
-        }
-        if !is_same {
-            self.fit();
-        }
-    }
-
-    fn high_demand(&self) -> HighDemand<'_> {
-        let Demand { profile, data, room, high_per_ns, aside, .. } = &self.demand;
-        let kept = 1.0 - aside;
-        HighDemand { profile, data: *data, room: *room, rows_per_ns: *high_per_ns, kept }
-    }
-
-    fn is_active(&self) -> bool {
-        self.demand.is_present && self.demand.rows_per_ns > 0.0
-    }
-
-    fn forget_losses(&mut self) {
-        (self.recent, self.lost, self.ahead) = (0.0, 0.0, 0.0);
-    }
-
-    fn fit(&mut self) {
-        let (alpha, beta) = self.demand.profile.fit();
-        self.alpha = (alpha + self.demand.data).0 as f64;
-        self.beta = beta.0 as f64;
-        // Kept to be allocated once.
-        let mut thriftiest = std::mem::take(&mut self.thriftiest);
-        thriftiest.clear();
-        let mut best = 1;
-        thriftiest.extend((1..=self.demand.profile.rows_max()).map(|rows| {
-            if self.row_cost(rows) <= self.row_cost(best) {
-                best = rows;
-            }
-            best
-        }));
-        self.thriftiest = thriftiest;
-    }
-
-    /// How long each row of a batch occupies an accelerator, in ns.
-    fn row_cost(&self, rows: u32) -> f64 {
-        self.busy_with(rows) / f64::from(rows)
-    }
-
-    /// The size up to `rows` whose rows cost least.
-    fn thriftiest(&self, rows: u32) -> u32 {
-        self.thriftiest.get(rows as usize - 1).copied().unwrap_or(rows)
-    }
-
-    /// How long a batch occupies an accelerator and its inputs' way, in ns.
-    fn busy_with(&self, rows: u32) -> f64 {
-        let Demand { profile, data, .. } = &self.demand;
-        (profile.exec(rows) + data.times(u64::from(rows))).0 as f64
-    }
-
-    /// The same for a mean batch, which may be between two sizes.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a batch size")]
-    fn busy(&self, rows: f64) -> f64 {
-        let below = rows.floor().max(1.0);
-        let low = self.busy_with(below as u32);
-        if rows <= below {
-            return low;
-        }
-        low + (self.busy_with(below as u32 + 1) - low) * (rows - below)
-    }
-
-    /// Accelerators that batches of `rows` keep busy at the measured rate.
-    fn load(&self, rows: f64) -> f64 {
-        if !self.is_active() {
-            return 0.0;
-        }
-        self.demand.rows_per_ns * self.busy(rows) / rows
-    }
-
-    /// How long a batch of one can wait.
-    fn tolerance(&self) -> f64 {
-        self.demand.room.0 as f64 - self.busy_with(1)
-    }
-
-    /// How long another model's batch may be before it is in the way.
-    fn forbearance(&self) -> f64 {
-        TIER_RATIO * self.tolerance()
-    }
-
-    /// The largest batch that gathers, and runs, within the objective.
-    fn gathered(&self) -> u32 {
-        self.largest(|rows| {
-            self.busy_with(rows) + f64::from(rows) / self.demand.rows_per_ns
-                <= self.demand.room.0 as f64
-        })
-    }
-
-    /// The same, where it has `share` accelerators to stagger its batches on.
-    fn full_batch(&self, share: f64) -> u32 {
-        let room = self.demand.room.0 as f64;
-        let staggered = 1.0 + 1.0 / share.max(2.0);
-        let largest = self.largest(|rows| {
-            let busy = self.busy_with(rows);
-            busy * staggered <= room && busy + f64::from(rows - 1) / self.demand.rows_per_ns <= room
-        });
-        self.thriftiest(largest)
-    }
-
-    /// The largest batch size that fits; at least one.
-    fn largest(&self, fits: impl Fn(u32) -> bool) -> u32 {
-        let (mut lowest, mut highest) =
-            (1, self.demand.profile.rows_within(self.demand.room).max(1));
-        while lowest < highest {
-            let middle = lowest + (highest - lowest).div_ceil(2);
-            if fits(middle) {
-                lowest = middle;
-            } else {
-                highest = middle - 1;
-            }
-        }
-        lowest
-    }
-
-    fn stretched(&self, x: f64) -> f64 {
-        1.0 + x * f64::from(self.full - 1)
-    }
-
-    /// The batch `b` that costs least, waiting and use together: the minimum of
-    /// `(b - 1)/2 + r*l(b) + price * r*l(b)/b` for `l(b) = alpha b + beta`.
-    fn balanced(&self, price: f64) -> f64 {
-        let rate = self.demand.rows_per_ns;
-        let best = (price * rate * self.beta / (0.5 + rate * self.alpha)).sqrt();
-        best.clamp(1.0, f64::from(self.full))
-    }
-
-    /// The size to start at, given what the fitted line says. Where the table has a step, that may
-    /// lie just past it, or so little before its end that the rest of the step comes for nothing.
-    fn stepped(&self, rows: u32, price: f64) -> u32 {
-        let thrifty = self.thriftiest(rows);
-        if thrifty < rows {
-            return thrifty;
-        }
-        let rate = self.demand.rows_per_ns;
-        let cost = |rows: u32| {
-            f64::from(rows - 1) / 2.0
-                + rate * self.busy_with(rows)
-                + price * rate * self.row_cost(rows)
-        };
-        let wider = rows..=self.full.min(rows * 2);
-        wider.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(rows)
-    }
-
-    /// Moves a model that loses more than the others ahead of them, until it does not.
-    fn follow_losses(&mut self, all: f64) {
-        if all < LOSS_MIN {
-            self.ahead *= 0.9;
-            return;
-        }
-        let own = self.lost / self.recent.max(1.0) * self.demand.weight;
-        self.ahead = (self.ahead + FAIRNESS_GAIN * (own - all)).clamp(0.0, ADVANCE_MAX);
-    }
-
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
-    fn decide(&self, stretch: f64, price: Option<f64>, calm: f64) -> ModelPlan {
-        let advance = Span((self.ahead * self.demand.slo.0 as f64) as u64);
-        let rate = self.demand.rows_per_ns;
-        if !self.is_active() {
-            return ModelPlan { advance, ..ModelPlan::default() };
-        }
-        let needed = self.stretched(stretch);
-        let threshold = price.map_or(self.full, |price| {
-            let rows = rounded_up(self.balanced(price));
-            self.stepped(rows, price)
-        });
-        // `l/load` is how long a batch gathers: the distance between batches of this model.
-        let gathering = self.busy(needed) / self.load(needed).powi(2);
-        let margin = calm * MARGIN * self.demand.dispersion.min(1.0) * gathering;
-        let patience = PATIENCE * f64::from(threshold - 1) / rate;
-        ModelPlan {
-            is_overloaded: calm <= 0.0,
-            target: rounded_up(needed),
-            threshold,
-            margin: Span(margin as u64),
-            patience: Span(patience as u64),
-            price: PRICE * calm.max(CALM_MIN),
-            tier: 0,
-            advance,
-            notice: Span::ZERO,
-            need: Need::default(),
-        }
-    }
-}
-
-/// Up to the next size, what is no more than an error of rounding left aside.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a batch size")]
-fn rounded_up(rows: f64) -> u32 {
-    (rows - 1e-9).ceil() as u32
-}
-
-/// The smallest number between two at which `excess`, which only ever falls, is not positive, or
-/// one beyond it whose excess is next to nothing; `None` when there is none. By the Illinois
-/// method: next is where a line between both ends falls to zero; an end that stays a second time
-/// counts half. Every third step is to the middle, for curves that lines follow badly.
-fn smallest((mut low, mut high): (f64, f64), excess: impl Fn(f64) -> f64) -> Option<f64> {
-    let (mut above, mut below) = (excess(low), excess(high));
-    if above <= 0.0 {
-        return Some(low);
-    }
-    if below > 0.0 {
-        return None;
-    }
-    let (mut reached, mut was_above) = (below, None);
-    for step in 1..=STEPS_MAX {
-        if reached > -EXACT {
-            break;
-        }
-        let crossing = high - below * (high - low) / (below - above);
-        let is_between = low < crossing && crossing < high;
-        let next = match is_between && step % 3 > 0 {
-            true => crossing,
-            false => f64::midpoint(low, high),
-        };
-        let value = excess(next);
-        let is_above = value > 0.0;
-        let stays = was_above.replace(is_above) == Some(is_above);
-        let counts = if stays { 0.5 } else { 1.0 };
-        if is_above {
-            (low, above, below) = (next, value, below * counts);
-        } else {
-            (high, below, reached, above) = (next, value, value, above * counts);
-        }
-    }
-    Some(high)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -833,30 +543,6 @@ mod tests {
         }
         let calm = planned(&mut planner, 8)[1].advance;
         assert!(calm.0 < advance.0 / 100, "{calm} after {advance}");
-    }
-
-    #[test]
-    fn the_smallest_number_that_suffices_is_found_in_a_few_steps() {
-        let found = |range, excess: &dyn Fn(f64) -> f64| {
-            let steps = std::cell::Cell::new(0);
-            let counted = |x| {
-                steps.set(steps.get() + 1);
-                excess(x)
-            };
-            (smallest(range, counted), steps.get())
-        };
-        assert_eq!(found((0.0, 1.0), &|x| -x).0, Some(0.0), "all do");
-        assert_eq!(found((0.0, 1.0), &|x| 1.5 - x).0, None, "none does");
-        let curves: [&dyn Fn(f64) -> f64; 4] =
-            [&|x| 0.3 - x, &|x| 1.0 / x - 1.0 / 0.3, &|x| (0.3 - x).powi(3), &|x| 0.09 - x * x];
-        for excess in curves {
-            let (number, steps) = found((1e-3, 1.0), excess);
-            let number = number.expect("there is one");
-            assert!(excess(number) <= 0.0 && excess(number) > -2e-6, "{number}");
-            assert!(steps < 25, "{steps}");
-        }
-        let (step, _) = found((0.0, 1.0), &|x| if x < 0.3 { f64::INFINITY } else { -1.0 });
-        assert!(step.is_some_and(|number| (0.3..0.301).contains(&number)), "{step:?}");
     }
 
     #[test]
