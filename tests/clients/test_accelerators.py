@@ -2,11 +2,14 @@
 
 import json
 
+import grpc
 import pytest
+import tritonclient.grpc as triton
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import models
 import wire
-from symphony import eventually
+from symphony import SOON_S, eventually
 
 ALL = "/v2/scheduler/accelerators"
 ROW = [1.0, 2.0, 3.0, 4.0]
@@ -98,6 +101,58 @@ def test_what_is_done_twice_is_harmless_and_without_any_requests_wait(server):
     assert wire.together([lambda: infer(server), resume]) == [200, 200]
     assert states(server) == ["away", "serving"]
     assert "no accelerator serves" in server.log.read_text()
+
+
+def probe(server, path):
+    """The status of a readiness probe, and its body."""
+    answer = wire.call(server, "GET", path)
+    return answer.status, json.loads(answer.body)
+
+
+def ready_over_grpc(server):
+    """What each of the ways to ask says."""
+    serving = health_pb2.HealthCheckResponse.SERVING
+    with (
+        triton.InferenceServerClient(server.grpc) as client,
+        grpc.insecure_channel(server.grpc) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+
+        def check(service):
+            request = health_pb2.HealthCheckRequest(service=service)
+            return health.Check(request, timeout=SOON_S).status == serving
+
+        return {
+            "server": client.is_server_ready(),
+            "model": client.is_model_ready("echo"),
+            "health": check(""),
+            "health of the service": check("inference.GRPCInferenceService"),
+            "health of the model": check("echo"),
+            "live": client.is_server_live() and check("live"),
+        }
+
+
+def test_it_is_ready_while_any_accelerator_serves_and_alive_without(server):
+    def expect(ready):
+        status, body = probe(server, "/v2/health/ready")
+        assert (status, body["ready"]) == ((200, True) if ready else (503, False))
+        assert ready or ALL in body["error"], body
+        status, body = probe(server, "/v2/models/echo/ready")
+        assert (status, body["name"], body["ready"]) == (200 if ready else 503, "echo", ready)
+        assert server.status("/v2/health/live") == 200
+        found = ready_over_grpc(server)
+        assert found.pop("live")
+        assert set(found.values()) == {ready}, found
+        assert server.total("symphony_ready") == ready
+
+    expect(True)
+    change(server, 0, "drain")
+    expect(True)
+    change(server, 1, "drain")
+    expect(False)
+    change(server, 0, "resume")
+    expect(True)
+    assert infer(server) == 200
 
 
 @pytest.mark.parametrize("name", ["2", "-1", "4294967296", "x", "%20"])

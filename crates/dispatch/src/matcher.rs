@@ -9,7 +9,8 @@ use symphony_core::sched::{
 };
 use symphony_core::{AcceleratorId, ModelId, Span, Time};
 use symphony_wire::schedule::{
-    AcceleratorStatistics, Completion, MatcherControl, MatcherInbox, Message, Statistics, home,
+    AcceleratorStatistics, Completion, MatcherControl, MatcherInbox, Message, Serving, Statistics,
+    home,
 };
 
 /// Completions of one sender taken in before deciding.
@@ -36,12 +37,14 @@ struct Own {
     /// Grants since its cost was last counted.
     granted: u64,
     late: Lateness,
+    serving: Serving,
 }
 
 impl LiveMatcher {
     pub(crate) fn new(
         settings: &Settings,
         inbox: MatcherInbox,
+        serving: Serving,
         heard: Vec<Heard>,
         said: Vec<Outbox<FromMatcher>>,
     ) -> LiveMatcher {
@@ -50,7 +53,9 @@ impl LiveMatcher {
         matcher.set_low_share(low_share);
         matcher.set_overdue_after(overdue_after);
         let party = MatcherParty::new(matcher);
-        let own = Own { rule, accelerators, cost: Cost::new(), granted: 0, late: Lateness::new() };
+        serving.tell(party.serving());
+        let (cost, late) = (Cost::new(), Lateness::new());
+        let own = Own { rule, accelerators, cost, granted: 0, late, serving };
         LiveMatcher { party, inbox, heard, said, todo: Actions::default(), own }
     }
 
@@ -97,6 +102,7 @@ impl LiveMatcher {
             own.granted += u64::from(matches!(message, ToShard::Grant(_)));
             say(said, now, message);
         });
+        own.serving.tell(party.serving());
         for action in todo.list.drain(..) {
             changed(said, party, &action);
         }
@@ -168,6 +174,8 @@ impl Own {
         };
         party.on_event(now, &event, &mut |_| {});
         let (state, serving) = (party.state(accelerator), party.serving());
+        // Before whoever asked for it is answered.
+        self.serving.tell(serving);
         let number = accelerator.0;
         let what =
             if serves { "the accelerator is to serve" } else { "the accelerator is drained" };

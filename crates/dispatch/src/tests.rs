@@ -8,7 +8,7 @@ use symphony_core::{
 };
 use symphony_wire::inflight::{InFlight, Outcome};
 use symphony_wire::schedule::{
-    BatchPlan, Completion, Layout, SchedulerPort, Statistics, scheduler,
+    BatchPlan, Completion, Layout, SchedulerPort, Statistics, SubmitError, scheduler,
 };
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
@@ -330,6 +330,29 @@ fn the_requests_of_an_accelerator_that_stops_answering_get_their_outcome_and_it_
     let statistics = pool.statistics(at(1410));
     assert_eq!(statistics.accelerators[0].batches, 1, "what was given up is not counted");
     assert!(pool.inflight.is_empty());
+}
+
+#[test]
+fn how_many_accelerators_serve_is_known_without_asking() {
+    let mut pool = pool(Rule::Eager);
+    let only = AcceleratorId(0);
+    assert_eq!(pool.port.serving(), Ok(1));
+    for (serves, serving) in [(false, 0), (true, 1)] {
+        let mut changed = pool.port.serve(only, serves).unwrap();
+        assert_ne!(pool.port.serving(), Ok(serving), "nobody has looked yet");
+        pool.thread.turn(at(0));
+        assert!(changed.try_recv().is_ok());
+        assert_eq!(pool.port.serving(), Ok(serving));
+    }
+    // It stops answering, and is back once it has.
+    let (_, _running) = pool.submit(at(0));
+    pool.thread.turn(at(1100));
+    assert_eq!(pool.port.serving(), Ok(0));
+    pool.complete(at(1200));
+    assert_eq!(pool.port.serving(), Ok(1));
+    let Pool { thread, port, .. } = pool;
+    thread.end();
+    assert_eq!(port.serving(), Err(SubmitError::Stopped));
 }
 
 #[test]

@@ -95,7 +95,8 @@ pub fn threads<E: Effects>(
     let matcher = matcher.expect("one thread has the matcher").doorbell.ringer();
     let (mut heard, mut said) = (Vec::new(), Vec::new());
     let mut all: Vec<(Thread<E>, _)> = Vec::new();
-    for ThreadInbox { doorbell, shards, matcher: inbox } in inboxes {
+    for ThreadInbox { doorbell, shards, matcher: inbox, serving } in inboxes {
+        let inbox = inbox.map(|inbox| (inbox, serving));
         let name = match (&inbox, shards.first()) {
             (Some(_), _) if is_apart => "matcher".to_owned(),
             (None, Some((number, _))) => format!("shard-{number}"),
@@ -113,10 +114,10 @@ pub fn threads<E: Effects>(
     }
     let mut ends = Some((heard, said));
     let join = |(mut thread, inbox): (Thread<E>, Option<_>)| {
-        if let Some(inbox) = inbox
+        if let Some((inbox, serving)) = inbox
             && let Some((heard, said)) = ends.take()
         {
-            thread.matcher = Some(LiveMatcher::new(settings, inbox, heard, said));
+            thread.matcher = Some(LiveMatcher::new(settings, inbox, serving, heard, said));
         }
         thread
     };

@@ -75,12 +75,8 @@ impl Admission {
     /// It is not served, or the server is draining; counted as a refused request.
     pub(crate) fn target(&self, name: &str, version: &str) -> Result<Arc<ModelHandle>, InferError> {
         let catalog = self.catalog.load();
-        let found = if catalog.draining {
-            Err(InferError::Unavailable("the server is shutting down".to_owned()))
-        } else {
-            facts::find(&catalog, name, version)
-        };
-        match found {
+        let found = facts::check_running(&catalog);
+        match found.and_then(|()| facts::find(&catalog, name, version)) {
             Ok(model) => Ok(self.metrics.handle(model)),
             Err(error) => {
                 self.metrics.refused(error.kind());
@@ -128,6 +124,33 @@ impl Admission {
             outputs: select(&handle.model, answer.outputs, &wanted)?,
             execution: answer.execution,
         })
+    }
+
+    /// Whether the server can run requests for every start-up model.
+    ///
+    /// # Errors
+    /// It cannot now; says why.
+    pub(crate) fn ready(&self) -> Result<(), InferError> {
+        facts::check_loaded(&self.catalog.load())?;
+        self.serves()
+    }
+
+    /// Whether the server can run requests for this model.
+    ///
+    /// # Errors
+    /// It cannot now, and says why; or the model is unknown.
+    pub(crate) fn model_ready(&self, name: &str, version: &str) -> Result<(), InferError> {
+        let catalog = self.catalog.load();
+        facts::find(&catalog, name, version)?;
+        facts::check_running(&catalog)?;
+        self.serves()
+    }
+
+    /// Whether there is an accelerator to run requests on. Asks nobody: probes come often, and have
+    /// to be answered when the scheduler is busy, too.
+    fn serves(&self) -> Result<(), InferError> {
+        let accelerators = self.scheduler.serving().map_err(|error| not_taken(&error))?;
+        facts::check_serving(accelerators)
     }
 
     /// The scheduler's counters; `None` when it does not answer soon.
@@ -188,6 +211,7 @@ impl Admission {
             metrics: &self.metrics,
             catalog: &self.catalog.load(),
             statistics,
+            is_ready: self.ready().is_ok(),
             waiting: self.inflight.len(),
         })
     }

@@ -64,24 +64,43 @@ fn not_served(catalog: &Catalog, name: &str) -> InferError {
     }
 }
 
-/// Whether the server takes requests for every start-up model.
-pub(crate) fn ready(catalog: &Catalog) -> bool {
-    catalog.ready && !catalog.draining
-}
-
-/// Whether this model takes requests.
+/// Refuses what nothing would come of once the server shuts down: requests, loads and unloads.
 ///
 /// # Errors
-/// The model is unknown.
-pub(crate) fn model_ready(
-    catalog: &Catalog,
-    name: &str,
-    version: &str,
-) -> Result<bool, InferError> {
-    match find(catalog, name, version) {
-        Ok(_) => Ok(!catalog.draining),
-        Err(InferError::Unavailable(_)) => Ok(false),
-        Err(other) => Err(other),
+/// It does.
+pub(crate) fn check_running(catalog: &Catalog) -> Result<(), InferError> {
+    match catalog.draining {
+        true => Err(InferError::Unavailable("the server is shutting down".to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// Whether every start-up model is served.
+///
+/// # Errors
+/// Not yet, or not any more.
+pub(crate) fn check_loaded(catalog: &Catalog) -> Result<(), InferError> {
+    check_running(catalog)?;
+    match catalog.ready {
+        true => Ok(()),
+        false => Err(InferError::Unavailable(
+            "the server is still loading its models: wait until it is ready".to_owned(),
+        )),
+    }
+}
+
+/// Whether there is anything to run requests on, given how many accelerators serve.
+///
+/// # Errors
+/// There is nothing.
+pub(crate) fn check_serving(accelerators: u32) -> Result<(), InferError> {
+    match accelerators {
+        0 => Err(InferError::Unavailable(
+            "no accelerator serves: each is drained or has stopped answering; \
+             /v2/scheduler/accelerators tells which, and resumes those that were drained"
+                .to_owned(),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -167,17 +186,6 @@ pub(crate) fn index(catalog: &Catalog, ready_only: bool) -> proto::RepositoryInd
     });
     let models = entries.filter(|entry| !ready_only || entry.state == "READY").collect();
     proto::RepositoryIndexResponse { models }
-}
-
-/// Refuses loads and unloads while the server shuts down: nothing would come of them.
-///
-/// # Errors
-/// It does.
-pub(crate) fn check_changeable(catalog: &Catalog) -> Result<(), InferError> {
-    match catalog.draining {
-        true => Err(InferError::Unavailable("the server is shutting down".to_owned())),
-        false => Ok(()),
-    }
 }
 
 /// Refuses parameters of a load that would change what is loaded: what is served is what the

@@ -421,7 +421,7 @@ async fn the_repository_is_listed_and_changed() {
 }
 
 #[tokio::test]
-async fn health_follows_the_catalog_and_streams_end_at_shutdown() {
+async fn health_follows_catalog_and_pool_and_streams_end_at_shutdown() {
     let mut rig = Rig::start_with(|config| config.drain = Duration::from_secs(60)).await;
     let mut health = HealthClient::new(channel(&rig).await);
     let service = |name: &str| HealthCheckRequest { service: name.to_owned() };
@@ -432,11 +432,23 @@ async fn health_follows_the_catalog_and_streams_end_at_shutdown() {
         assert_eq!(answer.status, status, "{name}");
     }
     assert_eq!(health.check(service("nope")).await.unwrap_err().code(), Code::NotFound);
+    let mut client = client(&rig).await;
+    for (what, status) in [("drain", 2), ("resume", 1)] {
+        rig.post(&format!("/v2/scheduler/accelerators/0/{what}"), "").await;
+        assert_eq!(watched.next().await.unwrap().unwrap().status, status, "{what}");
+        for name in ["", "echo"] {
+            let answer = health.check(service(name)).await.unwrap().into_inner();
+            assert_eq!(answer.status, status, "{what}: {name}");
+        }
+        let ready = client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready;
+        let model = ModelReadyRequest { name: "echo".to_owned(), version: String::new() };
+        let model = client.model_ready(model).await.unwrap().into_inner();
+        assert_eq!((ready, model.ready), (status == 1, status == 1), "{what}");
+    }
     rig.catalog.update(|catalog| catalog.draining = true);
     assert_eq!(health.check(service("")).await.unwrap().into_inner().status, 2);
     assert_eq!(health.check(service("live")).await.unwrap().into_inner().status, 1);
     assert_eq!(watched.next().await.unwrap().unwrap().status, 2);
-    let mut client = client(&rig).await;
     let status = client.model_infer(request("echo")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     let (_open, requests) = tokio::sync::mpsc::channel(1);

@@ -546,7 +546,9 @@ async fn the_server_describes_itself_and_its_models() {
     assert_eq!(rig.get("/v2/health/ready").await.json(), json!({"ready": true}));
     let ready = rig.get("/v2/models/echo/versions/3/ready").await.json();
     assert_eq!(ready, json!({"name": "echo", "ready": true}));
-    assert_eq!(rig.get("/v2/models/loading/ready").await.status, 503);
+    let loading = rig.get("/v2/models/loading/ready").await;
+    expect_error(&loading, 503, "still being loaded", "a model that is loading");
+    assert_eq!(loading.json()["ready"], false);
     assert_eq!(rig.get("/v2/models/nope/ready").await.status, 404);
     let metadata = rig.get("/v2/models/echo").await.json();
     let tensor = json!({"name": "x", "datatype": "FP32", "shape": [-1, 2]});
@@ -641,6 +643,30 @@ async fn accelerators_are_shown_drained_and_resumed() {
     assert_eq!(rig.get(&format!("{ALL}/0")).await.status, 404);
 }
 
+#[tokio::test]
+async fn it_is_ready_when_models_are_loaded_and_an_accelerator_serves() {
+    const PROBES: [&str; 2] = ["/v2/health/ready", "/v2/models/echo/ready"];
+    let rig = Rig::start().await;
+    rig.catalog.update(|catalog| catalog.ready = false);
+    expect_error(&rig.get(PROBES[0]).await, 503, "still loading its models", "while loading");
+    assert_eq!(rig.get(PROBES[1]).await.status, 200, "this one is loaded");
+    rig.catalog.update(|catalog| catalog.ready = true);
+    for (what, status) in [("drain", 503), ("resume", 200)] {
+        let reply = rig.post(&format!("/v2/scheduler/accelerators/0/{what}"), "").await;
+        assert_eq!(reply.status, 200, "{what}");
+        for probe in PROBES {
+            let reply = rig.get(probe).await;
+            assert_eq!((reply.status, &reply.json()["ready"]), (status, &json!(status == 200)));
+            if status == 503 {
+                expect_error(&reply, 503, "/v2/scheduler/accelerators tells which", probe);
+            }
+        }
+        assert_eq!(rig.metric("symphony_ready").await, f64::from(u8::from(status == 200)));
+        assert_eq!(rig.get("/v2/health/live").await.status, 200, "nothing to restart");
+        assert_eq!(rig.get("/v2/models/nope/ready").await.status, 404);
+    }
+}
+
 fn line(state: &str) -> serde_json::Value {
     json!({"accelerator": 0, "state": state})
 }
@@ -658,8 +684,9 @@ async fn a_draining_server_says_so_and_lets_open_requests_end() {
     let refused = rig.post(ECHO, row()).await;
     expect_error(&refused, 503, "shutting down", "draining");
     assert_eq!(rig.get("/v2/health/live").await.status, 200);
-    let ready = rig.get("/v2/health/ready").await;
-    assert_eq!((ready.status, ready.json()), (503, json!({"ready": false})));
+    let ready = json!({"ready": false, "error": "the server is shutting down"});
+    let reply = rig.get("/v2/health/ready").await;
+    assert_eq!((reply.status, reply.json()), (503, ready));
     rig.begin_stop();
     rig.release();
     assert_eq!(open.await.unwrap().status, 200);

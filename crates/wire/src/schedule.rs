@@ -7,7 +7,7 @@ pub mod inbox;
 pub mod port;
 pub mod share;
 
-pub use inbox::{Inbox, Layout, MatcherInbox, Message, ShardInbox, ThreadInbox, home};
+pub use inbox::{Inbox, Layout, MatcherInbox, Message, Serving, ShardInbox, ThreadInbox, home};
 pub use port::{SchedulerPort, SubmitError, scheduler};
 pub use share::Share;
 pub use symphony_core::sched::{AcceleratorState, ModelPlan, ModelStatistics, ModelTerms, Rule};

@@ -1,16 +1,15 @@
-//! `grpc.health.v1`: readiness as the catalog has it, read at the moment of the question.
+//! `grpc.health.v1`: readiness as admission has it, read at the moment of the question.
 //!
 //! The empty name and the inference service are serving when the server is ready; `live` is
 //! serving while the process runs, for liveness probes; a model's name stands for that model.
 
 use crate::admission::Admission;
-use crate::facts;
+use crate::error::InferError;
 use crate::serve::Stop;
 use futures_util::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use symphony_wire::catalog::Catalog;
 use tokio_stream::wrappers::IntervalStream;
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -23,24 +22,24 @@ const WATCH_EVERY: Duration = Duration::from_millis(200);
 const SERVICE: &str = "inference.GRPCInferenceService";
 
 #[derive(Debug)]
-pub(super) struct CatalogHealth {
+pub(super) struct AdmissionHealth {
     admission: Arc<Admission>,
     stop: Stop,
 }
 
-pub(super) fn service(admission: Arc<Admission>, stop: Stop) -> HealthServer<CatalogHealth> {
-    HealthServer::new(CatalogHealth { admission, stop })
+pub(super) fn service(admission: Arc<Admission>, stop: Stop) -> HealthServer<AdmissionHealth> {
+    HealthServer::new(AdmissionHealth { admission, stop })
 }
 
-fn serving(catalog: &Catalog, service: &str) -> ServingStatus {
+fn serving(admission: &Admission, service: &str) -> ServingStatus {
     let serving = match service {
-        "live" => Ok(true),
-        "" | SERVICE => Ok(facts::ready(catalog)),
-        model => facts::model_ready(catalog, model, ""),
+        "live" => Ok(()),
+        "" | SERVICE => admission.ready(),
+        model => admission.model_ready(model, ""),
     };
     match serving {
-        Ok(true) => ServingStatus::Serving,
-        Ok(false) => ServingStatus::NotServing,
+        Ok(()) => ServingStatus::Serving,
+        Err(InferError::Unavailable(_)) => ServingStatus::NotServing,
         Err(_) => ServingStatus::ServiceUnknown,
     }
 }
@@ -50,7 +49,7 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 }
 
 #[tonic::async_trait]
-impl Health for CatalogHealth {
+impl Health for AdmissionHealth {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn check(
@@ -58,7 +57,7 @@ impl Health for CatalogHealth {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
-        match serving(&self.admission.catalog.load(), &service) {
+        match serving(&self.admission, &service) {
             ServingStatus::ServiceUnknown => Err(Status::not_found(format!(
                 "unknown service {service:?}: ask for \"\", {SERVICE:?}, \"live\" or a model"
             ))),
@@ -76,7 +75,7 @@ impl Health for CatalogHealth {
         let changes = IntervalStream::new(tokio::time::interval(WATCH_EVERY))
             .take_until(self.stop.clone().stopped())
             .filter_map(move |_| {
-                let status = serving(&admission.catalog.load(), &service);
+                let status = serving(&admission, &service);
                 let changed = last.replace(status) != Some(status);
                 std::future::ready(changed.then(|| Ok(response(status))))
             });

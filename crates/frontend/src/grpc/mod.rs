@@ -194,7 +194,7 @@ impl GrpcInferenceService for GrpcApi {
         &self,
         _request: Request<ServerReadyRequest>,
     ) -> Result<Response<ServerReadyResponse>, Status> {
-        let ready = facts::ready(&self.admission.catalog.load());
+        let ready = self.admission.ready().is_ok();
         Ok(Response::new(ServerReadyResponse { ready }))
     }
 
@@ -204,8 +204,7 @@ impl GrpcInferenceService for GrpcApi {
     ) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.into_inner();
         // A model that nobody knows is not ready: clients ask this way whether it has come.
-        let catalog = self.admission.catalog.load();
-        let ready = facts::model_ready(&catalog, &name, &version).unwrap_or(false);
+        let ready = self.admission.model_ready(&name, &version).is_ok();
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 
@@ -260,7 +259,7 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
         let RepositoryModelLoadRequest { model_name, parameters, .. } = request.into_inner();
-        facts::check_changeable(&self.admission.catalog.load())
+        facts::check_running(&self.admission.catalog.load())
             .and_then(|()| facts::check_load_parameters(parameters.keys().map(String::as_str)))
             .map_err(|error| status(&error))?;
         let loaded = self.repository.load(model_name).await.map_err(InferError::from);
@@ -272,7 +271,7 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
         let name = request.into_inner().model_name;
-        facts::check_changeable(&self.admission.catalog.load()).map_err(|error| status(&error))?;
+        facts::check_running(&self.admission.catalog.load()).map_err(|error| status(&error))?;
         let unloaded = self.repository.unload(name).await.map_err(InferError::from);
         answer(unloaded.map(|()| RepositoryModelUnloadResponse {}))
     }

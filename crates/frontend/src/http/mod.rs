@@ -100,7 +100,7 @@ impl HttpApi {
             Route::Load(name) => Ok(self.load(name, request).await?),
             Route::Unload(name) => {
                 body::read(request.into_body(), self.body_max).await?;
-                facts::check_changeable(&self.admission.catalog.load())?;
+                facts::check_running(&self.admission.catalog.load())?;
                 self.repository.unload(name).await.map_err(InferError::from)?;
                 Ok(json_body(&json!({})))
             }
@@ -116,34 +116,28 @@ impl HttpApi {
             Route::Unsupported(what) => {
                 Err(InferError::Unsupported(format!("{what}: not supported by this server")).into())
             }
-            other => Ok(self.of_server(&other).await),
+            other => Ok(self.of_server(&other).await?),
         }
     }
 
-    async fn of_server(&self, route: &Route) -> Response<Pieces> {
-        match route {
+    async fn of_server(&self, route: &Route) -> Result<Response<Pieces>, InferError> {
+        Ok(match route {
             Route::Server => json_body(&facts::server()),
-            Route::Ready => {
-                let ready = facts::ready(&self.admission.catalog.load());
-                with_readiness(ready, &json!({ "ready": ready }))
-            }
+            Route::Ready => readiness(self.admission.ready(), Map::new())?,
             Route::Statistics => json_body(&self.admission.model_statistics("", "").await),
             Route::RegionStatus => json_body(&json!([])),
             Route::RegionUnregister => json_body(&json!({})),
             _ => json_body(&json!({ "live": true })),
-        }
+        })
     }
 
     async fn of_model(&self, path: &ModelPath) -> Result<Response<Pieces>, InferError> {
         let (name, version) = (path.name.as_str(), path.version.as_str());
-        let model = {
-            let catalog = self.admission.catalog.load();
-            if path.what == Of::Ready {
-                let ready = facts::model_ready(&catalog, name, version)?;
-                return Ok(with_readiness(ready, &json!({ "name": name, "ready": ready })));
-            }
-            Arc::clone(facts::find(&catalog, name, version)?)
-        };
+        if path.what == Of::Ready {
+            let named = Map::from_iter([("name".to_owned(), Value::from(name))]);
+            return readiness(self.admission.model_ready(name, version), named);
+        }
+        let model = Arc::clone(facts::find(&self.admission.catalog.load(), name, version)?);
         Ok(match path.what {
             Of::Config => json_body(&facts::config(&model)),
             Of::Statistics => json_body(&self.admission.model_statistics(name, version).await),
@@ -201,7 +195,7 @@ impl HttpApi {
             parameters: Map<String, Value>,
         }
         let wanted: Wanted = optional_json(&body::read(request.into_body(), self.body_max).await?)?;
-        facts::check_changeable(&self.admission.catalog.load())?;
+        facts::check_running(&self.admission.catalog.load())?;
         facts::check_load_parameters(wanted.parameters.keys().map(String::as_str))?;
         self.repository.load(name).await?;
         Ok(json_body(&json!({})))
@@ -354,12 +348,22 @@ fn accelerator_line(accelerator: AcceleratorId, state: AcceleratorState) -> Valu
     json!({ "accelerator": accelerator.0, "state": state.name() })
 }
 
-fn with_readiness(ready: bool, body: &Value) -> Response<Pieces> {
-    let mut response = json_body(body);
-    if !ready {
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    }
-    response
+/// The answer to a readiness probe: `body`, whether that is ready, and why it is not.
+fn readiness(
+    found: Result<(), InferError>,
+    mut body: Map<String, Value>,
+) -> Result<Response<Pieces>, InferError> {
+    let why = match found {
+        Ok(()) => None,
+        Err(InferError::Unavailable(why)) => Some(why),
+        Err(other) => return Err(other),
+    };
+    body.insert("ready".to_owned(), why.is_none().into());
+    let status = if why.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    body.extend(why.map(|why| ("error".to_owned(), why.into())));
+    let mut response = json_body(&body);
+    *response.status_mut() = status;
+    Ok(response)
 }
 
 fn json_body<T: Serialize + ?Sized>(value: &T) -> Response<Pieces> {

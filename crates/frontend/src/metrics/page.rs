@@ -113,6 +113,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) catalog: &'a Catalog,
     /// None when the scheduler did not answer in time.
     pub(crate) statistics: Option<Statistics>,
+    /// Whether requests for every start-up model can run.
+    pub(crate) is_ready: bool,
     /// Admitted requests that nobody has taken yet.
     pub(crate) waiting: usize,
 }
@@ -228,8 +230,8 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
     );
     gauge(
         "symphony_ready",
-        "1 when every start-up model serves and the server is not draining.",
-        &[(&[], u64::from(sources.catalog.ready && !sources.catalog.draining))],
+        "1 when every start-up model is loaded, an accelerator serves and the server is not draining.",
+        &[(&[], u64::from(sources.is_ready))],
     );
 }
 

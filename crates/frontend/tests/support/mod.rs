@@ -168,6 +168,7 @@ impl Rig {
         let held = Arc::new(Mutex::default());
         let (stub, notes, kept) = (Arc::clone(&answers), Arc::clone(&cancelled), Arc::clone(&held));
         let inbox = inboxes.remove(0);
+        inbox.serving.tell(1);
         std::thread::spawn(move || stub.run(inbox, &notes, &kept));
         let shutdown = Some(shutdown);
         Rig {
@@ -319,7 +320,7 @@ impl Stub {
         cancelled: &Mutex<Vec<RequestId>>,
         held: &Mutex<Vec<(ModelId, Request)>>,
     ) {
-        let ThreadInbox { doorbell, mut shards, matcher } = inbox;
+        let ThreadInbox { doorbell, mut shards, matcher, serving } = inbox;
         let (mut shard, mut matcher) = (shards.remove(0).1, matcher.unwrap());
         let mut listener = doorbell.listen(Default::default());
         while !shard.is_closed() {
@@ -345,7 +346,11 @@ impl Stub {
                 }
                 Message::Control(MatcherControl::Serve { accelerator, serves, done }) => {
                     let known = accelerator == AcceleratorId(0);
-                    let _ = done.send(known.then(|| self.serve(serves)));
+                    let state = known.then(|| self.serve(serves));
+                    if state.is_some() {
+                        serving.tell(u32::from(serves));
+                    }
+                    let _ = done.send(state);
                 }
                 other => panic!("the frontend has no reason to send {other:?}"),
             });

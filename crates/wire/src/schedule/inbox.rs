@@ -7,7 +7,7 @@
 use super::{Completion, MatcherControl, ShardControl, ToShard};
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use symphony_core::ModelId;
 use symphony_exchange::{Doorbell, Receiver as Ring};
 
@@ -66,6 +66,27 @@ pub struct ThreadInbox {
     pub shards: Vec<(usize, ShardInbox)>,
     /// The matcher, on the thread that has it.
     pub matcher: Option<MatcherInbox>,
+    /// For that one to tell.
+    pub serving: Serving,
+}
+
+/// How many accelerators serve: none until the matcher's thread tells it. Clones are the same
+/// number. Whoever reads it asks nobody, and has an answer while the scheduler is busy.
+#[derive(Clone, Debug, Default)]
+pub struct Serving(Arc<AtomicU32>);
+
+impl Serving {
+    /// So many do now.
+    pub fn tell(&self, accelerators: u32) {
+        // Who reads it keeps the line in its cache while nothing changes.
+        if self.read() != accelerators {
+            self.0.store(accelerators, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn read(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Requests and what is asked of a shard.

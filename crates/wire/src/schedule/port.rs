@@ -4,7 +4,7 @@
 //! that it sends to, so that sending takes no lock and waits for nobody. The rings live as long as
 //! the thread.
 
-use super::inbox::{Inbox, Layout, Rare, ThreadInbox, home};
+use super::inbox::{Inbox, Layout, Rare, Serving, ThreadInbox, home};
 use super::{AcceleratorState, ModelTerms, Rule};
 use super::{Completion, MatcherControl, ShardControl, Share, Statistics, ToShard};
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -45,6 +45,7 @@ struct Ways {
     number: u64,
     shards: Box<[Way<ToShard, ShardControl>]>,
     matcher: Way<Completion, MatcherControl>,
+    serving: Serving,
 }
 
 /// The way to one shard, or to the matcher.
@@ -61,7 +62,11 @@ struct Way<M, C> {
 #[must_use]
 pub fn scheduler(layout: Layout) -> (SchedulerPort, Vec<ThreadInbox>) {
     static NUMBERS: AtomicU64 = AtomicU64::new(0);
-    let thread = || ThreadInbox { doorbell: Doorbell::new(), shards: Vec::new(), matcher: None };
+    let serving = Serving::default();
+    let thread = || {
+        let (doorbell, serving) = (Doorbell::new(), serving.clone());
+        ThreadInbox { doorbell, shards: Vec::new(), matcher: None, serving }
+    };
     let mut threads = vec![thread()];
     let (matcher, inbox) = way(COMPLETIONS_MAX, threads[0].doorbell.ringer());
     threads[0].matcher = Some(inbox);
@@ -76,7 +81,7 @@ pub fn scheduler(layout: Layout) -> (SchedulerPort, Vec<ThreadInbox>) {
         shards.push(shard);
     }
     let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-    (SchedulerPort(Arc::new(Ways { number, shards: shards.into(), matcher })), threads)
+    (SchedulerPort(Arc::new(Ways { number, shards: shards.into(), matcher, serving })), threads)
 }
 
 fn way<M, C>(ring_max: usize, ringer: Ringer) -> (Way<M, C>, Inbox<M, C>) {
@@ -251,6 +256,18 @@ impl SchedulerPort {
         let (done, changed) = oneshot::channel();
         self.0.matcher.ask(MatcherControl::Serve { accelerator, serves, done })?;
         Ok(changed)
+    }
+
+    /// How many accelerators get batches now. Asks nobody: as cheap as reading a number, and
+    /// answered while the scheduler is busy.
+    ///
+    /// # Errors
+    /// The scheduler has stopped.
+    pub fn serving(&self) -> Result<u32, SubmitError> {
+        match self.0.matcher.is_gone.load(Ordering::SeqCst) {
+            true => Err(SubmitError::Stopped),
+            false => Ok(self.0.serving.read()),
+        }
     }
 
     /// A ring of one's own to the shard of a model, for a sender that keeps it.
