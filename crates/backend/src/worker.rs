@@ -19,9 +19,11 @@ use symphony_wire::schedule::{BatchPlan, Completion, SchedulerPort, SubmitError}
 use symphony_wire::tensor::OutputTensor;
 use tokio::sync::oneshot;
 
-/// Bound on messages waiting for one accelerator: the batch after the running one, and loads.
-pub const INBOX_MAX: usize = 64;
-/// A scheduler that has no room for a completion is asked again after this long.
+/// Bound on loads and unloads waiting for one accelerator.
+pub const CHANGES_MAX: usize = 64;
+/// Bound on batches at one accelerator: the running one and the next.
+const BATCHES_MAX: usize = 2;
+/// Whether there is room again, for a completion or for a load, is looked at this often.
 const ROOM_AGAIN: Duration = Duration::from_millis(1);
 /// Whether a thread has ended is looked at this often.
 const STOP_AGAIN: Duration = Duration::from_millis(1);
@@ -35,10 +37,20 @@ enum ToWorker {
     Stop,
 }
 
-/// The accelerator's thread has ended.
+/// Why an accelerator was not told to load a model, or to give one up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("accelerator {} has stopped", .0.0)]
-pub struct Stopped(pub AcceleratorId);
+pub enum Unreachable {
+    /// Its thread has ended.
+    #[error("accelerator {} has stopped", .0.0)]
+    Stopped(AcceleratorId),
+    /// It does not end what it runs, and as many loads and unloads wait for it as can.
+    #[error(
+        "accelerator {} does not end its batch, and takes no more loads and unloads until it has, \
+         for {CHANGES_MAX} wait at most: try again then; if it never ends it, restart the server",
+        .0.0
+    )]
+    Stuck(AcceleratorId),
+}
 
 /// Why an accelerator did not take a plan; here it is back.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -80,29 +92,49 @@ impl WorkerPort {
         })
     }
 
-    /// Makes a model ready for the plans that follow.
+    /// Waits until it has room for so many loads and unloads, but not beyond `until`. Room that was
+    /// found stays, as long as nobody else sends it any: batches have room of their own.
     ///
     /// # Errors
-    /// The thread has ended.
-    pub fn load(&self, model: ModelId, resident: Resident) -> Result<(), Stopped> {
-        self.send(ToWorker::Load { model, resident: Box::new(resident) })
+    /// There is still none.
+    pub fn wait_for_room(&self, changes: usize, until: Instant) -> Result<(), Unreachable> {
+        // A batch that waits is counted, too, so that its room is never taken.
+        while self.inbox.len() + changes > CHANGES_MAX {
+            if Instant::now() >= until {
+                return Err(Unreachable::Stuck(self.accelerator));
+            }
+            thread::sleep(ROOM_AGAIN);
+        }
+        Ok(())
     }
 
-    /// Gives a model up once the batches that wait have run. `done` gets it back, for whoever has
-    /// the time to free its memory.
+    /// Makes a model ready for the plans that follow, without waiting.
     ///
     /// # Errors
-    /// The thread has ended.
+    /// There is no room, or the thread has ended; nothing was loaded.
+    pub fn load(&self, model: ModelId, resident: Resident) -> Result<(), Unreachable> {
+        self.change(ToWorker::Load { model, resident: Box::new(resident) })
+    }
+
+    /// Gives a model up once the batches that wait have run, without waiting for it. `done` gets it
+    /// back, for whoever has the time to free its memory.
+    ///
+    /// # Errors
+    /// There is no room, or the thread has ended.
     pub fn unload(
         &self,
         model: ModelId,
         done: oneshot::Sender<Option<Box<Resident>>>,
-    ) -> Result<(), Stopped> {
-        self.send(ToWorker::Unload { model, done })
+    ) -> Result<(), Unreachable> {
+        self.change(ToWorker::Unload { model, done })
     }
 
-    fn send(&self, message: ToWorker) -> Result<(), Stopped> {
-        self.inbox.send(message).map_err(|_| Stopped(self.accelerator))
+    fn change(&self, message: ToWorker) -> Result<(), Unreachable> {
+        self.wait_for_room(1, Instant::now())?;
+        self.inbox.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => Unreachable::Stuck(self.accelerator),
+            TrySendError::Disconnected(_) => Unreachable::Stopped(self.accelerator),
+        })
     }
 }
 
@@ -130,7 +162,7 @@ impl Worker {
     /// # Errors
     /// The system has no room for another thread.
     pub fn start(accelerator: AcceleratorId, surroundings: Surroundings) -> io::Result<Worker> {
-        let (inbox, messages) = crossbeam_channel::bounded(INBOX_MAX);
+        let (inbox, messages) = crossbeam_channel::bounded(CHANGES_MAX + BATCHES_MAX);
         let body = Body { accelerator, surroundings, models: HashMap::new() };
         let thread = thread::Builder::new()
             .name(format!("accelerator-{}", accelerator.0))
@@ -381,6 +413,26 @@ mod tests {
         Resident::new(Arc::new(signature), rows_max, Box::new(Touchy(emulated))).unwrap()
     }
 
+    /// A model whose batches end when there is nobody left to hold them.
+    struct Held {
+        executable: Box<dyn Executable>,
+        holders: Receiver<()>,
+    }
+
+    impl Executable for Held {
+        fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {
+            let _ = self.holders.recv();
+            self.executable.run(batch)
+        }
+    }
+
+    fn held(holders: Receiver<()>) -> Resident {
+        let resident = resident(DataType::Uint8, 8);
+        let (signature, rows_max) = (Arc::clone(resident.signature()), resident.rows_max());
+        let executable = resident.into_executable();
+        Resident::new(signature, rows_max, Box::new(Held { executable, holders })).unwrap()
+    }
+
     /// A running accelerator, its scheduler's inbox, and requests for it.
     struct Setup {
         worker: Worker,
@@ -423,6 +475,14 @@ mod tests {
             let (batch, exec) = (BatchId(self.batches), Span::from_millis(1));
             let decided = self.surroundings.clock.now();
             BatchPlan { batch, model: MODEL, requests, rows, exec, decided }
+        }
+
+        /// Sends a batch of one row.
+        fn send(&mut self) -> oneshot::Receiver<Outcome> {
+            let (request, outcome) = self.admit(&[1]);
+            let plan = self.plan(vec![request]);
+            self.worker.port().run(plan).unwrap();
+            outcome
         }
 
         /// Runs a batch and waits for its completion.
@@ -562,6 +622,34 @@ mod tests {
     }
 
     #[test]
+    fn an_accelerator_that_hangs_says_so_when_too_much_waits_and_takes_it_all_once_it_goes_on() {
+        let mut setup = Setup::new();
+        let port = setup.worker.port();
+        let (holder, holders) = crossbeam_channel::bounded(0);
+        port.load(MODEL, held(holders)).unwrap();
+        let mut outcomes = vec![setup.send()];
+        while !setup.surroundings.in_flight.is_empty() {
+            thread::yield_now();
+        }
+        let stuck = Err(Unreachable::Stuck(AcceleratorId(3)));
+        for waiting in 0..CHANGES_MAX {
+            let room = CHANGES_MAX - waiting;
+            assert_eq!(port.wait_for_room(room, Instant::now()), Ok(()));
+            assert_eq!(port.wait_for_room(room + 1, Instant::now()), stuck, "{waiting} wait");
+            port.load(MODEL, resident(DataType::Uint8, 8)).unwrap();
+        }
+        assert_eq!(port.load(MODEL, resident(DataType::Uint8, 8)), stuck);
+        assert_eq!(port.unload(MODEL, oneshot::channel().0), stuck);
+        outcomes.extend((0..BATCHES_MAX).map(|_| setup.send()));
+        drop(holder);
+        assert_eq!(port.wait_for_room(CHANGES_MAX, Instant::now() + LONG), Ok(()));
+        assert!(setup.worker.stop(LONG));
+        for outcome in &mut outcomes {
+            assert_eq!(short(outcome), "[1]");
+        }
+    }
+
+    #[test]
     fn stopping_runs_what_waits_and_refuses_the_rest() {
         let mut setup = Setup::new();
         let port = setup.worker.port();
@@ -571,6 +659,9 @@ mod tests {
         assert!(setup.worker.stop(LONG));
         assert_eq!(short(&mut outcome), "[1]");
         assert!(matches!(port.run(plan), Err(Refused::Stopped(back)) if back.batch == BatchId(1)));
-        assert_eq!(port.load(MODEL, resident(DataType::Uint8, 1)), Err(Stopped(AcceleratorId(3))));
+        assert_eq!(
+            port.load(MODEL, resident(DataType::Uint8, 1)),
+            Err(Unreachable::Stopped(AcceleratorId(3)))
+        );
     }
 }

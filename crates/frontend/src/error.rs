@@ -215,7 +215,9 @@ impl From<RepositoryError> for InferError {
         match error {
             RepositoryError::Unknown(_) => InferError::NotFound(text),
             RepositoryError::Load(_) => InferError::Invalid(text),
-            RepositoryError::Stopped => InferError::Unavailable(text),
+            RepositoryError::Accelerator(_) | RepositoryError::Stopped => {
+                InferError::Unavailable(text)
+            }
         }
     }
 }

@@ -404,9 +404,12 @@ async fn the_repository_is_listed_and_changed() {
     let all = RepositoryIndexRequest { ready: false, ..Default::default() };
     let index = client.repository_index(all).await.unwrap().into_inner();
     assert!(index.models.iter().any(|model| model.state == "LOADING"));
-    for (model, expected) in
-        [("echo", Code::Ok), ("broken", Code::InvalidArgument), ("nope", Code::NotFound)]
-    {
+    for (model, expected) in [
+        ("echo", Code::Ok),
+        ("broken", Code::InvalidArgument),
+        ("nope", Code::NotFound),
+        ("stuck", Code::Unavailable),
+    ] {
         let request =
             RepositoryModelLoadRequest { model_name: model.to_owned(), ..Default::default() };
         let code =

@@ -591,6 +591,8 @@ async fn the_repository_is_listed_and_changed() {
         ("/v2/repository/models/nope/load", "", 404),
         ("/v2/repository/models/echo/unload", r#"{"parameters":{}}"#, 200),
         ("/v2/repository/models/nope/unload", "", 404),
+        ("/v2/repository/models/stuck/load", "", 503),
+        ("/v2/repository/models/stuck/unload", "", 503),
     ] {
         assert_eq!(rig.post(path, body).await.status, status, "{path} {body}");
     }

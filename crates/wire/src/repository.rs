@@ -35,6 +35,9 @@ pub enum RepositoryError {
     /// The load failed; what was served before still is. The text says why.
     #[error("{0}")]
     Load(String),
+    /// An accelerator cannot be told of it now; nothing has changed. The text names it.
+    #[error("{0}")]
+    Accelerator(String),
     /// The loader has stopped: the server is shutting down.
     #[error("the server is shutting down")]
     Stopped,
@@ -58,7 +61,7 @@ impl RepositoryPort {
     /// Loads a model, waiting until it serves.
     ///
     /// # Errors
-    /// It is unknown, could not be loaded, or the loader has stopped.
+    /// It is unknown, could not be loaded, an accelerator is stuck, or the loader has stopped.
     pub async fn load(&self, model: String) -> Result<(), RepositoryError> {
         self.ask(|done| RepositoryCommand::Load { model, done }).await
     }
@@ -66,7 +69,7 @@ impl RepositoryPort {
     /// Unloads a model, waiting until its last request has its outcome.
     ///
     /// # Errors
-    /// It is unknown, or the loader has stopped.
+    /// It is unknown, an accelerator is stuck, or the loader has stopped.
     pub async fn unload(&self, model: String) -> Result<(), RepositoryError> {
         self.ask(|done| RepositoryCommand::Unload { model, done }).await
     }
@@ -74,7 +77,7 @@ impl RepositoryPort {
     /// Reads the repository again.
     ///
     /// # Errors
-    /// Some model could not be loaded (the others are), or the loader has stopped.
+    /// Some model could not be loaded or unloaded (the others are), or the loader has stopped.
     pub async fn reload(&self) -> Result<(), RepositoryError> {
         self.ask(|done| RepositoryCommand::Reload { done }).await
     }

@@ -5,6 +5,7 @@ use crate::operators::Unproven;
 use crate::prepare::PrepareError;
 use crate::profiling::ProfilingError;
 use crate::repository::ConfigError;
+use crate::worker::Unreachable;
 use std::fmt;
 use symphony_core::Span;
 
@@ -20,7 +21,9 @@ pub struct LoadError {
 }
 
 impl LoadError {
-    pub(super) fn new(model: &str, problem: LoadProblem) -> LoadError {
+    /// The model was not loaded for this.
+    #[must_use]
+    pub fn new(model: &str, problem: LoadProblem) -> LoadError {
         LoadError { model: model.to_owned(), problem: Box::new(problem) }
     }
 }
@@ -41,6 +44,9 @@ pub enum LoadProblem {
     /// The pool has no place for it.
     #[error("the pool serves {0} models already, the most it can: unload one first")]
     TooMany(usize),
+    /// An accelerator that it would be loaded on.
+    #[error(transparent)]
+    Accelerator(#[from] Unreachable),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

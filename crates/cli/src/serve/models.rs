@@ -10,7 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::{self, LoadError, LoadProblem, Loaded, Loader};
 use symphony_backend::repository::{ModelDirectory, Repository};
-use symphony_backend::worker::WorkerPort;
+use symphony_backend::resident::Resident;
+use symphony_backend::worker::{Unreachable, WorkerPort};
 use symphony_core::ModelId;
 use symphony_core::sched::ModelTerms;
 use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
@@ -25,9 +26,13 @@ use tokio::sync::{mpsc, oneshot};
 /// taken out: they are checked and submitted in one go, in far less.
 const STRAGGLERS: Duration = Duration::from_millis(200);
 
-/// How long an accelerator is waited for to give a model up, and how often it is looked at.
-const FREE_WAIT: Duration = Duration::from_secs(10);
+/// How long an accelerator is waited for to take a model or to give one up: longer than batches
+/// run, if they end at all.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked at whether it has given it up.
 const FREE_AGAIN: Duration = Duration::from_millis(1);
+/// What a load may send to an accelerator: the new version, and the word to give the old one up.
+const CHANGES: usize = 2;
 
 /// Where models go once they are loaded.
 #[derive(Clone, Debug)]
@@ -45,6 +50,10 @@ pub(crate) struct Models {
     to: Destinations,
     entries: BTreeMap<String, Entry>,
     ids: Ids,
+    /// With an accelerator that does not answer.
+    patience: Duration,
+    /// One was waited for in vain.
+    is_stuck: bool,
 }
 
 #[derive(Debug)]
@@ -78,7 +87,8 @@ pub(crate) struct LoadReport {
 
 impl Models {
     pub(crate) fn new(repository: Repository, loader: Loader, to: Destinations) -> Models {
-        Models { repository, loader, to, entries: BTreeMap::new(), ids: Ids::default() }
+        let (entries, ids) = (BTreeMap::new(), Ids::default());
+        Models { repository, loader, to, entries, ids, patience: PATIENCE, is_stuck: false }
     }
 
     /// Loads every model of the repository, telling of each as it is done. Gives up when the server
@@ -116,7 +126,7 @@ impl Models {
     fn load_named(&mut self, name: &str) -> Result<(), RepositoryError> {
         let directory =
             self.repository.find(name).ok_or_else(|| RepositoryError::Unknown(name.to_owned()))?;
-        self.load_if_changed(&directory).map_err(|error| RepositoryError::Load(error.to_string()))
+        self.load_if_changed(&directory).map_err(|error| not_loaded(&error))
     }
 
     /// Loads what is new or changed and unloads what is gone; the first failure is returned.
@@ -126,14 +136,16 @@ impl Models {
         let mut failed = None;
         for directory in &directories {
             if let Err(error) = self.load_if_changed(directory) {
-                failed.get_or_insert(RepositoryError::Load(error.to_string()));
+                failed.get_or_insert(not_loaded(&error));
             }
         }
         let gone = |name: &&String| !directories.iter().any(|directory| directory.name == **name);
         let gone: Vec<String> = self.entries.keys().filter(gone).cloned().collect();
         for name in gone {
-            self.stop_serving(&name);
-            self.entries.remove(&name);
+            match self.unload(&name) {
+                Ok(()) => drop(self.entries.remove(&name)),
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
         }
         self.publish();
         failed.map_or(Ok(()), Err)
@@ -155,11 +167,14 @@ impl Models {
             self.set_state(name, ModelState::Loading);
         }
         let loaded = match self.ids.is_exhausted() {
-            true => Err(too_many(name)),
-            false => self.loader.load(directory),
+            true => Err(LoadProblem::TooMany(MODELS_MAX)),
+            // Before the work of loading it, which would be for nothing.
+            false => self.wait_for_room().map_err(LoadProblem::from),
         };
-        match loaded {
-            Ok(loaded) => Ok(self.take_over(loaded)),
+        let loaded = loaded.map_err(|problem| LoadError::new(name, problem));
+        let loaded = loaded.and_then(|()| self.loader.load(directory));
+        match loaded.and_then(|loaded| self.take_over(loaded)) {
+            Ok(report) => Ok(report),
             // The end of the process takes its engine away from a load under way.
             Err(error) if self.to.catalog.load().draining => Err(error),
             Err(error) => {
@@ -172,9 +187,23 @@ impl Models {
         }
     }
 
+    /// Waits until no accelerator holds a change of the models up. After a wait in vain whoever
+    /// asks next is told at once: many may ask.
+    fn wait_for_room(&mut self) -> Result<(), Unreachable> {
+        let until = Instant::now() + if self.is_stuck { Duration::ZERO } else { self.patience };
+        let mut workers = self.to.workers.iter();
+        let found = workers.try_for_each(|worker| worker.wait_for_room(CHANGES, until));
+        self.is_stuck = found.is_err();
+        found
+    }
+
     /// Puts a loaded model in service, in place of the one of that name before.
-    fn take_over(&mut self, loaded: Loaded) -> LoadReport {
+    fn take_over(&mut self, loaded: Loaded) -> Result<LoadReport, LoadError> {
         let id = self.ids.take();
+        if let Err(error) = self.hand_out(id, loaded.residents) {
+            self.ids.give_back(id);
+            return Err(LoadError::new(&loaded.name, error.into()));
+        }
         let measured = loaded.measured.clone();
         let slo_guessed = loaded.slo_guessed;
         let loss_weight = loaded.loss_weight;
@@ -192,11 +221,6 @@ impl Models {
             platform: loaded.platform.to_owned(),
             profile: Arc::clone(&measured.plan),
         });
-        for (worker, resident) in self.to.workers.iter().zip(loaded.residents) {
-            if let Err(stopped) = worker.load(id, resident) {
-                tracing::error!(model = %model.name, "{stopped}");
-            }
-        }
         let terms = ModelTerms {
             profile: Arc::clone(&model.profile),
             slo: model.slo,
@@ -218,12 +242,40 @@ impl Models {
         if let Some(before) = before.and_then(|entry| entry.serving) {
             self.retire(&before.model);
         }
-        LoadReport { model, slo_guessed, measured }
+        Ok(LoadReport { model, slo_guessed, measured })
+    }
+
+    /// Gives each accelerator its copy of a model, or none.
+    fn hand_out(&self, id: ModelId, residents: Vec<Resident>) -> Result<(), Unreachable> {
+        let workers = &self.to.workers;
+        for (at, (worker, resident)) in workers.iter().zip(residents).enumerate() {
+            if let Err(error) = worker.load(id, resident) {
+                self.take_back(id, &workers[..at]);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees a model on accelerators.
+    fn take_back(&self, id: ModelId, workers: &[WorkerPort]) {
+        for worker in workers {
+            let (done, freed) = oneshot::channel();
+            match worker.unload(id, done) {
+                Ok(()) => free(freed, self.patience),
+                Err(error) => tracing::error!(id = id.0, "{error}"),
+            }
+        }
     }
 
     fn unload(&mut self, name: &str) -> Result<(), RepositoryError> {
         if !self.entries.contains_key(name) {
             return Err(RepositoryError::Unknown(name.to_owned()));
+        }
+        if self.is_serving(name) {
+            self.wait_for_room().map_err(|error| {
+                RepositoryError::Accelerator(format!("model {name:?} cannot be unloaded: {error}"))
+            })?;
         }
         self.stop_serving(name);
         Ok(())
@@ -247,12 +299,7 @@ impl Models {
         sleep(STRAGGLERS);
         let Ok(removed) = self.to.scheduler.remove_model(model.id) else { return };
         let _ = removed.blocking_recv();
-        for worker in &self.to.workers {
-            let (done, freed) = oneshot::channel();
-            if worker.unload(model.id, done).is_ok() {
-                free(freed);
-            }
-        }
+        self.take_back(model.id, &self.to.workers);
         self.ids.give_back(model.id);
     }
 
@@ -287,16 +334,20 @@ impl Models {
 
 /// Frees what an accelerator gives up: here, not on its thread, which has batches to run. One that
 /// has stopped answering is not waited for; it frees the model itself, should it go on.
-fn free<T>(mut freed: oneshot::Receiver<T>) {
-    let until = Instant::now() + FREE_WAIT;
+fn free<T>(mut freed: oneshot::Receiver<T>, patience: Duration) {
+    let until = Instant::now() + patience;
     while matches!(freed.try_recv(), Err(TryRecvError::Empty)) && Instant::now() < until {
         sleep(FREE_AGAIN);
     }
 }
 
-fn too_many(model: &str) -> LoadError {
-    let problem = Box::new(LoadProblem::TooMany(MODELS_MAX));
-    LoadError { model: model.to_owned(), problem }
+/// What whoever asked for a load is told.
+fn not_loaded(error: &LoadError) -> RepositoryError {
+    let text = error.to_string();
+    match *error.problem {
+        LoadProblem::Accelerator(_) => RepositoryError::Accelerator(text),
+        _ => RepositoryError::Load(text),
+    }
 }
 
 impl Ids {
@@ -313,5 +364,88 @@ impl Ids {
 
     fn give_back(&mut self, id: ModelId) {
         self.free.insert(id.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::PoolArgs;
+    use crate::config::PoolConfig;
+    use crate::serve::Pool;
+    use std::fs;
+    use std::path::Path;
+    use symphony_backend::worker::CHANGES_MAX;
+    use symphony_core::{AcceleratorId, Class, Request};
+    use symphony_wire::inflight::Outcome;
+    use symphony_wire::tensor::Inputs;
+
+    /// Models of one byte that run for so long.
+    fn write(folder: &Path, name: &str, run_ms: u64) {
+        let settings = format!(
+            "slo_ms = 4000000\nmax_batch = 1\nengine = \"emulated\"\n\
+             [emulated]\nalpha_ms = 0\nbeta_ms = {run_ms}\n\
+             [[input]]\nname = \"x\"\ndatatype = \"UINT8\"\nshape = [1]\n\
+             [[output]]\nname = \"y\"\ndatatype = \"UINT8\"\nshape = [1]\n"
+        );
+        fs::create_dir_all(folder.join(name)).unwrap();
+        fs::write(folder.join(name).join("model.toml"), settings).unwrap();
+    }
+
+    fn submit(pool: &Pool, model: &ServedModel) -> oneshot::Receiver<Outcome> {
+        let (reply, outcome) = oneshot::channel();
+        let inputs = Inputs { rows: 1, tensors: vec![vec![7].into()] };
+        let id = pool.in_flight.admit(inputs, reply).unwrap();
+        let arrival = pool.clock.now();
+        let deadline = arrival + model.slo;
+        let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
+        pool.scheduler.submit(model.id, request).unwrap();
+        outcome
+    }
+
+    #[test]
+    fn an_accelerator_that_hangs_is_named_and_the_others_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let repository = folder.path().join("models");
+        write(&repository, "endless", 3_600_000);
+        write(&repository, "quick", 1);
+        let cache_dir = Some(folder.path().join("cache"));
+        let args =
+            PoolArgs { accelerators: Some(2), threads: Some(1), cache_dir, ..<_>::default() };
+        let config = PoolConfig::resolve(args).unwrap();
+        let pool = Pool::start(&config).unwrap();
+        let mut models =
+            pool.models(Repository::open(&repository).unwrap(), Loader::new(config.loader));
+        models.load_all(|_, loaded| assert!(loaded.is_ok(), "{loaded:?}")).unwrap();
+        let served = |name: &str| pool.catalog.load().models.get(name).cloned();
+        let endless = submit(&pool, &served("endless").unwrap());
+        while !pool.in_flight.is_empty() {
+            sleep(Duration::from_millis(1));
+        }
+
+        models.patience = Duration::from_millis(500);
+        let mut loads = (0..2 * CHANGES_MAX).map(|number| {
+            let name = format!("m{number}");
+            write(&repository, &name, 1);
+            (models.load_named(&name), name)
+        });
+        let (refused, name) = loads.find(|(loaded, _)| loaded.is_err()).unwrap();
+        let expect_stuck = |refused: Result<(), RepositoryError>, what: &str| {
+            let Err(RepositoryError::Accelerator(text)) = refused else { panic!("{refused:?}") };
+            for part in [what, "accelerator 0", "restart the server"] {
+                assert!(text.contains(part), "{text}");
+            }
+        };
+        expect_stuck(refused, &format!("model {name:?} cannot be served"));
+        expect_stuck(models.load_named(&name), "cannot be served");
+        expect_stuck(models.unload("quick"), "model \"quick\" cannot be unloaded");
+        fs::remove_dir_all(repository.join("quick")).unwrap();
+        expect_stuck(models.reload(), "accelerator 0");
+        assert!(served(&name).is_none());
+
+        let outcome = submit(&pool, &served("quick").unwrap()).blocking_recv().unwrap();
+        let Outcome::Done(answer) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(answer.execution.accelerator, AcceleratorId(1));
+        drop(endless);
     }
 }

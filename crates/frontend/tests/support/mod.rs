@@ -308,6 +308,7 @@ async fn load(mut commands: tokio::sync::mpsc::Receiver<RepositoryCommand>) {
         let _ = done.send(match model.as_str() {
             "echo" => Ok(()),
             "broken" => Err(RepositoryError::Load("operator Foo is unknown".to_owned())),
+            "stuck" => Err(RepositoryError::Accelerator("accelerator 1 is stuck".to_owned())),
             _ => Err(RepositoryError::Unknown(model)),
         });
     }
