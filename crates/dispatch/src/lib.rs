@@ -11,8 +11,6 @@ mod matcher;
 mod measure;
 mod paces;
 mod shard;
-#[cfg(test)]
-mod tests;
 mod thread;
 
 pub use effects::{Effects, InFlightEffects};

@@ -1,6 +1,8 @@
 //! The scheduler's threads allocate nothing in the steady state: neither they themselves nor the
 //! ways between them and to whoever sends to them. What a batch's effects need is their own.
 
+mod support;
+
 use allocation_counter::measure;
 use std::sync::Arc;
 use symphony_core::sched::{ModelTerms, Rule, Start};
@@ -114,12 +116,8 @@ impl Pool {
         }
     }
 
-    /// Everybody looks at what has arrived, until nobody has anything to say.
     fn turn(&mut self) {
-        self.threads.iter_mut().for_each(|thread| thread.turn(self.now));
-        while self.threads.iter().any(Thread::is_pending) {
-            self.threads.iter_mut().for_each(|thread| thread.turn(self.now));
-        }
+        support::turn(&mut self.threads, self.now);
     }
 
     fn counts(&mut self) -> [u64; 2] {

@@ -1,34 +1,23 @@
 //! What may go wrong around the scheduler's threads, under a clock of the test's own: nothing is
 //! lost, and what comes afterwards is served as before.
 
-use std::sync::{Arc, Mutex};
-use symphony_core::sched::{ModelTerms, Rule};
-use symphony_core::{
-    AcceleratorId, BatchId, Class, DropReason, ModelId, Profile, Request, Span, Time,
-};
-use symphony_dispatch::{InFlightEffects, Settings, Thread, threads};
-use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
+mod support;
+
+use support::{MODEL, Rig};
+use symphony_core::sched::Rule;
+use symphony_core::{AcceleratorId, BatchId, DropReason, ModelId, Span, Time};
+use symphony_dispatch::Settings;
+use symphony_wire::inflight::Outcome;
 use symphony_wire::schedule::port::REQUESTS_MAX;
-use symphony_wire::schedule::{
-    BatchPlan, Completion, Layout, SchedulerPort, SubmitError, scheduler,
-};
-use symphony_wire::tensor::Inputs;
+use symphony_wire::schedule::{BatchPlan, Completion, Layout, SubmitError};
 use tokio::sync::oneshot;
 
-const MODEL: ModelId = ModelId(0);
-const SLO: Span = Span::from_millis(25);
 const LAYOUTS: [fn() -> Layout; 2] = [|| Layout::TOGETHER, || Layout::on_threads(2)];
 
-type Plans = Arc<Mutex<Vec<(AcceleratorId, BatchPlan)>>>;
-type Send = Box<dyn FnMut(AcceleratorId, BatchPlan) + std::marker::Send>;
-
-/// Two accelerators and one model, `l(b) = b + 5 ms`, whose batches end as planned.
+/// Two accelerators whose batches end as planned.
 struct Pool {
     now: Time,
-    threads: Vec<Thread<InFlightEffects<Send>>>,
-    port: SchedulerPort,
-    inflight: Arc<InFlight>,
-    plans: Plans,
+    rig: Rig,
     running: Vec<(Time, AcceleratorId, BatchPlan)>,
     waiting: Vec<oneshot::Receiver<Outcome>>,
     good: usize,
@@ -37,55 +26,31 @@ struct Pool {
 
 impl Pool {
     fn new(layout: Layout) -> Pool {
-        let inflight = Arc::new(InFlight::new(100_000));
-        let plans = Plans::default();
-        let (port, inboxes) = scheduler(layout);
-        let threads = threads(&Settings::new(Rule::Deferred, 2), inboxes, |_| {
-            let sent = Arc::clone(&plans);
-            let send = move |accelerator, plan| {
-                sent.lock().expect("no panic").push((accelerator, plan));
-            };
-            InFlightEffects::new(Arc::clone(&inflight), Box::new(send) as Send)
-        });
-        let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8);
-        let profile = Arc::new(profile.expect("valid profile"));
-        let terms = ModelTerms { profile, slo: SLO, queue_max: 50_000, loss_weight: 1.0 };
-        drop(port.add_model(MODEL, terms).expect("it runs"));
-        let mut pool = Pool {
+        let settings = Settings::new(Rule::Deferred, 2);
+        Pool {
             now: Time::ZERO,
-            threads,
-            port,
-            inflight,
-            plans,
+            rig: Rig::new(&settings, layout, 50_000),
             running: Vec::new(),
             waiting: Vec::new(),
             good: 0,
             dropped: Vec::new(),
-        };
-        pool.turn();
-        pool
+        }
     }
 
     fn submit(&mut self) -> Result<(), SubmitError> {
-        let (reply, outcome) = oneshot::channel();
-        let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).expect("room");
-        let (arrival, deadline) = (self.now, self.now + SLO);
-        let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
-        let submitted = self.port.submit(MODEL, request);
-        match submitted {
-            Ok(()) => self.waiting.push(outcome),
-            Err(_) => drop(self.inflight.take(id)),
-        }
-        submitted
+        let (_, outcome) = self.rig.send(self.now)?;
+        self.waiting.push(outcome);
+        Ok(())
     }
 
-    /// Everybody looks at what has arrived, until nobody has anything to say.
     fn turn(&mut self) {
-        self.threads.iter_mut().for_each(|thread| thread.turn(self.now));
-        while self.threads.iter().any(Thread::is_pending) {
-            self.threads.iter_mut().for_each(|thread| thread.turn(self.now));
-        }
-        for (accelerator, plan) in self.plans.lock().expect("no panic").drain(..) {
+        self.rig.turn(self.now);
+        self.take_up();
+    }
+
+    /// Begins the batches that were sent.
+    fn take_up(&mut self) {
+        for (accelerator, plan) in self.rig.sent() {
             self.running.push((self.now + plan.exec, accelerator, plan));
         }
     }
@@ -108,14 +73,12 @@ impl Pool {
     fn complete(&mut self) {
         let now = self.now;
         for (finished, accelerator, plan) in self.running.extract_if(.., |(end, ..)| *end <= now) {
-            for request in &plan.requests {
-                let Some(pending) = self.inflight.take(request.id) else { continue };
-                assert!(finished <= request.deadline, "late");
-                pending.answer(Outcome::Done(Answer { outputs: vec![], execution: EXECUTION }));
-            }
+            let mut requests = plan.requests.iter();
+            assert!(requests.all(|request| finished <= request.deadline), "late");
+            support::answer(&self.rig.inflight, &plan);
             let BatchPlan { batch, model, exec, decided: taken, .. } = plan;
             let completion = Completion { accelerator, batch, model, taken, exec, finished };
-            self.port.completed(completion).expect("room");
+            self.rig.port.completed(completion).expect("room");
         }
     }
 
@@ -146,19 +109,9 @@ impl Pool {
     fn expect_all_ended(&mut self) {
         self.pass(50, 0);
         assert!(self.waiting.is_empty(), "{} without an outcome", self.waiting.len());
-        assert!(self.inflight.is_empty());
+        assert!(self.rig.inflight.is_empty());
     }
 }
-
-const EXECUTION: Execution = Execution {
-    accelerator: AcceleratorId(0),
-    batch_rows: 1,
-    queued: Span::ZERO,
-    assembly: Span::ZERO,
-    compute: Span::ZERO,
-    split: Span::ZERO,
-    slack: Span::ZERO,
-};
 
 #[test]
 fn a_thread_that_was_stopped_recovers_within_one_objective() {
@@ -168,17 +121,16 @@ fn a_thread_that_was_stopped_recovers_within_one_objective() {
             pool.pass(400, 1);
             pool.ended();
             // One thread stands still for half a second; requests and completions pile up.
-            let others: Vec<usize> = (0..pool.threads.len()).filter(|at| *at != stopped).collect();
+            let others: Vec<usize> =
+                (0..pool.rig.threads.len()).filter(|at| *at != stopped).collect();
             for _ in 0..500 {
                 pool.submit().expect("room");
                 pool.now = pool.now + Span::from_millis(1);
                 pool.complete();
                 for &other in &others {
-                    pool.threads[other].turn(pool.now);
+                    pool.rig.threads[other].turn(pool.now);
                 }
-                for (accelerator, plan) in pool.plans.lock().expect("no panic").drain(..) {
-                    pool.running.push((pool.now + plan.exec, accelerator, plan));
-                }
+                pool.take_up();
             }
             pool.turn();
             pool.pass(25, 1);
@@ -199,7 +151,7 @@ fn what_finds_the_ring_full_is_refused_and_the_rest_has_its_outcome() {
             pool.submit().expect("room");
         }
         assert_eq!(pool.submit(), Err(SubmitError::Full));
-        assert_eq!(pool.inflight.len(), REQUESTS_MAX);
+        assert_eq!(pool.rig.inflight.len(), REQUESTS_MAX);
         pool.pass(1, 0);
         pool.submit().expect("there is room again");
         pool.expect_all_ended();
@@ -236,7 +188,7 @@ fn completions_of_unknown_batches_and_accelerators_change_nothing() {
             let (accelerator, batch) = (AcceleratorId(accelerator), BatchId(batch));
             let (taken, finished, exec) = (pool.now, pool.now, Span::from_millis(1));
             let completion = Completion { accelerator, batch, model, taken, exec, finished };
-            pool.port.completed(completion).expect("room");
+            pool.rig.port.completed(completion).expect("room");
         }
         pool.pass(100, 1);
         assert_eq!(pool.ended().1, 0);

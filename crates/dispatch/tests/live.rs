@@ -1,6 +1,8 @@
 //! The scheduler's thread among others, under the real clock: whatever races, every request
 //! gets exactly one outcome.
 
+mod support;
+
 use crossbeam_channel::{Sender, unbounded};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -10,7 +12,7 @@ use symphony_core::{AcceleratorId, Class, ModelId, Profile, Request, RequestId, 
 use symphony_dispatch::{InFlightEffects, Settings, spawn, threads};
 use symphony_exchange::Spin;
 use symphony_wire::clock::Clock;
-use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
+use symphony_wire::inflight::{InFlight, Outcome};
 use symphony_wire::schedule::{
     BatchPlan, Completion, Layout, SchedulerPort, SubmitError, scheduler,
 };
@@ -75,10 +77,7 @@ fn accelerator(
     let thread = thread::spawn(move || {
         for plan in inbox {
             let taken = clock.now();
-            for request in &plan.requests {
-                let Some(pending) = inflight.take(request.id) else { continue };
-                pending.answer(Outcome::Done(Answer { outputs: vec![], execution: EXECUTION }));
-            }
+            support::answer(&inflight, &plan);
             let (exec, finished) = (Span::ZERO, clock.now());
             let BatchPlan { batch, model, .. } = plan;
             let completion = Completion { accelerator, batch, model, taken, exec, finished };
@@ -87,16 +86,6 @@ fn accelerator(
     });
     (plans, thread)
 }
-
-const EXECUTION: Execution = Execution {
-    accelerator: AcceleratorId(0),
-    batch_rows: 1,
-    queued: Span::ZERO,
-    assembly: Span::ZERO,
-    compute: Span::ZERO,
-    split: Span::ZERO,
-    slack: Span::ZERO,
-};
 
 /// How the requests of one client ended.
 #[derive(Debug, Default)]

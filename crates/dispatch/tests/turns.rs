@@ -1,75 +1,38 @@
 //! A thread of the scheduler under a clock of the test's own: messages in, plans and outcomes out.
 
-use crate::{InFlightEffects, Settings, Thread, threads};
-use std::sync::{Arc, Mutex};
-use symphony_core::sched::{ModelTerms, Rule};
-use symphony_core::{
-    AcceleratorId, Class, DropReason, ModelId, Pace, Profile, Request, RequestId, Span, Time,
-};
-use symphony_wire::inflight::{InFlight, Outcome};
-use symphony_wire::schedule::{
-    BatchPlan, Completion, Layout, SchedulerPort, Statistics, SubmitError, scheduler,
-};
-use symphony_wire::tensor::Inputs;
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::sync::Arc;
+use support::{MODEL, Rig};
+use symphony_core::sched::Rule;
+use symphony_core::{AcceleratorId, DropReason, Pace, RequestId, Span, Time};
+use symphony_dispatch::Settings;
+use symphony_wire::inflight::Outcome;
+use symphony_wire::schedule::{BatchPlan, Completion, Layout, Statistics, SubmitError};
 use tokio::sync::oneshot;
 
-const MODEL: ModelId = ModelId(0);
-
-type Plans = Arc<Mutex<Vec<(AcceleratorId, BatchPlan)>>>;
-type Send = Box<dyn FnMut(AcceleratorId, BatchPlan) + std::marker::Send>;
-
-/// A pool of one accelerator and one model: `l(b) = b + 5 ms`, objective 25 ms, two may queue.
-struct Pool {
-    thread: Thread<InFlightEffects<Send>>,
-    port: SchedulerPort,
-    inflight: Arc<InFlight>,
-    plans: Plans,
-}
-
-fn pool(rule: Rule) -> Pool {
-    let inflight = Arc::new(InFlight::new(100));
-    let plans = Plans::default();
-    let (port, inboxes) = scheduler(Layout::TOGETHER);
-    let mut all = threads(&Settings::new(rule, 1), inboxes, |_| {
-        let sent = Arc::clone(&plans);
-        let send = move |accelerator, plan| sent.lock().unwrap().push((accelerator, plan));
-        InFlightEffects::new(Arc::clone(&inflight), Box::new(send) as Send)
-    });
-    let mut thread = all.pop().unwrap();
-    let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8).unwrap();
-    let terms = ModelTerms {
-        profile: Arc::new(profile),
-        slo: Span::from_millis(25),
-        queue_max: 2,
-        loss_weight: 1.0,
-    };
-    let mut added = port.add_model(MODEL, terms).unwrap();
-    thread.turn(Time::ZERO);
-    assert_eq!(added.try_recv(), Ok(()));
-    Pool { thread, port, inflight, plans }
+/// One accelerator, of whose model two requests may queue.
+fn pool(rule: Rule) -> Rig {
+    Rig::new(&Settings::new(rule, 1), Layout::TOGETHER, 2)
 }
 
 fn at(ms: u64) -> Time {
     Time(Span::from_millis(ms).0)
 }
 
-impl Pool {
+impl Rig {
     fn submit(&mut self, now: Time) -> (RequestId, oneshot::Receiver<Outcome>) {
-        let (reply, outcome) = oneshot::channel();
-        let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).unwrap();
-        let deadline = now + Span::from_millis(25);
-        let request = Request { id, arrival: now, deadline, rows: 1, class: Class::High };
-        self.port.submit(MODEL, request).unwrap();
-        self.thread.turn(now);
-        (id, outcome)
+        let submitted = self.send(now).unwrap();
+        self.turn(now);
+        submitted
     }
 
     /// Ends the oldest plan at `now`, without running anything.
     fn complete(&mut self, now: Time) {
-        let (accelerator, plan) = self.sent();
-        for request in &plan.requests {
-            drop(self.inflight.take(request.id));
-        }
+        let (accelerator, plan) = self.oldest();
+        support::answer(&self.inflight, &plan);
         let completion = Completion {
             accelerator,
             batch: plan.batch,
@@ -82,18 +45,18 @@ impl Pool {
     }
 
     /// The oldest plan that was sent.
-    fn sent(&mut self) -> (AcceleratorId, BatchPlan) {
+    fn oldest(&mut self) -> (AcceleratorId, BatchPlan) {
         self.plans.lock().unwrap().remove(0)
     }
 
     fn completed(&mut self, now: Time, completion: Completion) {
         self.port.completed(completion).unwrap();
-        self.thread.turn(now);
+        self.turn(now);
     }
 
     fn statistics(&mut self, now: Time) -> Statistics {
         let mut statistics = self.port.statistics().unwrap();
-        self.thread.turn(now);
+        self.turn(now);
         statistics.try_recv().unwrap()
     }
 
@@ -116,7 +79,7 @@ fn a_full_queue_and_a_hopeless_request_are_answered_with_their_reason() {
     assert_eq!(reason(&mut third), Some(DropReason::QueueFull));
     assert_eq!(reason(&mut first), None);
     // The accelerator never answers: at some point the others cannot be served.
-    pool.thread.turn(at(20));
+    pool.turn(at(20));
     assert_eq!(reason(&mut first), Some(DropReason::Hopeless));
     assert_eq!(reason(&mut second), Some(DropReason::Hopeless));
 }
@@ -129,7 +92,7 @@ fn a_cancelled_request_is_not_planned() {
     drop(pool.inflight.take(id));
     let deadline = at(25);
     pool.port.cancel(MODEL, id, deadline);
-    pool.thread.turn(at(1));
+    pool.turn(at(1));
     pool.complete(at(6));
     assert_eq!(pool.planned(), 0);
 }
@@ -140,12 +103,12 @@ fn draining_ends_when_the_last_batch_does() {
     let (_, _running) = pool.submit(at(0));
     let (_, _queued) = pool.submit(at(0));
     let mut drained = pool.port.drain().unwrap();
-    pool.thread.turn(at(1));
-    assert!(!pool.thread.is_over());
+    pool.turn(at(1));
+    assert!(!pool.threads[0].is_over());
     pool.complete(at(6));
-    assert!(!pool.thread.is_over(), "the queued request runs first");
+    assert!(!pool.threads[0].is_over(), "the queued request runs first");
     pool.complete(at(12));
-    assert!(pool.thread.is_over());
+    assert!(pool.threads[0].is_over());
     assert_eq!(drained.try_recv(), Ok(()));
 }
 
@@ -184,7 +147,7 @@ fn measured_delays_make_plans_earlier() {
         let (_, _outcome) = pool.submit(now);
         assert_eq!(pool.planned(), 1, "a lone request starts at once");
         // Every fiftieth batch takes 3 ms more than planned: too few to plan longer for all.
-        let (accelerator, plan) = pool.sent();
+        let (accelerator, plan) = pool.oldest();
         let exec = plan.exec + Span::from_millis(if round % 50 == 3 { 3 } else { 0 });
         let finished = plan.decided + exec;
         let batch = plan.batch;
@@ -197,7 +160,7 @@ fn measured_delays_make_plans_earlier() {
     let now = at(10_000);
     let (_, _running) = pool.submit(now);
     let (_, _waiting) = pool.submit(now);
-    let wake = pool.thread.next_wake(now).unwrap();
+    let wake = pool.threads[0].next_wake(now).unwrap();
     let room = wake.since(now);
     assert!(room < Span::from_millis(16), "{room}");
     assert!(room > Span::from_millis(15), "{room}");
@@ -208,7 +171,7 @@ fn one_bad_measurement_does_not_shut_a_model_out() {
     let mut pool = pool(Rule::Deferred);
     let (_, _first) = pool.submit(at(0));
     // The accelerator took it up only when its objective had passed, and answered late too.
-    let (accelerator, plan) = pool.sent();
+    let (accelerator, plan) = pool.oldest();
     let (batch, exec) = (plan.batch, plan.exec);
     let completion =
         Completion { accelerator, model: MODEL, batch, taken: at(40), exec, finished: at(80) };
@@ -220,8 +183,8 @@ fn one_bad_measurement_does_not_shut_a_model_out() {
 #[test]
 fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
     let mut pool = pool(Rule::Eager);
-    let end = |pool: &mut Pool, taken: u64, finished: u64| {
-        let (accelerator, plan) = pool.sent();
+    let end = |pool: &mut Rig, taken: u64, finished: u64| {
+        let (accelerator, plan) = pool.oldest();
         let (taken, finished) = (at(taken), at(finished));
         let exec = finished.since(taken);
         let completion =
@@ -236,7 +199,7 @@ fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
         let now = round * 100;
         let (_, _first) = pool.submit(at(now));
         let (_, _second) = pool.submit(at(now));
-        pool.thread.turn(at(now + 6));
+        pool.turn(at(now + 6));
         assert_eq!(pool.planned(), 2, "round {round}: sent 1 ms before the first should end");
         // The first runs for 34 ms longer than planned, the second behind it.
         end(&mut pool, now + 1, now + 41);
@@ -256,7 +219,7 @@ fn plans_follow_executions_that_take_longer_and_back() {
             round += 1;
             let (id, _outcome) = pool.submit(now);
             drop(pool.inflight.take(id));
-            let (accelerator, plan) = pool.sent();
+            let (accelerator, plan) = pool.oldest();
             let (batch, taken, exec) = (plan.batch, plan.decided, Span::from_millis(exec_ms));
             let finished = taken + exec;
             let completion = Completion { accelerator, model: MODEL, batch, taken, exec, finished };
@@ -283,7 +246,7 @@ fn another_mode_starts_what_was_held_back_and_loses_nothing() {
         let (_, _first) = pool.submit(at(round * 26));
         let (_, _second) = pool.submit(at(round * 26));
         for after in [6, 12, 18, 24] {
-            pool.thread.turn(at(round * 26 + after));
+            pool.turn(at(round * 26 + after));
             while pool.planned() > 0 {
                 pool.complete(at(round * 26 + after));
             }
@@ -297,7 +260,7 @@ fn another_mode_starts_what_was_held_back_and_loses_nothing() {
     assert_eq!((pool.planned(), outcome.try_recv().is_err()), (0, true), "it waits for company");
     for (rule, planned) in [(Rule::Deferred, 0), (Rule::Eager, 1), (Rule::Adaptive, 1)] {
         let mut changed = pool.port.set_rule(rule).unwrap();
-        pool.thread.turn(at(1041));
+        pool.turn(at(1041));
         assert_eq!(changed.try_recv(), Ok(()));
         assert_eq!(pool.planned(), planned, "{rule:?}");
         assert_eq!(pool.statistics(at(1041)).rule, rule);
@@ -311,15 +274,15 @@ fn the_requests_of_an_accelerator_that_stops_answering_get_their_outcome_and_it_
     let (running, mut first) = pool.submit(at(0));
     let inflight = Arc::clone(&pool.inflight);
     let taken = inflight.run(running).unwrap();
-    pool.thread.turn(at(900));
+    pool.turn(at(900));
     assert!(first.try_recv().is_err(), "it has a second more than planned");
-    pool.thread.turn(at(1100));
+    pool.turn(at(1100));
     let Ok(Outcome::Failed(why)) = first.try_recv() else { panic!("no outcome") };
     assert_eq!(why, "accelerator 0 has stopped answering");
     assert!(taken.is_abandoned());
     drop(taken);
     let (_, mut refused) = pool.submit(at(1200));
-    pool.thread.turn(at(1300));
+    pool.turn(at(1300));
     let hopeless = DropReason::Hopeless;
     assert!(
         matches!(refused.try_recv(), Ok(Outcome::Dropped { reason, .. }) if reason == hopeless)
@@ -340,18 +303,18 @@ fn how_many_accelerators_serve_is_known_without_asking() {
     for (serves, serving) in [(false, 0), (true, 1)] {
         let mut changed = pool.port.serve(only, serves).unwrap();
         assert_ne!(pool.port.serving(), Ok(serving), "nobody has looked yet");
-        pool.thread.turn(at(0));
+        pool.turn(at(0));
         assert!(changed.try_recv().is_ok());
         assert_eq!(pool.port.serving(), Ok(serving));
     }
     // It stops answering, and is back once it has.
     let (_, _running) = pool.submit(at(0));
-    pool.thread.turn(at(1100));
+    pool.turn(at(1100));
     assert_eq!(pool.port.serving(), Ok(0));
     pool.complete(at(1200));
     assert_eq!(pool.port.serving(), Ok(1));
-    let Pool { thread, port, .. } = pool;
-    thread.end();
+    let Rig { mut threads, port, .. } = pool;
+    threads.remove(0).end();
     assert_eq!(port.serving(), Err(SubmitError::Stopped));
 }
 
@@ -361,10 +324,10 @@ fn a_batch_that_does_not_end_holds_up_neither_a_removal_nor_a_drain() {
     let (_, _running) = pool.submit(at(0));
     let mut removed = pool.port.remove_model(MODEL).unwrap();
     let mut drained = pool.port.drain().unwrap();
-    pool.thread.turn(at(900));
+    pool.turn(at(900));
     assert!(removed.try_recv().is_err() && drained.try_recv().is_err());
     for ms in [1100, 1101] {
-        pool.thread.turn(at(ms));
+        pool.turn(at(ms));
     }
     assert_eq!((removed.try_recv(), drained.try_recv()), (Ok(()), Ok(())));
 }

@@ -1,0 +1,96 @@
+//! A scheduler whose clock and accelerators are the test's own: messages in, plans and outcomes out.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+
+use std::sync::{Arc, Mutex};
+use symphony_core::sched::ModelTerms;
+use symphony_core::{AcceleratorId, Class, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_dispatch::{Effects, InFlightEffects, Settings, Thread, threads};
+use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
+use symphony_wire::schedule::{BatchPlan, Layout, SchedulerPort, SubmitError, scheduler};
+use symphony_wire::tensor::Inputs;
+use tokio::sync::oneshot;
+
+pub const MODEL: ModelId = ModelId(0);
+pub const SLO: Span = Span::from_millis(25);
+
+pub type Send = Box<dyn FnMut(AcceleratorId, BatchPlan) + std::marker::Send>;
+
+/// A pool of one model, `l(b) = b + 5 ms`, whose accelerators do nothing by themselves.
+pub struct Rig {
+    pub threads: Vec<Thread<InFlightEffects<Send>>>,
+    pub port: SchedulerPort,
+    pub inflight: Arc<InFlight>,
+    /// What was sent and nobody has taken up.
+    pub plans: Arc<Mutex<Vec<(AcceleratorId, BatchPlan)>>>,
+}
+
+impl Rig {
+    pub fn new(settings: &Settings, layout: Layout, queue_max: u32) -> Rig {
+        let inflight = Arc::new(InFlight::new(100_000));
+        let plans = Arc::<Mutex<Vec<_>>>::default();
+        let (port, inboxes) = scheduler(layout);
+        let threads = threads(settings, inboxes, |_| {
+            let sent = Arc::clone(&plans);
+            let send = move |accelerator, plan| {
+                sent.lock().expect("no panic").push((accelerator, plan));
+            };
+            InFlightEffects::new(Arc::clone(&inflight), Box::new(send) as Send)
+        });
+        let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8);
+        let profile = Arc::new(profile.expect("valid profile"));
+        let terms = ModelTerms { profile, slo: SLO, queue_max, loss_weight: 1.0 };
+        let mut added = port.add_model(MODEL, terms).expect("it runs");
+        let mut rig = Rig { threads, port, inflight, plans };
+        rig.turn(Time::ZERO);
+        assert_eq!(added.try_recv(), Ok(()));
+        rig
+    }
+
+    /// Submits a request of one row, which nobody looks at before the next turn.
+    pub fn send(&self, now: Time) -> Result<(RequestId, oneshot::Receiver<Outcome>), SubmitError> {
+        let (reply, outcome) = oneshot::channel();
+        let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).expect("room");
+        let request =
+            Request { id, arrival: now, deadline: now + SLO, rows: 1, class: Class::High };
+        let submitted = self.port.submit(MODEL, request);
+        if submitted.is_err() {
+            drop(self.inflight.take(id));
+        }
+        submitted.map(|()| (id, outcome))
+    }
+
+    pub fn turn(&mut self, now: Time) {
+        turn(&mut self.threads, now);
+    }
+
+    /// The plans that were sent since the last call.
+    pub fn sent(&self) -> Vec<(AcceleratorId, BatchPlan)> {
+        std::mem::take(&mut self.plans.lock().expect("no panic"))
+    }
+}
+
+/// Everybody looks at what has arrived, until nobody has anything to say.
+pub fn turn<E: Effects>(threads: &mut [Thread<E>], now: Time) {
+    threads.iter_mut().for_each(|thread| thread.turn(now));
+    while threads.iter().any(Thread::is_pending) {
+        threads.iter_mut().for_each(|thread| thread.turn(now));
+    }
+}
+
+/// Answers the requests of a batch, as far as nobody else has.
+pub fn answer(inflight: &InFlight, plan: &BatchPlan) {
+    for pending in plan.requests.iter().filter_map(|request| inflight.take(request.id)) {
+        pending.answer(Outcome::Done(Answer { outputs: vec![], execution: EXECUTION }));
+    }
+}
+
+const EXECUTION: Execution = Execution {
+    accelerator: AcceleratorId(0),
+    batch_rows: 1,
+    queued: Span::ZERO,
+    assembly: Span::ZERO,
+    compute: Span::ZERO,
+    split: Span::ZERO,
+    slack: Span::ZERO,
+};
