@@ -182,3 +182,42 @@ fn heads_are_dropped_for_the_batch_that_the_load_needs_and_no_larger_one() {
     assert_eq!(dropped(10, 3.9), 2, "eight rows for two");
     assert_eq!(dropped(10, 4.1), 0);
 }
+
+#[test]
+fn what_high_requests_need_is_planned_for_as_soon_as_low_ones_come() {
+    let mut shard = Shard::new(Rule::Adaptive, 4);
+    let profile = Arc::new(Profile::linear(ms(1), ms(5), 64).expect("a valid profile"));
+    shard.add(LONG, ModelTerms { profile, slo: ms(25), queue_max: 100, loss_weight: 1.0 });
+    let mut matcher = Matcher::new(Rule::Adaptive, 4);
+    let mut needs = Vec::new();
+    let mut plan = |matcher: &mut Matcher, now| {
+        needs.clear();
+        let high = matcher.plan(now, |_, plan| needs.extend(plan.need));
+        (high.is_some(), needs.len())
+    };
+    let report = |shard: &mut Shard, matcher: &mut Matcher, now| {
+        matcher.note_lately(shard.tell_lately());
+        shard.report(now, |demand| matcher.note(demand));
+    };
+    let mut todo = Actions::default();
+    let mut arrive = |shard: &mut Shard, now: Time, class| {
+        let (id, deadline) = (RequestId(now.0), now + ms(25));
+        let request = Request { id, arrival: now, deadline, rows: 1, class };
+        shard.arrive(now, LONG, request, &mut todo);
+    };
+    arrive(&mut shard, at(0), Class::High);
+    report(&mut shard, &mut matcher, at(0));
+    assert_eq!(plan(&mut matcher, at(0)), (false, 0), "nobody has to leave them anything");
+    arrive(&mut shard, at(1), Class::High);
+    assert!(!shard.is_report_due(at(1)) && !matcher.is_plan_due(at(1)));
+    arrive(&mut shard, at(2), Class::Low);
+    assert!(shard.is_report_due(at(2)));
+    report(&mut shard, &mut matcher, at(2));
+    assert!(matcher.is_plan_due(at(2)));
+    assert_eq!(plan(&mut matcher, at(2)), (true, 1));
+    arrive(&mut shard, at(3), Class::Low);
+    report(&mut shard, &mut matcher, at(3));
+    assert!(!shard.is_report_due(at(3)) && !matcher.is_plan_due(at(3)), "once is enough");
+    report(&mut shard, &mut matcher, at(1100));
+    assert_eq!(plan(&mut matcher, at(1100)), (false, 0), "low ones no longer come");
+}

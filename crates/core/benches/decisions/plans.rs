@@ -9,12 +9,15 @@ const ACCELERATORS: u32 = 4096;
 const REQUESTS_PER_NS: f64 = 0.005;
 const SLO: Span = Span::from_millis(20);
 
-/// Plans a pool of so many models as often: how long the fastest plan took.
-pub(crate) fn fastest(models: u32, rounds: usize) -> Option<Duration> {
+/// Plans a pool of so many models as often: how long the fastest plan took. Measured delays change
+/// between plans, so that each profile is looked at anew, or nothing does.
+pub(crate) fn fastest(models: u32, rounds: u64, changes: bool) -> Option<Duration> {
     let mut matcher = Matcher::new(Rule::Adaptive, ACCELERATORS);
     let demands: Vec<Demand> = demands(models);
-    let plan = |_| {
-        let demands = demands.clone();
+    let plan = |round: u64| {
+        let data = Span(if changes { 100 + round } else { 100 });
+        let demands: Vec<Demand> =
+            demands.iter().map(|demand| Demand { data, ..demand.clone() }).collect();
         let begun = Instant::now();
         demands.into_iter().for_each(|demand| matcher.note(demand));
         matcher.plan(Time::ZERO, |_, _| {});

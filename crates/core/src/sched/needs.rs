@@ -5,6 +5,7 @@ use super::rule::gathered;
 use crate::profile::Profile;
 use crate::request::Delays;
 use crate::time::{Span, Time};
+use std::cmp::Ordering;
 
 /// High requests count as coming for as many of their objectives.
 const HIGH_SEEN_SLOS: u64 = 8;
@@ -25,7 +26,7 @@ pub struct Lately {
 /// Matcher to shard: what the high requests of the whole pool ask of it, and what comes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HighLoad {
-    /// Accelerators that they keep busy, by measured rates; zero while no low ones come.
+    /// Accelerators that they keep busy, by measured rates.
     pub busy: f64,
     /// What all shards have heard of together.
     pub lately: Lately,
@@ -54,13 +55,6 @@ pub struct Need {
     pub rows: u32,
 }
 
-impl Default for Need {
-    /// Of a model without load.
-    fn default() -> Need {
-        Need { gathered: 1, rows: 1 }
-    }
-}
-
 impl Default for Lately {
     fn default() -> Lately {
         Lately { low: None, tightest: (Span::MAX, Time::ZERO) }
@@ -81,14 +75,24 @@ impl Lately {
         }
     }
 
-    /// Takes what somebody else has heard of.
+    /// Takes what somebody else has heard of. Nothing gets younger by being passed on, or it would
+    /// never be over.
     pub(crate) fn merge(&mut self, other: Lately) {
         self.low = self.low.max(other.low);
-        let (_, seen) = self.tightest;
-        let (slo, other_seen) = other.tightest;
-        if slo != Span::MAX && !is_over(slo, other_seen, seen) {
-            self.note_high(other_seen.max(seen), slo);
+        let ((own, seen), (slo, other_seen)) = (self.tightest, other.tightest);
+        let is_news = match slo.cmp(&own) {
+            Ordering::Less => !is_over(slo, other_seen, seen),
+            Ordering::Equal => other_seen > seen,
+            Ordering::Greater => is_over(own, seen, other_seen),
+        };
+        if is_news {
+            self.tightest = other.tightest;
         }
+    }
+
+    /// Whether somebody else has heard of low requests where none came lately.
+    pub(crate) fn is_low_news(&self, other: &Lately) -> bool {
+        other.low.is_some_and(|seen| !self.has_low(seen))
     }
 
     /// Whether requests come that may have to give way.
@@ -221,7 +225,29 @@ mod tests {
         assert_eq!(again, heard(100, 20), "what it said itself, come back");
         let mut low = Lately::default();
         low.note_low(at(5));
+        assert!(Lately::default().is_low_news(&low) && !low.is_low_news(&low));
         low.merge(Lately::default());
         assert!(low.has_low(at(1005)) && !low.has_low(at(1006)));
+    }
+
+    /// Two who keep telling each other of one tight request, with others of a looser objective.
+    #[test]
+    fn what_is_over_does_not_come_back() {
+        let at = |ms: u64| Time(Span::from_millis(ms).0);
+        for (tight, apart) in (5..20).flat_map(|tight| (1..50).map(move |apart| (tight, apart))) {
+            let tight = Span::from_millis(tight);
+            let mut parties = [Lately::default(); 2];
+            parties[0].note_high(at(0), tight);
+            for round in 0..40 {
+                for (party, offset) in [(0, 0), (1, apart)] {
+                    let now = at(round * 50 + offset);
+                    parties[party].note_high(now, Span::from_millis(50));
+                    let other = parties[1 - party];
+                    parties[party].merge(other);
+                }
+            }
+            let left = parties.map(|party| party.tightest(at(2000)));
+            assert_eq!(left, [Some(Span::from_millis(50)); 2], "{tight}, {apart} ms apart");
+        }
     }
 }

@@ -23,8 +23,10 @@ pub enum ToMatcher {
     Reply(Reply),
     /// What was measured of one of its models.
     Demand(Demand),
-    /// It has told of all its models; and which requests come.
-    Reported(Lately),
+    /// Which requests come to it; it tells of its models next.
+    Lately(Lately),
+    /// It has told of all its models.
+    Reported,
     /// This model takes no requests any more, and has none.
     Closed(ModelId),
 }
@@ -153,8 +155,9 @@ impl ShardParty {
     /// Reports what was measured of its models, when it is time to and a plan is made of it.
     pub fn report(&mut self, now: Time, send: &mut impl FnMut(ToMatcher)) {
         if self.shard.is_report_due(now) {
-            let lately = self.shard.report(now, |demand| send(ToMatcher::Demand(demand)));
-            send(ToMatcher::Reported(lately));
+            send(ToMatcher::Lately(self.shard.tell_lately()));
+            self.shard.report(now, |demand| send(ToMatcher::Demand(demand)));
+            send(ToMatcher::Reported);
         }
     }
 
@@ -286,10 +289,8 @@ impl MatcherParty {
                 }
             }
             ToMatcher::Demand(demand) => self.matcher.note(demand),
-            ToMatcher::Reported(lately) => {
-                self.matcher.note_lately(lately);
-                self.is_reported = true;
-            }
+            ToMatcher::Lately(lately) => self.matcher.note_lately(lately),
+            ToMatcher::Reported => self.is_reported = true,
             ToMatcher::Closed(model) => self.closing.push(model),
         }
     }

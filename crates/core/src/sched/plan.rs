@@ -104,9 +104,9 @@ pub struct ModelPlan {
     pub advance: Span,
     /// How long before its last moment a batch may take what is kept free for lower tiers.
     pub notice: Span,
-    /// What its high requests need while low ones come; the rest of the plan is the adaptive
+    /// What its high requests need, as far as low ones come; the rest of the plan is the adaptive
     /// rule's alone.
-    pub need: Need,
+    pub need: Option<Need>,
 }
 
 impl Default for ModelPlan {
@@ -122,7 +122,7 @@ impl Default for ModelPlan {
             tier: 0,
             advance: Span::ZERO,
             notice: Span::ZERO,
-            need: Need::default(),
+            need: None,
         }
     }
 }
@@ -136,6 +136,8 @@ pub(crate) struct Planner {
     active: Vec<usize>,
     /// How long each model tolerates to wait, the least first; kept to be allocated once.
     order: Vec<(f64, usize)>,
+    /// When it last planned batches, and when to plan anew.
+    planned: Option<Time>,
     due: Time,
     /// Batches per nanosecond that the matcher can be asked for.
     batches_per_ns_max: f64,
@@ -156,6 +158,7 @@ impl Planner {
             models: Vec::new(),
             active: Vec::new(),
             order: Vec::new(),
+            planned: None,
             due: Time::ZERO,
             batches_per_ns_max: batches_max / 2e9,
             limits: [u32::MAX; TIERS],
@@ -191,8 +194,16 @@ impl Planner {
         }
     }
 
-    /// Takes what a shard has heard of.
+    /// Takes what a shard has heard of. When low requests begin to come, what high ones need is
+    /// planned for at once.
     pub(crate) fn note_lately(&mut self, lately: Lately) {
+        if self.lately.is_low_news(&lately) {
+            self.due = Time::ZERO;
+            // Where only that is planned nobody has reported since the last low ones came.
+            if self.rule != Rule::Adaptive {
+                self.models.clear();
+            }
+        }
         self.lately.merge(lately);
     }
 
@@ -240,9 +251,11 @@ impl Planner {
         let stretch = self.needed_stretch(n);
         let price = self.price_of_use(n);
         let calm = self.calm(n);
+        let plans = self.usual_plans(now);
+        self.models.iter_mut().flatten().for_each(|model| model.count_losses(plans));
         let lost = self.lost_share();
         for model in self.models.iter_mut().flatten() {
-            model.follow_losses(lost);
+            model.follow_losses(lost, plans);
             model.plan = model.decide(stretch, price, calm);
         }
         self.find_tiers(stretch, n);
@@ -252,16 +265,23 @@ impl Planner {
     /// What the high requests of each model need, while low ones come that can leave it to them.
     fn find_needs(&mut self, now: Time, accelerators: u32) -> Option<HighLoad> {
         if !self.lately.has_low(now) {
-            self.models.iter_mut().flatten().for_each(|model| model.plan.need = Need::default());
+            self.models.iter_mut().flatten().for_each(|model| model.plan.need = None);
             return None;
         }
         self.needs.clear();
         let demands = self.models.iter().flatten().map(Model::high_demand);
         let busy = needs(demands, accelerators, &mut self.needs);
         for (model, need) in self.models.iter_mut().flatten().zip(&self.needs) {
-            model.plan.need = *need;
+            model.plan.need = Some(*need);
         }
         Some(HighLoad { busy, lately: self.lately })
+    }
+
+    /// How many plans a pool of a few models would have had since the last one: what grows and fades
+    /// with each does so at the same pace whatever their age.
+    fn usual_plans(&mut self, now: Time) -> i32 {
+        let since = now.since(self.planned.replace(now).unwrap_or(now));
+        i32::try_from(since.0 / PLAN_AGE.0).unwrap_or(i32::MAX).max(1)
     }
 
     fn active(&self) -> impl Iterator<Item = &Model> {

@@ -238,7 +238,6 @@ fn deferred_exec(profile: &Profile, delays: &Delays, now: Time, outlook: &Outloo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sched::needs::Need;
 
     const NO_DELAYS: Delays =
         Delays { control: Span::ZERO, data: Span::ZERO, response: Span::ZERO, jitter: Span::ZERO };
@@ -253,7 +252,7 @@ mod tests {
         tier: 0,
         advance: Span::ZERO,
         notice: Span::ZERO,
-        need: Need { gathered: 1, rows: 1 },
+        need: None,
     };
 
     #[test]

@@ -167,66 +167,99 @@ mod tests {
     /// a request with a long objective must not wait for that.
     #[test]
     fn a_request_does_not_wait_for_an_overload_that_is_over() {
-        let (tight, patient) = (ModelId(0), ModelId(1));
-        let mut scheduler = Scheduler::new(Rule::Adaptive, 1);
-        let mut todo = Actions::default();
-        for (model, slo_ms, exec_ms) in [(tight, 300, 200), (patient, 60_000, 2)] {
-            let profile = Profile::linear(Span::ZERO, Span::from_millis(exec_ms), 8);
-            let profile = Arc::new(profile.expect("valid profile"));
-            let slo = Span::from_millis(slo_ms);
-            let terms = ModelTerms { profile, slo, queue_max: 100, loss_weight: 1.0 };
-            scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
+        let (tight, patient) = (model(300, 0, 200), model(60_000, 0, 2));
+        let mut world = World::new(Rule::Adaptive, 1, [tight, patient]);
+        for ms in 0..600 {
+            world.arrives(ms, u32::from(ms % 8 > 0), Class::High);
         }
-        let mut arrivals: Vec<(u64, ModelId)> = Vec::new();
-        arrivals
-            .extend((0..600).map(|number| (number, if number % 8 == 0 { tight } else { patient })));
-        arrivals.push((610, patient));
-        let mut world = World { scheduler, todo, ends: Vec::new(), started: Vec::new() };
-        let last = world.run(&arrivals);
-        let waited = last.since(Time(Span::from_millis(610).0));
+        world.arrives(610, 1, Class::High);
+        let waited = world.run()[1].since(at(610));
         assert!(waited < Span::from_secs(3), "{waited}");
+    }
+
+    /// What high requests need is left free for them, and no longer than they come.
+    #[test]
+    fn a_low_request_does_not_wait_for_high_ones_that_no_longer_come() {
+        for rule in Rule::ALL {
+            let mut world = World::new(rule, 2, [model(25, 900, 1), model(20_000, 0, 100)]);
+            for ms in 0..2000 {
+                world.arrives(ms, 0, Class::High);
+                world.arrives(ms, 0, Class::High);
+            }
+            world.arrives(1950, 1, Class::Low);
+            let [_, started] = world.run();
+            assert!(started > Time::ZERO, "{rule:?}: not at all");
+            let waited = started.since(at(1950));
+            assert!(waited > Span::from_millis(40), "{rule:?}: {waited}, nothing was left free");
+            assert!(waited < Span::from_millis(1500), "{rule:?}: {waited}");
+        }
+    }
+
+    fn at(ms: u64) -> Time {
+        Time(Span::from_millis(ms).0)
+    }
+
+    /// An objective, and `l(b)` of up to eight rows.
+    fn model(slo_ms: u64, alpha_us: u64, beta_ms: u64) -> ModelTerms {
+        let (alpha, beta) = (Span::from_micros(alpha_us), Span::from_millis(beta_ms));
+        let profile = Arc::new(Profile::linear(alpha, beta, 8).expect("valid profile"));
+        let slo = Span::from_millis(slo_ms);
+        ModelTerms { profile, slo, queue_max: 100, loss_weight: 1.0 }
     }
 
     /// Runs batches as planned, and only when the scheduler wants to be woken or something comes.
     struct World {
         scheduler: Scheduler,
         todo: Actions,
+        slos: [Span; 2],
+        arrivals: Vec<(Time, ModelId, Request)>,
         ends: Vec<(Time, AcceleratorId, BatchId)>,
-        started: Vec<RequestId>,
     }
 
     impl World {
-        /// When the last batch started.
-        fn run(&mut self, arrivals: &[(u64, ModelId)]) -> Time {
-            let mut arrivals = arrivals.iter().peekable();
-            let (mut number, mut last) = (0, Time::ZERO);
+        fn new(rule: Rule, accelerators: u32, models: [ModelTerms; 2]) -> World {
+            let mut scheduler = Scheduler::new(rule, accelerators);
+            let (mut todo, slos) = (Actions::default(), models.each_ref().map(|terms| terms.slo));
+            for (model, terms) in (0..).map(ModelId).zip(models) {
+                scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
+            }
+            World { scheduler, todo, slos, arrivals: Vec::new(), ends: Vec::new() }
+        }
+
+        fn arrives(&mut self, ms: u64, model: u32, class: Class) {
+            let (id, arrival) = (RequestId(self.arrivals.len() as u64), at(ms));
+            let deadline = arrival + self.slos[model as usize];
+            let request = Request { id, arrival, deadline, rows: 1, class };
+            self.arrivals.push((arrival, ModelId(model), request));
+        }
+
+        /// When the last batch of each model started.
+        fn run(&mut self) -> [Time; 2] {
+            let World { scheduler, todo, arrivals, ends, .. } = self;
+            arrivals.sort_by_key(|(arrival, ..)| *arrival);
+            let mut arrivals = arrivals.drain(..).peekable();
+            let mut last = [Time::ZERO; 2];
             loop {
-                let arrival = arrivals.peek().map(|(ms, _)| Time(Span::from_millis(*ms).0));
-                let end = self.ends.iter().map(|(end, ..)| *end).min();
-                let wake = self.scheduler.next_wake();
+                let arrival = arrivals.peek().map(|(arrival, ..)| *arrival);
+                let end = ends.iter().map(|(end, ..)| *end).min();
+                let wake = scheduler.next_wake();
                 let Some(now) = [arrival, end, wake].into_iter().flatten().min() else { break };
-                for (_, accelerator, batch) in self.ends.extract_if(.., |(end, ..)| *end <= now) {
+                for (_, accelerator, batch) in ends.extract_if(.., |(end, ..)| *end <= now) {
                     let complete = Event::Complete { accelerator, batch, exec: Span::ZERO };
-                    self.scheduler.on_event(now, complete, &mut self.todo);
+                    scheduler.on_event(now, complete, todo);
                 }
-                while let Some((_, model)) =
-                    arrivals.next_if(|(ms, _)| Time(Span::from_millis(*ms).0) <= now)
+                while let Some((_, model, request)) =
+                    arrivals.next_if(|(arrival, ..)| *arrival <= now)
                 {
-                    let slo = Span::from_millis(if model.0 == 0 { 300 } else { 60_000 });
-                    let (id, class) = (RequestId(number), Class::High);
-                    let request = Request { id, arrival: now, deadline: now + slo, rows: 1, class };
-                    number += 1;
-                    let arrive = Event::Arrive { model: *model, request };
-                    self.scheduler.on_event(now, arrive, &mut self.todo);
+                    scheduler.on_event(now, Event::Arrive { model, request }, todo);
                 }
-                self.scheduler.settle(now, &mut self.todo);
-                for action in &self.todo.list {
+                scheduler.settle(now, todo);
+                for action in &todo.list {
                     let Action::Start(start) = action else { continue };
-                    self.ends.push((start.begin + start.exec, start.accelerator, start.batch));
-                    self.started.extend(self.todo.batch(start).iter().map(|request| request.id));
-                    last = now;
+                    ends.push((start.begin + start.exec, start.accelerator, start.batch));
+                    last[start.model.index()] = now;
                 }
-                self.todo.clear();
+                todo.clear();
             }
             last
         }

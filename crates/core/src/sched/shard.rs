@@ -70,7 +70,8 @@ pub struct ModelStatistics {
     pub queued: u64,
     /// How many times longer than by the profile as it was loaded its batches are planned to run.
     pub pace: Pace,
-    /// What the load asks of it; one row and no wait unless the adaptive rule is in force.
+    /// What the load asks of it; one row and no wait unless the adaptive rule is in force, but for
+    /// what high requests need.
     pub plan: ModelPlan,
 }
 
@@ -84,11 +85,24 @@ struct Pool {
     low_share: f64,
     /// Which requests came to the pool, here or, as far as the matcher has told, elsewhere.
     lately: Lately,
+    /// Low requests have begun to come, and the matcher does not know.
+    has_low_news: bool,
     /// Accelerators that high requests of the pool keep busy, as the matcher told; zero while no
     /// low ones come.
     high_load: f64,
     /// More requests wait to be taken in than the shard can take at a time.
     is_behind: bool,
+}
+
+/// Accelerators that low batches leave to high requests which keep so many busy, where they are
+/// short enough for these to wait for one.
+fn spared_by_short(high_load: f64) -> f64 {
+    high_load.floor()
+}
+
+/// The same where they are too long for that.
+fn spared_by_long(high_load: f64) -> f64 {
+    (high_load + SPARE).ceil()
 }
 
 /// How low requests of a model run on their own.
@@ -160,6 +174,7 @@ impl Shard {
                 accelerators,
                 low_share: LOW_SHARE_DEFAULT,
                 lately: Lately::default(),
+                has_low_news: false,
                 high_load: 0.0,
                 is_behind: false,
             },
@@ -338,9 +353,9 @@ impl Shard {
         state.idle_since = None;
         let is_early = self.pool.rule != Rule::Eager && state.is_early(&request);
         if is_early {
-            self.pool.lately.note_low(now);
+            self.pool.note_low(now);
         }
-        let aside = is_early && state.rows_allowed(&self.pool, &request) < state.plan.need.rows;
+        let aside = is_early && state.is_set_aside(&self.pool, &request);
         if aside {
             state.rate_aside.record(now, request.rows);
         }
@@ -375,7 +390,7 @@ impl Shard {
     pub fn settle(&mut self, now: Time, todo: &mut Actions, mut publish: impl FnMut(Candidate)) {
         self.release_room(now);
         if self.pool.high_load > 0.0 && !self.pool.lately.has_low(now) {
-            self.pool.high_load = 0.0;
+            self.leave(0.0);
         }
         while let Some((expiry, index)) = self.expiries.peek()
             && expiry <= now
@@ -478,13 +493,13 @@ impl Shard {
     #[must_use]
     pub fn is_report_due(&self, now: Time) -> bool {
         let is_planned = self.pool.rule == Rule::Adaptive || self.pool.lately.has_low(now);
-        is_planned && self.report_due <= now
+        is_planned && (self.report_due <= now || self.pool.has_low_news)
     }
 
     /// Hands what was measured of each model that has requests, or has none any more, to `report`,
-    /// for the next plan of the pool, and answers what came here. A closed model is to be forgotten,
-    /// and not to be heard of again.
-    pub fn report(&mut self, now: Time, mut report: impl FnMut(Demand)) -> Lately {
+    /// for the next plan of the pool. A closed model is to be forgotten, and not to be heard of
+    /// again.
+    pub fn report(&mut self, now: Time, mut report: impl FnMut(Demand)) {
         let mut reported = 0;
         for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
             let Some(state) = slot.as_mut().filter(|state| !state.is_closed()) else { continue };
@@ -496,6 +511,11 @@ impl Shard {
             state.is_planned = is_present;
         }
         self.report_due = now + plan_age(reported);
+    }
+
+    /// Which requests came here, for the next plan of the pool.
+    pub fn tell_lately(&mut self) -> Lately {
+        self.pool.has_low_news = false;
         self.pool.lately
     }
 
@@ -516,8 +536,23 @@ impl Shard {
 
     /// Takes what the high requests of the pool ask of it, and which requests come elsewhere.
     pub fn set_high_load(&mut self, high: HighLoad) {
-        self.pool.high_load = high.busy;
+        self.leave(high.busy);
         self.pool.lately.merge(high.lately);
+    }
+
+    /// High requests keep so many accelerators busy now. What low batches have to leave is part of
+    /// what was offered of them: where it is another number, that is offered anew.
+    fn leave(&mut self, high_load: f64) {
+        let spared = |load: f64| (spared_by_short(load), spared_by_long(load));
+        let before = std::mem::replace(&mut self.pool.high_load, high_load);
+        if spared(before) == spared(high_load) {
+            return;
+        }
+        for index in 0..self.models.len() {
+            if self.models[index].as_ref().is_some_and(|state| state.queue.class() == Class::Low) {
+                self.touch(index);
+            }
+        }
     }
 
     /// When to settle again though nothing happens.
@@ -571,6 +606,12 @@ fn within_objective(
 }
 
 impl Pool {
+    /// A request came that may have to give way.
+    fn note_low(&mut self, now: Time) {
+        self.has_low_news |= !self.lately.has_low(now);
+        self.lately.note_low(now);
+    }
+
     /// How long a batch may run at most for the next one to be as long, both within this time:
     /// of `n` accelerators whose batches start one after the other, one is free again after an
     /// `n`th of a batch.

@@ -1,7 +1,7 @@
 //! What batches of one model cost, and what becomes of it under a plan. Knows no other model.
 
 use super::{Demand, ModelPlan, PRICE};
-use crate::sched::needs::{HighDemand, Need};
+use crate::sched::needs::HighDemand;
 use crate::time::Span;
 
 /// How far, in gathering times of its batches, a model opens its windows before a batch can no
@@ -19,6 +19,8 @@ const TIER_RATIO: f64 = 1.4;
 const FAIRNESS_GAIN: f64 = 0.1;
 /// How far ahead at most, in objectives.
 const ADVANCE_MAX: f64 = 2.0;
+/// What is left of it with each plan, while nothing is lost.
+const ADVANCE_KEPT: f64 = 0.9;
 /// What the losses of all plans before count, each time a plan is made.
 const LOSSES_KEPT: f64 = 0.95;
 /// Fewer losses than this are nobody's disadvantage.
@@ -36,9 +38,10 @@ pub(super) struct Model {
     thriftiest: Vec<u32>,
     /// The largest batch worth waiting for at its rate.
     pub(super) full: u32,
-    /// Recent requests and losses, older ones counting less.
+    /// Recent requests and losses, older ones counting less, and up to which of each.
     pub(super) recent: f64,
     pub(super) lost: f64,
+    counted: (u64, u64),
     /// How far it is ahead, in objectives.
     ahead: f64,
     pub(super) plan: ModelPlan,
@@ -53,6 +56,7 @@ impl Model {
             full: 1,
             recent: 0.0,
             lost: 0.0,
+            counted: (demand.arrived, demand.dropped),
             ahead: 0.0,
             plan: ModelPlan::default(),
             demand,
@@ -62,14 +66,8 @@ impl Model {
     }
 
     pub(super) fn note(&mut self, demand: Demand) {
-        let since = |now: u64, then: u64| now.saturating_sub(then) as f64;
-        self.recent = self.recent * LOSSES_KEPT + since(demand.arrived, self.demand.arrived);
-        self.lost = self.lost * LOSSES_KEPT + since(demand.dropped, self.demand.dropped);
         let is_same = demand.profile.is(&self.demand.profile) && demand.data == self.demand.data;
         self.demand = demand;
-        if !self.demand.is_present {
-            self.forget_losses();
-        }
         if !is_same {
             self.fit();
         }
@@ -96,10 +94,11 @@ impl Model {
         // Kept to be allocated once.
         let mut thriftiest = std::mem::take(&mut self.thriftiest);
         thriftiest.clear();
-        let mut best = 1;
+        let (mut best, mut least) = (1, f64::INFINITY);
         thriftiest.extend((1..=self.demand.profile.rows_max()).map(|rows| {
-            if self.row_cost(rows) <= self.row_cost(best) {
-                best = rows;
+            let cost = self.row_cost(rows);
+            if cost <= least {
+                (best, least) = (rows, cost);
             }
             best
         }));
@@ -214,14 +213,27 @@ impl Model {
         wider.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(rows)
     }
 
+    /// Counts what came and was lost since the last plan, which so many usual plans are made in.
+    pub(super) fn count_losses(&mut self, plans: i32) {
+        let Demand { arrived, dropped, is_present, .. } = self.demand;
+        let before = std::mem::replace(&mut self.counted, (arrived, dropped));
+        let kept = LOSSES_KEPT.powi(plans);
+        self.recent = self.recent * kept + arrived.saturating_sub(before.0) as f64;
+        self.lost = self.lost * kept + dropped.saturating_sub(before.1) as f64;
+        if !is_present {
+            self.forget_losses();
+        }
+    }
+
     /// Moves a model that loses more than the others ahead of them, until it does not.
-    pub(super) fn follow_losses(&mut self, all: f64) {
+    pub(super) fn follow_losses(&mut self, all: f64, plans: i32) {
         if all < LOSS_MIN {
-            self.ahead *= 0.9;
+            self.ahead *= ADVANCE_KEPT.powi(plans);
             return;
         }
         let own = self.lost / self.recent.max(1.0) * self.demand.weight;
-        self.ahead = (self.ahead + FAIRNESS_GAIN * (own - all)).clamp(0.0, ADVANCE_MAX);
+        let gain = FAIRNESS_GAIN * f64::from(plans);
+        self.ahead = (self.ahead + gain * (own - all)).clamp(0.0, ADVANCE_MAX);
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
@@ -250,7 +262,7 @@ impl Model {
             tier: 0,
             advance,
             notice: Span::ZERO,
-            need: Need::default(),
+            need: None,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! One model of a shard: which of its requests run together, when, and which are dropped. Knows
 //! no other model but by what the pool's have in common.
 
-use super::{LowTerms, Model, PRESENT_FOR, Pool, SHARE_ADVANCE, SPARE, within_objective};
+use super::{
+    LowTerms, Model, PRESENT_FOR, Pool, SHARE_ADVANCE, spared_by_long, spared_by_short,
+    within_objective,
+};
 use crate::ids::ModelId;
 use crate::pace::Pace;
 use crate::request::{Class, Delays, DropReason, Request};
@@ -93,9 +96,15 @@ impl Model {
         request.class == Class::High && allowed < Span(self.terms.slo.0 / 8 * 7)
     }
 
+    /// Whether a request with an early deadline does not allow the batch that the load of high ones
+    /// needs.
+    pub(super) fn is_set_aside(&self, pool: &Pool, request: &Request) -> bool {
+        self.plan.need.is_some_and(|need| self.rows_allowed(pool, request) < need.rows)
+    }
+
     /// The largest batch that the time allows which a request came with, in a pool whose
     /// accelerators start one after the other.
-    pub(super) fn rows_allowed(&self, pool: &Pool, request: &Request) -> u32 {
+    fn rows_allowed(&self, pool: &Pool, request: &Request) -> u32 {
         let taken = self.after_execution() + self.delays.lead(request.rows);
         let budget = request.deadline.since(request.arrival).saturating_sub(taken);
         self.profile.rows_within(pool.staggered(budget))
@@ -113,7 +122,7 @@ impl Model {
                 pool.lately.note_high(now, self.terms.slo);
             }
             Class::Low => {
-                pool.lately.note_low(now);
+                pool.note_low(now);
                 self.rate_low.record(now, request.rows);
             }
         }
@@ -230,7 +239,8 @@ impl Model {
 
     /// When the batch that will have gathered has to be sent.
     pub(super) fn expected(&self, outlook: &Outlook) -> Time {
-        let rows = outlook.rows.max(self.plan.need.gathered);
+        let gathered = self.plan.need.map_or(0, |need| need.gathered);
+        let rows = outlook.rows.max(gathered);
         outlook.due - self.profile.exec(rows) - self.delays.lead(rows)
     }
 
@@ -266,13 +276,14 @@ impl Model {
             prefix = queue.fit(room);
         }
         let next = queue.rows_behind(prefix.count);
+        let suffices = self.plan.need.is_some_and(|need| prefix.rows >= need.rows);
         Outlook {
             arrival: head.arrival,
             due,
             rows: prefix.rows,
             next,
             together: false,
-            low_waits: self.queue.is_mixed() && prefix.rows >= self.plan.need.rows,
+            low_waits: self.queue.is_mixed() && suffices,
             request_rows: self.queue.leading().request_rows(),
             companions_per_ns: self.rate.companions_per_ns(now),
         }
@@ -315,13 +326,13 @@ impl Model {
         let rows_short = self.low_rows_max(pool, now);
         let rows_long = profile.rows_within(self.terms.slo).max(1);
         if rows_short >= rows_long {
-            return LowTerms { rows_max: u32::MAX, spared: pool.high_load.floor() };
+            return LowTerms { rows_max: u32::MAX, spared: spared_by_short(pool.high_load) };
         }
         let served = |rows: u32, spared: f64| {
             let accelerators = (f64::from(pool.accelerators) - spared).max(0.0);
             accelerators * f64::from(rows) / profile.exec(rows).0 as f64
         };
-        let (short, long) = (pool.high_load.floor(), (pool.high_load + SPARE).ceil());
+        let (short, long) = (spared_by_short(pool.high_load), spared_by_long(pool.high_load));
         if served(rows_long, long) > served(rows_short, short) {
             LowTerms { rows_max: u32::MAX, spared: long }
         } else {
@@ -408,8 +419,10 @@ impl Model {
     /// suffices for the high ones is large enough for them.
     pub(super) fn target_max(&self, pool: &Pool, now: Time) -> u32 {
         match self.queue.class() {
-            Class::High if pool.lately.has_low(now) => self.plan.need.rows,
-            Class::High => u32::MAX,
+            Class::High => {
+                let need = self.plan.need.filter(|_| pool.lately.has_low(now));
+                need.map_or(u32::MAX, |need| need.rows)
+            }
             Class::Low => self.low_terms(pool, now).rows_max,
         }
     }
