@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use symphony_core::{AcceleratorId, ModelId, Request, Span, Time};
@@ -41,7 +42,7 @@ enum ToWorker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
     /// Its thread has ended.
-    #[error("accelerator {} has stopped", .0.0)]
+    #[error("accelerator {} has stopped: restart the server to have it back", .0.0)]
     Stopped(AcceleratorId),
     /// It does not end what it runs, and as many loads and unloads wait for it as can.
     #[error(
@@ -68,6 +69,8 @@ pub enum Refused {
 pub struct WorkerPort {
     accelerator: AcceleratorId,
     inbox: Sender<ToWorker>,
+    /// Loads and unloads in the inbox.
+    changes: Arc<AtomicUsize>,
 }
 
 impl WorkerPort {
@@ -98,8 +101,7 @@ impl WorkerPort {
     /// # Errors
     /// There is still none.
     pub fn wait_for_room(&self, changes: usize, until: Instant) -> Result<(), Unreachable> {
-        // A batch that waits is counted, too, so that its room is never taken.
-        while self.inbox.len() + changes > CHANGES_MAX {
+        while self.changes.load(Ordering::Acquire) + changes > CHANGES_MAX {
             if Instant::now() >= until {
                 return Err(Unreachable::Stuck(self.accelerator));
             }
@@ -130,11 +132,18 @@ impl WorkerPort {
     }
 
     fn change(&self, message: ToWorker) -> Result<(), Unreachable> {
-        self.wait_for_room(1, Instant::now())?;
-        self.inbox.try_send(message).map_err(|error| match error {
-            TrySendError::Full(_) => Unreachable::Stuck(self.accelerator),
-            TrySendError::Disconnected(_) => Unreachable::Stopped(self.accelerator),
-        })
+        // Counted before it is there: whoever takes it out counts it down.
+        let sent = match self.changes.fetch_add(1, Ordering::AcqRel) {
+            CHANGES_MAX.. => Err(Unreachable::Stuck(self.accelerator)),
+            _ => self.inbox.try_send(message).map_err(|error| match error {
+                TrySendError::Full(_) => Unreachable::Stuck(self.accelerator),
+                TrySendError::Disconnected(_) => Unreachable::Stopped(self.accelerator),
+            }),
+        };
+        if sent.is_err() {
+            self.changes.fetch_sub(1, Ordering::AcqRel);
+        }
+        sent
     }
 }
 
@@ -163,11 +172,17 @@ impl Worker {
     /// The system has no room for another thread.
     pub fn start(accelerator: AcceleratorId, surroundings: Surroundings) -> io::Result<Worker> {
         let (inbox, messages) = crossbeam_channel::bounded(CHANGES_MAX + BATCHES_MAX);
-        let body = Body { accelerator, surroundings, models: HashMap::new() };
+        let changes = Arc::new(AtomicUsize::new(0));
+        let body = Body {
+            accelerator,
+            surroundings,
+            changes: Arc::clone(&changes),
+            models: HashMap::new(),
+        };
         let thread = thread::Builder::new()
             .name(format!("accelerator-{}", accelerator.0))
             .spawn(move || body.serve(&messages))?;
-        Ok(Worker { port: WorkerPort { accelerator, inbox }, thread })
+        Ok(Worker { port: WorkerPort { accelerator, inbox, changes }, thread })
     }
 
     /// The way to it.
@@ -202,6 +217,8 @@ impl Worker {
 struct Body {
     accelerator: AcceleratorId,
     surroundings: Surroundings,
+    /// Loads and unloads that wait.
+    changes: Arc<AtomicUsize>,
     models: HashMap<ModelId, Box<Resident>>,
 }
 
@@ -210,9 +227,11 @@ impl Body {
         for message in messages {
             match message {
                 ToWorker::Load { model, resident } => {
+                    self.changes.fetch_sub(1, Ordering::AcqRel);
                     self.models.insert(model, resident);
                 }
                 ToWorker::Unload { model, done } => {
+                    self.changes.fetch_sub(1, Ordering::AcqRel);
                     // Nobody waiting is no reason to keep it.
                     let _ = done.send(self.models.remove(&model));
                 }
@@ -633,14 +652,16 @@ mod tests {
         }
         let stuck = Err(Unreachable::Stuck(AcceleratorId(3)));
         for waiting in 0..CHANGES_MAX {
+            // Batches that wait take no room of theirs.
             let room = CHANGES_MAX - waiting;
             assert_eq!(port.wait_for_room(room, Instant::now()), Ok(()));
             assert_eq!(port.wait_for_room(room + 1, Instant::now()), stuck, "{waiting} wait");
             port.load(MODEL, resident(DataType::Uint8, 8)).unwrap();
         }
+        outcomes.push(setup.send());
         assert_eq!(port.load(MODEL, resident(DataType::Uint8, 8)), stuck);
         assert_eq!(port.unload(MODEL, oneshot::channel().0), stuck);
-        outcomes.extend((0..BATCHES_MAX).map(|_| setup.send()));
+        outcomes.push(setup.send());
         drop(holder);
         assert_eq!(port.wait_for_room(CHANGES_MAX, Instant::now() + LONG), Ok(()));
         assert!(setup.worker.stop(LONG));

@@ -245,13 +245,18 @@ impl Models {
         Ok(LoadReport { model, slo_guessed, measured })
     }
 
-    /// Gives each accelerator its copy of a model, or none.
+    /// Gives each accelerator that runs its copy of a model, or none.
     fn hand_out(&self, id: ModelId, residents: Vec<Resident>) -> Result<(), Unreachable> {
         let workers = &self.to.workers;
         for (at, (worker, resident)) in workers.iter().zip(residents).enumerate() {
-            if let Err(error) = worker.load(id, resident) {
-                self.take_back(id, &workers[..at]);
-                return Err(error);
+            match worker.load(id, resident) {
+                Ok(()) => {}
+                // The others serve.
+                Err(error @ Unreachable::Stopped(_)) => tracing::error!(id = id.0, "{error}"),
+                Err(error @ Unreachable::Stuck(_)) => {
+                    self.take_back(id, &workers[..at]);
+                    return Err(error);
+                }
             }
         }
         Ok(())
