@@ -18,11 +18,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let policy = licences::Policy::read(&workspace.root.join("deny.toml"))?;
     let mut complaints = arrows::check(workspace);
     complaints.extend(licences::check(&policy, workspace));
-    let files = source_files(&workspace.root)?;
+    let files = own_files(&workspace.root)?;
     for path in &files {
+        let shown = path.strip_prefix(&workspace.root).unwrap_or(path);
+        complaints.extend(too_large(shown, fs::metadata(path)?.len()));
+        if !is_source(path) {
+            continue;
+        }
         let text = fs::read_to_string(path)
             .with_context(|| format!("cannot read {} as text", path.display()))?;
-        let shown = path.strip_prefix(&workspace.root).unwrap_or(path);
         complaints.extend(text::check(shown, &text));
         if shown.extension().is_some_and(|extension| extension == "md") {
             let folder = path.parent().unwrap_or(&workspace.root);
@@ -39,8 +43,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Every file of ours that people read and write, in a fixed order.
-fn source_files(root: &Path) -> Result<Vec<PathBuf>> {
+/// Every file that is not generated, in a fixed order.
+fn own_files(root: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -53,7 +57,7 @@ fn source_files(root: &Path) -> Result<Vec<PathBuf>> {
             let kind = entry.file_type()?;
             if kind.is_dir() && !is_generated(&name) && !is_marked_generated(&entry.path()) {
                 folders.push(entry.path());
-            } else if kind.is_file() && is_source(&name) {
+            } else if kind.is_file() {
                 files.push(entry.path());
             }
         }
@@ -72,8 +76,21 @@ fn is_marked_generated(folder: &Path) -> bool {
     [".rustc_info.json", "CACHEDIR.TAG", "pyvenv.cfg"].iter().any(|mark| folder.join(mark).exists())
 }
 
-fn is_source(file: &str) -> bool {
-    [".rs", ".py", ".toml", ".md", ".proto", ".sh"].iter().any(|ending| file.ends_with(ending))
+/// What people read and write.
+fn is_source(file: &Path) -> bool {
+    let extension = file.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|name| ["rs", "py", "toml", "md", "proto", "sh"].contains(&name))
+}
+
+/// Bytes that no file here has use for.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// What was not meant to be here, mostly: once in the history it is in every clone.
+fn too_large(file: &Path, bytes: u64) -> Option<String> {
+    let megabytes = bytes >> 20;
+    (bytes > BYTES_MAX).then(|| {
+        format!("{}: {megabytes} MiB: take it out, or make it when it is needed", file.display())
+    })
 }
 
 #[cfg(test)]
@@ -81,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn source_files_leaves_out_what_is_generated() {
+    fn what_is_generated_is_left_out() {
         let root = tempfile::tempdir().unwrap();
         for path in [
             "b.rs",
@@ -99,7 +116,16 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        let found = source_files(root.path()).unwrap();
-        assert_eq!(found, [root.path().join("a/c.md"), root.path().join("b.rs")]);
+        let found = own_files(root.path()).unwrap();
+        assert_eq!(found, ["a/c.md", "a/d.onnx", "b.rs"].map(|path| root.path().join(path)));
+        let sources: Vec<_> = found.iter().filter(|path| is_source(path)).collect();
+        assert_eq!(sources, [&root.path().join("a/c.md"), &root.path().join("b.rs")]);
+    }
+
+    #[test]
+    fn a_dump_is_not_left_lying_about() {
+        assert_eq!(too_large(Path::new("model.onnx"), BYTES_MAX), None);
+        let complaint = too_large(Path::new("core"), 109 << 20).unwrap();
+        assert!(complaint.starts_with("core: 109 MiB"), "{complaint}");
     }
 }
