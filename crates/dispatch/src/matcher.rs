@@ -127,6 +127,11 @@ impl LiveMatcher {
         self.party.next_wake()
     }
 
+    /// Whether the end of a batch could lead to anything now.
+    pub(crate) fn awaits_ends(&self) -> bool {
+        self.party.awaits_ends()
+    }
+
     /// Its thread woke by its timer, this late; the shards' plans count with it.
     pub(crate) fn timer_fired(&mut self, now: Time, late: Span) {
         if let Some(late) = self.own.late.record(now, late) {
@@ -201,9 +206,11 @@ fn completed(
     said: &mut [Outbox<FromMatcher>],
     completion: &Completion,
 ) {
-    let &Completion { accelerator, batch, exec, model, .. } = completion;
+    let &Completion { accelerator, batch, exec, model, finished, .. } = completion;
     let event = Event::Complete { accelerator, batch, exec };
-    party.on_event(now, &event, &mut |message| say(said, now, message));
+    // Nobody may have woken for it when it came.
+    let ended = finished.min(now);
+    party.on_event(ended, &event, &mut |message| say(said, ended, message));
     let lag = party.lag(accelerator);
     let home = home(model, said.len());
     said[home].saying(|say| say(FromMatcher::Measured(*completion, lag)));

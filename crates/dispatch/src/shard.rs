@@ -199,6 +199,11 @@ impl<E: Effects> LiveShard<E> {
         self.party.next_wake()
     }
 
+    /// Whether the end of a batch could lead to anything now.
+    pub(crate) fn awaits_ends(&self) -> bool {
+        self.party.awaits_ends() || !self.own.draining.is_empty()
+    }
+
     /// Its thread woke by its timer, this late.
     pub(crate) fn timer_fired(&mut self, late: Span) {
         self.own.meter.timer_fired(late);
@@ -262,7 +267,8 @@ impl Own {
             Grant(_) => self.meter.message(now.since(at)),
             Ended(ended) => {
                 let before = pace(party, ended.model);
-                party.receive(now, message, todo, say);
+                // It may have been told of much later.
+                party.receive(at, message, todo, say);
                 if pace(party, ended.model) != before {
                     // What exceeded the plans before says nothing of the plans from now on.
                     self.meter.forget(ended.model);

@@ -170,6 +170,17 @@ impl<E: Effects> Thread<E> {
             || self.matcher.as_ref().is_some_and(LiveMatcher::is_pending)
     }
 
+    /// Whether it is to be woken by the end of a batch. Otherwise such ends can wait for whatever
+    /// comes next, a request or the look for overdue accelerators: at low load that is half of the
+    /// scheduler's wake-ups. A matcher apart from its shards does not know whether a request waits.
+    #[must_use]
+    pub fn awaits_ends(&self) -> bool {
+        let is_apart = self.shards.is_empty() || self.matcher.is_none();
+        is_apart
+            || self.shards.iter().any(LiveShard::awaits_ends)
+            || self.matcher.as_ref().is_some_and(LiveMatcher::awaits_ends)
+    }
+
     /// Whether there is nothing left to do for it, ever: the scheduler was told to drain and has,
     /// another of its threads failed, or nobody can send anything any more.
     #[must_use]
@@ -232,7 +243,10 @@ impl<E: Effects> Thread<E> {
         }
         let due = self.next_wake(clock.now()).and_then(|wake| Some((wake, clock.instant(wake)?)));
         let instant = due.map(|(_, instant)| instant);
-        let woken = listener.wait(instant, || self.is_pending());
+        let woken = match self.awaits_ends() {
+            true => listener.wait(instant, || self.is_pending()),
+            false => listener.wait_soundly(instant, || self.is_pending()),
+        };
         if let (Woken::Due, Some((wake, _))) = (woken, due) {
             let now = clock.now();
             self.timer_fired(now, now.since(wake));

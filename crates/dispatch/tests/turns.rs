@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use support::{MODEL, Rig};
 use symphony_core::sched::Rule;
@@ -125,6 +126,91 @@ fn a_removed_model_lets_its_batches_end_and_takes_nothing_new() {
     assert!(removed.try_recv().is_err());
     pool.complete(at(6));
     assert_eq!(removed.try_recv(), Ok(()));
+}
+
+/// What waits for the end of a batch, after each step of a pool's life.
+#[test]
+fn the_end_of_a_batch_is_waited_for_where_it_leads_to_something() {
+    let mut pool = pool(Rule::Eager);
+    let mut check = |what: &str, step: &dyn Fn(&mut Rig), awaits: bool| {
+        step(&mut pool);
+        assert_eq!(pool.threads[0].awaits_ends(), awaits, "{what}");
+    };
+    let submit = |ms| move |pool: &mut Rig| drop(pool.submit(at(ms)));
+    let end = |ms| move |pool: &mut Rig| pool.complete(at(ms));
+    let serve = |serves: bool| {
+        move |pool: &mut Rig| {
+            drop(pool.port.serve(AcceleratorId(0), serves).unwrap());
+            pool.turn(at(50));
+        }
+    };
+    check("nothing runs", &|_| (), false);
+    check("one runs alone", &submit(0), false);
+    check("a request waits behind it", &submit(1), true);
+    check("that runs alone", &end(6), false);
+    check("the accelerator is to be drained", &serve(false), true);
+    check("the accelerator is away", &end(52), true);
+    check("the accelerator is back", &serve(true), false);
+    check("one runs alone again", &submit(60), false);
+    let remove = |pool: &mut Rig| {
+        drop(pool.port.remove_model(MODEL).unwrap());
+        pool.turn(at(61));
+    };
+    check("its model is to be removed", &remove, true);
+    check("its model is gone", &end(66), false);
+}
+
+#[test]
+fn a_drain_waits_for_the_end_of_the_last_batch() {
+    let mut pool = pool(Rule::Eager);
+    let (_, _running) = pool.submit(at(0));
+    let _drained = pool.port.drain().unwrap();
+    pool.turn(at(1));
+    assert!(pool.threads[0].awaits_ends());
+}
+
+/// When batches of which size are sent, of requests that come in bursts, three of them every
+/// `every_ms`, with time between the bursts in which nothing runs. Either the thread takes a turn
+/// for every batch that ends, or only for those that it waits for.
+fn batches_sent(rule: Rule, every_ms: u64, wakes_for_all: bool) -> Vec<(Time, u32)> {
+    let mut pool = pool(rule);
+    let (mut sent, mut running) = (Vec::new(), VecDeque::new());
+    for ms in 0..4000 {
+        let now = at(ms);
+        let mut is_woken = pool.threads[0].next_wake(now).is_some_and(|wake| wake <= now);
+        if let Some((end, completion)) = running.pop_front_if(|(end, _)| *end <= now) {
+            pool.port.completed(Completion { finished: end, ..completion }).unwrap();
+            is_woken |= wakes_for_all || pool.threads[0].awaits_ends();
+        }
+        if ms % every_ms < 3 {
+            let (id, _outcome) = pool.submit(now);
+            drop(pool.inflight.take(id));
+        } else if is_woken {
+            pool.turn(now);
+        }
+        for (accelerator, plan) in pool.sent() {
+            sent.push((now, plan.rows));
+            let BatchPlan { batch, exec, .. } = plan;
+            let taken = running.back().map_or(now, |(end, _)| now.max(*end));
+            let (end, finished) = (taken + exec, Time::ZERO);
+            running.push_back((
+                end,
+                Completion { accelerator, model: MODEL, batch, taken, exec, finished },
+            ));
+        }
+    }
+    sent
+}
+
+#[test]
+fn ends_that_nobody_woke_for_are_learnt_from_all_the_same() {
+    // Under the adaptive rule any turn may be the one that plans anew.
+    for rule in [Rule::Deferred, Rule::Eager] {
+        for every_ms in [20, 30, 40, 50, 100] {
+            let [some, all] = [false, true].map(|all| batches_sent(rule, every_ms, all));
+            assert_eq!(some, all, "{rule:?}, every {every_ms} ms");
+        }
+    }
 }
 
 #[test]

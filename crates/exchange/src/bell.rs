@@ -6,6 +6,9 @@
 //! whether the consumer parks. With a full fence between write and read on both sides, at least one
 //! of them sees the other, so nothing is left lying beside a sleeping consumer. It must not know
 //! what is waited for: `pending` tells it.
+//!
+//! A consumer that has no use for some of what is written, as long as nothing else comes, may sleep
+//! soundly: then a [`nudge`](Ringer::nudge) does not wake it, and a ring does.
 
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
@@ -15,7 +18,10 @@ use std::time::{Duration, Instant};
 use crate::sync::{AtomicU32, Thread, current, exact_timers, fence, park, park_timeout, spin_loop};
 
 const AWAKE: u32 = 0;
-const PARKED: u32 = 1;
+/// Parked until anybody calls.
+const LIGHT: u32 = 1;
+/// Parked until somebody rings.
+const SOUND: u32 = 2;
 
 /// What both sides share. Writers only read `state` while the consumer is awake, so the line stays
 /// in every core's cache; nothing else may lie on it (some processors fetch lines in pairs).
@@ -74,7 +80,16 @@ impl Ringer {
     /// consumer before it parks again. One call after many writes does for all of them.
     pub fn ring(&self) {
         fence(SeqCst);
-        if self.shared.state.load(Relaxed) == PARKED {
+        if self.shared.state.load(Relaxed) != AWAKE {
+            self.wake();
+        }
+    }
+
+    /// The same for what can wait: wakes the consumer if it sleeps lightly. One that sleeps soundly
+    /// sees what was written when something else has woken it.
+    pub fn nudge(&self) {
+        fence(SeqCst);
+        if self.shared.state.load(Relaxed) == LIGHT {
             self.wake();
         }
     }
@@ -82,7 +97,7 @@ impl Ringer {
     #[cold]
     fn wake(&self) {
         // Of several ringers one pays for the system call.
-        if self.shared.state.swap(AWAKE, AcqRel) == PARKED
+        if self.shared.state.swap(AWAKE, AcqRel) != AWAKE
             && let Some(thread) = self.shared.consumer.get()
         {
             thread.unpark();
@@ -129,11 +144,30 @@ impl Listener {
         Ringer { shared: Arc::clone(&self.shared) }
     }
 
-    /// Waits until `pending` says that something is there, the bell rings, or the deadline comes.
+    /// Waits until `pending` says that something is there, somebody rings or nudges, or the deadline
+    /// comes.
     ///
     /// `pending` must look at everything whose writers ring this bell and that is to end the wait;
     /// it is called a few times, and often while spinning. A deadline of the past only asks it.
-    pub fn wait(&mut self, deadline: Option<Instant>, mut pending: impl FnMut() -> bool) -> Woken {
+    pub fn wait(&mut self, deadline: Option<Instant>, pending: impl FnMut() -> bool) -> Woken {
+        self.wait_in(LIGHT, deadline, pending)
+    }
+
+    /// The same, but a nudge does not end it once it sleeps.
+    pub fn wait_soundly(
+        &mut self,
+        deadline: Option<Instant>,
+        pending: impl FnMut() -> bool,
+    ) -> Woken {
+        self.wait_in(SOUND, deadline, pending)
+    }
+
+    fn wait_in(
+        &mut self,
+        sleep: u32,
+        deadline: Option<Instant>,
+        mut pending: impl FnMut() -> bool,
+    ) -> Woken {
         if pending() {
             return Woken::Work;
         }
@@ -146,24 +180,29 @@ impl Listener {
         }
         let timer =
             deadline.map(|deadline| deadline.checked_sub(self.spin.due).unwrap_or(deadline));
-        let woken = self.sleep(timer, &mut pending);
+        let woken = self.sleep(sleep, timer, &mut pending);
         match deadline {
             Some(deadline) if woken == Woken::Due => spin_until(deadline, &mut pending),
             _ => woken,
         }
     }
 
-    fn sleep(&mut self, deadline: Option<Instant>, pending: &mut impl FnMut() -> bool) -> Woken {
+    fn sleep(
+        &mut self,
+        sleep: u32,
+        deadline: Option<Instant>,
+        pending: &mut impl FnMut() -> bool,
+    ) -> Woken {
         let state = &self.shared.state;
         // Exchanged, not stored: where every write is, their order is plain to see (and to loom).
-        state.swap(PARKED, AcqRel);
+        state.swap(sleep, AcqRel);
         fence(SeqCst);
         if pending() {
             state.swap(AWAKE, AcqRel);
             return Woken::Work;
         }
         // Parking may end without cause, or by the unpark of a ring that was already answered.
-        while state.load(Acquire) == PARKED {
+        while state.load(Acquire) == sleep {
             let Some(deadline) = deadline else {
                 park();
                 continue;

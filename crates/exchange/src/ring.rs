@@ -52,6 +52,18 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    /// Leaves a message that can wait, and wakes the consumer if it sleeps lightly: see
+    /// [`Ringer::nudge`].
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when there is no room. A consumer that sleeps soundly makes none before it wakes.
+    pub fn leave(&mut self, message: T) -> Result<(), Full<T>> {
+        self.push(message)?;
+        self.ringer.nudge();
+        Ok(())
+    }
+
     /// Sends several messages and rings once, when the burst is dropped: the fence of a ring costs
     /// more than a push. The consumer may see the messages before that.
     pub fn burst(&mut self) -> Burst<'_, T> {

@@ -90,6 +90,54 @@ fn a_deadline_does_not_spoil_the_next_wait() {
     });
 }
 
+#[test]
+fn what_is_left_wakes_who_sleeps_lightly() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut sender, mut receiver) = ring(2, doorbell.ringer());
+        let consumer = thread::spawn(move || {
+            let mut listener = doorbell.listen(Spin::NEVER);
+            let mut messages = Vec::new();
+            while messages.len() < 2 {
+                listener.wait(None, || !receiver.is_empty());
+                receiver.drain_into(2, &mut messages);
+            }
+            messages
+        });
+        for message in [1, 2] {
+            sender.leave(message).expect("there is room");
+        }
+        assert_eq!(consumer.join().expect("no panic"), [1, 2]);
+    });
+}
+
+/// What is left beside a sound sleeper is there when a ring has woken it, and once it sleeps lightly
+/// again nothing needs to be rung for.
+#[test]
+fn what_is_left_waits_for_a_ring_and_is_not_lost() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut ends, mut ended) = ring(2, doorbell.ringer());
+        let (mut asks, mut asked) = ring(1, doorbell.ringer());
+        let consumer = thread::spawn(move || {
+            let mut listener = doorbell.listen(Spin::NEVER);
+            let mut count = 0;
+            while asked.pop().is_none() {
+                listener.wait_soundly(None, || !asked.is_empty() || !ended.is_empty());
+                count += ended.drain(2, |()| ());
+            }
+            while count < 2 {
+                listener.wait(None, || !ended.is_empty());
+                count += ended.drain(2, |()| ());
+            }
+        });
+        ends.leave(()).expect("there is room");
+        asks.send(()).expect("there is room");
+        ends.leave(()).expect("there is room");
+        consumer.join().expect("no panic");
+    });
+}
+
 /// Publishes `news` and takes until the newest of each slot has been seen.
 fn check_board<const SLOTS: usize>(news: &'static [(usize, u64)]) {
     explore(move || {

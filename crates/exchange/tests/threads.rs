@@ -144,3 +144,22 @@ fn a_ring_from_elsewhere_ends_the_wait() {
     ended.send(()).expect("it is still ringing");
     ringing.join().expect("no panic");
 }
+
+#[test]
+fn a_nudge_does_not_end_a_sound_wait() {
+    let doorbell = Doorbell::new();
+    let ringer = doorbell.ringer();
+    let mut listener = doorbell.listen(Spin::NEVER);
+    let (ended, is_ended) = std::sync::mpsc::channel();
+    let nudging = thread::spawn(move || {
+        while is_ended.try_recv().is_err() {
+            ringer.nudge();
+            thread::yield_now();
+        }
+    });
+    let deadline = Instant::now() + Duration::from_millis(20);
+    assert_eq!(listener.wait_soundly(Some(deadline), || false), Woken::Due);
+    assert_eq!(listener.wait(None, || false), Woken::Work);
+    ended.send(()).expect("it is still nudging");
+    nudging.join().expect("no panic");
+}

@@ -471,11 +471,25 @@ impl Matcher {
     /// When to assign again though no message comes.
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
-        let ahead = self.ahead.peek().map(|(time, _)| time);
+        // With nothing to grant it to, an accelerator that may be sent a batch ahead changes nothing.
+        let ahead = self.ahead.peek().map(|(time, _)| time).filter(|_| self.has_candidate());
         // Without an accelerator to grant an opening window changes nothing.
         let none = self.idle.is_empty() && self.ending.is_empty();
         let opening = self.waiting.peek().map(|(time, _)| time).filter(|_| !none);
         [ahead, opening, self.next_look()].into_iter().flatten().min()
+    }
+
+    /// Whether the end of a batch could lead to anything now: a candidate may be granted, or an
+    /// accelerator is about to leave the pool or to come back.
+    #[must_use]
+    pub fn awaits_ends(&self) -> bool {
+        self.has_candidate() || (self.serving as usize) < self.accelerators.len()
+    }
+
+    /// Whether there may be a candidate; those that became too late stay filed until looked at.
+    fn has_candidate(&self) -> bool {
+        let is_ready = self.ready.iter().any(|ready| !ready.is_empty());
+        is_ready || !self.waiting.is_empty() || !self.ready_low.is_empty()
     }
 
     /// Files a candidate under what it waits for.
@@ -789,8 +803,9 @@ mod tests {
         assert_eq!(send(&mut matcher, at(10), at(20), ms(1)), Some(0));
         // The first ends at 18 instead of 11 ms, so the second at 28 instead of 21 ms.
         end(&mut matcher, at(18), 0);
-        assert_eq!(matcher.next_wake(), Some(at(27)));
+        assert_eq!(matcher.next_wake(), matcher.next_look(), "there is nothing to send ahead");
         assert_eq!(send(&mut matcher, at(22), at(25), ms(1)), None);
+        assert_eq!(matcher.next_wake(), Some(at(27)));
         assert_eq!(send(&mut matcher, at(27), at(30), ms(1)), Some(0));
     }
 

@@ -191,6 +191,12 @@ impl ShardParty {
     pub fn next_wake(&self) -> Option<Time> {
         self.shard.next_wake()
     }
+
+    /// Whether the end of a batch could lead to anything now: a request waits, or a model is to go.
+    #[must_use]
+    pub fn awaits_ends(&self) -> bool {
+        self.shard.has_queued() || !self.closing.is_empty()
+    }
 }
 
 /// The matcher, and what it owes the shards.
@@ -330,5 +336,13 @@ impl MatcherParty {
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
         self.matcher.next_wake()
+    }
+
+    /// Whether the end of a batch could lead to anything now: a candidate may be granted, an
+    /// accelerator or a model is about to go, or a dead accelerator to come back. Where that holds of
+    /// no party an end may be told of later, as long as it is told with the time at which it came.
+    #[must_use]
+    pub fn awaits_ends(&self) -> bool {
+        self.matcher.awaits_ends() || !self.closing.is_empty()
     }
 }

@@ -566,6 +566,12 @@ impl Shard {
         [expiry, report, stale].into_iter().flatten().min()
     }
 
+    /// Whether a request is queued, as of the last [`settle`](Shard::settle).
+    pub(super) fn has_queued(&self) -> bool {
+        // A model that has any offers a batch of them, which expires at some time.
+        !self.expiries.is_empty()
+    }
+
     fn model(&self, model: ModelId) -> Option<&Model> {
         self.models.get(model.index())?.as_deref()
     }

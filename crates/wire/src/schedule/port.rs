@@ -146,12 +146,17 @@ thread_local! {
 }
 
 /// Sends by the ring that is there, or that is made now.
-fn send<M, C>(place: &mut Option<Ring<M>>, way: &Way<M, C>, message: M) -> Result<(), SubmitError> {
+fn send<M, C>(
+    place: &mut Option<Ring<M>>,
+    way: &Way<M, C>,
+    by: fn(&mut Ring<M>, M) -> Result<(), Full<M>>,
+    message: M,
+) -> Result<(), SubmitError> {
     let ring = match place {
         Some(ring) => ring,
         None => place.insert(way.connect()?),
     };
-    let sent = ring.send(message).map_err(|Full(_)| SubmitError::Full);
+    let sent = by(ring, message).map_err(|Full(_)| SubmitError::Full);
     // Looked at afterwards: whoever reads on has either the message or is seen to be gone.
     if ring.is_abandoned() { Err(SubmitError::Stopped) } else { sent }
 }
@@ -172,12 +177,13 @@ impl SchedulerPort {
         let _ = self.to_shard(model, ToShard::Cancel { model, request, deadline });
     }
 
-    /// A backend finished a batch. Does not wait.
+    /// A backend finished a batch. Does not wait, and does not wake a scheduler that sleeps soundly:
+    /// it will look when it is woken next, and has said that nothing depends on it before.
     ///
     /// # Errors
     /// The scheduler has stopped, or more completions wait than it can have batches.
     pub fn completed(&self, completion: Completion) -> Result<(), SubmitError> {
-        self.own(|own| send(&mut own.matcher, &self.0.matcher, completion))
+        self.own(|own| send(&mut own.matcher, &self.0.matcher, Ring::leave, completion))
     }
 
     /// Takes requests for a model from now on; the receiver tells once they are.
@@ -288,7 +294,7 @@ impl SchedulerPort {
 
     fn to_shard(&self, model: ModelId, message: ToShard) -> Result<(), SubmitError> {
         let home = home(model, self.0.shards.len());
-        self.own(|own| send(&mut own.shards[home], &self.0.shards[home], message))
+        self.own(|own| send(&mut own.shards[home], &self.0.shards[home], Ring::send, message))
     }
 
     /// This thread's rings to the scheduler.
