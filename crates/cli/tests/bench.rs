@@ -104,8 +104,19 @@ fn idle_tells_the_processor_time() {
     assert_eq!(figures["accelerators"], 2);
     assert!(figures["cpu_s"].as_f64().is_some_and(|time| time >= 0.0), "{figures}");
     assert_eq!(figures["answered"], 0);
-    let figures = bench(&[&arguments[..], &["--rate", "100"]].concat(), here());
-    assert!(figures["answered"].as_u64().is_some_and(|count| count > 0), "{figures}");
+    assert_eq!(figures["bare"], Value::Null);
+    for protocol in ["grpc", "http-binary"] {
+        let load = ["--rate", "100", "--protocol", protocol];
+        let figures = bench(&[&arguments[..], &load].concat(), here());
+        assert!(figures["answered"].as_u64().is_some_and(|count| count > 0), "{figures}");
+        let threads = figures["threads"].as_array().expect("threads");
+        let sleeps =
+            |name| threads.iter().find(|thread| thread["name"] == name)?["sleeps"].as_u64();
+        for name in ["frontend", "scheduler", "accelerator"] {
+            assert!(sleeps(name).is_some_and(|sleeps| sleeps > 0), "{figures}");
+        }
+        assert!(figures["bare"]["sleeps"].as_u64().is_some_and(|sleeps| sleeps > 0), "{figures}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Servers under load are processes of their own, started from this same program; what is
 //! measured is what a client sees, counted from the moment a request was due.
 
+mod bare;
 pub(crate) mod client;
 mod idle;
 mod latency;

@@ -1,6 +1,8 @@
 //! What the system knows of a process, from `/proc`.
 
 use anyhow::{Context, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -16,6 +18,59 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let ticks = ticks(&text).with_context(|| format!("{path} does not say the processor time"))?;
     Ok(TICK.saturating_mul(ticks))
+}
+
+/// What a thread has used so far, or threads of one name together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Used {
+    pub(crate) name: String,
+    pub(crate) cpu: Duration,
+    /// How often it slept; it was woken as often.
+    pub(crate) sleeps: u64,
+}
+
+/// The threads of a process, by their numbers in the system.
+///
+/// # Errors
+/// There is no such process, or no `/proc` that says so much of threads.
+pub(crate) fn threads(pid: u32) -> Result<BTreeMap<u32, Used>> {
+    let path = format!("/proc/{pid}/task");
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(&path).with_context(|| format!("cannot read {path}"))? {
+        let thread = entry?.path();
+        let read = |what: &str| fs::read_to_string(thread.join(what));
+        // One that has ended meanwhile is no more.
+        let (Ok(name), Ok(status)) = (read("comm"), read("status")) else { continue };
+        let times = read("schedstat").with_context(|| format!("no times of threads in {path}"))?;
+        let number = thread.file_name().and_then(|name| name.to_str()?.parse().ok());
+        let used = used(&name, &times, &status);
+        let (number, used) = number.zip(used).with_context(|| format!("{path} is odd"))?;
+        all.insert(number, used);
+    }
+    Ok(all)
+}
+
+/// What threads have used since, those of one name (less its number) together, most first. One that
+/// has ended meanwhile is left out.
+pub(crate) fn used_since(before: &BTreeMap<u32, Used>, now: &BTreeMap<u32, Used>) -> Vec<Used> {
+    let mut by_name = BTreeMap::<&str, Used>::new();
+    for (number, used) in now {
+        let (cpu, sleeps) = before.get(number).map_or_else(Default::default, |b| (b.cpu, b.sleeps));
+        let name = used.name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('-');
+        let sum = by_name.entry(name).or_default();
+        sum.cpu += used.cpu.saturating_sub(cpu);
+        sum.sleeps += used.sleeps.saturating_sub(sleeps);
+    }
+    let named = |(name, used): (&str, Used)| Used { name: name.to_owned(), ..used };
+    let mut all: Vec<_> = by_name.into_iter().map(named).collect();
+    all.sort_by_key(|used| std::cmp::Reverse(used.cpu));
+    all
+}
+
+fn used(name: &str, schedstat: &str, status: &str) -> Option<Used> {
+    let cpu = Duration::from_nanos(schedstat.split_whitespace().next()?.parse().ok()?);
+    let sleeps = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    Some(Used { name: name.trim_end().to_owned(), cpu, sleeps: sleeps.trim().parse().ok()? })
 }
 
 /// Memory of a process that is in RAM, in bytes.
@@ -54,6 +109,29 @@ mod tests {
         assert_eq!(ticks("7 (short) S 1"), None);
         assert_eq!(resident("Name:\tx\nVmRSS:\t   1234 kB\n"), Some(1234 * 1024));
         assert_eq!(resident("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn threads_of_one_name_are_counted_together() {
+        let thread = |name: &str, millis, sleeps| {
+            let status = format!("Name:\tx\nvoluntary_ctxt_switches:\t{sleeps}\n");
+            used(&format!("{name}\n"), &format!("{millis}000000 7 9\n"), &status).unwrap()
+        };
+        let before = [(1, thread("scheduler", 5, 10)), (2, thread("accelerator-0", 1, 1))];
+        let now = [
+            (1, thread("scheduler", 7, 13)),
+            (2, thread("accelerator-0", 2, 3)),
+            (3, thread("accelerator-1", 4, 5)),
+        ];
+        let since = used_since(&before.into(), &now.into());
+        let expected =
+            [("accelerator", 5, 7), ("scheduler", 2, 3)].map(|(name, millis, sleeps)| Used {
+                name: name.to_owned(),
+                cpu: Duration::from_millis(millis),
+                sleeps,
+            });
+        assert_eq!(since, expected);
+        assert_eq!(used("x", "", ""), None);
     }
 
     #[test]
