@@ -55,13 +55,21 @@ pub struct Thread<E: Effects> {
     name: String,
 }
 
-/// When a turn began, and how long it took.
+/// When a turn was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// When it began.
     pub begun: Time,
-    /// Until it had decided and acted.
-    pub busy: Span,
+    /// When it had decided and acted.
+    pub ended: Time,
+}
+
+impl Turn {
+    /// How long it took.
+    #[must_use]
+    pub fn busy(&self) -> Span {
+        self.ended.since(self.begun)
+    }
 }
 
 /// How the threads of a scheduler end together.
@@ -231,17 +239,17 @@ impl<E: Effects> Thread<E> {
         let begun = clock.now();
         self.turn(begun);
         let ended = clock.now();
-        let turn = Turn { begun, busy: ended.since(begun) };
-        self.worked(ended, turn.busy);
+        let turn = Turn { begun, ended };
+        self.worked(ended, turn.busy());
         turn
     }
 
-    /// Sleeps until something arrives or is due; not at all when it is over.
-    pub fn wait(&mut self, clock: &Clock, listener: &mut Listener) {
+    /// After a turn, sleeps until something arrives or is due; not at all when it is over.
+    pub fn wait(&mut self, turn: Turn, clock: &Clock, listener: &mut Listener) {
         if self.is_over() {
             return;
         }
-        let due = self.next_wake(clock.now()).and_then(|wake| Some((wake, clock.instant(wake)?)));
+        let due = self.next_wake(turn.ended).and_then(|wake| Some((wake, clock.instant(wake)?)));
         let instant = due.map(|(_, instant)| instant);
         let woken = match self.awaits_ends() {
             true => listener.wait(instant, || self.is_pending()),
@@ -296,8 +304,8 @@ fn run<E: Effects>(mut guarded: Guard<E>, clock: Clock, spin: Spin) {
     let Some(thread) = &mut guarded.0 else { return };
     let Some(mut listener) = thread.listen(spin) else { return };
     while !thread.is_over() {
-        thread.timed_turn(&clock);
-        thread.wait(&clock, &mut listener);
+        let turn = thread.timed_turn(&clock);
+        thread.wait(turn, &clock, &mut listener);
     }
 }
 

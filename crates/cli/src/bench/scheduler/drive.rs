@@ -275,10 +275,10 @@ fn alone(mut thread: Thread<Emulator>, clock: Clock, (from, to): (Time, Time), s
             let begun = instructions.begin();
             let turn = thread.timed_turn(&clock);
             if from <= turn.begun && turn.begun < to {
-                busy += turn.busy;
+                busy += turn.busy();
                 instructions.end(begun);
             }
-            thread.wait(&clock, &mut listener);
+            thread.wait(turn, &clock, &mut listener);
         }
     }
     thread.end();
