@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn both_threads_sleep_and_end() {
-        let used = wake_ups(1000.0, Duration::from_millis(100)).unwrap();
+        let used = wake_ups(1000.0, Duration::from_millis(500)).unwrap();
         assert!(used.sleeps > 0, "{used:?}");
     }
 }

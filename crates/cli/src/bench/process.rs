@@ -1,6 +1,6 @@
 //! What the system knows of a process, from `/proc`.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,14 +39,15 @@ pub(crate) fn threads(pid: u32) -> Result<BTreeMap<u32, Used>> {
     for entry in fs::read_dir(&path).with_context(|| format!("cannot read {path}"))? {
         let thread = entry?.path();
         let read = |what: &str| fs::read_to_string(thread.join(what));
-        // One that has ended meanwhile is no more.
-        let (Ok(name), Ok(status)) = (read("comm"), read("status")) else { continue };
-        let times = read("schedstat").with_context(|| format!("no times of threads in {path}"))?;
+        // One may end at any moment.
+        let files = (read("comm"), read("schedstat"), read("status"));
+        let (Ok(name), Ok(times), Ok(status)) = files else { continue };
         let number = thread.file_name().and_then(|name| name.to_str()?.parse().ok());
         let used = used(&name, &times, &status);
         let (number, used) = number.zip(used).with_context(|| format!("{path} is odd"))?;
         all.insert(number, used);
     }
+    ensure!(!all.is_empty(), "no times of threads in {path}");
     Ok(all)
 }
 
