@@ -26,8 +26,9 @@ pub(crate) enum FromMatcher {
     Late(Span),
 }
 
-/// Messages that a ring holds besides one for each model, as a report or a plan has; more wait
-/// outside of it, see [`Outbox`].
+/// Messages that a ring holds; more wait outside of it, see [`Outbox`]. Whoever goes round a ring
+/// touches all of it: one with room for a report or a plan of the most models there can be would
+/// not stay in a core's cache.
 const RING_MAX: usize = 4096;
 
 /// The shard's end of the ways between it and the matcher.
@@ -51,21 +52,21 @@ pub(crate) fn between(
     shard: Ringer,
     matcher: Ringer,
 ) -> (ShardEnd, Heard, Outbox<FromMatcher>) {
-    let models = MODELS_MAX.div_ceil(shards);
-    let (candidates, seen) = board(models, matcher.clone());
-    let (said, messages) = outbox(models + RING_MAX, matcher);
-    let (decided, heard) = outbox(models + RING_MAX, shard);
+    let (candidates, seen) = board(MODELS_MAX.div_ceil(shards), matcher.clone());
+    let (said, messages) = outbox(matcher);
+    let (decided, heard) = outbox(shard);
     let end = ShardEnd { candidates, said, heard, shards };
     (end, Heard { candidates: seen, messages }, decided)
 }
 
-fn outbox<T>(room: usize, ringer: Ringer) -> (Outbox<T>, Receiver<T>) {
-    let (ring, receiver) = ring(room, ringer);
+fn outbox<T>(ringer: Ringer) -> (Outbox<T>, Receiver<T>) {
+    let (ring, receiver) = ring(RING_MAX, ringer);
     (Outbox { ring, waiting: VecDeque::new() }, receiver)
 }
 
 /// The writing end of a ring that loses nothing: what finds no room waits here. It cannot be much:
-/// a model has a few grants at a time and an accelerator two batches.
+/// a model has a few grants at a time, an accelerator two batches, and a report or a plan a message
+/// for each model.
 pub(crate) struct Outbox<T> {
     ring: Sender<T>,
     waiting: VecDeque<T>,
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_waits_and_keeps_its_order() {
-        let (mut outbox, mut receiver) = outbox::<usize>(RING_MAX, Doorbell::new().ringer());
+        let (mut outbox, mut receiver) = outbox::<usize>(Doorbell::new().ringer());
         let count = RING_MAX + 10;
         outbox.saying(|say| (0..count).for_each(say));
         assert!(outbox.is_waiting());
