@@ -125,14 +125,14 @@ impl HighDemand<'_> {
     }
 }
 
-/// The needs of each model, in order, to the end of `out`; answers the accelerators that all of
-/// them keep busy with the largest batches, without what is set aside.
+/// The needs of each model, in order, in place of what `out` holds; answers the accelerators that
+/// all of them keep busy with the largest batches, without what is set aside.
 pub(crate) fn needs<'a>(
     demands: impl Iterator<Item = HighDemand<'a>> + Clone,
     accelerators: u32,
     out: &mut Vec<Need>,
 ) -> f64 {
-    let start = out.len();
+    out.clear();
     let mut load = 0.0;
     for demand in demands.clone() {
         let gathered = demand.gathered();
@@ -146,17 +146,17 @@ pub(crate) fn needs<'a>(
         each.map(|(demand, need)| demand.load(stretched(need.gathered, stretch))).sum()
     };
     let (mut low, mut high) = (0.0, 1.0);
-    if total(high, &out[start..]) >= n {
+    if total(high, out) >= n {
         return load;
     }
-    if total(low, &out[start..]) <= n {
+    if total(low, out) <= n {
         high = low;
     }
     for _ in 0..STEPS {
         let middle = (low + high) / 2.0;
-        if total(middle, &out[start..]) <= n { high = middle } else { low = middle }
+        if total(middle, out) <= n { high = middle } else { low = middle }
     }
-    for need in &mut out[start..] {
+    for need in out {
         need.rows = stretched(need.gathered, high);
     }
     load

@@ -268,7 +268,6 @@ impl Planner {
             self.models.iter_mut().flatten().for_each(|model| model.plan.need = None);
             return None;
         }
-        self.needs.clear();
         let demands = self.models.iter().flatten().map(Model::high_demand);
         let busy = needs(demands, accelerators, &mut self.needs);
         for (model, need) in self.models.iter_mut().flatten().zip(&self.needs) {
