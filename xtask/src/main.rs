@@ -38,7 +38,8 @@ enum Task {
         #[arg(last = true)]
         pytest: Vec<String>,
     },
-    /// Check what no compiler checks: crate arrows, licences, module docs, file sizes, links
+    /// Check what no compiler checks: crate arrows, licences, module docs, file sizes, links,
+    /// the width of documents
     Tidy,
     /// Count the instructions that the scheduler's decisions take and compare them with the
     /// figures in crates/core/instructions.toml

@@ -2,6 +2,7 @@
 //! every complaint one line that names the place and what to do.
 
 mod arrows;
+mod columns;
 mod licences;
 mod links;
 mod text;
@@ -30,6 +31,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         complaints.extend(text::check(shown, &text));
         if shown.extension().is_some_and(|extension| extension == "md") {
             let folder = path.parent().unwrap_or(&workspace.root);
+            complaints.extend(columns::check(shown, &text));
             complaints.extend(links::check(shown, &text, |target| folder.join(target).exists()));
         }
     }
