@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use symphony_core::sched::Rule;
+use symphony_core::sched::Mode;
 
 /// Serve deep neural networks within their latency objectives, on few accelerators.
 #[derive(Debug, Parser)]
@@ -36,7 +36,7 @@ pub(crate) struct PoolArgs {
     /// How batches are scheduled: adaptive (no more waiting than the load asks for), consolidate
     /// (as few accelerators as possible), eager (no waiting at all) [default: adaptive].
     #[arg(long, value_name = "MODE")]
-    pub(crate) mode: Option<Rule>,
+    pub(crate) mode: Option<Mode>,
     /// Accelerators to split the machine's cores into [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) accelerators: Option<u32>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use symphony_backend::loader::{BackendFile, LoaderConfig};
 use symphony_backend::repository::TomlSource;
 use symphony_core::Span;
-use symphony_core::sched::{LOW_SHARE_DEFAULT, OVERDUE_AFTER, Rule};
+use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
 use symphony_exchange::Spin;
 use symphony_frontend::FrontendConfig;
 use symphony_wire::inflight::IN_FLIGHT_MAX_DEFAULT;
@@ -64,7 +64,7 @@ struct LogFile {
 /// A pool in this process: engines, scheduler, log.
 #[derive(Clone, Debug)]
 pub(crate) struct PoolConfig {
-    pub(crate) rule: Rule,
+    pub(crate) mode: Mode,
     /// What is kept for low requests that wait.
     pub(crate) low_priority_share: f64,
     /// How late a batch makes its accelerator count as dead.
@@ -154,7 +154,7 @@ impl PoolConfig {
         };
         let level = args.log_level.or(log.level);
         Ok(PoolConfig {
-            rule: scheduler.mode(args.mode)?,
+            mode: scheduler.mode(args.mode)?,
             low_priority_share: scheduler.low_share()?,
             overdue_after: scheduler.overdue_after()?,
             layout: scheduler.layout()?,
@@ -231,7 +231,7 @@ impl SchedulerFile {
     }
 
     /// The mode of the pool, the flag first. What the file says is checked all the same.
-    fn mode(&self, flag: Option<Rule>) -> Result<Rule> {
+    fn mode(&self, flag: Option<Mode>) -> Result<Mode> {
         if self.rule.is_some() {
             bail!(
                 "scheduler.rule is called scheduler.mode now: write mode = \"consolidate\" in \
@@ -308,9 +308,9 @@ mod tests {
     fn the_mode_is_the_flags_or_the_files_or_adaptive() {
         let mode = |text: &str, flag| toml::from_str::<SchedulerFile>(text).unwrap().mode(flag);
         for (text, flag, expected) in [
-            ("", None, Rule::Adaptive),
-            ("mode = \"consolidate\"", None, Rule::Deferred),
-            ("mode = \"consolidate\"", Some(Rule::Eager), Rule::Eager),
+            ("", None, Mode::Adaptive),
+            ("mode = \"consolidate\"", None, Mode::Consolidate),
+            ("mode = \"consolidate\"", Some(Mode::Eager), Mode::Eager),
         ] {
             assert_eq!(mode(text, flag).unwrap(), expected, "{text:?} {flag:?}");
         }
@@ -319,7 +319,7 @@ mod tests {
             ("rule = \"deferred\"", "write mode = \"consolidate\""),
             ("rule = 1", "called scheduler.mode now"),
         ] {
-            let error = format!("{:#}", mode(text, Some(Rule::Eager)).unwrap_err());
+            let error = format!("{:#}", mode(text, Some(Mode::Eager)).unwrap_err());
             assert!(error.contains(part), "{text:?}: {error}");
         }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
 use symphony_core::ModelId;
-use symphony_core::sched::{ModelStatistics, Rule};
+use symphony_core::sched::{Mode, ModelStatistics};
 use symphony_frontend::{InProcess, Services};
 use symphony_sim::bound::staggered;
 use symphony_wire::catalog::ServedModel;
@@ -45,12 +45,12 @@ pub(crate) fn command(args: DemoArgs) -> Result<()> {
         .context("the demo needs models: run it where examples/models is, or pass --models")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the client's threads")?;
     let (mut rows, mut busy) = (Vec::new(), Vec::new());
-    let rules = args.pool.mode.map_or_else(|| Rule::ALL.to_vec(), |rule| vec![rule]);
-    for rule in rules {
-        let config = PoolConfig { rule, ..config.clone() };
+    let modes = args.pool.mode.map_or_else(|| Mode::ALL.to_vec(), |mode| vec![mode]);
+    for mode in modes {
+        let config = PoolConfig { mode, ..config.clone() };
         let ended = run(&runtime, &args, &config, repository.clone())?;
-        rows.extend(ended.rows.iter().map(|row| row.cells(rule)));
-        busy.push(ended.busy_text(rule));
+        rows.extend(ended.rows.iter().map(|row| row.cells(mode)));
+        busy.push(ended.busy_text(mode));
     }
     rows.sort(); // by model, so that the modes stand below each other
     say(table(titles(COLUMNS), rows));
@@ -85,7 +85,7 @@ fn run(
     let mut failed = Vec::new();
     let mut models = pool.models(repository, Loader::new(config.loader.clone()));
     models.load_all(|name, result| match result {
-        Ok(_) => eprintln!("{}: {name} is ready", config.rule.name()),
+        Ok(_) => eprintln!("{}: {name} is ready", config.mode.name()),
         Err(_) => failed.push(name.to_owned()),
     })?;
     if !failed.is_empty() {
@@ -126,7 +126,7 @@ async fn drive(args: &DemoArgs, config: &PoolConfig, pool: &Pool) -> Result<Ende
         Arc::new(LocalClient { server: server.clone(), payload })
     };
     let clients: Vec<_> = served.iter().map(client).collect();
-    let bar = progress(config.rule, WARMUP + measured);
+    let bar = progress(config.mode, WARMUP + measured);
     let begun = pool.clock.now();
     let tallies = load::open(&clients, plan, Pacing::Sleep, Duration::MAX).await?;
     bar.abandon();
@@ -150,12 +150,12 @@ async fn statistics(pool: &Pool) -> Result<Statistics> {
 }
 
 /// A bar that fills while the load runs.
-fn progress(rule: Rule, duration: Duration) -> ProgressBar {
+fn progress(mode: Mode, duration: Duration) -> ProgressBar {
     let bar = ProgressBar::new(duration.as_secs());
     if let Ok(style) = ProgressStyle::with_template("{prefix:11} {bar:40} {pos}/{len} s") {
         bar.set_style(style);
     }
-    bar.set_prefix(rule.name());
+    bar.set_prefix(mode.name());
     let ticking = bar.clone();
     tokio::spawn(async move {
         while !ticking.is_finished() && ticking.position() < duration.as_secs() {
@@ -178,20 +178,20 @@ const COLUMNS: [&str; 8] = [
 ];
 
 impl Ended {
-    fn busy_text(&self, rule: Rule) -> String {
+    fn busy_text(&self, mode: Mode) -> String {
         let shares: Vec<_> =
             self.busy.iter().map(|share| format!("{:.0} %", share * 100.0)).collect();
-        format!("{} {}", rule.name(), shares.join(" "))
+        format!("{} {}", mode.name(), shares.join(" "))
     }
 }
 
 impl Row {
-    fn cells(&self, rule: Rule) -> Vec<String> {
+    fn cells(&self, mode: Mode) -> Vec<String> {
         let latency = self.tally.latency();
         let good = self.tally.counts.good as f64 / self.measured.as_secs_f64();
         let rows = self.statistics.rows as f64 / (self.statistics.batches as f64).max(1.0);
         vec![
-            format!("{} {}", self.model.name, rule.name()),
+            format!("{} {}", self.model.name, mode.name()),
             format!("{}", self.model.slo.as_millis_f64()),
             format!("{:.0}", self.offered),
             format!("{good:.0}"),

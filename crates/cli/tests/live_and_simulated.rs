@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::{Arc, Mutex};
-use symphony_core::sched::{ModelTerms, Rule, Scheduler};
+use symphony_core::sched::{Mode, ModelTerms, Scheduler};
 use symphony_core::{
     AcceleratorId, BatchId, Class, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
 };
@@ -58,10 +58,10 @@ fn trace() -> Vec<Arrival> {
     arrivals.take(4000).collect()
 }
 
-fn simulated(rule: Rule) -> Decisions {
+fn simulated(mode: Mode) -> Decisions {
     let mut scenario = Scenario::ideal(models(), ACCELERATORS, Span::ZERO, Span::from_secs(1000));
     scenario.network = Network { response: Delay::Constant(RESPONSE), ..Network::default() };
-    let mut scheduler = Scheduler::new(rule, ACCELERATORS);
+    let mut scheduler = Scheduler::new(mode, ACCELERATORS);
     let mut decisions = Decisions::default();
     run_observed(&scenario, &mut scheduler, trace().into_iter(), 0, |observed| match observed {
         Observed::Started { now, start, requests, .. } => decisions.started.push(Started {
@@ -182,14 +182,14 @@ impl<S: FnMut(AcceleratorId, BatchPlan) + Send> Live<S> {
     }
 }
 
-fn live(rule: Rule, layout: Layout) -> Decisions {
+fn live(mode: Mode, layout: Layout) -> Decisions {
     let inflight = Arc::new(InFlight::new(10_000));
     let plans = Plans::default();
     let sent = Arc::clone(&plans);
     let send = move |accelerator, plan| sent.lock().expect("no panic").push((accelerator, plan));
     let effects = InFlightEffects::new(Arc::clone(&inflight), send);
     let (port, inboxes) = scheduler(layout);
-    let mut threads = threads(&Settings::new(rule, ACCELERATORS), inboxes, |_| effects.clone());
+    let mut threads = threads(&Settings::new(mode, ACCELERATORS), inboxes, |_| effects.clone());
     for (model, terms) in (0u32..).map(ModelId).zip(models()) {
         drop(port.add_model(model, terms).expect("it runs"));
     }
@@ -211,8 +211,8 @@ fn live(rule: Rule, layout: Layout) -> Decisions {
 
 #[test]
 fn the_live_scheduler_and_the_simulator_decide_alike() {
-    for rule in Rule::ALL {
-        compare(rule, Layout::TOGETHER);
+    for mode in Mode::ALL {
+        compare(mode, Layout::TOGETHER);
     }
 }
 
@@ -220,18 +220,18 @@ fn the_live_scheduler_and_the_simulator_decide_alike() {
 /// way when the pool is planned anew, and is granted by the plan before.
 #[test]
 fn threads_apart_decide_as_the_simulator_does() {
-    for rule in [Rule::Deferred, Rule::Eager] {
-        compare(rule, Layout::on_threads(2));
-        compare(rule, Layout::on_threads(3));
+    for mode in [Mode::Consolidate, Mode::Eager] {
+        compare(mode, Layout::on_threads(2));
+        compare(mode, Layout::on_threads(3));
     }
 }
 
-fn compare(rule: Rule, layout: Layout) {
-    let (live, simulated) = (live(rule, layout), simulated(rule));
-    assert!(simulated.started.len() > 100, "{rule:?}: too few batches to tell");
-    assert!(!simulated.dropped.is_empty(), "{rule:?}: no drop to compare");
+fn compare(mode: Mode, layout: Layout) {
+    let (live, simulated) = (live(mode, layout), simulated(mode));
+    assert!(simulated.started.len() > 100, "{mode:?}: too few batches to tell");
+    assert!(!simulated.dropped.is_empty(), "{mode:?}: no drop to compare");
     for (is, expected) in live.started.iter().zip(&simulated.started) {
-        assert_eq!(is, expected, "{rule:?}: {layout:?}: decided otherwise");
+        assert_eq!(is, expected, "{mode:?}: {layout:?}: decided otherwise");
     }
-    assert_eq!(live, simulated, "{rule:?} {layout:?}");
+    assert_eq!(live, simulated, "{mode:?} {layout:?}");
 }

@@ -34,7 +34,7 @@ fn json(folder: &Path, arguments: &str) -> Value {
 #[test]
 fn a_run_counts_every_request_once_and_replays() {
     let folder = folder(SCENARIO);
-    let run = json(folder.path(), "run s.toml --json --policy deferred,eager");
+    let run = json(folder.path(), "run s.toml --json --policy consolidate,eager");
     let models = run["models"].as_array().expect("a list");
     assert_eq!(models.len(), 2);
     for row in models {
@@ -43,7 +43,7 @@ fn a_run_counts_every_request_once_and_replays() {
     }
     assert_eq!(models[0]["offered"], models[1]["offered"], "policies see the same requests");
     assert_eq!(run["accelerators"].as_array().map(Vec::len), Some(2));
-    assert_eq!(run, json(folder.path(), "run s.toml --json --policy deferred,eager"));
+    assert_eq!(run, json(folder.path(), "run s.toml --json --policy consolidate,eager"));
 }
 
 #[test]
@@ -61,11 +61,11 @@ fn a_split_scheduler_without_delays_runs_as_a_whole_one() {
     let whole = folder(SCENARIO);
     let split = "[split]\nshards = 1\nmessage_us = 0\n[load]";
     let split = folder(&SCENARIO.replace("[load]", split));
-    let run = "run s.toml --json --policy deferred,adaptive,eager";
+    let run = "run s.toml --json --policy consolidate,adaptive,eager";
     assert_eq!(json(whole.path(), run), json(split.path(), run));
     let slow = "sweep s.toml --json --parameter message-us --values 0,5000 --measure good";
     let rows = json(split.path(), slow);
-    let good = |row: usize| rows["sweep"][row]["deferred good r/s"].as_f64().expect("a rate");
+    let good = |row: usize| rows["sweep"][row]["consolidate good r/s"].as_f64().expect("a rate");
     assert!(good(0) > good(1), "{rows}");
 }
 
@@ -75,7 +75,7 @@ fn random_scenarios_are_compared_and_replay() {
     let compared = json(folder.path(), "compare --random 2 --seed 5 --seeds 1 --json");
     let cases = compared["cases"].as_array().expect("a list");
     for case in cases {
-        let share = case["deferred"].as_f64().expect("a share");
+        let share = case["consolidate"].as_f64().expect("a share");
         assert!((0.0..=1.1).contains(&share), "{case}");
     }
     let more = json(folder.path(), "compare --random 3 --seed 5 --seeds 1 --json");
@@ -90,7 +90,7 @@ fn the_median_of_several_seeds_counts() {
     let folder = folder(SCENARIO);
     let compared = json(folder.path(), "compare --random 1 --seed 5 --json");
     let case = &compared["cases"][0];
-    let ends = ["deferred lowest", "deferred", "deferred highest"]
+    let ends = ["consolidate lowest", "consolidate", "consolidate highest"]
         .map(|end| case[end].as_f64().expect("a share"));
     assert!(ends[0] < ends[1] && ends[1] < ends[2], "{case}");
     let ratios = compared["worst"][0]["by seed"].as_str().expect("a list");
@@ -104,10 +104,10 @@ fn a_sweep_prints_csv_and_draws() {
     let output = simulate(folder.path(), sweep);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(text.lines().count(), 3, "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.starts_with("offered requests per second,deferred busy\n300,"));
+    assert!(text.starts_with("offered requests per second,consolidate busy\n300,"));
     let spread = json(folder.path(), &sweep.replace("--csv --plot b.png", "--json --seeds 1,2,3"));
     let ends = ["lowest", "busy", "highest"]
-        .map(|end| spread["sweep"][0][format!("deferred {end}")].as_f64().expect("a number"));
+        .map(|end| spread["sweep"][0][format!("consolidate {end}")].as_f64().expect("a number"));
     assert!(ends[0] < ends[1] && ends[1] < ends[2], "{spread}");
     let drawn = std::fs::read(folder.path().join("b.png")).expect("a picture");
     assert!(drawn.starts_with(b"\x89PNG"));
@@ -152,7 +152,7 @@ fn a_trace_is_replayed_at_any_speed() {
     assert_eq!(gpus["accelerators"][0]["accelerators"], 1, "{gpus}");
     let sweep = json(folder.path(), "sweep s.toml --json --parameter slo-ms --values 20,40");
     assert_eq!(sweep["sweep"].as_array().map(Vec::len), Some(2));
-    assert!(sweep["sweep"][0].get("deferred lowest").is_none(), "one seed has no spread");
+    assert!(sweep["sweep"][0].get("consolidate lowest").is_none(), "one seed has no spread");
     let rows = |n: u32| format!("{{\"time_ms\": {}, \"model\": \"m\", \"rows\": 2}}\n", n * 10);
     let double = recorded("t.jsonl", &(0..150).map(rows).collect::<String>());
     let halved = json(double.path(), "goodput s.toml --json");
@@ -194,7 +194,7 @@ fn plans_follow_a_drift_unless_told_not_to() {
     let bad = |arguments: &str| {
         let run = json(folder.path(), &format!("run s.toml --json --interval-s 0.5 {arguments}"));
         let intervals = run["intervals"].as_array().expect("a list");
-        let share = |row: &Value| row["deferred bad %"].as_f64().expect("a share");
+        let share = |row: &Value| row["consolidate bad %"].as_f64().expect("a share");
         intervals.iter().map(share).sum::<f64>() / intervals.len() as f64
     };
     let (follows, fixed) = (bad(""), bad("--fixed-profiles"));
@@ -205,7 +205,7 @@ fn plans_follow_a_drift_unless_told_not_to() {
 fn intervals_add_up_to_the_run() {
     let day = "rate = 600\nday = { low = 0.2, high = 1.8, period_s = 2 }";
     let folder = folder(&SCENARIO.replace("rate = 600", day));
-    let asked = "run s.toml --json --policy deferred,shepherd --interval-s 0.3 --plot day.svg";
+    let asked = "run s.toml --json --policy consolidate,shepherd --interval-s 0.3 --plot day.svg";
     let run = json(folder.path(), asked);
     let intervals = run["intervals"].as_array().expect("a list");
     assert_eq!(intervals.len(), 7);
@@ -217,7 +217,7 @@ fn intervals_add_up_to_the_run() {
     };
     let offered = run["models"][0]["offered"].as_f64().expect("a count");
     assert!((sum("offered r/s") - offered).abs() < 1e-6, "{run}");
-    for policy in ["deferred", "shepherd"] {
+    for policy in ["consolidate", "shepherd"] {
         let rows = run["accelerators"].as_array().expect("a list").iter();
         let busy = rows.map(|row| row[format!("{policy} busy %")].as_f64().expect("a share"));
         let total = busy.sum::<f64>() / 100.0 * 2.0;
@@ -241,7 +241,7 @@ fn a_search_says_where_it_ended() {
     assert!(found["goodput"][0]["limit"].to_string().contains("held all"), "{found}");
     let sole = simulate(sole.path(), "sweep s.toml --parameter accelerators --values 1,2");
     let noted = String::from_utf8_lossy(&sole.stderr).into_owned();
-    assert!(noted.contains("accelerators = 1, deferred: held all"), "{noted}");
+    assert!(noted.contains("accelerators = 1, consolidate: held all"), "{noted}");
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn each_delay_can_be_swept() {
             let asked = format!("sweep s.toml --json --parameter {delay}-{parameter}");
             let swept = json(folder.path(), &format!("{asked} --values {values}"));
             let rates = swept["sweep"].as_array().expect("a list").iter();
-            let rates = rates.map(|row| row["deferred goodput r/s"].as_f64());
+            let rates = rates.map(|row| row["consolidate goodput r/s"].as_f64());
             let rates: Vec<_> = rates.collect();
             assert!(rates[0] > rates[1] && rates[1] > Some(0.0), "{asked}: {rates:?}");
         }
@@ -369,7 +369,7 @@ fn bad_scenarios_are_refused_by_line() {
     refused(("[load]", sweep), run, &["s.toml:12", "sweep.values", "l(1)"]);
     let sigma = "[sweep]\nparameter = \"data-sigma\"\nvalues = [1]\nmeasure = \"good\"\n[load]";
     refused(("[load]", sigma), run, &["s.toml:12", "data delay", "median_ms"]);
-    refused(("seeds = [1]", "policies = [\"best\"]"), run, &["s.toml:2", "deferred, adaptive"]);
+    refused(("seeds = [1]", "policies = [\"best\"]"), run, &["s.toml:2", "consolidate, adaptive"]);
     let more = |key| ("beta_ms = 5.072", key);
     let share = more("beta_ms = 5.072\nlow_share = 2");
     refused(share, run, &["s.toml:9", "model.low_share", "0 to 1"]);
@@ -410,7 +410,7 @@ fn bad_traces_are_refused_by_line() {
 fn bad_flags_are_refused_before_any_work() {
     let same = ("", "");
     refused(same, "run s.toml --rate 0", &["rate"]);
-    refused(same, "run s.toml --policy best", &["deferred"]);
+    refused(same, "run s.toml --policy best", &["consolidate"]);
     refused(same, "sweep s.toml", &["--parameter"]);
     refused(same, "sweep s.toml --parameter accelerators --values 0", &["whole number"]);
     refused(same, "sweep s.toml --parameter slo-ms --values 1", &["l(1)"]);

@@ -5,14 +5,14 @@
 //! and the simulator (`symphony-sim`) are two drivers of this same code.
 
 pub mod ids;
-pub mod pace;
 pub mod profile;
 pub mod request;
 pub mod sched;
+pub mod slowdown;
 pub mod time;
 
 pub use ids::{AcceleratorId, BatchId, ModelId, RequestId};
-pub use pace::Pace;
 pub use profile::{Profile, ProfileError};
 pub use request::{Class, Delays, DropReason, Request};
+pub use slowdown::Slowdown;
 pub use time::{Span, Time};

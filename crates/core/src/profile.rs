@@ -3,19 +3,19 @@
 //! A table, one entry per batch size, non-decreasing. Plans read the table, never the fit:
 //! real engines have steps that a line would hide. The fit `alpha*b + beta` is for people.
 
-use crate::pace::Pace;
+use crate::slowdown::Slowdown;
 use crate::time::Span;
 use std::sync::Arc;
 
-/// Execution time by batch size, at a pace: a table that never changes, shared by its clones,
+/// Execution time by batch size, at a slowdown: a table that never changes, shared by its clones,
 /// and how much longer or shorter than it says executions take now. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// `exec[b - 1]` is the execution time of `b` rows at the pace of one.
+    /// `exec[b - 1]` is the execution time of `b` rows at the slowdown of one.
     exec: Arc<[Span]>,
     /// `cheaper_beyond[b - 1]`: some larger batch costs less per row than `b` rows do.
     cheaper_beyond: Arc<[bool]>,
-    pace: Pace,
+    slowdown: Slowdown,
 }
 
 /// A larger batch is worth waiting for only when it saves at least this share per row;
@@ -75,7 +75,7 @@ impl Profile {
             before = exec;
         }
         let cheaper_beyond = cheaper_beyond(&table);
-        Ok(Profile { exec: table.into(), cheaper_beyond, pace: Pace::ONE })
+        Ok(Profile { exec: table.into(), cheaper_beyond, slowdown: Slowdown::ONE })
     }
 
     /// The profile `alpha*b + beta` for 1 to `rows_max` rows.
@@ -121,7 +121,7 @@ impl Profile {
         match rows {
             0 => Span::ZERO,
             _ => match self.exec.get(rows as usize - 1) {
-                Some(&table) => self.pace.stretch(table),
+                Some(&table) => self.slowdown.stretch(table),
                 None => Span::MAX,
             },
         }
@@ -129,27 +129,27 @@ impl Profile {
 
     /// How many times longer than in the table executions take.
     #[must_use]
-    pub fn pace(&self) -> Pace {
-        self.pace
+    pub fn slowdown(&self) -> Slowdown {
+        self.slowdown
     }
 
     /// From now on executions take this many times longer than in the table. It replaces the
-    /// pace before; the table stays.
-    pub fn set_pace(&mut self, pace: Pace) {
-        self.pace = pace;
+    /// slowdown before; the table stays.
+    pub fn set_slowdown(&mut self, slowdown: Slowdown) {
+        self.slowdown = slowdown;
     }
 
-    /// Whether it is the other one, table and pace: an equal table elsewhere is another one, so that
+    /// Whether it is the other one, table and slowdown: an equal table elsewhere is another one, so that
     /// none has to be read.
     pub(crate) fn is(&self, other: &Profile) -> bool {
-        Arc::ptr_eq(&self.exec, &other.exec) && self.pace == other.pace
+        Arc::ptr_eq(&self.exec, &other.exec) && self.slowdown == other.slowdown
     }
 
     /// The largest batch whose execution takes at most `budget`; zero when not even one row does.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a profile has at most u32::MAX entries")]
     pub fn rows_within(&self, budget: Span) -> u32 {
-        let budget = self.pace.shrink(budget);
+        let budget = self.slowdown.shrink(budget);
         self.exec.partition_point(|&exec| exec <= budget) as u32
     }
 
@@ -168,7 +168,7 @@ impl Profile {
     pub fn fit(&self) -> (Span, Span) {
         let n = self.exec.len() as f64;
         let mean_b = (n + 1.0) / 2.0;
-        let exec = || self.exec.iter().map(|table| self.pace.stretch(*table).0 as f64);
+        let exec = || self.exec.iter().map(|table| self.slowdown.stretch(*table).0 as f64);
         let mean_l = exec().sum::<f64>() / n;
         let (mut covariance, mut variance) = (0.0, 0.0);
         for (i, l) in exec().enumerate() {
@@ -226,13 +226,13 @@ mod tests {
     fn a_pace_scales_every_answer_and_can_be_taken_back() {
         let table = Profile::linear(ms(1), ms(5), 32).unwrap();
         let mut profile = table.clone();
-        profile.set_pace(Pace::of(ms(2), ms(1)));
+        profile.set_slowdown(Slowdown::of(ms(2), ms(1)));
         assert_eq!(profile.exec(1), ms(12));
         assert_eq!(profile.exec(33), Span::MAX);
         assert_eq!(profile.rows_within(ms(14).saturating_sub(Span(1))), 1);
         assert_eq!(profile.rows_within(ms(14)), 2);
         assert_eq!(profile.fit(), (ms(2), ms(10)));
-        profile.set_pace(Pace::ONE);
+        profile.set_slowdown(Slowdown::ONE);
         assert_eq!(profile, table);
     }
 

@@ -2,7 +2,7 @@
 
 use allocation_counter::{AllocationInfo, measure};
 use std::sync::Arc;
-use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler};
+use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
 use symphony_core::{
     AcceleratorId, BatchId, Class, Delays, ModelId, Profile, Request, RequestId, Span, Time,
 };
@@ -26,8 +26,8 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(rule: Rule, delays: Delays) -> Pool {
-        let mut scheduler = Scheduler::new(rule, ACCELERATORS);
+    fn new(mode: Mode, delays: Delays) -> Pool {
+        let mut scheduler = Scheduler::new(mode, ACCELERATORS);
         let mut todo = Actions::default();
         let (alpha, beta) = (Span::from_micros(1053), Span::from_micros(5072));
         let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
@@ -124,23 +124,23 @@ impl Pool {
 }
 
 #[track_caller]
-fn check(rule: Rule, delays: Delays) {
-    let mut pool = Pool::new(rule, delays);
+fn check(mode: Mode, delays: Delays) {
+    let mut pool = Pool::new(mode, delays);
     // Queues, heaps and buffers grow to their size.
     pool.serve(60_000);
     let (started, dropped, cancelled) = (pool.started, pool.dropped, pool.cancelled);
     let AllocationInfo { count_total, bytes_total, .. } = measure(|| pool.serve(20_000));
-    assert_eq!((count_total, bytes_total), (0, 0), "{rule:?} {delays:?}");
+    assert_eq!((count_total, bytes_total), (0, 0), "{mode:?} {delays:?}");
     let happened = [pool.started - started, pool.dropped - dropped, pool.cancelled - cancelled];
-    assert!(happened.iter().all(|count| *count > 100), "{rule:?} {delays:?}: {happened:?}");
+    assert!(happened.iter().all(|count| *count > 100), "{mode:?} {delays:?}: {happened:?}");
 }
 
 #[test]
 fn the_steady_state_allocates_nothing() {
     let ahead = Delays { control: Span::from_micros(800), ..Delays::default() };
-    for rule in [Rule::Deferred, Rule::Adaptive, Rule::Eager] {
+    for mode in [Mode::Consolidate, Mode::Adaptive, Mode::Eager] {
         for delays in [Delays::default(), ahead] {
-            check(rule, delays);
+            check(mode, delays);
         }
     }
 }

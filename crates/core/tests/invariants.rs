@@ -5,12 +5,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use symphony_core::sched::{
-    AcceleratorState, Action, Actions, Event, ModelTerms, OVERDUE_AFTER, Policy, Rule, Scheduler,
+    AcceleratorState, Action, Actions, Event, Mode, ModelTerms, OVERDUE_AFTER, Policy, Scheduler,
     Start,
 };
 use symphony_core::{
-    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Pace, Profile, Request, RequestId,
-    Span, Time,
+    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Profile, Request, RequestId,
+    Slowdown, Span, Time,
 };
 
 /// One thing that happens from outside.
@@ -39,9 +39,9 @@ enum Happening {
     Add {
         model: u32,
     },
-    /// The pool goes by another rule from now on.
+    /// The pool goes by another mode from now on.
     Switch {
-        rule: Rule,
+        mode: Mode,
     },
     AddAccelerator {
         accelerator: u32,
@@ -59,7 +59,7 @@ enum Happening {
 
 #[derive(Clone, Debug)]
 struct History {
-    rule: Rule,
+    mode: Mode,
     accelerators: u32,
     low_share: f64,
     profiles: Vec<(u64, u64, u32)>,
@@ -76,8 +76,8 @@ struct History {
     happenings: Vec<(u64, Happening)>,
 }
 
-fn rules() -> impl Strategy<Value = Rule> {
-    prop_oneof![Just(Rule::Deferred), Just(Rule::Adaptive), Just(Rule::Eager)]
+fn modes() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Consolidate), Just(Mode::Adaptive), Just(Mode::Eager)]
 }
 
 /// Accelerators that a history may name: one more than it may begin with.
@@ -100,7 +100,7 @@ fn histories() -> impl Strategy<Value = History> {
         1 => (0u32..3, 0u64..30_000).prop_map(|(model, us)| Happening::MeasureOverrun { model, us }),
         1 => (0u32..3).prop_map(|model| Happening::Remove { model }),
         1 => (0u32..3).prop_map(|model| Happening::Add { model }),
-        1 => rules().prop_map(|rule| Happening::Switch { rule }),
+        1 => modes().prop_map(|mode| Happening::Switch { mode }),
         1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::AddAccelerator { accelerator }),
         1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::DrainAccelerator { accelerator }),
         1 => (0..=ACCELERATORS)
@@ -109,7 +109,7 @@ fn histories() -> impl Strategy<Value = History> {
     ];
     let seldom = || prop_oneof![Just(usize::MAX), 5usize..60];
     (
-        rules(),
+        modes(),
         1..ACCELERATORS,
         prop::sample::select(&[0.0, 0.05, 1.0]),
         prop::collection::vec((0u64..2000, 1u64..8000, 1u32..20), 3),
@@ -124,7 +124,7 @@ fn histories() -> impl Strategy<Value = History> {
     )
         .prop_map(
             |(
-                rule,
+                mode,
                 accelerators,
                 low_share,
                 profiles,
@@ -135,7 +135,7 @@ fn histories() -> impl Strategy<Value = History> {
                 happenings,
             )| {
                 History {
-                    rule,
+                    mode,
                     accelerators,
                     low_share,
                     profiles,
@@ -156,8 +156,8 @@ const SLO: Span = Span::from_micros(40_000);
 /// A pool that runs what the scheduler says and checks it.
 struct World<'a> {
     history: &'a History,
-    /// The rule now.
-    rule: Rule,
+    /// The mode now.
+    mode: Mode,
     scheduler: Scheduler,
     todo: Actions,
     delays: Delays,
@@ -175,7 +175,7 @@ struct World<'a> {
     batches: usize,
     /// How much longer than by its profile each model is planned to run, before and after the
     /// scheduler settled: after a silence what was measured is forgotten.
-    paces: [[Pace; 2]; 3],
+    slowdowns: [[Slowdown; 2]; 3],
     /// Models that were told to go, and whether they are gone.
     removed: BTreeMap<ModelId, bool>,
     log: Vec<String>,
@@ -201,7 +201,7 @@ impl Member {
 
 impl<'a> World<'a> {
     fn new(history: &'a History) -> World<'a> {
-        let scheduler = Scheduler::new(history.rule, history.accelerators);
+        let scheduler = Scheduler::new(history.mode, history.accelerators);
         let mut scheduler = scheduler.with_low_share(history.low_share);
         if !history.follows {
             scheduler = scheduler.with_fixed_profiles();
@@ -211,7 +211,7 @@ impl<'a> World<'a> {
             |number| Member { is_wanted: number < history.accelerators, ..Member::default() };
         let mut world = World {
             history,
-            rule: history.rule,
+            mode: history.mode,
             scheduler,
             todo: Actions::default(),
             delays: Delays::default(),
@@ -223,7 +223,7 @@ impl<'a> World<'a> {
             busy_until: vec![Time::ZERO; count],
             ends: BinaryHeap::new(),
             batches: 0,
-            paces: [[Pace::ONE; 2]; 3],
+            slowdowns: [[Slowdown::ONE; 2]; 3],
             removed: BTreeMap::new(),
             log: Vec::new(),
         };
@@ -293,9 +293,9 @@ impl<'a> World<'a> {
                     self.event(Event::AddModel { model: ModelId(model), terms });
                 }
             }
-            Happening::Switch { rule } => {
-                self.rule = rule;
-                self.event(Event::SetRule(rule));
+            Happening::Switch { mode } => {
+                self.mode = mode;
+                self.event(Event::SetMode(mode));
             }
             Happening::AddAccelerator { accelerator } => {
                 let member = &mut self.members[accelerator as usize];
@@ -343,10 +343,10 @@ impl<'a> World<'a> {
 
     fn settle(&mut self) {
         // Before, for a model may be gone afterwards.
-        self.note_paces(0);
-        self.note_paces(1);
+        self.note_slowdowns(0);
+        self.note_slowdowns(1);
         self.scheduler.settle(self.now, &mut self.todo);
-        self.note_paces(1);
+        self.note_slowdowns(1);
         let todo = std::mem::take(&mut self.todo);
         for action in &todo.list {
             self.log.push(format!("{} -> {action:?}", self.now));
@@ -379,9 +379,9 @@ impl<'a> World<'a> {
         self.check_members();
         let mut members = self.running.iter().zip(&self.members);
         let idle = members.any(|(running, member)| running.is_empty() && member.is_serving());
-        if idle && self.rule == Rule::Eager && !self.any_lags() {
+        if idle && self.mode == Mode::Eager && !self.any_lags() {
             // Low ones may be held back for the high ones that are known to come, and those with
-            // early deadlines that came under another rule.
+            // early deadlines that came under another mode.
             let early = |request: &Request| request.deadline.since(request.arrival) < SLO;
             let first = |request: &Request| request.class == Class::High && !early(request);
             let high = self.open.values().any(|(_, request)| first(request));
@@ -417,29 +417,31 @@ impl<'a> World<'a> {
         }
     }
 
-    fn note_paces(&mut self, moment: usize) {
-        for (number, paces) in (0u32..).zip(&mut self.paces) {
+    fn note_slowdowns(&mut self, moment: usize) {
+        for (number, slowdowns) in (0u32..).zip(&mut self.slowdowns) {
             if let Some(stats) = self.scheduler.stats(ModelId(number)) {
-                paces[moment] = stats.pace;
+                slowdowns[moment] = stats.slowdown;
             }
         }
     }
 
     fn any_lags(&self) -> bool {
         let accelerators = (0..ACCELERATORS).map(AcceleratorId);
-        accelerators.map(|id| self.scheduler.lag(id)).any(|lag| lag > Pace::ONE)
+        accelerators
+            .map(|id| self.scheduler.accelerator_slowdown(id))
+            .any(|lag| lag > Slowdown::ONE)
     }
 
     fn check_drop(&self, model: ModelId, request: &Request, reason: DropReason) {
         let terms = self.terms(model.0);
-        let alone = self.paces[model.index()].map(|pace| {
-            let exec = pace.stretch(terms.profile.exec(request.rows));
+        let alone = self.slowdowns[model.index()].map(|slowdown| {
+            let exec = slowdown.stretch(terms.profile.exec(request.rows));
             let end = self.now + self.delays.lead(request.rows) + exec;
             end + self.delays.response <= request.deadline
         });
         let justified = match reason {
             DropReason::Hopeless => alone.contains(&false),
-            DropReason::Overload => alone.contains(&true) && self.rule != Rule::Eager,
+            DropReason::Overload => alone.contains(&true) && self.mode != Mode::Eager,
             DropReason::TooLarge => request.rows > terms.profile.rows_max(),
             DropReason::QueueFull => {
                 // High requests with early deadlines may stand among the low ones.
@@ -465,8 +467,9 @@ impl<'a> World<'a> {
         assert_eq!(rows, start.rows, "{}", self.story("rows do not add up"));
         assert!(rows <= terms.profile.rows_max(), "{}", self.story("too large a batch"));
         let table = terms.profile.exec(rows);
-        let lag = self.scheduler.lag(start.accelerator);
-        let planned = self.paces[start.model.index()].map(|pace| pace.times(lag).stretch(table));
+        let lag = self.scheduler.accelerator_slowdown(start.accelerator);
+        let planned =
+            self.slowdowns[start.model.index()].map(|slowdown| slowdown.times(lag).stretch(table));
         assert!(planned.contains(&start.exec), "{}", self.story("not the profile"));
         for request in requests {
             let (model, known) = self.open.remove(&request.id).expect("one outcome per request");

@@ -4,7 +4,7 @@
 
 use allocation_counter::measure;
 use std::sync::Arc;
-use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler};
+use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
 use symphony_core::{Class, Delays, ModelId, Profile, Request, RequestId, Span, Time};
 
 const MODELS: u32 = 10_000;
@@ -20,8 +20,8 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(rule: Rule) -> Pool {
-        let scheduler = Scheduler::new(rule, 1);
+    fn new(mode: Mode) -> Pool {
+        let scheduler = Scheduler::new(mode, 1);
         Pool { scheduler, todo: Actions::default(), now: Time::ZERO, requests: 0 }
     }
 
@@ -61,9 +61,9 @@ fn profile() -> Arc<Profile> {
 }
 
 /// What is kept of each model once all are loaded, and once each has served its share of requests.
-fn per_idle_model(rule: Rule, requests: u32) -> [i64; 2] {
+fn per_idle_model(mode: Mode, requests: u32) -> [i64; 2] {
     let profile = profile();
-    let mut pool = Pool::new(rule);
+    let mut pool = Pool::new(mode);
     let loaded = measure(|| (0..MODELS).for_each(|model| pool.add(model, &profile))).bytes_current;
     let served = measure(|| {
         for model in 0..MODELS {
@@ -85,10 +85,10 @@ fn per_idle_model(rule: Rule, requests: u32) -> [i64; 2] {
 
 #[test]
 fn an_idle_model_takes_less_than_four_kib() {
-    for rule in [Rule::Deferred, Rule::Adaptive] {
-        let [loaded, served] = per_idle_model(rule, 64);
-        println!("{rule:?}: {loaded} bytes per model before its first request, {served} after");
-        assert!(loaded.max(served) <= IDLE_MODEL_MAX, "{rule:?}: {loaded} bytes, {served} after");
+    for mode in [Mode::Consolidate, Mode::Adaptive] {
+        let [loaded, served] = per_idle_model(mode, 64);
+        println!("{mode:?}: {loaded} bytes per model before its first request, {served} after");
+        assert!(loaded.max(served) <= IDLE_MODEL_MAX, "{mode:?}: {loaded} bytes, {served} after");
     }
 }
 
@@ -96,7 +96,7 @@ fn an_idle_model_takes_less_than_four_kib() {
 fn a_queued_request_takes_at_most_64_bytes() {
     // One more than a power of two, when the queue has just grown.
     for count in [1000, 1 << 16, (1 << 16) + 1, 100_000] {
-        let mut pool = Pool::new(Rule::Deferred);
+        let mut pool = Pool::new(Mode::Consolidate);
         pool.add(0, &profile());
         let queued = measure(|| (0..count).for_each(|_| pool.arrive(0, Class::High))).bytes_current;
         println!("{count} requests: {} bytes each", queued / count);

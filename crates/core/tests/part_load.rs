@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
+use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler, Start};
 use symphony_core::{Class, ModelId, Profile, Request, RequestId, Span, Time};
 
 const MODEL: ModelId = ModelId(0);
@@ -19,7 +19,7 @@ fn offer(requests: &[(u32, u64)]) -> (u64, Vec<String>) {
     let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
     let terms =
         ModelTerms { profile, slo: Span::from_millis(25), queue_max: 1000, loss_weight: 1.0 };
-    let mut scheduler = Scheduler::new(Rule::Deferred, ACCELERATORS);
+    let mut scheduler = Scheduler::new(Mode::Consolidate, ACCELERATORS);
     let mut todo = Actions::default();
     scheduler.on_event(Time::ZERO, Event::AddModel { model: MODEL, terms }, &mut todo);
     let (mut ends, mut dropped) = (BinaryHeap::new(), Vec::new());

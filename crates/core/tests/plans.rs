@@ -1,10 +1,10 @@
-//! What shards and the matcher make of a plan: tiers, turns, and heads that are dropped for the
+//! What shards and the matcher make of a plan: levels, turns, and heads that are dropped for the
 //! sake of others.
 
 use std::sync::Arc;
 use symphony_core::sched::{
-    Action, Actions, Candidate, Demand, Grant, Matcher, ModelPlan, ModelTerms, Offer, Reply, Rule,
-    Shard, Started,
+    Action, Actions, Candidate, Grant, Matcher, Mode, ModelDemand, ModelPlan, ModelTerms, Offer,
+    Reply, Shard, Started,
 };
 use symphony_core::{
     AcceleratorId, Class, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
@@ -19,8 +19,8 @@ fn ms(ms: u64) -> Span {
 }
 
 /// A model with `alpha b + beta` ms under an objective in ms.
-fn demand(model: u32, (alpha, beta, slo): (u64, u64, u64), per_second: f64) -> Demand {
-    Demand {
+fn demand(model: u32, (alpha, beta, slo): (u64, u64, u64), per_second: f64) -> ModelDemand {
+    ModelDemand {
         model: ModelId(model),
         profile: Profile::linear(ms(alpha), ms(beta), 64).expect("a valid profile"),
         data: Span::ZERO,
@@ -28,7 +28,7 @@ fn demand(model: u32, (alpha, beta, slo): (u64, u64, u64), per_second: f64) -> D
         slo: ms(slo),
         rows_per_ns: per_second / 1e9,
         high_per_ns: per_second / 1e9,
-        aside: 0.0,
+        demoted: 0.0,
         dispersion: 1.0,
         is_present: true,
         weight: 1.0,
@@ -49,32 +49,32 @@ struct Pool {
 
 impl Pool {
     fn new() -> Pool {
-        let mut matcher = Matcher::new(Rule::Adaptive, 4);
+        let mut matcher = Matcher::new(Mode::Adaptive, 4);
         matcher.note(demand(0, (5, 34, 136), 110.0));
         matcher.note(demand(1, (1, 1, 8), 300.0));
-        let mut tiers = [0; 2];
-        matcher.plan(at(0), |model, plan| tiers[model.index()] = plan.tier);
-        assert_eq!(tiers, [1, 0]);
+        let mut levels = [0; 2];
+        matcher.plan(at(0), |model, plan| levels[model.index()] = plan.level);
+        assert_eq!(levels, [1, 0]);
         Pool { matcher, issued: [0; 2] }
     }
 
-    /// Offers a batch that may be sent from now on, and anywhere from `firm` on.
-    fn offer(&mut self, now: Time, model: ModelId, tier: u8, (firm, turn): (Time, Time)) {
+    /// Offers a batch that may be sent from now on, and anywhere from `urgent` on.
+    fn offer(&mut self, now: Time, model: ModelId, level: u8, (urgent, turn): (Time, Time)) {
         let latest = at(1000);
         let offer = Some(Offer {
             exec: now,
-            firm,
+            urgent,
             latest,
             turn,
-            tier,
+            level,
             lead: Span::ZERO,
             due: at(2000),
-            alone: ms(10),
+            head_exec: ms(10),
             class: Class::High,
             exec_span: ms(10),
-            spared: 0.0,
+            reserved: 0.0,
             expected: now,
-            more: 0,
+            more_batches: 0,
         });
         let generation = self.issued[model.index()];
         self.matcher.candidate(now, Candidate { model, generation, offer });
@@ -104,14 +104,14 @@ impl Pool {
 }
 
 #[test]
-fn a_higher_tier_starts_early_only_where_it_leaves_room() {
+fn a_higher_level_starts_early_only_where_it_leaves_room() {
     let mut pool = Pool::new();
-    let firm = (at(50), at(100));
-    pool.offer(at(0), LONG, 1, firm);
+    let urgent = (at(50), at(100));
+    pool.offer(at(0), LONG, 1, urgent);
     let first = pool.grants(at(0));
     assert_eq!(first.len(), 1);
     pool.answer(at(0), &first[0], true);
-    pool.offer(at(1), LONG, 1, firm);
+    pool.offer(at(1), LONG, 1, urgent);
     assert_eq!(pool.started(at(1)), [], "three accelerators are free, and kept so");
     pool.offer(at(1), TIGHT, 0, (at(1), at(3)));
     assert_eq!(pool.started(at(1)), [(TIGHT, AcceleratorId(1))]);
@@ -119,7 +119,7 @@ fn a_higher_tier_starts_early_only_where_it_leaves_room() {
     assert!(pool.matcher.complete(at(9), first[0].accelerator, first[0].batch, ms(9)).is_some());
     assert_eq!(pool.started(at(9)), [(LONG, AcceleratorId(0))]);
     // And when waiting can no longer make its batch bigger, it may run anywhere.
-    pool.offer(at(10), LONG, 1, firm);
+    pool.offer(at(10), LONG, 1, urgent);
     assert_eq!(pool.started(at(10)), []);
     assert_eq!(pool.matcher.next_wake(), Some(at(50)));
     assert_eq!(pool.started(at(50)), [(LONG, AcceleratorId(2))]);
@@ -128,10 +128,10 @@ fn a_higher_tier_starts_early_only_where_it_leaves_room() {
 #[test]
 fn a_declined_grant_takes_no_room() {
     let mut pool = Pool::new();
-    let firm = (at(50), at(100));
-    pool.offer(at(0), LONG, 1, firm);
+    let urgent = (at(50), at(100));
+    pool.offer(at(0), LONG, 1, urgent);
     let declined = pool.grants(at(0));
-    pool.offer(at(0), LONG, 1, firm);
+    pool.offer(at(0), LONG, 1, urgent);
     assert_eq!(pool.started(at(0)), [], "the first is not answered");
     pool.answer(at(0), &declined[0], false);
     assert_eq!(pool.started(at(0)), [(LONG, AcceleratorId(0))]);
@@ -154,7 +154,7 @@ fn whose_turn_is_first_is_served_first() {
 /// dropped row has to make room for `price`.
 #[track_caller]
 fn dropped(target: u32, price: f64) -> usize {
-    let mut shard = Shard::new(Rule::Adaptive, 1);
+    let mut shard = Shard::new(Mode::Adaptive, 1);
     let profile = Arc::new(Profile::linear(ms(1), ms(5), 64).expect("a valid profile"));
     let terms = ModelTerms { profile, slo: ms(20), queue_max: 100, loss_weight: 1.0 };
     shard.add(LONG, terms);
@@ -185,10 +185,10 @@ fn heads_are_dropped_for_the_batch_that_the_load_needs_and_no_larger_one() {
 
 #[test]
 fn what_high_requests_need_is_planned_for_as_soon_as_low_ones_come() {
-    let mut shard = Shard::new(Rule::Adaptive, 4);
+    let mut shard = Shard::new(Mode::Adaptive, 4);
     let profile = Arc::new(Profile::linear(ms(1), ms(5), 64).expect("a valid profile"));
     shard.add(LONG, ModelTerms { profile, slo: ms(25), queue_max: 100, loss_weight: 1.0 });
-    let mut matcher = Matcher::new(Rule::Adaptive, 4);
+    let mut matcher = Matcher::new(Mode::Adaptive, 4);
     let mut needs = Vec::new();
     let mut plan = |matcher: &mut Matcher, now| {
         needs.clear();

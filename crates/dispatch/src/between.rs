@@ -5,8 +5,8 @@
 //! answered, so a candidate that is read before an older reply does no harm.
 
 use std::collections::VecDeque;
-use symphony_core::sched::{Candidate, Offer, ToMatcher, ToShard};
-use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Pace, Span, Time};
+use symphony_core::sched::{Candidate, MatcherToShard, Offer, ShardToMatcher};
+use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Slowdown, Span, Time};
 use symphony_exchange::{
     BoardReader, BoardWriter, Full, Receiver, Ringer, Sender, Value, board, ring,
 };
@@ -17,9 +17,9 @@ use symphony_wire::schedule::port::MODELS_MAX;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FromMatcher {
     /// What the matcher decided, and when.
-    Decided(Time, ToShard),
+    Decided(Time, MatcherToShard),
     /// A batch has ended, on an accelerator that is so much slower than the others.
-    Measured(Completion, Pace),
+    Measured(Completion, Slowdown),
     /// A batch is not waited for any more: its accelerator is dead.
     Lost(BatchId, AcceleratorId),
     /// How late the matcher's timers fire.
@@ -34,7 +34,7 @@ const RING_MAX: usize = 4096;
 /// The shard's end of the ways between it and the matcher.
 pub(crate) struct ShardEnd {
     pub(crate) candidates: BoardWriter<Words>,
-    pub(crate) said: Outbox<ToMatcher>,
+    pub(crate) said: Outbox<ShardToMatcher>,
     pub(crate) heard: Receiver<FromMatcher>,
     /// Models are dealt in turn to so many shards.
     pub(crate) shards: usize,
@@ -43,7 +43,7 @@ pub(crate) struct ShardEnd {
 /// The matcher's reading ends of the ways from one shard.
 pub(crate) struct Heard {
     pub(crate) candidates: BoardReader<Words>,
-    pub(crate) messages: Receiver<ToMatcher>,
+    pub(crate) messages: Receiver<ShardToMatcher>,
 }
 
 /// The ways between one of so many shards and the matcher, each of whom hears its own bell.
@@ -125,39 +125,51 @@ impl Words {
         };
         let class = if offer.class == Class::Low { LOW } else { 0 };
         Words([
-            generation | u64::from(offer.tier) << 8 | class | OFFERED,
+            generation | u64::from(offer.level) << 8 | class | OFFERED,
             offer.exec.0,
-            offer.firm.0,
+            offer.urgent.0,
             offer.latest.0,
             offer.turn.0,
             offer.lead.0,
             offer.due.0,
-            offer.alone.0,
+            offer.head_exec.0,
             offer.exec_span.0,
             offer.expected.0,
-            offer.spared.to_bits(),
-            u64::from(offer.more),
+            offer.reserved.to_bits(),
+            u64::from(offer.more_batches),
         ])
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "they were put there as such")]
     pub(crate) fn candidate(self, model: ModelId) -> Candidate {
-        let [head, exec, firm, latest, turn, lead, due, alone, exec_span, expected, spared, more] =
-            self.0;
+        let [
+            head,
+            exec,
+            urgent,
+            latest,
+            turn,
+            lead,
+            due,
+            alone,
+            exec_span,
+            expected,
+            reserved,
+            more,
+        ] = self.0;
         let offer = (head & OFFERED != 0).then(|| Offer {
             exec: Time(exec),
-            firm: Time(firm),
+            urgent: Time(urgent),
             latest: Time(latest),
             turn: Time(turn),
-            tier: (head >> 8) as u8,
+            level: (head >> 8) as u8,
             lead: Span(lead),
             due: Time(due),
-            alone: Span(alone),
+            head_exec: Span(alone),
             class: if head & LOW != 0 { Class::Low } else { Class::High },
             exec_span: Span(exec_span),
-            spared: f64::from_bits(spared),
+            reserved: f64::from_bits(reserved),
             expected: Time(expected),
-            more: more as u32,
+            more_batches: more as u32,
         });
         Candidate { model, generation: (head >> 32) as u32, offer }
     }
@@ -173,20 +185,20 @@ mod tests {
         let model = ModelId(7);
         let offer = Offer {
             exec: Time(1),
-            firm: Time(2),
+            urgent: Time(2),
             latest: Time(3),
             turn: Time(4),
-            tier: 5,
+            level: 5,
             lead: Span(6),
             due: Time(7),
-            alone: Span(8),
+            head_exec: Span(8),
             class: Class::Low,
             exec_span: Span(9),
-            spared: 10.0,
+            reserved: 10.0,
             expected: Time(11),
-            more: 12,
+            more_batches: 12,
         };
-        let high = Offer { class: Class::High, tier: 0, ..offer };
+        let high = Offer { class: Class::High, level: 0, ..offer };
         for offer in [None, Some(offer), Some(high)] {
             let candidate = Candidate { model, generation: u32::MAX - 1, offer };
             assert_eq!(Words::of(&candidate).candidate(model), candidate);

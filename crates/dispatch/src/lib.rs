@@ -9,8 +9,8 @@ mod cost;
 mod effects;
 mod matcher;
 mod measure;
-mod paces;
 mod shard;
+mod slowdowns;
 mod thread;
 
 pub use effects::{Effects, InFlightEffects};

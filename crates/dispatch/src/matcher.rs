@@ -5,7 +5,8 @@ use crate::cost::Cost;
 use crate::measure::Lateness;
 use crate::thread::Settings;
 use symphony_core::sched::{
-    AcceleratorState, Action, Actions, Event, Matcher, MatcherParty, Rule, ToMatcher, ToShard,
+    AcceleratorState, Action, Actions, Event, Matcher, MatcherParty, MatcherToShard, Mode,
+    ShardToMatcher,
 };
 use symphony_core::{AcceleratorId, ModelId, Span, Time};
 use symphony_wire::schedule::{
@@ -31,7 +32,7 @@ pub(crate) struct LiveMatcher {
 
 /// What the matcher's thread keeps for itself.
 struct Own {
-    rule: Rule,
+    mode: Mode,
     accelerators: u32,
     cost: Cost,
     /// Grants since its cost was last counted.
@@ -48,14 +49,14 @@ impl LiveMatcher {
         heard: Vec<Heard>,
         said: Vec<Outbox<FromMatcher>>,
     ) -> LiveMatcher {
-        let Settings { rule, accelerators, low_share, overdue_after } = *settings;
-        let mut matcher = Matcher::new(rule, accelerators);
+        let Settings { mode, accelerators, low_share, overdue_after } = *settings;
+        let mut matcher = Matcher::new(mode, accelerators);
         matcher.set_low_share(low_share);
         matcher.set_overdue_after(overdue_after);
         let party = MatcherParty::new(matcher);
         serving.tell(party.serving());
         let (cost, late) = (Cost::new(), Lateness::new());
-        let own = Own { rule, accelerators, cost, granted: 0, late, serving };
+        let own = Own { mode, accelerators, cost, granted: 0, late, serving };
         LiveMatcher { party, inbox, heard, said, todo: Actions::default(), own }
     }
 
@@ -64,8 +65,8 @@ impl LiveMatcher {
         let LiveMatcher { party, inbox, said, own, .. } = self;
         inbox.drain(COMPLETIONS_MAX, |message| match message {
             Message::Plain(completion) => completed(now, party, said, &completion),
-            Message::Control(MatcherControl::SetRule(rule, _share)) => {
-                own.set_rule(now, party, rule);
+            Message::Control(MatcherControl::SetMode(mode, _share)) => {
+                own.set_mode(now, party, mode);
             }
             Message::Control(MatcherControl::Statistics(share)) => {
                 share.add(|all| own.count(party, all));
@@ -84,7 +85,7 @@ impl LiveMatcher {
         for (number, Heard { candidates, messages }) in heard.iter_mut().enumerate() {
             candidates.drain(|place, words| {
                 let model = model_at(place, number, shards);
-                let message = ToMatcher::Candidate(words.candidate(model));
+                let message = ShardToMatcher::Candidate(words.candidate(model));
                 party.receive(now, message, &mut |message| say(said, now, message));
             });
             messages.drain(usize::MAX, |message| {
@@ -99,7 +100,7 @@ impl LiveMatcher {
         self.hear(now);
         let LiveMatcher { party, said, todo, own, .. } = self;
         party.settle(now, todo, &mut |message| {
-            own.granted += u64::from(matches!(message, ToShard::Grant(_)));
+            own.granted += u64::from(matches!(message, MatcherToShard::Grant(_)));
             say(said, now, message);
         });
         own.serving.tell(party.serving());
@@ -151,14 +152,14 @@ impl LiveMatcher {
 }
 
 impl Own {
-    fn set_rule(&mut self, now: Time, party: &mut MatcherParty, rule: Rule) {
-        if rule == self.rule {
+    fn set_mode(&mut self, now: Time, party: &mut MatcherParty, mode: Mode) {
+        if mode == self.mode {
             return;
         }
-        let before = self.rule.name();
-        tracing::info!(mode = rule.name(), before, "scheduling in another mode");
-        self.rule = rule;
-        party.on_event(now, &Event::SetRule(rule), &mut |_| {});
+        let before = self.mode.name();
+        tracing::info!(mode = mode.name(), before, "scheduling in another mode");
+        self.mode = mode;
+        party.on_event(now, &Event::SetMode(mode), &mut |_| {});
     }
 
     /// Has an accelerator serve, or not, and answers what it is then.
@@ -189,11 +190,11 @@ impl Own {
     }
 
     fn count(&self, party: &MatcherParty, all: &mut Statistics) {
-        all.rule = self.rule;
+        all.mode = self.mode;
         all.batches_max = self.cost.told();
         all.accelerators.resize(self.accelerators as usize, AcceleratorStatistics::default());
         for (number, accelerator) in (0u32..).zip(&mut all.accelerators) {
-            accelerator.lag = party.lag(AcceleratorId(number));
+            accelerator.slowdown = party.accelerator_slowdown(AcceleratorId(number));
             accelerator.state = party.state(AcceleratorId(number));
         }
     }
@@ -211,9 +212,9 @@ fn completed(
     // Nobody may have woken for it when it came.
     let ended = finished.min(now);
     party.on_event(ended, &event, &mut |message| say(said, ended, message));
-    let lag = party.lag(accelerator);
+    let slowdown = party.accelerator_slowdown(accelerator);
     let home = home(model, said.len());
-    said[home].saying(|say| say(FromMatcher::Measured(*completion, lag)));
+    said[home].saying(|say| say(FromMatcher::Measured(*completion, slowdown)));
 }
 
 /// Tells of what became of an accelerator.
@@ -250,7 +251,7 @@ fn changed(said: &mut [Outbox<FromMatcher>], party: &MatcherParty, action: &Acti
 }
 
 /// Sends what the matcher decided to the shard that it is for, or to all.
-fn say(said: &mut [Outbox<FromMatcher>], now: Time, message: ToShard) {
+fn say(said: &mut [Outbox<FromMatcher>], now: Time, message: MatcherToShard) {
     let said = match message.model() {
         Some(model) => {
             let home = home(model, said.len());

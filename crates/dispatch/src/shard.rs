@@ -3,11 +3,13 @@
 use crate::between::{FromMatcher, ShardEnd, Words};
 use crate::effects::Effects;
 use crate::measure::Meter;
-use crate::paces::{Paces, Subject};
+use crate::slowdowns::{Slowdowns, Subject};
 use crate::thread::Settings;
 use std::collections::HashMap;
-use symphony_core::sched::{Action, Actions, Event, Rule, Shard, ShardParty, Start, ToMatcher};
-use symphony_core::{BatchId, ModelId, Pace, Span, Time};
+use symphony_core::sched::{
+    Action, Actions, Event, Mode, Shard, ShardParty, ShardToMatcher, Start,
+};
+use symphony_core::{BatchId, ModelId, Slowdown, Span, Time};
 use symphony_wire::schedule::{
     AcceleratorStatistics, Completion, Message, ShardControl, ShardInbox, Share, Statistics,
     ToShard,
@@ -35,7 +37,7 @@ pub(crate) struct LiveShard<E> {
 /// What the shard's thread keeps for itself.
 struct Own {
     meter: Meter,
-    paces: Paces,
+    slowdowns: Slowdowns,
     running: HashMap<BatchId, Running>,
     models: Vec<ModelId>,
     /// Batches of this shard by accelerator.
@@ -59,8 +61,8 @@ enum Drained {
 struct Running {
     decided: Time,
     planned: Span,
-    /// The pace that it was planned with.
-    pace: Pace,
+    /// The slowdown that it was planned with.
+    slowdown: Slowdown,
     /// Sent while another ran, so that it had to wait for that one.
     behind: bool,
 }
@@ -72,7 +74,7 @@ impl<E: Effects> LiveShard<E> {
         end: ShardEnd,
         effects: E,
     ) -> LiveShard<E> {
-        let mut shard = Shard::new(settings.rule, settings.accelerators);
+        let mut shard = Shard::new(settings.mode, settings.accelerators);
         shard.set_low_share(settings.low_share);
         let mut party = ShardParty::new(shard);
         let meter = Meter::new();
@@ -80,7 +82,7 @@ impl<E: Effects> LiveShard<E> {
         party.on_event(Time::ZERO, Event::SetDelays(meter.delays()), &mut todo);
         let own = Own {
             meter,
-            paces: Paces::default(),
+            slowdowns: Slowdowns::default(),
             running: HashMap::new(),
             models: Vec::new(),
             accelerators: Vec::new(),
@@ -117,8 +119,8 @@ impl<E: Effects> LiveShard<E> {
                 FromMatcher::Decided(at, message) => {
                     own.decided(now, at, party, message, todo, &mut say);
                 }
-                FromMatcher::Measured(completion, lag) => {
-                    own.measured(now, party, &completion, lag);
+                FromMatcher::Measured(completion, slowdown) => {
+                    own.measured(now, party, &completion, slowdown);
                     effects.ended(completion.batch);
                 }
                 FromMatcher::Lost(batch, accelerator) => {
@@ -139,7 +141,7 @@ impl<E: Effects> LiveShard<E> {
         let mut candidates = candidates.burst();
         said.saying(|say| {
             party.settle(now, todo, &mut |message| match message {
-                ToMatcher::Candidate(candidate) => {
+                ShardToMatcher::Candidate(candidate) => {
                     candidates.publish(candidate.model.index() / *shards, Words::of(&candidate));
                 }
                 other => say(other),
@@ -240,15 +242,15 @@ impl Own {
                 self.removing.push((model, done));
                 party.on_event(now, Event::RemoveModel { model }, todo);
             }
-            ShardControl::SetRule(rule, _share) => self.set_rule(now, party, rule, todo),
+            ShardControl::SetMode(mode, _share) => self.set_mode(now, party, mode, todo),
             ShardControl::Statistics(share) => share.add(|all| self.count(party, all)),
             ShardControl::Drain(share) => self.draining.push(share),
         }
     }
 
-    fn set_rule(&self, now: Time, party: &mut ShardParty, rule: Rule, todo: &mut Actions) {
-        if rule != party.rule() {
-            party.on_event(now, Event::SetRule(rule), todo);
+    fn set_mode(&self, now: Time, party: &mut ShardParty, mode: Mode, todo: &mut Actions) {
+        if mode != party.mode() {
+            party.on_event(now, Event::SetMode(mode), todo);
         }
     }
 
@@ -258,18 +260,18 @@ impl Own {
         now: Time,
         at: Time,
         party: &mut ShardParty,
-        message: symphony_core::sched::ToShard,
+        message: symphony_core::sched::MatcherToShard,
         todo: &mut Actions,
-        say: &mut &mut dyn FnMut(ToMatcher),
+        say: &mut &mut dyn FnMut(ShardToMatcher),
     ) {
-        use symphony_core::sched::ToShard::{Ended, Grant};
+        use symphony_core::sched::MatcherToShard::{BatchEnded, Grant};
         match message {
             Grant(_) => self.meter.message(now.since(at)),
-            Ended(ended) => {
-                let before = pace(party, ended.model);
+            BatchEnded(ended) => {
+                let before = slowdown(party, ended.model);
                 // It may have been told of much later.
                 party.receive(at, message, todo, say);
-                if pace(party, ended.model) != before {
+                if slowdown(party, ended.model) != before {
                     // What exceeded the plans before says nothing of the plans from now on.
                     self.meter.forget(ended.model);
                 }
@@ -281,13 +283,19 @@ impl Own {
     }
 
     fn started(&mut self, now: Time, start: &Start) {
-        let &Start { exec, pace, behind, .. } = start;
-        let running = Running { decided: now, planned: exec, pace, behind };
+        let &Start { exec, slowdown, behind, .. } = start;
+        let running = Running { decided: now, planned: exec, slowdown, behind };
         self.running.insert(start.batch, running);
     }
 
-    /// A batch has ended, on an accelerator of this lag.
-    fn measured(&mut self, now: Time, party: &ShardParty, completion: &Completion, lag: Pace) {
+    /// A batch has ended, on an accelerator that is so much slower than the others.
+    fn measured(
+        &mut self,
+        now: Time,
+        party: &ShardParty,
+        completion: &Completion,
+        accelerator_slowdown: Slowdown,
+    ) {
         let &Completion { accelerator, batch, model, taken, exec, .. } = completion;
         let Some(running) = self.running.remove(&batch) else { return };
         if self.accelerators.len() <= accelerator.index() {
@@ -299,11 +307,14 @@ impl Own {
         if exec == Span::ZERO {
             return; // every client had left: nothing ran, so it teaches nothing
         }
-        let pace = pace(party, model);
-        self.paces.tell(now, Subject::Model(model), pace);
-        self.paces.tell(now, Subject::Accelerator(accelerator), lag);
+        let model_slowdown = slowdown(party, model);
+        self.slowdowns.tell(now, Subject::Model(model), model_slowdown);
+        self.slowdowns.tell(now, Subject::Accelerator(accelerator), accelerator_slowdown);
         // What it would be planned to take now.
-        let planned = pace.times(lag).over(running.pace).stretch(running.planned);
+        let planned = model_slowdown
+            .times(accelerator_slowdown)
+            .over(running.slowdown)
+            .stretch(running.planned);
         // The wait for a batch that still ran is no delay: counted, it would send the next batch
         // ahead earlier, that would wait longer, and so on.
         let control = Some(taken.since(running.decided)).filter(|_| !running.behind);
@@ -329,7 +340,7 @@ impl Own {
     fn removed(&mut self, model: ModelId) {
         self.models.retain(|other| *other != model);
         self.meter.forget(model);
-        self.paces.forget(model);
+        self.slowdowns.forget(model);
         for (_, done) in self.removing.extract_if(.., |(other, _)| *other == model) {
             let _ = done.send(());
         }
@@ -362,6 +373,6 @@ impl Own {
 }
 
 /// How many times longer than by its profile a model's batches are planned to take.
-fn pace(party: &ShardParty, model: ModelId) -> Pace {
-    party.stats(model).map_or(Pace::ONE, |stats| stats.pace)
+fn slowdown(party: &ShardParty, model: ModelId) -> Slowdown {
+    party.stats(model).map_or(Slowdown::ONE, |stats| stats.slowdown)
 }

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
-use symphony_core::sched::{LOW_SHARE_DEFAULT, OVERDUE_AFTER, Rule};
+use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
 use symphony_core::{Span, Time};
 use symphony_exchange::{Doorbell, Listener, Ringer, Spin, Woken};
 use symphony_wire::clock::Clock;
@@ -25,8 +25,8 @@ const ROOM_AGAIN: Span = Span::from_micros(50);
 /// How a pool is scheduled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// By which rule, at first.
-    pub rule: Rule,
+    /// By which mode, at first.
+    pub mode: Mode,
     /// Accelerators, idle at first, numbered from zero.
     pub accelerators: u32,
     /// What is kept for low requests that wait, between 0 and 1.
@@ -39,9 +39,9 @@ pub struct Settings {
 impl Settings {
     /// The usual share for low requests, and patience with accelerators.
     #[must_use]
-    pub fn new(rule: Rule, accelerators: u32) -> Settings {
+    pub fn new(mode: Mode, accelerators: u32) -> Settings {
         let (low_share, overdue_after) = (LOW_SHARE_DEFAULT, OVERDUE_AFTER);
-        Settings { rule, accelerators, low_share, overdue_after }
+        Settings { mode, accelerators, low_share, overdue_after }
     }
 }
 

@@ -5,7 +5,7 @@ mod support;
 
 use allocation_counter::measure;
 use std::sync::Arc;
-use symphony_core::sched::{ModelTerms, Rule, Start};
+use symphony_core::sched::{Mode, ModelTerms, Start};
 use symphony_core::{
     AcceleratorId, BatchId, Class, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
 };
@@ -65,9 +65,9 @@ struct Pool {
 }
 
 impl Pool {
-    fn new(rule: Rule, layout: Layout) -> Pool {
+    fn new(mode: Mode, layout: Layout) -> Pool {
         let (port, inboxes) = scheduler(layout);
-        let threads = threads(&Settings::new(rule, ACCELERATORS), inboxes, |_| Fixed {
+        let threads = threads(&Settings::new(mode, ACCELERATORS), inboxes, |_| Fixed {
             running: [None; 2 * ACCELERATORS as usize],
             started: 0,
             dropped: 0,
@@ -131,18 +131,18 @@ impl Pool {
 #[test]
 fn the_steady_state_allocates_nothing() {
     let layouts = [Layout::TOGETHER, Layout::on_threads(2), Layout::on_threads(3)];
-    for rule in Rule::ALL {
+    for mode in Mode::ALL {
         for layout in layouts {
-            let mut pool = Pool::new(rule, layout);
+            let mut pool = Pool::new(mode, layout);
             // Queues, rings and buffers grow to their size.
             pool.serve(60_000);
             let before = pool.counts();
             // Something may be needed for the first time yet, and have to get its size; what
             // belongs to every request, batch or plan is in each of these.
             let allocations = [(); 4].map(|()| measure(|| pool.serve(20_000)).count_total);
-            assert!(allocations.contains(&0), "{rule:?} {layout:?}: {allocations:?}");
+            assert!(allocations.contains(&0), "{mode:?} {layout:?}: {allocations:?}");
             let happened = [0, 1].map(|at| pool.counts()[at] - before[at]);
-            assert!(happened.iter().all(|count| *count > 100), "{rule:?} {layout:?}: {happened:?}");
+            assert!(happened.iter().all(|count| *count > 100), "{mode:?} {layout:?}: {happened:?}");
         }
     }
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use support::{MODEL, Rig};
-use symphony_core::sched::Rule;
+use symphony_core::sched::Mode;
 use symphony_core::{AcceleratorId, BatchId, DropReason, ModelId, Span, Time};
 use symphony_dispatch::Settings;
 use symphony_wire::inflight::Outcome;
@@ -26,7 +26,7 @@ struct Pool {
 
 impl Pool {
     fn new(layout: Layout) -> Pool {
-        let settings = Settings::new(Rule::Deferred, 2);
+        let settings = Settings::new(Mode::Consolidate, 2);
         Pool {
             now: Time::ZERO,
             rig: Rig::new(&settings, layout, 50_000),

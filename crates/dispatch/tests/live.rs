@@ -7,7 +7,7 @@ use crossbeam_channel::{Sender, unbounded};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use symphony_core::sched::{ModelTerms, Rule};
+use symphony_core::sched::{Mode, ModelTerms};
 use symphony_core::{AcceleratorId, Class, ModelId, Profile, Request, RequestId, Span, Time};
 use symphony_dispatch::{InFlightEffects, Settings, spawn, threads};
 use symphony_exchange::Spin;
@@ -44,14 +44,14 @@ struct Pool {
     accelerators: Vec<JoinHandle<()>>,
 }
 
-fn start(rule: Rule, layout: Layout) -> Pool {
+fn start(mode: Mode, layout: Layout) -> Pool {
     let (port, inboxes) = scheduler(layout);
     let (clock, inflight) = (Clock::start(), Arc::new(InFlight::new(100_000)));
     let (plans, accelerators): (Vec<Sender<BatchPlan>>, Vec<_>) =
         (0..ACCELERATORS).map(|number| accelerator(number, clock, &inflight, &port)).unzip();
     let send = move |id: AcceleratorId, plan| plans[id.index()].send(plan).expect("it runs");
     let effects = InFlightEffects::new(Arc::clone(&inflight), send);
-    let scheduling = threads(&Settings::new(rule, ACCELERATORS), inboxes, |_| effects.clone());
+    let scheduling = threads(&Settings::new(mode, ACCELERATORS), inboxes, |_| effects.clone());
     drop(effects);
     let scheduler = spawn(scheduling, clock, Spin::NEVER).expect("threads");
     for model in 0..MODELS {
@@ -179,10 +179,10 @@ fn drain(pool: &Pool) {
 
 #[test]
 fn every_request_gets_one_outcome() {
-    for (rule, layout) in
-        Rule::ALL.into_iter().flat_map(|rule| LAYOUTS.map(|layout| (rule, layout)))
+    for (mode, layout) in
+        Mode::ALL.into_iter().flat_map(|mode| LAYOUTS.map(|layout| (mode, layout)))
     {
-        let pool = start(rule, layout());
+        let pool = start(mode, layout());
         let tallies: Vec<_> = thread::scope(|scope| {
             let pool = &pool;
             let clients = [1, 2, 3].map(|seed| scope.spawn(move || client(pool, seed, 3000, None)));
@@ -197,7 +197,7 @@ fn every_request_gets_one_outcome() {
 #[test]
 fn every_request_gets_one_outcome_while_the_pool_drains() {
     for (seed, layout) in (0..200).zip(LAYOUTS.iter().cycle()) {
-        let pool = start(Rule::Eager, layout());
+        let pool = start(Mode::Eager, layout());
         let tallies: Vec<_> = thread::scope(|scope| {
             let pool = &pool;
             let clients = [0, 1, 2].map(|n| {
@@ -221,7 +221,7 @@ fn one_that_panics(layout: Layout) {
     let (port, inboxes) = scheduler(layout);
     let (clock, inflight) = (Clock::start(), Arc::new(InFlight::new(10)));
     let effects = InFlightEffects::new(Arc::clone(&inflight), |_, _| panic!("asked to"));
-    let scheduling = threads(&Settings::new(Rule::Eager, 1), inboxes, |_| effects.clone());
+    let scheduling = threads(&Settings::new(Mode::Eager, 1), inboxes, |_| effects.clone());
     let scheduler = spawn(scheduling, clock, Spin::NEVER).expect("threads");
     let profile = Arc::new(Profile::linear(Span(1), Span(1), 1).expect("valid profile"));
     let terms = ModelTerms { profile, slo: Span::from_secs(9), queue_max: 9, loss_weight: 1.0 };

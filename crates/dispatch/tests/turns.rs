@@ -7,16 +7,16 @@ mod support;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use support::{MODEL, Rig};
-use symphony_core::sched::Rule;
-use symphony_core::{AcceleratorId, DropReason, Pace, RequestId, Span, Time};
+use symphony_core::sched::Mode;
+use symphony_core::{AcceleratorId, DropReason, RequestId, Slowdown, Span, Time};
 use symphony_dispatch::Settings;
 use symphony_wire::inflight::Outcome;
 use symphony_wire::schedule::{BatchPlan, Completion, Layout, Statistics, SubmitError};
 use tokio::sync::oneshot;
 
 /// One accelerator, of whose model two requests may queue.
-fn pool(rule: Rule) -> Rig {
-    Rig::new(&Settings::new(rule, 1), Layout::TOGETHER, 2)
+fn pool(mode: Mode) -> Rig {
+    Rig::new(&Settings::new(mode, 1), Layout::TOGETHER, 2)
 }
 
 fn at(ms: u64) -> Time {
@@ -68,7 +68,7 @@ impl Rig {
 
 #[test]
 fn a_full_queue_and_a_hopeless_request_are_answered_with_their_reason() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let (_, _running) = pool.submit(at(0));
     let (_, mut first) = pool.submit(at(0));
     let (_, mut second) = pool.submit(at(0));
@@ -87,7 +87,7 @@ fn a_full_queue_and_a_hopeless_request_are_answered_with_their_reason() {
 
 #[test]
 fn a_cancelled_request_is_not_planned() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let (_, _running) = pool.submit(at(0));
     let (id, _gone) = pool.submit(at(0));
     drop(pool.inflight.take(id));
@@ -100,7 +100,7 @@ fn a_cancelled_request_is_not_planned() {
 
 #[test]
 fn draining_ends_when_the_last_batch_does() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let (_, _running) = pool.submit(at(0));
     let (_, _queued) = pool.submit(at(0));
     let mut drained = pool.port.drain().unwrap();
@@ -115,7 +115,7 @@ fn draining_ends_when_the_last_batch_does() {
 
 #[test]
 fn a_removed_model_lets_its_batches_end_and_takes_nothing_new() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let (_, _running) = pool.submit(at(0));
     let mut removed = pool.port.remove_model(MODEL).unwrap();
     let (_, mut refused) = pool.submit(at(1));
@@ -131,7 +131,7 @@ fn a_removed_model_lets_its_batches_end_and_takes_nothing_new() {
 /// What waits for the end of a batch, after each step of a pool's life.
 #[test]
 fn the_end_of_a_batch_is_waited_for_where_it_leads_to_something() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let mut check = |what: &str, step: &dyn Fn(&mut Rig), awaits: bool| {
         step(&mut pool);
         assert_eq!(pool.threads[0].awaits_ends(), awaits, "{what}");
@@ -162,7 +162,7 @@ fn the_end_of_a_batch_is_waited_for_where_it_leads_to_something() {
 
 #[test]
 fn a_drain_waits_for_the_end_of_the_last_batch() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let (_, _running) = pool.submit(at(0));
     let _drained = pool.port.drain().unwrap();
     pool.turn(at(1));
@@ -172,8 +172,8 @@ fn a_drain_waits_for_the_end_of_the_last_batch() {
 /// When batches of which size are sent, of requests that come in bursts, three of them every
 /// `every_ms`, with time between the bursts in which nothing runs. Either the thread takes a turn
 /// for every batch that ends, or only for those that it waits for.
-fn batches_sent(rule: Rule, every_ms: u64, wakes_for_all: bool) -> Vec<(Time, u32)> {
-    let mut pool = pool(rule);
+fn batches_sent(mode: Mode, every_ms: u64, wakes_for_all: bool) -> Vec<(Time, u32)> {
+    let mut pool = pool(mode);
     let (mut sent, mut running) = (Vec::new(), VecDeque::new());
     for ms in 0..4000 {
         let now = at(ms);
@@ -204,18 +204,18 @@ fn batches_sent(rule: Rule, every_ms: u64, wakes_for_all: bool) -> Vec<(Time, u3
 
 #[test]
 fn ends_that_nobody_woke_for_are_learnt_from_all_the_same() {
-    // Under the adaptive rule any turn may be the one that plans anew.
-    for rule in [Rule::Deferred, Rule::Eager] {
+    // Under the adaptive mode any turn may be the one that plans anew.
+    for mode in [Mode::Consolidate, Mode::Eager] {
         for every_ms in [20, 30, 40, 50, 100] {
-            let [some, all] = [false, true].map(|all| batches_sent(rule, every_ms, all));
-            assert_eq!(some, all, "{rule:?}, every {every_ms} ms");
+            let [some, all] = [false, true].map(|all| batches_sent(mode, every_ms, all));
+            assert_eq!(some, all, "{mode:?}, every {every_ms} ms");
         }
     }
 }
 
 #[test]
 fn statistics_count_batches_and_busy_time() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let (_, _first) = pool.submit(at(0));
     pool.complete(at(6));
     let statistics = pool.statistics(at(7));
@@ -227,7 +227,7 @@ fn statistics_count_batches_and_busy_time() {
 
 #[test]
 fn measured_delays_make_plans_earlier() {
-    let mut pool = pool(Rule::Deferred);
+    let mut pool = pool(Mode::Consolidate);
     for round in 0..64 {
         let now = at(round * 100);
         let (_, _outcome) = pool.submit(now);
@@ -254,7 +254,7 @@ fn measured_delays_make_plans_earlier() {
 
 #[test]
 fn one_bad_measurement_does_not_shut_a_model_out() {
-    let mut pool = pool(Rule::Deferred);
+    let mut pool = pool(Mode::Consolidate);
     let (_, _first) = pool.submit(at(0));
     // The accelerator took it up only when its objective had passed, and answered late too.
     let (accelerator, plan) = pool.oldest();
@@ -268,7 +268,7 @@ fn one_bad_measurement_does_not_shut_a_model_out() {
 
 #[test]
 fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let end = |pool: &mut Rig, taken: u64, finished: u64| {
         let (accelerator, plan) = pool.oldest();
         let (taken, finished) = (at(taken), at(finished));
@@ -295,7 +295,7 @@ fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
 
 #[test]
 fn plans_follow_executions_that_take_longer_and_back() {
-    let mut pool = pool(Rule::Deferred);
+    let mut pool = pool(Mode::Consolidate);
     let mut round = 0;
     // Runs so many batches of one row that take `exec_ms`; what the last was planned to take.
     let mut run = |batches: u64, exec_ms: u64| {
@@ -320,13 +320,13 @@ fn plans_follow_executions_that_take_longer_and_back() {
     assert_eq!(run(64, 6), Span::from_millis(9), "it takes longer to trust shorter ones");
     assert_eq!(run(65, 6), Span::from_millis(6));
     let statistics = pool.statistics(at(round * 100));
-    assert_eq!(statistics.models[0].1.pace, Pace::ONE);
-    assert_eq!(statistics.accelerators[0].lag, Pace::ONE);
+    assert_eq!(statistics.models[0].1.slowdown, Slowdown::ONE);
+    assert_eq!(statistics.accelerators[0].slowdown, Slowdown::ONE);
 }
 
 #[test]
 fn another_mode_starts_what_was_held_back_and_loses_nothing() {
-    let mut pool = pool(Rule::Deferred);
+    let mut pool = pool(Mode::Consolidate);
     // Requests enough for the rate to promise company.
     for round in 0..40 {
         let (_, _first) = pool.submit(at(round * 26));
@@ -344,19 +344,19 @@ fn another_mode_starts_what_was_held_back_and_loses_nothing() {
     }
     let (_, mut outcome) = pool.submit(at(1040));
     assert_eq!((pool.planned(), outcome.try_recv().is_err()), (0, true), "it waits for company");
-    for (rule, planned) in [(Rule::Deferred, 0), (Rule::Eager, 1), (Rule::Adaptive, 1)] {
-        let mut changed = pool.port.set_rule(rule).unwrap();
+    for (mode, planned) in [(Mode::Consolidate, 0), (Mode::Eager, 1), (Mode::Adaptive, 1)] {
+        let mut changed = pool.port.set_mode(mode).unwrap();
         pool.turn(at(1041));
         assert_eq!(changed.try_recv(), Ok(()));
-        assert_eq!(pool.planned(), planned, "{rule:?}");
-        assert_eq!(pool.statistics(at(1041)).rule, rule);
+        assert_eq!(pool.planned(), planned, "{mode:?}");
+        assert_eq!(pool.statistics(at(1041)).mode, mode);
     }
     assert!(outcome.try_recv().is_err(), "it has neither run nor been dropped");
 }
 
 #[test]
 fn the_requests_of_an_accelerator_that_stops_answering_get_their_outcome_and_it_comes_back() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let (running, mut first) = pool.submit(at(0));
     let inflight = Arc::clone(&pool.inflight);
     let taken = inflight.run(running).unwrap();
@@ -383,7 +383,7 @@ fn the_requests_of_an_accelerator_that_stops_answering_get_their_outcome_and_it_
 
 #[test]
 fn how_many_accelerators_serve_is_known_without_asking() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let only = AcceleratorId(0);
     assert_eq!(pool.port.serving(), Ok(1));
     for (serves, serving) in [(false, 0), (true, 1)] {
@@ -406,7 +406,7 @@ fn how_many_accelerators_serve_is_known_without_asking() {
 
 #[test]
 fn a_batch_that_does_not_end_holds_up_neither_a_removal_nor_a_drain() {
-    let mut pool = pool(Rule::Eager);
+    let mut pool = pool(Mode::Eager);
     let (_, _running) = pool.submit(at(0));
     let mut removed = pool.port.remove_model(MODEL).unwrap();
     let mut drained = pool.port.drain().unwrap();

@@ -19,7 +19,7 @@ use symphony_core::{AcceleratorId, Class, DropReason, Request, RequestId, Span, 
 use symphony_wire::catalog::{ServedModel, SharedCatalog};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
-use symphony_wire::schedule::{AcceleratorState, Rule, SchedulerPort, Statistics, SubmitError};
+use symphony_wire::schedule::{AcceleratorState, Mode, SchedulerPort, Statistics, SubmitError};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
@@ -158,20 +158,20 @@ impl Admission {
         answered(self.scheduler.statistics()).await.ok()
     }
 
-    /// The rule that the pool is scheduled by.
+    /// The mode that the pool is scheduled by.
     ///
     /// # Errors
     /// The scheduler does not answer.
-    pub(crate) async fn rule(&self) -> Result<Rule, InferError> {
-        self.statistics().await.map(|statistics| statistics.rule).ok_or_else(silent)
+    pub(crate) async fn mode(&self) -> Result<Mode, InferError> {
+        self.statistics().await.map(|statistics| statistics.mode).ok_or_else(silent)
     }
 
-    /// Schedules the pool by another rule, and returns once it is in force.
+    /// Schedules the pool by another mode, and returns once it is in force.
     ///
     /// # Errors
     /// The scheduler has no room for the message, or does not answer.
-    pub(crate) async fn set_rule(&self, rule: Rule) -> Result<(), InferError> {
-        answered(self.scheduler.set_rule(rule)).await
+    pub(crate) async fn set_mode(&self, mode: Mode) -> Result<(), InferError> {
+        answered(self.scheduler.set_mode(mode)).await
     }
 
     /// What each accelerator is in the pool, by number.

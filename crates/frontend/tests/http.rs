@@ -738,6 +738,6 @@ async fn the_in_process_client_is_counted_with_the_others() {
         rig.metric(r#"symphony_accelerator_busy_seconds_total{accelerator="0"}"#).await,
         1.5
     );
-    assert_eq!(rig.metric(r#"symphony_accelerator_scale{accelerator="0"}"#).await, 2.0);
-    assert_eq!(rig.metric(r#"symphony_profile_scale{model="echo",version="3"}"#).await, 1.0);
+    assert_eq!(rig.metric(r#"symphony_accelerator_slowdown{accelerator="0"}"#).await, 2.0);
+    assert_eq!(rig.metric(r#"symphony_model_slowdown{model="echo",version="3"}"#).await, 1.0);
 }

@@ -21,8 +21,8 @@ fn main() {
     let requests = std::env::args().skip(1).find_map(|argument| argument.parse::<f64>().ok());
     let requests = requests.unwrap_or(1e7);
     for (policy, models, accelerators) in [
-        (PolicyKind::Deferred, 1, 64),
-        (PolicyKind::Deferred, 10, 64),
+        (PolicyKind::Consolidate, 1, 64),
+        (PolicyKind::Consolidate, 10, 64),
         (PolicyKind::Eager, 1, 64),
         (PolicyKind::Clockwork, 1, 64),
         (PolicyKind::Nexus, 1, 64),

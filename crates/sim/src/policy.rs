@@ -5,13 +5,13 @@ use crate::{Contender, Scenario, SplitScheduler};
 use std::fmt;
 use std::str::FromStr;
 use symphony_core::Span;
-use symphony_core::sched::{Rule, Scheduler};
+use symphony_core::sched::{Mode, Scheduler};
 
 /// Which scheduler to simulate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PolicyKind {
     /// The scheduler's own: full deferral with window drop.
-    Deferred,
+    Consolidate,
     /// The scheduler's own: the largest feasible batch whenever an accelerator is free.
     Eager,
     /// The scheduler's own: as little waiting as the load allows.
@@ -43,7 +43,7 @@ pub enum PolicyKind {
 /// A name that names no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown policy `{name}`: use deferred, adaptive, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
+    "unknown policy `{name}`: use consolidate, adaptive, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
      frontrun, latest, clockwork, nexus or shepherd"
 )]
 pub struct PolicyNameError {
@@ -59,9 +59,9 @@ impl PolicyKind {
         let n = scenario.accelerators;
         let waiting = |when| Box::new(Waiting::new(when, n));
         match self {
-            PolicyKind::Deferred => own(Rule::Deferred, scenario),
-            PolicyKind::Eager => own(Rule::Eager, scenario),
-            PolicyKind::Adaptive => own(Rule::Adaptive, scenario),
+            PolicyKind::Consolidate => own(Mode::Consolidate, scenario),
+            PolicyKind::Eager => own(Mode::Eager, scenario),
+            PolicyKind::Adaptive => own(Mode::Adaptive, scenario),
             PolicyKind::Timeout { delay, preferred } => waiting(When::Timeout { delay, preferred }),
             PolicyKind::Target { rows } => waiting(When::Target { rows }),
             PolicyKind::Frontrun => waiting(When::Frontrun),
@@ -78,21 +78,21 @@ impl PolicyKind {
 const MESSAGES_SEED: u64 = 0;
 
 /// The live scheduler, whole or split.
-fn own(rule: Rule, scenario: &Scenario) -> Box<dyn Contender> {
+fn own(mode: Mode, scenario: &Scenario) -> Box<dyn Contender> {
     let (n, share) = (scenario.accelerators, scenario.low_priority_share);
     let fixed = !scenario.adapt_profile;
     let Some(split) = scenario.split else {
-        let scheduler = Scheduler::new(rule, n).with_low_share(share);
+        let scheduler = Scheduler::new(mode, n).with_low_share(share);
         return Box::new(if fixed { scheduler.with_fixed_profiles() } else { scheduler });
     };
-    let scheduler = SplitScheduler::new(rule, n, split, MESSAGES_SEED).with_low_share(share);
+    let scheduler = SplitScheduler::new(mode, n, split, MESSAGES_SEED).with_low_share(share);
     Box::new(if fixed { scheduler.with_fixed_profiles() } else { scheduler })
 }
 
 impl fmt::Display for PolicyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PolicyKind::Deferred => f.write_str("deferred"),
+            PolicyKind::Consolidate => f.write_str("consolidate"),
             PolicyKind::Eager => f.write_str("eager"),
             PolicyKind::Adaptive => f.write_str("adaptive"),
             PolicyKind::Timeout { delay, preferred: 0 } => {
@@ -131,7 +131,7 @@ fn parse(name: &str) -> Option<PolicyKind> {
         return None;
     }
     Some(match (name, first, second) {
-        ("deferred", None, None) => PolicyKind::Deferred,
+        ("consolidate", None, None) => PolicyKind::Consolidate,
         ("eager", None, None) => PolicyKind::Eager,
         ("adaptive", None, None) => PolicyKind::Adaptive,
         ("timeout", Some(ms), None) => PolicyKind::Timeout { delay: delay(ms)?, preferred: 0 },
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn names_read_back() {
         for name in [
-            "deferred",
+            "consolidate",
             "eager",
             "adaptive",
             "timeout:2.5",
@@ -171,7 +171,7 @@ mod tests {
         }
         for name in ["", "eagre", "timeout", "timeout:-1", "timeout:nan", "target:0", "nexus:1"] {
             let error = name.parse::<PolicyKind>().unwrap_err();
-            assert!(error.to_string().contains("use deferred, adaptive, eager"), "{error}");
+            assert!(error.to_string().contains("use consolidate, adaptive, eager"), "{error}");
         }
     }
 }

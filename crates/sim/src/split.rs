@@ -9,7 +9,8 @@
 use crate::{Contender, Delay};
 use std::collections::VecDeque;
 use symphony_core::sched::{
-    Actions, Event, Matcher, MatcherParty, Policy, Rule, Shard, ShardParty, ToMatcher, ToShard,
+    Actions, Event, Matcher, MatcherParty, MatcherToShard, Mode, Policy, Shard, ShardParty,
+    ShardToMatcher,
 };
 use symphony_core::{ModelId, Span, Time};
 use symphony_workload::random::Random;
@@ -47,8 +48,8 @@ struct Messages {
 #[derive(Clone, Debug)]
 struct Member {
     party: ShardParty,
-    inbox: Link<ToShard>,
-    outbox: Link<ToMatcher>,
+    inbox: Link<MatcherToShard>,
+    outbox: Link<ShardToMatcher>,
 }
 
 /// A scheduler of several shards and one matcher.
@@ -112,17 +113,17 @@ impl SplitScheduler {
     /// A scheduler for `accelerators` idle accelerators and no models yet. `seed` is for the
     /// delays of its messages.
     #[must_use]
-    pub fn new(rule: Rule, accelerators: u32, split: Split, seed: u64) -> SplitScheduler {
+    pub fn new(mode: Mode, accelerators: u32, split: Split, seed: u64) -> SplitScheduler {
         let Split { shards, message } = split;
         let planned = message.planned().min(MESSAGE_MAX);
         let member = |_| Member {
-            party: ShardParty::new(Shard::new(rule, accelerators).with_message_delay(planned)),
+            party: ShardParty::new(Shard::new(mode, accelerators).with_message_delay(planned)),
             inbox: Link::new(),
             outbox: Link::new(),
         };
         SplitScheduler {
             shards: (0..shards.max(1)).map(member).collect(),
-            matcher: MatcherParty::new(Matcher::new(rule, accelerators)),
+            matcher: MatcherParty::new(Matcher::new(mode, accelerators)),
             messages: Messages { delay: message, random: Random::new(seed) },
         }
     }
@@ -150,7 +151,7 @@ impl SplitScheduler {
     fn matcher(
         &mut self,
         now: Time,
-        then: impl FnOnce(&mut MatcherParty, &mut dyn FnMut(ToShard)),
+        then: impl FnOnce(&mut MatcherParty, &mut dyn FnMut(MatcherToShard)),
     ) {
         let SplitScheduler { shards, matcher, messages } = self;
         for number in 0..shards.len() {
@@ -170,7 +171,7 @@ fn home(shards: &mut [Member], model: ModelId) -> &mut Member {
 }
 
 /// Sends something to the shard of a model, or to all shards.
-fn tell(shards: &mut [Member], messages: &mut Messages, now: Time, message: ToShard) {
+fn tell(shards: &mut [Member], messages: &mut Messages, now: Time, message: MatcherToShard) {
     match message.model() {
         Some(model) => home(shards, model).inbox.send(now, messages, message),
         None => shards.iter_mut().for_each(|member| member.inbox.send(now, messages, message)),
@@ -196,7 +197,7 @@ impl Policy for SplitScheduler {
             | Event::SetBatchesMax(_) => {
                 self.matcher(now, |matcher, mut send| matcher.on_event(now, &event, &mut send));
             }
-            Event::SetRule(_) | Event::SetDelays(_) => {
+            Event::SetMode(_) | Event::SetDelays(_) => {
                 for member in &mut self.shards {
                     member.party.on_event(now, event.clone(), todo);
                 }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler};
+use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
 use symphony_core::{AcceleratorId, ModelId, Profile, Span, Time};
 use symphony_sim::{Contender, Delay, Report, Scenario, Split, SplitScheduler, run};
 use symphony_workload::{Arrivals, Process, Stream};
@@ -100,11 +100,11 @@ impl Policy for Staged {
 impl Contender for Staged {}
 
 /// The scheduler of `accelerators`, whole and split.
-fn both(rule: Rule, accelerators: u32) -> [Box<dyn Contender>; 2] {
+fn both(mode: Mode, accelerators: u32) -> [Box<dyn Contender>; 2] {
     let split = Split { shards: 2, message: Delay::Constant(Span::from_micros(20)) };
     [
-        Box::new(Scheduler::new(rule, accelerators)),
-        Box::new(SplitScheduler::new(rule, accelerators, split, 0)),
+        Box::new(Scheduler::new(mode, accelerators)),
+        Box::new(SplitScheduler::new(mode, accelerators, split, 0)),
     ]
 }
 
@@ -141,81 +141,81 @@ const EASY: f64 = 1200.0;
 
 #[test]
 fn half_of_the_accelerators_leave_and_come_back_and_no_request_is_lost() {
-    for rule in Rule::ALL {
-        for scheduler in both(rule, ACCELERATORS) {
+    for mode in Mode::ALL {
+        for scheduler in both(mode, ACCELERATORS) {
             let leave = [0, 2, 4, 6].map(|number| (at(3), drain(number)));
             let back = [0, 2, 4, 6].map(|number| (at(6), add(number)));
             let mut staged = Staged::new(scheduler, [leave, back].concat());
             let report = serve(&mut staged, EASY);
-            assert!(report.good_rate() > EASY * 0.985, "{rule:?}: {}", report.good_rate());
+            assert!(report.good_rate() > EASY * 0.985, "{mode:?}: {}", report.good_rate());
             let drained: Vec<_> = staged.said.iter().map(|(when, _)| *when).collect();
-            assert_eq!(drained.len(), 4, "{rule:?}: {:?}", staged.said);
+            assert_eq!(drained.len(), 4, "{mode:?}: {:?}", staged.said);
             let in_time = |when: &Time| *when >= at(3) && when.since(at(3)) < ms(60.0);
-            assert!(drained.iter().all(in_time), "{rule:?}: {:?}", staged.said);
-            assert!(staged.last_sent(0) > Some(at(10)), "{rule:?}: it serves again");
+            assert!(drained.iter().all(in_time), "{mode:?}: {:?}", staged.said);
+            assert!(staged.last_sent(0) > Some(at(10)), "{mode:?}: it serves again");
         }
     }
 }
 
 #[test]
 fn what_is_drained_is_sent_nothing() {
-    for rule in Rule::ALL {
-        for scheduler in both(rule, ACCELERATORS) {
+    for mode in Mode::ALL {
+        for scheduler in both(mode, ACCELERATORS) {
             let mut staged = Staged::new(scheduler, vec![(at(3), drain(0))]);
             serve(&mut staged, EASY);
             let last = staged.last_sent(0).expect("it served before");
             // A grant may have been underway.
-            assert!(last <= at(3) + ms(0.1), "{rule:?}: {last}");
+            assert!(last <= at(3) + ms(0.1), "{mode:?}: {last}");
         }
     }
 }
 
 #[test]
 fn accelerators_that_were_never_there_join_and_raise_the_goodput() {
-    for rule in Rule::ALL {
-        let [small, joined, all] = [2, 2, ACCELERATORS].map(|count| both(rule, count));
+    for mode in Mode::ALL {
+        let [small, joined, all] = [2, 2, ACCELERATORS].map(|count| both(mode, count));
         for ((small, joined), all) in small.into_iter().zip(joined).zip(all) {
             let good = |scheduler, events| serve(&mut Staged::new(scheduler, events), 6000.0);
             let join = (2..ACCELERATORS).map(|number| (at(1), add(number))).collect();
             let before = good(small, vec![]).good_rate();
             let after = good(joined, join).good_rate();
             let all = good(all, vec![]).good_rate();
-            assert!(after > 2.5 * before, "{rule:?}: {after} after {before}");
-            assert!(after > 0.95 * all, "{rule:?}: {after} where {all} is possible");
+            assert!(after > 2.5 * before, "{mode:?}: {after} after {before}");
+            assert!(after > 0.95 * all, "{mode:?}: {after} where {all} is possible");
         }
     }
 }
 
 #[test]
 fn without_accelerators_requests_are_dropped_in_time_and_served_once_there_are_some() {
-    for rule in Rule::ALL {
-        for scheduler in both(rule, 1) {
+    for mode in Mode::ALL {
+        for scheduler in both(mode, 1) {
             let events = vec![(at(0), drain(0)), (at(6), add(0))];
             let mut staged = Staged::new(scheduler, events);
             let report = serve(&mut staged, 100.0);
             let good = report.good_rate();
-            assert!((40.0..60.0).contains(&good), "{rule:?}: {good} of 100, half of the time");
+            assert!((40.0..60.0).contains(&good), "{mode:?}: {good} of 100, half of the time");
         }
     }
 }
 
 #[test]
 fn one_that_stops_answering_costs_its_batches_and_comes_back() {
-    for rule in Rule::ALL {
-        for scheduler in both(rule, ACCELERATORS) {
+    for mode in Mode::ALL {
+        for scheduler in both(mode, ACCELERATORS) {
             let mut staged = Staged::new(scheduler, vec![]);
             let accelerator = AcceleratorId(1);
             staged.hanging = Some(Hanging { accelerator, from: at(3), to: at(7) });
             let report = serve(&mut staged, EASY);
-            assert!(report.good_rate() > EASY * 0.985, "{rule:?}: {}", report.good_rate());
+            assert!(report.good_rate() > EASY * 0.985, "{mode:?}: {}", report.good_rate());
             let lost = |(_, action): &&(Time, Action)| matches!(action, Action::Lost { .. });
             let when: Vec<_> = staged.said.iter().filter(lost).map(|(when, _)| *when).collect();
-            assert!((1..=2).contains(&when.len()), "{rule:?}: {:?}", staged.said);
+            assert!((1..=2).contains(&when.len()), "{mode:?}: {:?}", staged.said);
             let noticed = when[0].since(at(3));
-            assert!(noticed >= ms(1000.0) && noticed < ms(1100.0), "{rule:?}: after {noticed}");
+            assert!(noticed >= ms(1000.0) && noticed < ms(1100.0), "{mode:?}: after {noticed}");
             let back = staged.said.last();
-            assert_eq!(back, Some(&(at(7), Action::Recovered { accelerator })), "{rule:?}");
-            assert!(staged.last_sent(1) > Some(at(9)), "{rule:?}: it serves again");
+            assert_eq!(back, Some(&(at(7), Action::Recovered { accelerator })), "{mode:?}");
+            assert!(staged.last_sent(1) > Some(at(9)), "{mode:?}: it serves again");
         }
     }
 }

@@ -2,8 +2,8 @@
 //! accelerator that it concerns, and stand still when nothing moves.
 
 use std::sync::Arc;
-use symphony_core::sched::{Actions, Event, ModelTerms, Policy, Rule, Scheduler};
-use symphony_core::{AcceleratorId, ModelId, Pace, Profile, Span, Time};
+use symphony_core::sched::{Actions, Event, Mode, ModelTerms, Policy, Scheduler};
+use symphony_core::{AcceleratorId, ModelId, Profile, Slowdown, Span, Time};
 use symphony_sim::{Change, Contender, Drift, Observed, Scenario, run_observed};
 use symphony_workload::{Arrivals, Process, Stream};
 
@@ -23,10 +23,10 @@ struct Case {
 struct Seen {
     /// Share of the requests that arrived in each second and were late or dropped.
     bad: Vec<f64>,
-    /// The first model's pace whenever it moved.
-    paces: Vec<(Time, Pace)>,
-    /// The accelerators' lags whenever one moved.
-    lags: Vec<(Time, Vec<Pace>)>,
+    /// The first model's slowdown whenever it moved.
+    model_slowdowns: Vec<(Time, Slowdown)>,
+    /// The accelerators' slowdowns whenever one moved.
+    accelerator_slowdowns: Vec<(Time, Vec<Slowdown>)>,
     /// Batches started on the first accelerator.
     first: Vec<u32>,
 }
@@ -35,21 +35,26 @@ struct Seen {
 struct Watched {
     scheduler: Scheduler,
     accelerators: u32,
-    paces: Vec<(Time, Pace)>,
-    lags: Vec<(Time, Vec<Pace>)>,
+    model_slowdowns: Vec<(Time, Slowdown)>,
+    accelerator_slowdowns: Vec<(Time, Vec<Slowdown>)>,
 }
 
 impl Policy for Watched {
     fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
         self.scheduler.on_event(now, event, todo);
-        let pace = self.scheduler.stats(ModelId(0)).map_or(Pace::ONE, |stats| stats.pace);
-        if self.paces.last().is_none_or(|(_, last)| *last != pace) {
-            self.paces.push((now, pace));
+        let slowdown =
+            self.scheduler.stats(ModelId(0)).map_or(Slowdown::ONE, |stats| stats.slowdown);
+        if self.model_slowdowns.last().is_none_or(|(_, last)| *last != slowdown) {
+            self.model_slowdowns.push((now, slowdown));
         }
-        let lags = (0..self.accelerators).map(|id| self.scheduler.lag(AcceleratorId(id)));
-        let moved = self.lags.last().is_none_or(|(_, last)| !last.iter().copied().eq(lags.clone()));
+        let accelerator_slowdowns =
+            (0..self.accelerators).map(|id| self.scheduler.accelerator_slowdown(AcceleratorId(id)));
+        let moved = self
+            .accelerator_slowdowns
+            .last()
+            .is_none_or(|(_, last)| !last.iter().copied().eq(accelerator_slowdowns.clone()));
         if moved {
-            self.lags.push((now, lags.collect()));
+            self.accelerator_slowdowns.push((now, accelerator_slowdowns.collect()));
         }
     }
 
@@ -68,7 +73,7 @@ impl Contender for Watched {
     }
 }
 
-fn run(rule: Rule, case: &Case) -> Seen {
+fn run(mode: Mode, case: &Case) -> Seen {
     let ms = Span::from_millis_f64;
     let profile = Arc::new(Profile::linear(ms(1.053), ms(5.072), 64).expect("a profile"));
     let terms = ModelTerms { profile, slo: ms(25.0), queue_max: 10_000, loss_weight: 1.0 };
@@ -79,12 +84,13 @@ fn run(rule: Rule, case: &Case) -> Seen {
         drift: Drift { changes: case.changes.clone() },
         ..Scenario::ideal(models, case.accelerators, Span::ZERO, Span::from_secs(case.seconds))
     };
-    let mut scheduler = Scheduler::new(rule, case.accelerators);
+    let mut scheduler = Scheduler::new(mode, case.accelerators);
     if !case.follows {
         scheduler = scheduler.with_fixed_profiles();
     }
     let accelerators = case.accelerators;
-    let mut policy = Watched { scheduler, accelerators, paces: vec![], lags: vec![] };
+    let mut policy =
+        Watched { scheduler, accelerators, model_slowdowns: vec![], accelerator_slowdowns: vec![] };
     let stream = |model| {
         Stream::steady(ModelId(model), Process::Poisson, case.rate / f64::from(case.models))
     };
@@ -105,8 +111,8 @@ fn run(rule: Rule, case: &Case) -> Seen {
     let share = |(bad, offered): (u32, u32)| f64::from(bad) / f64::from(offered.max(1));
     Seen {
         bad: bad.into_iter().zip(offered).map(share).collect(),
-        paces: policy.paces,
-        lags: policy.lags,
+        model_slowdowns: policy.model_slowdowns,
+        accelerator_slowdowns: policy.accelerator_slowdowns,
         first,
     }
 }
@@ -116,7 +122,7 @@ fn step(at_s: u64, factor: f64, accelerators: Option<&[u32]>) -> Change {
     Change { at, factor, over: Span::ZERO, accelerators: accelerators.map(<[u32]>::to_vec) }
 }
 
-const RULES: [Rule; 3] = [Rule::Deferred, Rule::Adaptive, Rule::Eager];
+const MODES: [Mode; 3] = [Mode::Consolidate, Mode::Adaptive, Mode::Eager];
 
 /// One model on eight accelerators at a rate that they bear.
 fn usual() -> Case {
@@ -132,18 +138,24 @@ fn usual() -> Case {
 }
 
 impl Seen {
-    /// The first model's paces from a moment on.
-    fn paces(&self, from_s: f64, to_s: f64) -> Vec<f64> {
-        let first = self.paces.partition_point(|(at, _)| at.as_secs_f64() <= from_s) - 1;
-        let paces = self.paces[first..].iter().take_while(|(at, _)| at.as_secs_f64() < to_s);
-        paces.map(|(_, pace)| pace.as_f64()).collect()
+    /// The first model's model_slowdowns from a moment on.
+    fn model_slowdowns(&self, from_s: f64, to_s: f64) -> Vec<f64> {
+        let first = self.model_slowdowns.partition_point(|(at, _)| at.as_secs_f64() <= from_s) - 1;
+        let model_slowdowns =
+            self.model_slowdowns[first..].iter().take_while(|(at, _)| at.as_secs_f64() < to_s);
+        model_slowdowns.map(|(_, slowdown)| slowdown.as_f64()).collect()
     }
 
-    /// An accelerator's lags between two moments.
-    fn lags(&self, number: usize, from_s: f64, to_s: f64) -> Vec<f64> {
-        let first = self.lags.partition_point(|(at, _)| at.as_secs_f64() <= from_s) - 1;
-        let lags = self.lags[first..].iter().take_while(|(at, _)| at.as_secs_f64() < to_s);
-        lags.map(|(_, lags)| lags[number].as_f64()).collect()
+    /// An accelerator's accelerator_slowdowns between two moments.
+    fn accelerator_slowdowns(&self, number: usize, from_s: f64, to_s: f64) -> Vec<f64> {
+        let first =
+            self.accelerator_slowdowns.partition_point(|(at, _)| at.as_secs_f64() <= from_s) - 1;
+        let accelerator_slowdowns = self.accelerator_slowdowns[first..]
+            .iter()
+            .take_while(|(at, _)| at.as_secs_f64() < to_s);
+        accelerator_slowdowns
+            .map(|(_, accelerator_slowdowns)| accelerator_slowdowns[number].as_f64())
+            .collect()
     }
 
     #[track_caller]
@@ -160,40 +172,49 @@ fn check_within(values: &[f64], low: f64, high: f64) {
 
 #[test]
 fn nothing_moves_while_executions_take_what_the_profile_says() {
-    for rule in RULES {
+    for mode in MODES {
         for models in [1, 10] {
-            let seen = run(rule, &Case { models, sigma: 0.0, rate: 2500.0, ..usual() });
-            assert_eq!((seen.paces.len(), seen.lags.len()), (1, 1), "{rule:?} {models}");
+            let seen = run(mode, &Case { models, sigma: 0.0, rate: 2500.0, ..usual() });
+            assert_eq!(
+                (seen.model_slowdowns.len(), seen.accelerator_slowdowns.len()),
+                (1, 1),
+                "{mode:?} {models}"
+            );
         }
     }
 }
 
 #[test]
 fn spread_alone_moves_next_to_nothing() {
-    for rule in RULES {
-        let seen = run(rule, &Case { sigma: 0.1, rate: 3000.0, seconds: 120, ..usual() });
-        assert_eq!(seen.lags.len(), 1, "{rule:?}: {:?}", seen.lags);
+    for mode in MODES {
+        let seen = run(mode, &Case { sigma: 0.1, rate: 3000.0, seconds: 120, ..usual() });
+        assert_eq!(
+            seen.accelerator_slowdowns.len(),
+            1,
+            "{mode:?}: {:?}",
+            seen.accelerator_slowdowns
+        );
         // The 95th percentile of what was told as the median.
-        check_within(&seen.paces(1.0, 120.0), 1.18 * 0.93, 1.18 * 1.13);
-        assert!(seen.paces.len() <= 8, "{rule:?}: {:?}", seen.paces);
+        check_within(&seen.model_slowdowns(1.0, 120.0), 1.18 * 0.93, 1.18 * 1.13);
+        assert!(seen.model_slowdowns.len() <= 8, "{mode:?}: {:?}", seen.model_slowdowns);
     }
 }
 
 #[test]
 fn a_step_on_one_accelerator_is_its_own() {
-    for rule in RULES {
+    for mode in MODES {
         for models in [1, 10] {
             let changes = vec![step(5, 2.0, Some(&[2])), step(12, 1.0, Some(&[2]))];
             let rate = if models == 1 { 3500.0 } else { 2000.0 };
-            let seen = run(rule, &Case { models, rate, changes, seconds: 60, ..usual() });
-            check_within(&seen.lags(2, 5.4, 12.0), 1.8, 2.4);
+            let seen = run(mode, &Case { models, rate, changes, seconds: 60, ..usual() });
+            check_within(&seen.accelerator_slowdowns(2, 5.4, 12.0), 1.8, 2.4);
             // Where it is not needed nothing shows that it is as fast again: that is forgotten.
-            check_within(&seen.lags(2, 50.0, 60.0), 1.0, 1.0);
+            check_within(&seen.accelerator_slowdowns(2, 50.0, 60.0), 1.0, 1.0);
             for other in [0, 1, 3, 7] {
-                check_within(&seen.lags(other, 0.0, 60.0), 1.0, 1.0);
+                check_within(&seen.accelerator_slowdowns(other, 0.0, 60.0), 1.0, 1.0);
             }
             // The models' plans stay what they were.
-            check_within(&seen.paces(5.0, 60.0), 1.0, 1.2);
+            check_within(&seen.model_slowdowns(5.0, 60.0), 1.0, 1.2);
             seen.check_bad(6..60, 0.01);
         }
     }
@@ -201,94 +222,98 @@ fn a_step_on_one_accelerator_is_its_own() {
 
 #[test]
 fn a_step_on_all_is_the_models() {
-    for rule in RULES {
+    for mode in MODES {
         let changes = vec![step(5, 1.5, None), step(12, 1.0, None)];
         let case = Case { rate: 1500.0, changes, ..usual() };
-        let seen = run(rule, &case);
-        check_within(&seen.paces(5.5, 12.0), 1.5, 1.5 * 1.18);
-        check_within(&seen.paces(13.5, 20.0), 1.0, 1.2);
-        (0..8).for_each(|number| check_within(&seen.lags(number, 5.5, 20.0), 1.0, 1.0));
+        let seen = run(mode, &case);
+        check_within(&seen.model_slowdowns(5.5, 12.0), 1.5, 1.5 * 1.18);
+        check_within(&seen.model_slowdowns(13.5, 20.0), 1.0, 1.2);
+        (0..8).for_each(|number| {
+            check_within(&seen.accelerator_slowdowns(number, 5.5, 20.0), 1.0, 1.0)
+        });
         seen.check_bad(6..20, 0.01);
-        let fixed = run(rule, &Case { follows: false, ..case });
-        assert!(fixed.bad[6] > 0.02, "{rule:?}: nothing to follow: {:?}", fixed.bad);
+        let fixed = run(mode, &Case { follows: false, ..case });
+        assert!(fixed.bad[6] > 0.02, "{mode:?}: nothing to follow: {:?}", fixed.bad);
     }
 }
 
 #[test]
 fn slow_drifts_are_followed() {
     let ramp = |at_s, factor| Change { over: Span::from_secs(60), ..step(at_s, factor, None) };
-    for rule in RULES {
+    for mode in MODES {
         let changes = vec![ramp(5, 1.3), ramp(65, 0.7)];
         let case = Case { rate: 3000.0, seconds: 130, changes, ..usual() };
-        let seen = run(rule, &case);
+        let seen = run(mode, &case);
         seen.check_bad(1..130, 0.01);
-        check_within(&seen.paces(64.0, 66.0), 1.3, 1.3 * 1.18);
-        check_within(&seen.paces(129.0, 130.0), 0.7, 0.7 * 1.3);
-        assert!(seen.paces.len() < 20, "{:?}", seen.paces);
-        let fixed = run(rule, &Case { follows: false, ..case });
-        assert!(fixed.bad[64] > 0.1, "{rule:?}: nothing to follow: {:?}", fixed.bad);
+        check_within(&seen.model_slowdowns(64.0, 66.0), 1.3, 1.3 * 1.18);
+        check_within(&seen.model_slowdowns(129.0, 130.0), 0.7, 0.7 * 1.3);
+        assert!(seen.model_slowdowns.len() < 20, "{:?}", seen.model_slowdowns);
+        let fixed = run(mode, &Case { follows: false, ..case });
+        assert!(fixed.bad[64] > 0.1, "{mode:?}: nothing to follow: {:?}", fixed.bad);
     }
 }
 
 #[test]
 fn at_low_load_a_slow_accelerator_is_left_alone_and_tried_again() {
     // Two accelerators are enough for this, of which the first is always the first choice.
-    for rule in RULES {
+    for mode in MODES {
         let changes = vec![step(5, 3.0, Some(&[0])), step(40, 1.0, Some(&[0]))];
-        let seen = run(rule, &Case { rate: 250.0, seconds: 80, changes, ..usual() });
-        check_within(&seen.lags(0, 10.0, 11.0), 2.0, 3.6);
+        let seen = run(mode, &Case { rate: 250.0, seconds: 80, changes, ..usual() });
+        check_within(&seen.accelerator_slowdowns(0, 10.0, 11.0), 2.0, 3.6);
         let batches = |seconds: std::ops::Range<usize>| seen.first[seconds].iter().sum::<u32>();
-        assert!(batches(6..12) * 10 < batches(0..5), "{rule:?}: {:?}", seen.first);
-        assert!(batches(75..80) * 2 > batches(0..5), "{rule:?}: {:?}", seen.first);
+        assert!(batches(6..12) * 10 < batches(0..5), "{mode:?}: {:?}", seen.first);
+        assert!(batches(75..80) * 2 > batches(0..5), "{mode:?}: {:?}", seen.first);
         let bad = seen.bad.iter().sum::<f64>() / seen.bad.len() as f64;
-        assert!(bad < 0.005, "{rule:?}: {bad}: {:?}", seen.bad);
+        assert!(bad < 0.005, "{mode:?}: {bad}: {:?}", seen.bad);
     }
 }
 
 #[test]
 fn an_accelerator_on_which_nothing_is_in_time_gets_nothing() {
-    for rule in RULES {
+    for mode in MODES {
         let changes = vec![step(3, 6.0, Some(&[0]))];
-        let seen = run(rule, &Case { rate: 3000.0, seconds: 10, changes, ..usual() });
+        let seen = run(mode, &Case { rate: 3000.0, seconds: 10, changes, ..usual() });
         // Alone a request takes 6 ms, there 36.
-        assert_eq!(seen.first[5..9].iter().sum::<u32>(), 0, "{rule:?}: {:?}", seen.first);
+        assert_eq!(seen.first[5..9].iter().sum::<u32>(), 0, "{mode:?}: {:?}", seen.first);
         seen.check_bad(4..10, 0.01);
     }
 }
 
 #[test]
 fn accelerators_that_slow_down_one_after_the_other_are_a_drift_in_the_end() {
-    for rule in RULES {
+    for mode in MODES {
         let changes = (0..8).map(|number| step(3 + 2 * u64::from(number), 1.5, Some(&[number])));
         let case = Case { rate: 1500.0, seconds: 30, changes: changes.collect(), ..usual() };
-        let seen = run(rule, &case);
-        check_within(&seen.paces(22.0, 30.0), 1.5, 1.5 * 1.18);
-        (0..8).for_each(|number| check_within(&seen.lags(number, 22.0, 30.0), 1.0, 1.0));
+        let seen = run(mode, &case);
+        check_within(&seen.model_slowdowns(22.0, 30.0), 1.5, 1.5 * 1.18);
+        (0..8).for_each(|number| {
+            check_within(&seen.accelerator_slowdowns(number, 22.0, 30.0), 1.0, 1.0)
+        });
         seen.check_bad(20..30, 0.01);
     }
 }
 
 #[test]
 fn of_two_accelerators_the_slower_one_lags_and_alone_none_does() {
-    for rule in RULES {
+    for mode in MODES {
         let changes = vec![step(5, 2.0, Some(&[1]))];
         let case = Case { accelerators: 2, rate: 400.0, changes, ..usual() };
-        let seen = run(rule, &case);
-        check_within(&seen.lags(1, 7.0, 20.0), 1.7, 2.4);
-        check_within(&seen.lags(0, 7.0, 20.0), 1.0, 1.0);
+        let seen = run(mode, &case);
+        check_within(&seen.accelerator_slowdowns(1, 7.0, 20.0), 1.7, 2.4);
+        check_within(&seen.accelerator_slowdowns(0, 7.0, 20.0), 1.0, 1.0);
         let changes = vec![step(5, 1.5, None)];
-        let seen = run(rule, &Case { accelerators: 1, rate: 60.0, changes, ..case });
-        assert_eq!(seen.lags.len(), 1, "{rule:?}");
-        check_within(&seen.paces(7.0, 20.0), 1.5, 1.5 * 1.18);
+        let seen = run(mode, &Case { accelerators: 1, rate: 60.0, changes, ..case });
+        assert_eq!(seen.accelerator_slowdowns.len(), 1, "{mode:?}");
+        check_within(&seen.model_slowdowns(7.0, 20.0), 1.5, 1.5 * 1.18);
     }
 }
 
 #[test]
 fn a_model_that_became_too_slow_for_its_objective_recovers() {
-    for rule in RULES {
+    for mode in MODES {
         let changes = vec![step(3, 6.0, None), step(8, 1.0, None)];
-        let seen = run(rule, &Case { rate: 1000.0, changes, ..usual() });
-        assert!(seen.bad[6] > 0.9, "{rule:?}: {:?}", seen.bad);
+        let seen = run(mode, &Case { rate: 1000.0, changes, ..usual() });
+        assert!(seen.bad[6] > 0.9, "{mode:?}: {:?}", seen.bad);
         seen.check_bad(10..20, 0.01);
     }
 }

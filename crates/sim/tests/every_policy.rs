@@ -16,7 +16,7 @@ use symphony_workload::random::Random;
 use symphony_workload::{Arrival, Arrivals, Process, Schedule, Stream};
 
 const POLICIES: [PolicyKind; 10] = [
-    PolicyKind::Deferred,
+    PolicyKind::Consolidate,
     PolicyKind::Eager,
     PolicyKind::Timeout { delay: Span::from_millis(3), preferred: 0 },
     PolicyKind::Timeout { delay: Span::from_millis(8), preferred: 4 },
@@ -240,7 +240,7 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
     let mut text = String::new();
     let following = Scenario { adapt_profile: true, ..rough() };
     let worlds = POLICIES.map(|policy| (policy, "", rough())).into_iter().chain([
-        (PolicyKind::Deferred, " following", following.clone()),
+        (PolicyKind::Consolidate, " following", following.clone()),
         (PolicyKind::Eager, " following", following),
     ]);
     for (policy, world, scenario) in worlds {
@@ -252,7 +252,7 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         let _ = writeln!(text, "{policy}{world} {:016x}", hash.0);
     }
     expect![[r#"
-        deferred ad13d2b831070048
+        consolidate ad13d2b831070048
         eager d6c0eb29861b695d
         timeout:3 8d5f58115ef9c242
         timeout:8:4 9798fb205fcb01f0
@@ -262,7 +262,7 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         clockwork aa119e6edbe2b91d
         nexus 2dd730c69e249164
         shepherd 48a0705a0d26df58
-        deferred following 9540d3fa93016153
+        consolidate following 9540d3fa93016153
         eager following 1c33257ea95729e4
     "#]]
     .assert_eq(&text);

@@ -29,7 +29,7 @@ fn peak(policy: PolicyKind, measured: Span) -> (u64, u64) {
 #[test]
 fn memory_does_not_grow_with_the_run() {
     for policy in [
-        PolicyKind::Deferred,
+        PolicyKind::Consolidate,
         PolicyKind::Eager,
         PolicyKind::Frontrun,
         PolicyKind::Clockwork,

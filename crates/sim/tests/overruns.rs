@@ -1,7 +1,7 @@
 //! Executions that were measured to run longer than planned must not cost the pool its peak.
 
 use std::sync::Arc;
-use symphony_core::sched::{Actions, Event, ModelTerms, Policy, Rule, Scheduler};
+use symphony_core::sched::{Actions, Event, Mode, ModelTerms, Policy, Scheduler};
 use symphony_core::{ModelId, Profile, Span, Time};
 use symphony_sim::{Contender, Scenario, run};
 use symphony_workload::{Arrivals, Process, Stream};
@@ -46,7 +46,7 @@ fn good_rate(overrun_ms: f64, rate: f64) -> f64 {
         loss_weight: 1.0,
     };
     let scenario = Scenario::ideal(vec![terms], 1, Span::from_secs(1), Span::from_secs(10));
-    let scheduler = Scheduler::new(Rule::Deferred, 1);
+    let scheduler = Scheduler::new(Mode::Consolidate, 1);
     let mut policy = Measured { scheduler, overrun: ms(overrun_ms) };
     let stream = Stream::steady(ModelId(0), Process::Poisson, rate);
     let arrivals = Arrivals::new(&[stream], 1).expect("a rate");

@@ -51,7 +51,7 @@ fn simulate(
         .zip(models)
         .map(|(id, model)| Stream::steady(ModelId(id), Process::Poisson, model.rate))
         .collect();
-    let mut policy = PolicyKind::Deferred.build(&scenario, &[]);
+    let mut policy = PolicyKind::Consolidate.build(&scenario, &[]);
     let arrivals = Arrivals::new(&streams, 11).expect("valid streams");
     run(&scenario, &mut *policy, arrivals, 11)
 }

@@ -44,7 +44,7 @@ fn check(scenario: &Scenario, load: &Load, policy: PolicyKind, low: f64, high: f
 #[test]
 fn deferred_reaches_its_reference_rows_within_two_percent() {
     let check = |scenario: &Scenario, reference: f64| {
-        check(scenario, &one_model(), PolicyKind::Deferred, reference * 0.98, reference * 1.02);
+        check(scenario, &one_model(), PolicyKind::Consolidate, reference * 0.98, reference * 1.02);
     };
     check(&scenario(1053, 5072, 25, 1, 1), 374.0);
     check(&scenario(1053, 5072, 25, 1, 8), 5300.0);
@@ -100,7 +100,7 @@ fn a_mix_of_ten_models_reaches_its_reference() {
     let zipf = Popularity::Zipf(0.9).shares(10).expect("valid popularity");
     let load = Load::new(&zipf, Process::Poisson);
     let scenario = scenario(1053, 5072, 25, 10, 8);
-    check(&scenario, &load, PolicyKind::Deferred, 2700.0, 3100.0);
+    check(&scenario, &load, PolicyKind::Consolidate, 2700.0, 3100.0);
     check(&scenario, &load, PolicyKind::Eager, 3680.0 * 0.97, 3730.0 * 1.03);
     // Reference 1300, within what our three seeds give: 1281 to 1360.
     check(&scenario, &load, PolicyKind::Nexus, 1300.0 * 0.97, 1300.0 * 1.06);
@@ -115,10 +115,10 @@ fn past_the_peak_deferred_holds_its_goodput_and_eager_collapses() {
     let good = |policy, rate| {
         run_at(&scenario, &one_model(), &policy, rate, 1).expect("valid load").good_rate()
     };
-    for (rate, deferred, eager) in [(6000.0, 5600.0, 1320.0), (16000.0, 5800.0, 1310.0)] {
-        let (is_deferred, is_eager) =
-            (good(PolicyKind::Deferred, rate), good(PolicyKind::Eager, rate));
-        assert!(is_deferred >= deferred, "{rate} r/s: {is_deferred}");
+    for (rate, consolidate, eager) in [(6000.0, 5600.0, 1320.0), (16000.0, 5800.0, 1310.0)] {
+        let (is_consolidate, is_eager) =
+            (good(PolicyKind::Consolidate, rate), good(PolicyKind::Eager, rate));
+        assert!(is_consolidate >= consolidate, "{rate} r/s: {is_consolidate}");
         assert!(is_eager <= eager, "{rate} r/s: {is_eager}");
     }
 }
@@ -128,6 +128,6 @@ fn at_part_load_deferral_leaves_the_high_accelerators_idle() {
     let scenario = scenario(1053, 5072, 25, 1, 8);
     let busy =
         |policy| run_at(&scenario, &one_model(), &policy, 3000.0, 1).expect("valid load").busy;
-    assert!(busy(PolicyKind::Deferred)[6..].iter().all(|share| *share < 0.01));
+    assert!(busy(PolicyKind::Consolidate)[6..].iter().all(|share| *share < 0.01));
     assert!(busy(PolicyKind::Eager).iter().all(|share| *share > 0.9));
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
-use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Rule, Scheduler, Start};
+use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler, Start};
 use symphony_core::{
     AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Profile, Request, RequestId, Span,
     Time,
@@ -42,7 +42,7 @@ enum Happening {
         model: u32,
     },
     Switch {
-        rule: Rule,
+        mode: Mode,
     },
     AddAccelerator {
         accelerator: u32,
@@ -63,7 +63,7 @@ const LATE: u64 = 300;
 
 #[derive(Clone, Debug)]
 struct History {
-    rule: Rule,
+    mode: Mode,
     accelerators: u32,
     /// Per row and per batch in microseconds, and the largest batch.
     profiles: Vec<(u64, u64, u32)>,
@@ -78,8 +78,8 @@ struct History {
     happenings: Vec<(u64, Happening)>,
 }
 
-fn rules() -> impl Strategy<Value = Rule> {
-    prop_oneof![Just(Rule::Deferred), Just(Rule::Adaptive), Just(Rule::Eager)]
+fn modes() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Consolidate), Just(Mode::Adaptive), Just(Mode::Eager)]
 }
 
 fn happenings() -> impl Strategy<Value = Happening> {
@@ -97,7 +97,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
             .prop_map(|(model, us)| Happening::MeasureOverrun { model, us }),
         2 => model.clone().prop_map(|model| Happening::Remove { model }),
         2 => model.prop_map(|model| Happening::Add { model }),
-        1 => rules().prop_map(|rule| Happening::Switch { rule }),
+        1 => modes().prop_map(|mode| Happening::Switch { mode }),
         1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::AddAccelerator { accelerator }),
         1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::DrainAccelerator { accelerator }),
         1 => Just(Happening::Silence),
@@ -111,7 +111,7 @@ fn histories() -> impl Strategy<Value = History> {
     let gap = prop_oneof![3 => 0u64..100, 2 => 0u64..3000, 1 => 0u64..30_000];
     let seldom = || prop_oneof![Just(usize::MAX), 5usize..60];
     (
-        rules(),
+        modes(),
         1..ACCELERATORS,
         prop::collection::vec(profile, MODELS as usize),
         prop::collection::vec(50u64..150, 1..8),
@@ -119,8 +119,8 @@ fn histories() -> impl Strategy<Value = History> {
         any::<bool>(),
         prop::collection::vec((gap, happenings()), 1..150),
     )
-        .prop_map(|(rule, accelerators, profiles, speeds, odd, follows, happenings)| History {
-            rule,
+        .prop_map(|(mode, accelerators, profiles, speeds, odd, follows, happenings)| History {
+            mode,
             accelerators,
             profiles,
             speeds,
@@ -293,7 +293,7 @@ impl<'a, P: Policy> World<'a, P> {
                     self.event(Event::AddModel { model, terms });
                 }
             }
-            Happening::Switch { rule } => self.event(Event::SetRule(rule)),
+            Happening::Switch { mode } => self.event(Event::SetMode(mode)),
             Happening::AddAccelerator { accelerator } => {
                 let member = &mut self.members[accelerator as usize];
                 (member.is_wanted, member.is_draining) = (true, false);
@@ -389,7 +389,7 @@ impl<'a, P: Policy> World<'a, P> {
         let lead = self.delays.lead(request.rows) + self.message.times(2);
         let end = self.now + lead + terms.profile.exec(request.rows) + self.delays.response;
         let justified = match reason {
-            // The pace of the executions is known to the policy alone.
+            // The slowdown of the executions is known to the policy alone.
             DropReason::Hopeless => self.history.follows || end > request.deadline,
             DropReason::Overload => self.history.follows || end <= request.deadline,
             DropReason::TooLarge => request.rows > terms.profile.rows_max(),
@@ -450,7 +450,7 @@ impl<'a, P: Policy> World<'a, P> {
 
 fn split(history: &History, shards: u32, message: Delay, seed: u64) -> SplitScheduler {
     let split = Split { shards, message };
-    let scheduler = SplitScheduler::new(history.rule, history.accelerators, split, seed);
+    let scheduler = SplitScheduler::new(history.mode, history.accelerators, split, seed);
     if history.follows { scheduler } else { scheduler.with_fixed_profiles() }
 }
 
@@ -459,7 +459,7 @@ proptest! {
 
     #[test]
     fn messages_that_take_no_time_change_nothing(history in histories()) {
-        let mut whole = Scheduler::new(history.rule, history.accelerators);
+        let mut whole = Scheduler::new(history.mode, history.accelerators);
         if !history.follows {
             whole = whole.with_fixed_profiles();
         }
@@ -501,7 +501,7 @@ fn half_a_millisecond_of_message_costs_little_goodput() {
     scenario.split = Some(Split { shards: 4, message });
     let load = Load::new(&[1.0], Process::Poisson);
     // Without messages: 5 310 and 5 476.
-    for (policy, rate) in [(PolicyKind::Deferred, 5000.0), (PolicyKind::Adaptive, 4800.0)] {
+    for (policy, rate) in [(PolicyKind::Consolidate, 5000.0), (PolicyKind::Adaptive, 4800.0)] {
         let bad = run_at(&scenario, &load, &policy, rate, 1).expect("valid load").worst_bad_share();
         assert!(bad <= BAD_SHARE_MAX, "{policy} at {rate} r/s: {:.2} % bad", bad * 100.0);
     }

@@ -3,14 +3,14 @@
 use expect_test::{Expect, expect};
 use std::fmt::Write;
 use std::sync::Arc;
-use symphony_core::sched::{ModelTerms, Rule, Scheduler};
+use symphony_core::sched::{Mode, ModelTerms, Scheduler};
 use symphony_core::{ModelId, Profile, Span, Time};
 use symphony_sim::{Observed, Scenario, run_observed};
 use symphony_workload::Arrival;
 
 /// A pool and its requests. Times are in milliseconds.
 struct Case {
-    rule: Rule,
+    mode: Mode,
     /// `l(b) = alpha*b + beta`.
     alpha: f64,
     beta: f64,
@@ -21,9 +21,9 @@ struct Case {
 
 /// The example of the paper: `l(b) = b + 5`, an objective of 12, three accelerators, and a
 /// request every 0.75.
-fn paper(rule: Rule, requests: u32) -> Case {
+fn paper(mode: Mode, requests: u32) -> Case {
     let arrivals = (0..requests).map(|i| f64::from(i) * 0.75).collect();
-    Case { rule, alpha: 1.0, beta: 5.0, slo: 12.0, accelerators: 3, arrivals }
+    Case { mode, alpha: 1.0, beta: 5.0, slo: 12.0, accelerators: 3, arrivals }
 }
 
 /// The schedule from `from` on, one line per action.
@@ -43,7 +43,7 @@ fn timeline(case: &Case, from: f64) -> String {
         rows: 1,
     });
     let mut text = String::new();
-    let mut scheduler = Scheduler::new(case.rule, case.accelerators);
+    let mut scheduler = Scheduler::new(case.mode, case.accelerators);
     let ms = |time: Time| Span(time.0).as_millis_f64();
     run_observed(&scenario, &mut scheduler, arrivals, 0, |observed| {
         let _ = match observed {
@@ -69,7 +69,7 @@ fn check(case: &Case, from: f64, expected: &Expect) {
 #[test]
 fn deferral_reaches_staggered_batches() {
     check(
-        &paper(Rule::Deferred, 60),
+        &paper(Mode::Consolidate, 60),
         25.0,
         &expect![[r#"
         27.75ms gpu1 batch=4 waited=2.25ms
@@ -86,7 +86,7 @@ fn deferral_reaches_staggered_batches() {
 #[test]
 fn eager_does_not() {
     check(
-        &paper(Rule::Eager, 60),
+        &paper(Mode::Eager, 60),
         25.0,
         &expect![[r#"
         25.5ms gpu2 batch=1 waited=6ms
@@ -129,7 +129,7 @@ fn eager_does_not() {
 
 #[test]
 fn a_lone_request_starts_at_once() {
-    let case = Case { arrivals: vec![0.0, 500.0, 1000.0], ..paper(Rule::Deferred, 0) };
+    let case = Case { arrivals: vec![0.0, 500.0, 1000.0], ..paper(Mode::Consolidate, 0) };
     check(
         &case,
         0.0,
@@ -143,7 +143,7 @@ fn a_lone_request_starts_at_once() {
 
 #[test]
 fn nothing_waits_where_a_row_never_gets_cheaper() {
-    let case = Case { beta: 0.0, alpha: 3.0, ..paper(Rule::Deferred, 8) };
+    let case = Case { beta: 0.0, alpha: 3.0, ..paper(Mode::Consolidate, 8) };
     check(
         &case,
         0.0,
@@ -161,7 +161,7 @@ fn nothing_waits_where_a_row_never_gets_cheaper() {
 
 #[test]
 fn a_burst_beyond_the_pool_is_cut_to_what_can_be_met() {
-    let case = Case { arrivals: vec![0.0; 24], accelerators: 1, ..paper(Rule::Deferred, 0) };
+    let case = Case { arrivals: vec![0.0; 24], accelerators: 1, ..paper(Mode::Consolidate, 0) };
     check(
         &case,
         0.0,
@@ -186,7 +186,7 @@ fn a_burst_beyond_the_pool_is_cut_to_what_can_be_met() {
         6.000001ms drop hopeless of 0ms
     "#]],
     );
-    let case = Case { rule: Rule::Eager, ..case };
+    let case = Case { mode: Mode::Eager, ..case };
     check(
         &case,
         0.0,

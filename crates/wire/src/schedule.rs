@@ -10,8 +10,8 @@ pub mod share;
 pub use inbox::{Inbox, Layout, MatcherInbox, Message, Serving, ShardInbox, ThreadInbox, home};
 pub use port::{SchedulerPort, SubmitError, scheduler};
 pub use share::Share;
-pub use symphony_core::sched::{AcceleratorState, ModelPlan, ModelStatistics, ModelTerms, Rule};
-use symphony_core::{AcceleratorId, BatchId, ModelId, Pace, Request, RequestId, Span, Time};
+pub use symphony_core::sched::{AcceleratorState, Mode, ModelPlan, ModelStatistics, ModelTerms};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Request, RequestId, Slowdown, Span, Time};
 use tokio::sync::oneshot;
 
 /// What comes to a shard with every request.
@@ -54,8 +54,8 @@ pub enum ShardControl {
         /// Told once its last batch has ended.
         done: oneshot::Sender<()>,
     },
-    /// Schedule by another rule from now on. What is queued stays queued.
-    SetRule(Rule, Share<()>),
+    /// Schedule by another mode from now on. What is queued stays queued.
+    SetMode(Mode, Share<()>),
     /// Fill in the counters of all models.
     Statistics(Share<Statistics>),
     /// Let every queue run empty (each request runs or is dropped by its deadline), then stop.
@@ -65,8 +65,8 @@ pub enum ShardControl {
 /// What comes to the matcher now and then.
 #[derive(Debug)]
 pub enum MatcherControl {
-    /// Schedule by another rule from now on.
-    SetRule(Rule, Share<()>),
+    /// Schedule by another mode from now on.
+    SetMode(Mode, Share<()>),
     /// Fill in the counters of the pool and its accelerators.
     Statistics(Share<Statistics>),
     /// Send batches to an accelerator, or no more of them.
@@ -122,7 +122,7 @@ pub struct AcceleratorStatistics {
     /// Time spent on them.
     pub busy: Span,
     /// How many times longer than elsewhere in the pool batches run on it.
-    pub lag: Pace,
+    pub slowdown: Slowdown,
     /// What it is in the pool.
     pub state: AcceleratorState,
 }
@@ -130,8 +130,8 @@ pub struct AcceleratorStatistics {
 /// The scheduler's counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
-    /// The rule in force.
-    pub rule: Rule,
+    /// The mode in force.
+    pub mode: Mode,
     /// Batches per second that the scheduler itself was measured to sustain; none before it has
     /// started enough of them to tell.
     pub batches_max: Option<f64>,

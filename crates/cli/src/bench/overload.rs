@@ -19,7 +19,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use symphony_backend::loader::{Loaded, Loader};
-use symphony_core::sched::Rule;
+use symphony_core::sched::Mode;
 use symphony_core::{ModelId, Span};
 use symphony_sim::bound::staggered;
 use symphony_wire::clock;
@@ -71,7 +71,7 @@ pub(crate) struct OverloadArgs {
 /// Connections of the client.
 const CONNECTIONS: usize = 16;
 
-const MODES: [Rule; 3] = [Rule::Deferred, Rule::Adaptive, Rule::Eager];
+const MODES: [Mode; 3] = [Mode::Consolidate, Mode::Adaptive, Mode::Eager];
 
 #[derive(Debug, Serialize)]
 struct OverloadReport {
@@ -144,7 +144,7 @@ fn run(args: &OverloadArgs, loaded: &Loaded) -> Result<Engine> {
     let repository = Repository::variant(&args.models, &args.model, loaded.engine, Some(slo))?;
     let payload = Payload::new(&args.model, &loaded.signature);
     let mut lines = Vec::new();
-    for mode in MODES.map(Rule::name) {
+    for mode in MODES.map(Mode::name) {
         let server = Server::start(repository.path(), &args.server_flags(mode))?;
         for &share in &args.shares {
             lines.push(offer(args, &server, &payload, Offer { mode, share, capacity, slo })?);

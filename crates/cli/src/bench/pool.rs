@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use symphony_backend::loader::Loader;
-use symphony_core::sched::{ModelTerms, Rule, Scheduler};
+use symphony_core::sched::{Mode, ModelTerms, Scheduler};
 use symphony_core::{ModelId, Profile, Span};
 use symphony_frontend::{InProcess, Services};
 use symphony_sim::Scenario;
@@ -53,7 +53,7 @@ pub(crate) struct PoolBenchArgs {
     warmup: f64,
     /// How batches are scheduled.
     #[arg(long, default_value = "consolidate")]
-    mode: Rule,
+    mode: Mode,
     /// Seed of the arrivals.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -93,7 +93,7 @@ pub(crate) fn command(args: &PoolBenchArgs) -> Result<()> {
     logging::start(config.log);
     let repository = args.model().repository()?;
     let live = live(args, &config, &repository)?;
-    let simulated = simulated(args, config.rule)?;
+    let simulated = simulated(args, config.mode)?;
     PoolReport { live, simulated }.show(args.json)
 }
 
@@ -198,7 +198,7 @@ impl Figures {
 }
 
 /// The same load through the same scheduler, under simulated time and without delays.
-fn simulated(args: &PoolBenchArgs, rule: Rule) -> Result<Figures> {
+fn simulated(args: &PoolBenchArgs, mode: Mode) -> Result<Figures> {
     let profile = Profile::linear(
         Span::from_millis_f64(args.alpha_ms),
         Span::from_millis_f64(args.beta_ms),
@@ -213,7 +213,7 @@ fn simulated(args: &PoolBenchArgs, rule: Rule) -> Result<Figures> {
     let (warmup, measured) = (span(seconds(args.warmup)?), span(seconds(args.seconds)?));
     let scenario = Scenario::ideal(vec![terms], args.accelerators, warmup, measured);
     let arrivals = Arrivals::new(&[args.stream()], args.seed)?;
-    let mut scheduler = Scheduler::new(rule, args.accelerators);
+    let mut scheduler = Scheduler::new(mode, args.accelerators);
     let report = symphony_sim::run(&scenario, &mut scheduler, arrivals, args.seed);
     let good_per_s = report.good_rate();
     let model = report.models.first().context("the simulator reports every model")?;

@@ -64,7 +64,7 @@ impl Pool {
         };
         let effects = InFlightEffects::new(Arc::clone(&in_flight), send);
         let settings = Settings {
-            rule: config.rule,
+            mode: config.mode,
             accelerators,
             low_share: config.low_priority_share,
             overdue_after: config.overdue_after,

@@ -23,7 +23,7 @@ pub(super) struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 3)]
     seeds: u32,
     /// Policies to compare on the same requests; the first also with the best of the others.
-    #[arg(long, value_delimiter = ',', default_value = "deferred,eager")]
+    #[arg(long, value_delimiter = ',', default_value = "consolidate,eager")]
     policy: Vec<PolicyKind>,
     #[command(flatten)]
     format: FormatArgs,

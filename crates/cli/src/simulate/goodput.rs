@@ -15,7 +15,7 @@ pub(super) struct GoodputArgs {
     /// The scenario file; its rate is not used.
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
-    /// Policies to compare on the same requests [default: the scenario's, or deferred].
+    /// Policies to compare on the same requests [default: the scenario's, or consolidate].
     #[arg(long, value_delimiter = ',')]
     policy: Vec<PolicyKind>,
     /// Seeds of the requests; the median counts [default: the scenario's, or 1, 2 and 3].

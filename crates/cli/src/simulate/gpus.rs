@@ -13,7 +13,7 @@ pub(super) struct GpusArgs {
     /// The scenario file; its number of accelerators is not used.
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
-    /// Policies to compare on the same requests [default: the scenario's, or deferred].
+    /// Policies to compare on the same requests [default: the scenario's, or consolidate].
     #[arg(long, value_delimiter = ',')]
     policy: Vec<PolicyKind>,
     /// Offered requests per second in total [default: the scenario's].

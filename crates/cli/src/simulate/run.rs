@@ -14,7 +14,7 @@ pub(super) struct RunArgs {
     /// The scenario file.
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
-    /// Policies to run on the same requests [default: the scenario's, or deferred].
+    /// Policies to run on the same requests [default: the scenario's, or consolidate].
     #[arg(long, value_delimiter = ',')]
     policy: Vec<PolicyKind>,
     /// Offered requests per second in total [default: the scenario's].

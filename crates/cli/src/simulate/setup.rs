@@ -197,7 +197,7 @@ impl Measure {
 }
 
 impl Setup {
-    /// The policies to run: those of the command line, or the file's, or the deferred one.
+    /// The policies to run: those of the command line, or those of the file, or `consolidate`.
     pub(super) fn policies(&self, asked: &[PolicyKind]) -> Vec<PolicyKind> {
         let chosen = if asked.is_empty() { &self.policies } else { asked };
         let mut unique: Vec<PolicyKind> = Vec::new();
@@ -206,7 +206,7 @@ impl Setup {
                 unique.push(*policy);
             }
         }
-        if unique.is_empty() { vec![PolicyKind::Deferred] } else { unique }
+        if unique.is_empty() { vec![PolicyKind::Consolidate] } else { unique }
     }
 
     /// Runs at this rate instead.

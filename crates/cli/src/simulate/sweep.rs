@@ -28,7 +28,7 @@ pub(super) struct SweepArgs {
     /// What to show of each, a table for each measure [default: the scenario's, or goodput].
     #[arg(long, value_enum, value_delimiter = ',')]
     measure: Vec<Measure>,
-    /// Policies to compare on the same requests [default: the scenario's, or deferred].
+    /// Policies to compare on the same requests [default: the scenario's, or consolidate].
     #[arg(long, value_delimiter = ',')]
     policy: Vec<PolicyKind>,
     /// Seeds of the requests; the median counts [default: the scenario's, or 1, 2 and 3].

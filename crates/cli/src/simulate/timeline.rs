@@ -17,7 +17,7 @@ pub(super) struct TimelineArgs {
     /// The scenario file.
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
-    /// The policy [default: the scenario's first, or deferred].
+    /// The policy [default: the scenario's first, or consolidate].
     #[arg(long)]
     policy: Option<PolicyKind>,
     /// Offered requests per second in total [default: the scenario's].

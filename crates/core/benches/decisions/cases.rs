@@ -3,7 +3,7 @@
 use crate::grants::Grants;
 use crate::pool::Pool;
 use crate::spent::Spent;
-use symphony_core::sched::Rule;
+use symphony_core::sched::Mode;
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ enum Kind {
 /// A pool, and the requests that come to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolTerms {
-    pub(crate) rule: Rule,
+    pub(crate) mode: Mode,
     pub(crate) models: u32,
     pub(crate) accelerators: u32,
     /// Time between requests in the mean, in nanoseconds.
@@ -34,21 +34,22 @@ pub(crate) struct PoolTerms {
 }
 
 /// One model, 10 million requests a second.
-const ONE: PoolTerms = PoolTerms { rule: Rule::Deferred, models: 1, accelerators: 1024, gap: 100 };
+const ONE: PoolTerms =
+    PoolTerms { mode: Mode::Consolidate, models: 1, accelerators: 1024, gap: 100 };
 /// A thousand models, some of them popular, 5 million requests a second.
 const THOUSAND: PoolTerms =
-    PoolTerms { rule: Rule::Deferred, models: 1000, accelerators: 4096, gap: 200 };
+    PoolTerms { mode: Mode::Consolidate, models: 1000, accelerators: 4096, gap: 200 };
 
 pub(crate) const CASES: &[Case] = &[
     pool("consolidate-1", ONE),
-    pool("adaptive-1", PoolTerms { rule: Rule::Adaptive, ..ONE }),
+    pool("adaptive-1", PoolTerms { mode: Mode::Adaptive, ..ONE }),
     pool("consolidate-1000", THOUSAND),
-    pool("adaptive-1000", PoolTerms { rule: Rule::Adaptive, ..THOUSAND }),
+    pool("adaptive-1000", PoolTerms { mode: Mode::Adaptive, ..THOUSAND }),
     grants("grants-4096", false),
     grants("grants-slowing", true),
 ];
 
-/// Of 60 ms: three objectives, and one plan of the adaptive rule.
+/// Of 60 ms: three objectives, and one plan of the adaptive mode.
 const fn pool(name: &'static str, terms: PoolTerms) -> Case {
     Case { name, warm: 60_000_000 / terms.gap, kind: Kind::Pool(terms) }
 }

@@ -1,4 +1,4 @@
-//! The matcher alone: candidates of many models for accelerators of which few are idle, and of
+//! The matcher head_exec: candidates of many models for accelerators of which few are idle, and of
 //! which some become slower than the others.
 
 use crate::cases::Workload;
@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::spent::Spent;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use symphony_core::sched::{Candidate, Grant, Matcher, Offer, Reply, Rule, Started};
+use symphony_core::sched::{Candidate, Grant, Matcher, Mode, Offer, Reply, Started};
 use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Span, Time};
 
 const MODELS: u32 = 1000;
@@ -37,7 +37,7 @@ pub(crate) struct Grants {
 impl Grants {
     pub(crate) fn new(accelerators: u32, some_slow_down: bool) -> Grants {
         Grants {
-            matcher: Matcher::new(Rule::Deferred, accelerators),
+            matcher: Matcher::new(Mode::Consolidate, accelerators),
             random: Random(1),
             now: Time::ZERO,
             slower_from: if some_slow_down { SLOWER_FROM } else { Time::NEVER },
@@ -54,18 +54,18 @@ impl Grants {
         let latest = now + Span::from_millis(5);
         let offer = Offer {
             exec: now,
-            firm: now,
+            urgent: now,
             latest,
             turn: latest,
-            tier: 0,
+            level: 0,
             lead: LEAD,
             due: latest + LEAD + EXEC,
-            alone: Span::from_millis(1),
+            head_exec: Span::from_millis(1),
             class: Class::High,
             exec_span: EXEC,
-            spared: 0.0,
+            reserved: 0.0,
             expected: now,
-            more: 0,
+            more_batches: 0,
         };
         let generation = self.granted[model.index()];
         Candidate { model, generation, offer: Some(offer) }

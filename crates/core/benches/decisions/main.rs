@@ -16,7 +16,7 @@ mod spent;
 use cases::{CASES, Case};
 use spent::Spent;
 use std::process::ExitCode;
-use symphony_core::sched::{Actions, Rule, Scheduler};
+use symphony_core::sched::{Actions, Mode, Scheduler};
 
 /// Rounds that are timed; the fastest is printed, for in the others the machine had other work too.
 const ROUNDS: usize = 9;
@@ -72,7 +72,7 @@ fn print_times() {
             print_case(case.name, &fastest);
         }
     }
-    let mut scheduler = Scheduler::new(Rule::Adaptive, 1);
+    let mut scheduler = Scheduler::new(Mode::Adaptive, 1);
     let took = pool::load(&mut scheduler, LOADED, &mut Actions::default());
     for (changes, what) in [(false, "nothing"), (true, "their delays")] {
         if let Some(took) = plans::fastest(PLANNED, ROUNDS as u64, changes) {

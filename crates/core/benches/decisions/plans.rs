@@ -1,8 +1,8 @@
-//! The plan of the adaptive rule, which keeps its thread from everything else while it is made.
+//! The plan of the adaptive mode, which keeps its thread from everything else while it is made.
 
 use crate::random::Zipf;
 use std::time::{Duration, Instant};
-use symphony_core::sched::{Demand, Matcher, Rule};
+use symphony_core::sched::{Matcher, Mode, ModelDemand};
 use symphony_core::{ModelId, Profile, Span, Time};
 
 const ACCELERATORS: u32 = 4096;
@@ -12,12 +12,12 @@ const SLO: Span = Span::from_millis(20);
 /// Plans a pool of so many models as often: how long the fastest plan took. Measured delays change
 /// between plans, so that each profile is looked at anew, or nothing does.
 pub(crate) fn fastest(models: u32, rounds: u64, changes: bool) -> Option<Duration> {
-    let mut matcher = Matcher::new(Rule::Adaptive, ACCELERATORS);
-    let demands: Vec<Demand> = demands(models);
+    let mut matcher = Matcher::new(Mode::Adaptive, ACCELERATORS);
+    let demands: Vec<ModelDemand> = demands(models);
     let plan = |round: u64| {
         let data = Span(if changes { 100 + round } else { 100 });
-        let demands: Vec<Demand> =
-            demands.iter().map(|demand| Demand { data, ..demand.clone() }).collect();
+        let demands: Vec<ModelDemand> =
+            demands.iter().map(|demand| ModelDemand { data, ..demand.clone() }).collect();
         let begun = Instant::now();
         demands.into_iter().for_each(|demand| matcher.note(demand));
         matcher.plan(Time::ZERO, |_, _| {});
@@ -26,12 +26,12 @@ pub(crate) fn fastest(models: u32, rounds: u64, changes: bool) -> Option<Duratio
     (0..rounds).map(plan).min()
 }
 
-fn demands(models: u32) -> Vec<Demand> {
+fn demands(models: u32) -> Vec<ModelDemand> {
     let popularity = Zipf::new(models, 0.9);
     let demand = |number: u32| {
         let profile = Profile::linear(Span::from_micros(50), Span::from_millis(1), 256);
         let rows_per_ns = REQUESTS_PER_NS * popularity.share(number);
-        Demand {
+        ModelDemand {
             model: ModelId(number),
             profile: profile.expect("valid profile"),
             data: Span(100),
@@ -39,7 +39,7 @@ fn demands(models: u32) -> Vec<Demand> {
             slo: SLO,
             rows_per_ns,
             high_per_ns: rows_per_ns,
-            aside: 0.0,
+            demoted: 0.0,
             dispersion: 1.0,
             is_present: true,
             weight: 1.0,

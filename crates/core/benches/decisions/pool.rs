@@ -22,7 +22,7 @@ const DELAYS: Delays = Delays {
     response: Span::from_micros(20),
     jitter: Span::from_micros(20),
 };
-/// What the matcher is taken to sustain; the adaptive rule plans half as many.
+/// What the matcher is taken to sustain; the adaptive mode plans half as many.
 const BATCHES_PER_S: f64 = 1e6;
 /// Requests found at once: at least, and how many more at most.
 const DRAIN: (u64, u64) = (50, 150);
@@ -44,7 +44,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(terms: PoolTerms) -> Pool {
-        let mut scheduler = Scheduler::new(terms.rule, terms.accelerators);
+        let mut scheduler = Scheduler::new(terms.mode, terms.accelerators);
         let mut todo = Actions::default();
         load(&mut scheduler, terms.models, &mut todo);
         scheduler.on_event(Time::ZERO, Event::SetDelays(DELAYS), &mut todo);

@@ -16,7 +16,7 @@
 //! A loaded table holds a high percentile, the 95th. `Drift` therefore takes the same percentile
 //! of the ratios: one that is usually 0.9 but one time in twenty 1.0 says that the table is right.
 
-use crate::pace::Pace;
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
 /// Without a sample for so long, half of what was learned is given up. What is taken for slow
@@ -47,8 +47,8 @@ const AGE_MAX_MS: u32 = 60_000;
 /// samples, which is itself uncertain by some percent, leaves the plans alone.
 #[derive(Clone, Debug)]
 pub(crate) struct Drift {
-    pace: Pace,
-    ratios: [Pace; RATIOS],
+    slowdown: Slowdown,
+    ratios: [Slowdown; RATIOS],
     /// When each was measured, in milliseconds of the epoch, wrapping around.
     times: [u32; RATIOS],
     /// Ratios remembered.
@@ -57,7 +57,7 @@ pub(crate) struct Drift {
     next: usize,
     since_update: u32,
     /// How many times in a row the percentile was low, and the highest of them.
-    low: (u32, Pace),
+    low: (u32, Slowdown),
     /// The newest ratio, or the last time that something was forgotten.
     touched: Time,
 }
@@ -65,24 +65,24 @@ pub(crate) struct Drift {
 impl Drift {
     pub(crate) fn new() -> Drift {
         Drift {
-            pace: Pace::ONE,
-            ratios: [Pace::ONE; RATIOS],
+            slowdown: Slowdown::ONE,
+            ratios: [Slowdown::ONE; RATIOS],
             times: [0; RATIOS],
             count: 0,
             next: 0,
             since_update: 0,
-            low: (0, Pace::FASTEST),
+            low: (0, Slowdown::FASTEST),
             touched: Time::ZERO,
         }
     }
 
     /// What plans have to count with.
-    pub(crate) fn pace(&self) -> Pace {
-        self.pace
+    pub(crate) fn slowdown(&self) -> Slowdown {
+        self.slowdown
     }
 
     /// Takes in how long a batch ran, as a ratio of the loaded table's time.
-    pub(crate) fn record(&mut self, now: Time, ratio: Pace) {
+    pub(crate) fn record(&mut self, now: Time, ratio: Slowdown) {
         self.forget(now);
         self.touched = now;
         self.ratios[self.next] = ratio;
@@ -91,7 +91,7 @@ impl Drift {
         self.count = (self.count + 1).min(RATIOS);
         self.since_update += 1;
         if self.is_step() {
-            let mut newest: [Pace; STEP] = std::array::from_fn(|back| self.newest(back));
+            let mut newest: [Slowdown; STEP] = std::array::from_fn(|back| self.newest(back));
             newest.sort_unstable();
             // The second longest: more would be guessing.
             self.set(shared(newest[STEP - 2], newest[STEP / 2 - 1]));
@@ -104,28 +104,28 @@ impl Drift {
     /// Gives up half of what was learned for each while without a sample.
     pub(crate) fn forget(&mut self, now: Time) {
         if now.since(self.touched) >= FORGET {
-            self.pace = forgotten(self.pace, &mut self.touched, now);
+            self.slowdown = forgotten(self.slowdown, &mut self.touched, now);
             self.count = 0;
-            self.low = (0, Pace::FASTEST);
+            self.low = (0, Slowdown::FASTEST);
         }
     }
 
     /// The ratio measured `back` batches ago.
-    fn newest(&self, back: usize) -> Pace {
+    fn newest(&self, back: usize) -> Slowdown {
         self.ratios[(self.next + RATIOS - 1 - back) % RATIOS]
     }
 
     fn is_step(&self) -> bool {
-        let high = self.pace.scaled(9, 8);
-        self.pace < Pace::SLOWEST
+        let high = self.slowdown.scaled(9, 8);
+        self.slowdown < Slowdown::SLOWEST
             && self.count >= STEP
             && (0..STEP).all(|back| self.newest(back) > high)
     }
 
-    fn set(&mut self, pace: Pace) {
-        self.pace = pace.clamp(Pace::FASTEST, Pace::SLOWEST);
+    fn set(&mut self, slowdown: Slowdown) {
+        self.slowdown = slowdown.clamp(Slowdown::FASTEST, Slowdown::SLOWEST);
         self.since_update = 0;
-        self.low = (0, Pace::FASTEST);
+        self.low = (0, Slowdown::FASTEST);
     }
 
     fn update(&mut self, now: Time) {
@@ -137,21 +137,22 @@ impl Drift {
         if fresh < RATIOS_MIN {
             return;
         }
-        let mut ratios: [Pace; RATIOS] = std::array::from_fn(|back| self.newest(back));
+        let mut ratios: [Slowdown; RATIOS] = std::array::from_fn(|back| self.newest(back));
         let ratios = &mut ratios[..fresh];
         ratios.sort_unstable();
         let high = ratios[fresh - 1 - fresh * EXCEEDING_PERCENT / 100];
-        let high = shared(high, ratios[(fresh - 1) / 2]).clamp(Pace::FASTEST, Pace::SLOWEST);
-        if high > self.pace.scaled(17, 16) {
+        let high =
+            shared(high, ratios[(fresh - 1) / 2]).clamp(Slowdown::FASTEST, Slowdown::SLOWEST);
+        if high > self.slowdown.scaled(17, 16) {
             self.set(high);
-        } else if high.scaled(9, 8) < self.pace {
+        } else if high.scaled(9, 8) < self.slowdown {
             let (times, highest) = self.low;
             self.low = (times + 1, highest.max(high));
             if self.low.0 >= LOW_UPDATES {
                 self.set(self.low.1);
             }
         } else {
-            self.low = (0, Pace::FASTEST);
+            self.low = (0, Slowdown::FASTEST);
         }
     }
 }
@@ -159,8 +160,8 @@ impl Drift {
 /// What of a high percentile is drift. A drift moves every execution; where some are interrupted
 /// and the others are not, plans long enough for those would make all batches small and lose
 /// more requests than come in time by it.
-fn shared(high: Pace, median: Pace) -> Pace {
-    high.min(median.scaled(3, 2).max(Pace::ONE))
+fn shared(high: Slowdown, median: Slowdown) -> Slowdown {
+    high.min(median.scaled(3, 2).max(Slowdown::ONE))
 }
 
 /// Ratios that tell what is usual for a model just now.
@@ -170,16 +171,16 @@ const USUAL: usize = 16;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usual {
     /// The newest, each in the place of the one it replaced.
-    ratios: [Pace; USUAL],
+    ratios: [Slowdown; USUAL],
     /// The same, the least first.
-    sorted: [Pace; USUAL],
+    sorted: [Slowdown; USUAL],
     taken: usize,
 }
 
 impl Usual {
     /// Takes in a ratio, the known lag of its accelerator taken out, and returns how it compares
     /// with the median of the newest.
-    pub(crate) fn compare(&mut self, ratio: Pace) -> Pace {
+    pub(crate) fn compare(&mut self, ratio: Slowdown) -> Slowdown {
         let old = std::mem::replace(&mut self.ratios[self.taken % USUAL], ratio);
         let before = self.taken.min(USUAL);
         self.taken += 1;
@@ -213,9 +214,9 @@ const AGREEING: usize = 4;
 /// never less than one: a faster accelerator is planned like the others.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lag {
-    pace: Pace,
+    slowdown: Slowdown,
     /// The newest comparisons with what is usual, the known lag taken out.
-    compared: [Pace; 2 * AGREEING],
+    compared: [Slowdown; 2 * AGREEING],
     taken: usize,
     /// The newest sample since the lag was set.
     sampled: Option<Time>,
@@ -228,12 +229,12 @@ const WITNESS: Span = Span::from_secs(1);
 
 impl Lag {
     /// How many times longer than elsewhere in the pool batches run here.
-    pub(crate) fn pace(&self) -> Pace {
-        self.pace
+    pub(crate) fn slowdown(&self) -> Slowdown {
+        self.slowdown
     }
 
     /// Takes in how a batch here compared with what is usual, the known lag taken out.
-    pub(crate) fn record(&mut self, now: Time, compared: Pace) {
+    pub(crate) fn record(&mut self, now: Time, compared: Slowdown) {
         self.compared[self.taken % self.compared.len()] = compared;
         self.taken += 1;
         self.sampled = Some(now);
@@ -245,21 +246,23 @@ impl Lag {
     pub(crate) fn shown(&self) -> Option<Shown> {
         let many = self.compared.len();
         let newest = |back: usize| self.compared[(self.taken + many - 1 - back) % many];
-        let agree = |count: usize, test: &dyn Fn(Pace) -> bool| {
+        let agree = |count: usize, test: &dyn Fn(Slowdown) -> bool| {
             self.taken >= count && (0..count).all(|back| test(newest(back)))
         };
         let median = |count: usize| {
-            let mut compared: [Pace; 2 * AGREEING] = std::array::from_fn(newest);
+            let mut compared: [Slowdown; 2 * AGREEING] = std::array::from_fn(newest);
             *compared[..count].select_nth_unstable(count / 2).1
         };
-        if agree(AGREEING, &|compared| compared > Pace::ONE.scaled(5, 4)) {
-            return Some(Shown::Slower(self.pace.times(median(AGREEING))));
+        if agree(AGREEING, &|compared| compared > Slowdown::ONE.scaled(5, 4)) {
+            return Some(Shown::Slower(self.slowdown.times(median(AGREEING))));
         }
         if agree(many, &is_high) {
-            return Some(Shown::Slower(self.pace.times(median(many))));
+            return Some(Shown::Slower(self.slowdown.times(median(many))));
         }
-        if self.pace > Pace::ONE && agree(many, &|compared| compared < Pace::ONE.scaled(8, 9)) {
-            return Some(Shown::Faster(self.pace.times(median(many))));
+        if self.slowdown > Slowdown::ONE
+            && agree(many, &|compared| compared < Slowdown::ONE.scaled(8, 9))
+        {
+            return Some(Shown::Faster(self.slowdown.times(median(many))));
         }
         None
     }
@@ -273,24 +276,25 @@ impl Lag {
     }
 
     /// From now on this is the known lag.
-    pub(crate) fn set(&mut self, pace: Pace) {
+    pub(crate) fn set(&mut self, slowdown: Slowdown) {
         // Less than an eighth is none.
-        self.pace = if is_high(pace) { pace.min(Pace::SLOWEST) } else { Pace::ONE };
+        self.slowdown =
+            if is_high(slowdown) { slowdown.min(Slowdown::SLOWEST) } else { Slowdown::ONE };
         self.taken = 0;
         self.sampled = None;
     }
 
     /// Gives up half of what was learned for each while without a sample.
     pub(crate) fn forget(&mut self, now: Time) {
-        if self.pace > Pace::ONE && now.since(self.touched) >= FORGET {
-            let left = forgotten(self.pace, &mut self.touched, now);
+        if self.slowdown > Slowdown::ONE && now.since(self.touched) >= FORGET {
+            let left = forgotten(self.slowdown, &mut self.touched, now);
             self.set(left);
         }
     }
 
     /// When something is to be forgotten, if no batch comes before.
     pub(crate) fn forget_due(&self) -> Option<Time> {
-        (self.pace > Pace::ONE).then_some(self.touched + FORGET)
+        (self.slowdown > Slowdown::ONE).then_some(self.touched + FORGET)
     }
 }
 
@@ -298,21 +302,21 @@ impl Lag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
     /// It is at least this much.
-    Slower(Pace),
+    Slower(Slowdown),
     /// It is at most this much.
-    Faster(Pace),
+    Faster(Slowdown),
 }
 
-fn is_high(compared: Pace) -> bool {
-    compared > Pace::ONE.scaled(9, 8)
+fn is_high(compared: Slowdown) -> bool {
+    compared > Slowdown::ONE.scaled(9, 8)
 }
 
-/// What is left of a pace after the time since `touched`, which moves on by what was counted.
+/// What is left of a slowdown after the time since `touched`, which moves on by what was counted.
 /// One that is faster than the table is given up at once: plans must not be too short.
-fn forgotten(pace: Pace, touched: &mut Time, now: Time) -> Pace {
-    let mut left = pace.max(Pace::ONE);
+fn forgotten(slowdown: Slowdown, touched: &mut Time, now: Time) -> Slowdown {
+    let mut left = slowdown.max(Slowdown::ONE);
     while now.since(*touched) >= FORGET {
-        if left == Pace::ONE {
+        if left == Slowdown::ONE {
             *touched = now;
             break;
         }
@@ -333,8 +337,8 @@ mod tests {
     use proptest::prelude::*;
 
     /// A ratio in thousandths.
-    fn ratio(thousandths: u32) -> Pace {
-        Pace::ONE.scaled(thousandths, 1000)
+    fn ratio(thousandths: u32) -> Slowdown {
+        Slowdown::ONE.scaled(thousandths, 1000)
     }
 
     /// A model whose batches end 10 ms apart.
@@ -348,12 +352,12 @@ mod tests {
             Model { drift: Drift::new(), now: Time::ZERO }
         }
 
-        /// The pace after each of so many batches with this ratio.
-        fn run(&mut self, batches: usize, ratio: Pace) -> Vec<Pace> {
+        /// The slowdown after each of so many batches with this ratio.
+        fn run(&mut self, batches: usize, ratio: Slowdown) -> Vec<Slowdown> {
             let one = |_| {
                 self.now = self.now + Span::from_millis(10);
                 self.drift.record(self.now, ratio);
-                self.drift.pace()
+                self.drift.slowdown()
             };
             (0..batches).map(one).collect()
         }
@@ -363,23 +367,23 @@ mod tests {
         #[test]
         fn a_constant_ratio_gives_a_constant_pace(thousandths in 1u32..20_000) {
             let mut model = Model::new();
-            let paces = model.run(500, ratio(thousandths));
-            let settled = paces[RATIOS];
-            prop_assert!(paces[RATIOS..].iter().all(|pace| *pace == settled), "{paces:?}");
-            let aim = ratio(thousandths).clamp(Pace::FASTEST, Pace::SLOWEST);
+            let slowdowns = model.run(500, ratio(thousandths));
+            let settled = slowdowns[RATIOS];
+            prop_assert!(slowdowns[RATIOS..].iter().all(|slowdown| *slowdown == settled), "{slowdowns:?}");
+            let aim = ratio(thousandths).clamp(Slowdown::FASTEST, Slowdown::SLOWEST);
             prop_assert!(settled <= aim.scaled(9, 8) && aim <= settled.scaled(17, 16), "{settled} for {aim}");
         }
 
         #[test]
         fn a_step_is_followed_up_in_four_batches_and_down_in_three_rings(thousandths in 1126u32..8000) {
             let (mut model, high) = (Model::new(), ratio(thousandths));
-            model.run(100, Pace::ONE);
+            model.run(100, Slowdown::ONE);
             let up = model.run(200, high);
-            prop_assert_eq!(&up[..STEP - 1], &[Pace::ONE; STEP - 1]);
-            prop_assert!(up[STEP - 1..].iter().all(|pace| *pace == high));
-            let down = model.run(3 * RATIOS, Pace::ONE);
+            prop_assert_eq!(&up[..STEP - 1], &[Slowdown::ONE; STEP - 1]);
+            prop_assert!(up[STEP - 1..].iter().all(|slowdown| *slowdown == high));
+            let down = model.run(3 * RATIOS, Slowdown::ONE);
             prop_assert!(down.is_sorted_by(|before, after| before >= after));
-            prop_assert_eq!(down.last(), Some(&Pace::ONE));
+            prop_assert_eq!(down.last(), Some(&Slowdown::ONE));
         }
     }
 
@@ -387,8 +391,8 @@ mod tests {
     fn single_long_batches_are_no_drift() {
         let mut model = Model::new();
         for _ in 0..50 {
-            let paces = [model.run(31, ratio(950)), model.run(1, ratio(5000))].concat();
-            assert!(paces.iter().all(|pace| *pace == Pace::ONE), "{paces:?}");
+            let slowdowns = [model.run(31, ratio(950)), model.run(1, ratio(5000))].concat();
+            assert!(slowdowns.iter().all(|slowdown| *slowdown == Slowdown::ONE), "{slowdowns:?}");
         }
     }
 
@@ -396,8 +400,8 @@ mod tests {
     fn interruptions_of_some_executions_do_not_make_all_plans_long() {
         let mut model = Model::new();
         for _ in 0..100 {
-            let paces = [model.run(4, ratio(950)), model.run(2, ratio(6000))].concat();
-            assert!(paces.iter().all(|pace| *pace <= ratio(1500)), "{paces:?}");
+            let slowdowns = [model.run(4, ratio(950)), model.run(2, ratio(6000))].concat();
+            assert!(slowdowns.iter().all(|slowdown| *slowdown <= ratio(1500)), "{slowdowns:?}");
         }
     }
 
@@ -405,8 +409,8 @@ mod tests {
     fn a_typical_ratio_below_one_is_no_speed_up_while_one_in_fifteen_is_not() {
         let mut model = Model::new();
         for _ in 0..50 {
-            let paces = [model.run(14, ratio(800)), model.run(1, ratio(1000))].concat();
-            assert!(paces.iter().all(|pace| *pace == Pace::ONE), "{paces:?}");
+            let slowdowns = [model.run(14, ratio(800)), model.run(1, ratio(1000))].concat();
+            assert!(slowdowns.iter().all(|slowdown| *slowdown == Slowdown::ONE), "{slowdowns:?}");
         }
     }
 
@@ -416,7 +420,7 @@ mod tests {
         model.run(10, ratio(3000));
         let mut after = |seconds| {
             model.drift.forget(model.now + Span::from_secs(seconds));
-            model.drift.pace().to_string()
+            model.drift.slowdown().to_string()
         };
         assert_eq!(
             [after(9), after(10), after(19), after(20)],
@@ -432,9 +436,9 @@ mod tests {
         let round = |thousandths: &[u32; 4]| {
             for (lag, thousandths) in lags.iter_mut().zip(thousandths) {
                 now = now + Span::from_millis(1);
-                lag.record(now, usual.compare(ratio(*thousandths).over(lag.pace())));
-                if let Some(Shown::Slower(pace) | Shown::Faster(pace)) = lag.shown() {
-                    lag.set(pace);
+                lag.record(now, usual.compare(ratio(*thousandths).over(lag.slowdown())));
+                if let Some(Shown::Slower(slowdown) | Shown::Faster(slowdown)) = lag.shown() {
+                    lag.set(slowdown);
                 }
             }
             lags
@@ -443,7 +447,7 @@ mod tests {
     }
 
     fn texts(lags: &[Lag; 4]) -> [String; 4] {
-        lags.map(|lag| format!("{:.1}", lag.pace().as_f64()))
+        lags.map(|lag| format!("{:.1}", lag.slowdown().as_f64()))
     }
 
     #[test]
@@ -459,7 +463,9 @@ mod tests {
     #[test]
     fn what_all_accelerators_share_is_no_lag() {
         let rounds = [vec![[1000; 4]; 10], vec![[1500; 4]; 20], vec![[700; 4]; 20]].concat();
-        assert!(lags(&rounds).iter().all(|lags| lags.iter().all(|lag| lag.pace() == Pace::ONE)));
+        assert!(
+            lags(&rounds).iter().all(|lags| lags.iter().all(|lag| lag.slowdown() == Slowdown::ONE))
+        );
     }
 
     proptest! {
@@ -487,7 +493,7 @@ mod tests {
         assert_eq!(lag.witness(at(1)), None, "what made it lag accuses no other");
         assert_eq!(lag.forget_due(), Some(at(11)));
         lag.forget(at(31));
-        assert_eq!(lag.pace(), Pace::ONE, "an eighth or less is nothing");
+        assert_eq!(lag.slowdown(), Slowdown::ONE, "an eighth or less is nothing");
         assert_eq!(lag.forget_due(), None);
     }
 }

@@ -3,7 +3,7 @@
 //! Timers and orders of the scheduler live here: setting the key of a model again moves its one
 //! entry, so nothing stale piles up however often a candidate changes.
 
-use crate::pace::Pace;
+use crate::slowdown::Slowdown;
 use crate::time::Time;
 use std::cmp::Ordering;
 use std::marker::PhantomData;
@@ -34,14 +34,14 @@ impl Key for Time {
     }
 }
 
-impl Key for Pace {
+impl Key for Slowdown {
     fn bits(self) -> u64 {
         self.bits().into()
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "they came from 32")]
-    fn from_bits(bits: u64) -> Pace {
-        Pace::from_bits(bits as u32)
+    fn from_bits(bits: u64) -> Slowdown {
+        Slowdown::from_bits(bits as u32)
     }
 }
 

@@ -88,11 +88,11 @@ impl Lanes {
     }
 
     /// Queues a request behind all of its queue that are due no later: of its class, or of the low
-    /// ones if it is `aside`.
+    /// ones if it is `demoted`.
     #[inline]
-    pub(crate) fn push(&mut self, request: Request, aside: bool) {
+    pub(crate) fn push(&mut self, request: Request, demoted: bool) {
         match request.class {
-            Class::High if !aside => self.high.push(request),
+            Class::High if !demoted => self.high.push(request),
             Class::High | Class::Low => self.low.push(request),
         }
     }

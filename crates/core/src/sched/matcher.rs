@@ -12,13 +12,13 @@ pub use members::{ACCELERATORS_MAX, AcceleratorState, OVERDUE_AFTER};
 
 use super::drift::{Lag, Shown, Usual};
 use super::heap::IndexedHeap;
-use super::needs::{HighLoad, Lately};
-use super::plan::{Demand, ModelPlan, Planner};
+use super::needs::{HighLoad, RecentTraffic};
+use super::plan::{ModelDemand, ModelPlan, Planner};
 use super::shard::SHARE_ADVANCE;
-use super::{Action, Candidate, Grant, LOW_SHARE_DEFAULT, Offer, Reply, Rule, Started, TIERS};
+use super::{Action, Candidate, Grant, LEVELS, LOW_SHARE_DEFAULT, Mode, Offer, Reply, Started};
 use crate::ids::{AcceleratorId, BatchId, ModelId};
-use crate::pace::Pace;
 use crate::request::Class;
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 use members::Watch;
 
@@ -28,12 +28,12 @@ pub struct Matcher {
     models: Vec<Slot>,
     /// Candidates whose window has not opened, by when it does.
     waiting: IndexedHeap<Time>,
-    /// By tier, high candidates whose window is open, by their turn.
-    ready: [IndexedHeap<Time>; TIERS],
+    /// By level, high candidates whose window is open, by their turn.
+    ready: [IndexedHeap<Time>; LEVELS],
     /// Low candidates whose window is open, by their turn.
     ready_low: IndexedHeap<Time>,
-    /// By tier, batches that were granted or sent, and have not completed.
-    active: [u32; TIERS],
+    /// By level, batches that were granted or sent, and have not completed.
+    active: [u32; LEVELS],
     /// Plans the batches of the pool, of what the shards report.
     planner: Planner,
     batches_max: f64,
@@ -52,9 +52,9 @@ pub struct Matcher {
     /// What became of accelerators that nobody was told of.
     changes: Vec<Action>,
     /// Accelerators with nothing to do, by lag and number.
-    idle: IndexedHeap<Pace>,
+    idle: IndexedHeap<Slowdown>,
     /// Accelerators about to end their last batch, to which the next may be sent ahead.
-    ending: IndexedHeap<Pace>,
+    ending: IndexedHeap<Slowdown>,
     /// Accelerators that run their last batch, by when the next may be sent ahead.
     ahead: IndexedHeap<Time>,
     /// When to look for lags to forget; none while no accelerator lags.
@@ -69,7 +69,7 @@ pub struct Matcher {
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     offer: Option<Offer>,
-    /// The tier under which the candidate is filed as ready, where it is a high one.
+    /// The level under which the candidate is filed as ready, where it is a high one.
     ready_in: Option<u8>,
     /// Grants issued; a candidate made before the newest was answered is stale.
     issued: u32,
@@ -100,12 +100,12 @@ struct Accelerator {
 
 /// A batch that completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct BatchEnded {
     /// Whose it was.
     pub model: ModelId,
     /// How long it ran compared with the profile as it was loaded, its accelerator's lag taken
     /// out; `None` when that is not known.
-    pub ratio: Option<Pace>,
+    pub ratio: Option<Slowdown>,
 }
 
 /// A grant that the shard has not answered, and what it changes in the account of low candidates.
@@ -115,7 +115,7 @@ struct Promise {
     model: ModelId,
     /// How long the batch ran, when its end is known before its beginning.
     ended: Option<Span>,
-    tier: u8,
+    level: u8,
     class: Class,
     /// A low candidate was passed over for a high one.
     passed_over: bool,
@@ -127,7 +127,7 @@ struct Promise {
 struct Outstanding {
     batch: BatchId,
     model: ModelId,
-    tier: u8,
+    level: u8,
     class: Class,
     started: Started,
 }
@@ -135,13 +135,13 @@ struct Outstanding {
 /// Under what a candidate is filed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Filed {
-    /// When its window opens, or it becomes firm.
+    /// When its window opens, or it becomes urgent.
     waiting: Option<Time>,
     /// When it is expected to be sent, if it is a high one.
     expected: Option<Time>,
     /// Its turn, if it is a low one.
     ready_low: Option<Time>,
-    /// Its tier and turn, if it is a high one.
+    /// Its level and turn, if it is a high one.
     ready: Option<(u8, Time)>,
 }
 
@@ -156,29 +156,29 @@ impl Filed {
         if !is_high {
             return Filed { ready_low: Some(offer.turn), ..none };
         }
-        let is_firm = offer.tier == 0 || offer.firm <= now;
-        let tier = if is_firm { 0 } else { offer.tier };
-        let waiting = (!is_firm).then_some(offer.firm);
-        Filed { waiting, ready: Some((tier, offer.turn)), ..none }
+        let is_urgent = offer.level == 0 || offer.urgent <= now;
+        let level = if is_urgent { 0 } else { offer.level };
+        let waiting = (!is_urgent).then_some(offer.urgent);
+        Filed { waiting, ready: Some((level, offer.turn)), ..none }
     }
 }
 
 impl Matcher {
     /// A matcher for `accelerators` idle accelerators, numbered from zero, of a pool that is
-    /// scheduled by `rule`.
+    /// scheduled by `mode`.
     #[must_use]
-    pub fn new(rule: Rule, accelerators: u32) -> Matcher {
+    pub fn new(mode: Mode, accelerators: u32) -> Matcher {
         let mut idle = IndexedHeap::new();
         for number in 0..accelerators {
-            idle.set(number, Pace::ONE);
+            idle.set(number, Slowdown::ONE);
         }
         Matcher {
             models: Vec::new(),
             waiting: IndexedHeap::new(),
             ready: std::array::from_fn(|_| IndexedHeap::new()),
             ready_low: IndexedHeap::new(),
-            active: [0; TIERS],
-            planner: Planner::new(rule, f64::INFINITY),
+            active: [0; LEVELS],
+            planner: Planner::new(mode, f64::INFINITY),
             batches_max: f64::INFINITY,
             expected: IndexedHeap::new(),
             low_running: 0,
@@ -200,9 +200,9 @@ impl Matcher {
         }
     }
 
-    /// Schedules by another rule from now on.
-    pub fn set_rule(&mut self, rule: Rule) {
-        self.planner = Planner::new(rule, self.batches_max);
+    /// Schedules by another mode from now on.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.planner = Planner::new(mode, self.batches_max);
     }
 
     /// Plans no more than half of the batches per second that the scheduler was measured to
@@ -219,12 +219,12 @@ impl Matcher {
     }
 
     /// Takes what was measured of a model, for the next plan.
-    pub fn note(&mut self, demand: Demand) {
+    pub fn note(&mut self, demand: ModelDemand) {
         self.planner.note(demand);
     }
 
     /// Takes what a shard has heard of, for the next plan.
-    pub fn note_lately(&mut self, lately: Lately) {
+    pub fn note_lately(&mut self, lately: RecentTraffic) {
         self.planner.note_lately(lately);
     }
 
@@ -263,7 +263,7 @@ impl Matcher {
             && time <= now
         {
             self.ahead.remove(number);
-            self.ending.set(number, self.accelerators[number as usize].lag.pace());
+            self.ending.set(number, self.accelerators[number as usize].lag.slowdown());
         }
         while let Some((model, offer)) = self.next_ready(now)
             && let Some(number) = self.accelerator_for(now, &offer)
@@ -276,27 +276,28 @@ impl Matcher {
             accelerator.promised = Some(promise);
             let Accelerator { free, lag, outstanding: [running, _], .. } = *accelerator;
             let slot = &mut self.models[model.index()];
-            slot.offer = offer.more.checked_sub(1).map(|more| Offer { more, ..offer });
+            slot.offer =
+                offer.more_batches.checked_sub(1).map(|more| Offer { more_batches: more, ..offer });
             slot.issued = slot.issued.wrapping_add(1);
-            self.count_in(model, offer.tier, offer.class);
-            if offer.more == 0 {
+            self.count_in(model, offer.level, offer.class);
+            if offer.more_batches == 0 {
                 self.file(model.0, Filed::default());
             }
-            let (accelerator, lag) = (AcceleratorId(number), lag.pace());
+            let (accelerator, slowdown) = (AcceleratorId(number), lag.slowdown());
             let behind = running.is_some();
-            issue(Grant { model, accelerator, batch: promise.batch, free, lag, behind });
+            issue(Grant { model, accelerator, batch: promise.batch, free, slowdown, behind });
         }
     }
 
     /// Takes a shard's answer to a grant; one to no grant has no effect. Returns the batch if it
     /// has ended already.
-    pub fn reply(&mut self, now: Time, reply: Reply) -> Option<Ended> {
+    pub fn reply(&mut self, now: Time, reply: Reply) -> Option<BatchEnded> {
         let Reply { accelerator: id, batch, started } = reply;
         let accelerator = self.accelerators.get_mut(id.index())?;
         let promise = accelerator.promised.take_if(|promise| promise.batch == batch)?;
-        let Promise { model, tier, class, ended, .. } = promise;
+        let Promise { model, level, class, ended, .. } = promise;
         if let Some(started) = started {
-            let sent = Outstanding { batch, model, tier, class, started };
+            let sent = Outstanding { batch, model, level, class, started };
             let place = accelerator.outstanding.iter_mut().position(|place| place.is_none());
             let place = place.expect("an accelerator with no room is not granted");
             accelerator.outstanding[place] = Some(sent);
@@ -309,7 +310,7 @@ impl Matcher {
                 self.lose(now, id, &sent);
             }
         } else {
-            self.count_out(model, tier, class);
+            self.count_out(model, level, class);
         }
         self.account(promise, started);
         self.release(now, id);
@@ -327,7 +328,7 @@ impl Matcher {
         id: AcceleratorId,
         batch: BatchId,
         exec: Span,
-    ) -> Option<Ended> {
+    ) -> Option<BatchEnded> {
         let accelerator = self.accelerators.get_mut(id.index())?;
         let [first, second] = accelerator.outstanding;
         let is = |place: Option<Outstanding>| place.filter(|o| o.batch == batch);
@@ -348,46 +349,50 @@ impl Matcher {
             self.ended_late(now, id);
             return None;
         }
-        self.count_out(done.model, done.tier, done.class);
+        self.count_out(done.model, done.level, done.class);
         let ratio = (exec > Span::ZERO).then(|| self.learn(now, id, done, exec));
         self.release(now, id);
         self.note_drained(id);
-        Some(Ended { model: done.model, ratio })
+        Some(BatchEnded { model: done.model, ratio })
     }
 
     /// A batch was granted.
-    fn count_in(&mut self, model: ModelId, tier: u8, class: Class) {
+    fn count_in(&mut self, model: ModelId, level: u8, class: Class) {
         self.models[model.index()].running += 1;
-        self.active[usize::from(tier)] += 1;
+        self.active[usize::from(level)] += 1;
         self.low_running += u32::from(class == Class::Low);
     }
 
     /// A batch that was granted has completed, or was never sent.
-    fn count_out(&mut self, model: ModelId, tier: u8, class: Class) {
+    fn count_out(&mut self, model: ModelId, level: u8, class: Class) {
         self.models[model.index()].running -= 1;
-        self.active[usize::from(tier)] -= 1;
+        self.active[usize::from(level)] -= 1;
         self.low_running -= u32::from(class == Class::Low);
     }
 
     /// How many times longer than elsewhere in the pool batches run on an accelerator.
     #[must_use]
-    pub fn lag(&self, id: AcceleratorId) -> Pace {
-        self.accelerators.get(id.index()).map_or(Pace::ONE, |accelerator| accelerator.lag.pace())
+    pub fn accelerator_slowdown(&self, id: AcceleratorId) -> Slowdown {
+        self.accelerators
+            .get(id.index())
+            .map_or(Slowdown::ONE, |accelerator| accelerator.lag.slowdown())
     }
 
     /// Compares a batch with what is usual for its model on other accelerators; returns how it
     /// compares with the loaded profile, its accelerator's lag taken out.
-    fn learn(&mut self, now: Time, id: AcceleratorId, done: Outstanding, exec: Span) -> Pace {
-        let ratio = Pace::of(exec, done.started.table);
+    fn learn(&mut self, now: Time, id: AcceleratorId, done: Outstanding, exec: Span) -> Slowdown {
+        let ratio = Slowdown::of(exec, done.started.table);
         let lag = &mut self.accelerators[id.index()].lag;
         let usual = &mut self.models[done.model.index()].usual;
-        lag.record(now, usual.compare(ratio.over(lag.pace())));
+        lag.record(now, usual.compare(ratio.over(lag.slowdown())));
         match lag.shown() {
-            Some(Shown::Slower(pace)) if self.stands_alone(now, id) => self.set_lag(now, id, pace),
-            Some(Shown::Faster(pace)) => self.set_lag(now, id, pace),
+            Some(Shown::Slower(slowdown)) if self.stands_alone(now, id) => {
+                self.set_lag(now, id, slowdown)
+            }
+            Some(Shown::Faster(slowdown)) => self.set_lag(now, id, slowdown),
             _ => {}
         }
-        ratio.over(self.lag(id))
+        ratio.over(self.accelerator_slowdown(id))
     }
 
     /// Whether most of the other accelerators that ran a batch of late were not slower than
@@ -405,14 +410,14 @@ impl Matcher {
 
     /// Replaces what is known of an accelerator's lag. A lag that more than half of the
     /// accelerators have is none: the models' own drifts take it up from the next batches on.
-    fn set_lag(&mut self, now: Time, id: AcceleratorId, pace: Pace) {
-        self.accelerators[id.index()].lag.set(pace);
+    fn set_lag(&mut self, now: Time, id: AcceleratorId, slowdown: Slowdown) {
+        self.accelerators[id.index()].lag.set(slowdown);
         let mut lags = self.lags_beside(id);
         let middle = (lags.len() - 1) / 2;
         let common = *lags.select_nth_unstable(middle).1;
-        if common > Pace::ONE {
+        if common > Slowdown::ONE {
             for accelerator in &mut self.accelerators {
-                accelerator.lag.set(accelerator.lag.pace().over(common));
+                accelerator.lag.set(accelerator.lag.slowdown().over(common));
             }
             self.rank_again(now);
         } else {
@@ -423,8 +428,8 @@ impl Matcher {
     }
 
     /// The lags of all that serve, and of this one.
-    fn lags_beside(&self, id: AcceleratorId) -> Vec<Pace> {
-        let lag = |accelerator: &Accelerator| accelerator.lag.pace();
+    fn lags_beside(&self, id: AcceleratorId) -> Vec<Slowdown> {
+        let lag = |accelerator: &Accelerator| accelerator.lag.slowdown();
         // Mostly all do, and to ask each would take longer than the rest.
         if self.serving as usize == self.accelerators.len() {
             return self.accelerators.iter().map(lag).collect();
@@ -503,12 +508,12 @@ impl Matcher {
         self.expected.put(index, filed.expected);
         self.ready_low.put(index, filed.ready_low);
         let Some(slot) = self.models.get_mut(index as usize) else { return };
-        let before = std::mem::replace(&mut slot.ready_in, filed.ready.map(|(tier, _)| tier));
-        if let Some(tier) = before.filter(|_| before != slot.ready_in) {
-            self.ready[usize::from(tier)].remove(index);
+        let before = std::mem::replace(&mut slot.ready_in, filed.ready.map(|(level, _)| level));
+        if let Some(level) = before.filter(|_| before != slot.ready_in) {
+            self.ready[usize::from(level)].remove(index);
         }
-        if let Some((tier, turn)) = filed.ready {
-            self.ready[usize::from(tier)].set(index, turn);
+        if let Some((level, turn)) = filed.ready {
+            self.ready[usize::from(level)].set(index, turn);
         }
     }
 
@@ -528,13 +533,13 @@ impl Matcher {
         }
     }
 
-    /// The high candidate whose turn is first, of the tiers that may take accelerators.
+    /// The high candidate whose turn is first, of the levels that may take accelerators.
     fn first_high(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         let limits = self.planner.limits();
         let mut taken: u32 = self.active.iter().sum();
         let mut first: Option<(Time, u32, Offer)> = None;
         for ((limit, active), ready) in limits.iter().zip(&self.active).zip(&mut self.ready) {
-            // What this tier and the higher ones run keeps it, and all higher ones, from more.
+            // What this level and the higher ones run keeps it, and all higher ones, from more.
             if taken >= *limit {
                 break;
             }
@@ -574,8 +579,8 @@ impl Matcher {
         self.owed -= paid;
         let batch = BatchId(self.next_batch);
         self.next_batch += 1;
-        let &Offer { tier, class, .. } = offer;
-        Promise { batch, model, ended: None, tier, class, passed_over, paid }
+        let &Offer { level, class, .. } = offer;
+        Promise { batch, model, ended: None, level, class, passed_over, paid }
     }
 
     /// Settles the account of low candidates when it is known what became of a grant.
@@ -597,7 +602,7 @@ impl Matcher {
         if self.owed >= low.exec_span.0 as f64 {
             return false;
         }
-        if f64::from(self.low_running + 1) + low.spared > f64::from(self.serving) {
+        if f64::from(self.low_running + 1) + low.reserved > f64::from(self.serving) {
             return true;
         }
         let Some((expected, index)) = self.expected.peek() else { return false };
@@ -632,14 +637,14 @@ impl Matcher {
         }
         let (idle, ending) = (self.idle.peek(), self.ending.peek());
         let start_by = match idle {
-            Some((Pace::ONE, _)) => now + offer.lead,
+            Some((Slowdown::ONE, _)) => now + offer.lead,
             _ => offer.latest + offer.lead,
         };
         let free = |number: u32| self.accelerators[number as usize].free;
-        let in_time = |(_, number): &(Pace, u32)| free(*number) <= start_by;
-        let has_room = |(lag, number): &(Pace, u32)| {
+        let in_time = |(_, number): &(Slowdown, u32)| free(*number) <= start_by;
+        let has_room = |(lag, number): &(Slowdown, u32)| {
             let start = free(*number).max(now + offer.lead);
-            *lag == Pace::ONE || start + lag.stretch(offer.alone) <= offer.due
+            *lag == Slowdown::ONE || start + lag.stretch(offer.head_exec) <= offer.due
         };
         let fitting = [idle, ending.filter(in_time)].into_iter().flatten().filter(has_room);
         let (_, number) = fitting.min()?;
@@ -667,12 +672,12 @@ impl Matcher {
             return;
         }
         match accelerator.outstanding {
-            [None, _] => self.idle.set(id.0, accelerator.lag.pace()),
+            [None, _] => self.idle.set(id.0, accelerator.lag.slowdown()),
             // Its end is a plan, not a fact: send ahead only to hide a delay.
             [Some(only), None] if only.started.lead > Span::ZERO => {
                 let from = accelerator.free - only.started.lead;
                 match from <= now {
-                    true => self.ending.set(id.0, accelerator.lag.pace()),
+                    true => self.ending.set(id.0, accelerator.lag.slowdown()),
                     false => self.ahead.set(id.0, from),
                 }
             }
@@ -700,18 +705,18 @@ mod tests {
     fn candidate(generation: u32, now: Time, latest: Time, lead: Span) -> Candidate {
         let offer = Some(Offer {
             exec: now,
-            firm: now,
+            urgent: now,
             latest,
             turn: latest,
-            tier: 0,
+            level: 0,
             lead,
             due: latest + ms(10),
-            alone: ms(10),
+            head_exec: ms(10),
             class: Class::High,
             exec_span: ms(10),
-            spared: 0.0,
+            reserved: 0.0,
             expected: now,
-            more: 0,
+            more_batches: 0,
         });
         Candidate { model: MODEL, generation, offer }
     }
@@ -748,15 +753,15 @@ mod tests {
     /// Ends a batch on the first accelerator.
     pub(super) fn end(matcher: &mut Matcher, now: Time, batch: u64) {
         let ended = matcher.complete(now, AcceleratorId(0), BatchId(batch), Span::ZERO);
-        assert_eq!(ended, Some(Ended { model: MODEL, ratio: None }));
+        assert_eq!(ended, Some(BatchEnded { model: MODEL, ratio: None }));
     }
 
     #[test]
     fn several_batches_of_a_model_are_granted_before_its_shard_answers() {
-        let mut matcher = Matcher::new(Rule::Deferred, 4);
+        let mut matcher = Matcher::new(Mode::Consolidate, 4);
         let with_more = |generation, more| {
             let candidate = candidate(generation, at(0), at(20), Span::ZERO);
-            let offer = candidate.offer.map(|offer| Offer { more, ..offer });
+            let offer = candidate.offer.map(|offer| Offer { more_batches: more, ..offer });
             Candidate { offer, ..candidate }
         };
         let mut grants = Vec::new();
@@ -778,7 +783,7 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_ahead_to_an_accelerator_that_overran() {
-        let mut matcher = Matcher::new(Rule::Deferred, 2);
+        let mut matcher = Matcher::new(Mode::Consolidate, 2);
         assert_eq!(send(&mut matcher, at(0), at(20), ms(1)), Some(0));
         // Planned from 1 to 11 ms.
         assert_eq!(send(&mut matcher, at(12), at(30), ms(1)), Some(1));
@@ -789,7 +794,7 @@ mod tests {
 
     #[test]
     fn an_idle_accelerator_is_not_passed_over_for_one_that_is_still_running() {
-        let mut matcher = Matcher::new(Rule::Deferred, 2);
+        let mut matcher = Matcher::new(Mode::Consolidate, 2);
         assert_eq!(send(&mut matcher, at(0), at(20), ms(5)), Some(0));
         // It ends at 15 ms, and something with a lead of 5 ms could be sent from 10 ms on.
         assert_eq!(send(&mut matcher, at(10), at(11), ms(1)), Some(1));
@@ -798,7 +803,7 @@ mod tests {
 
     #[test]
     fn a_batch_sent_ahead_ends_later_when_the_one_before_it_does() {
-        let mut matcher = Matcher::new(Rule::Deferred, 1);
+        let mut matcher = Matcher::new(Mode::Consolidate, 1);
         assert_eq!(send(&mut matcher, at(0), at(20), ms(1)), Some(0));
         assert_eq!(send(&mut matcher, at(10), at(20), ms(1)), Some(0));
         // The first ends at 18 instead of 11 ms, so the second at 28 instead of 21 ms.
@@ -811,7 +816,7 @@ mod tests {
 
     #[test]
     fn an_unanswered_grant_counts_as_running() {
-        let mut matcher = Matcher::new(Rule::Deferred, 1);
+        let mut matcher = Matcher::new(Mode::Consolidate, 1);
         let Grant { accelerator, batch, .. } = offer(&mut matcher, at(0), at(1), ms(0)).unwrap();
         assert_eq!(matcher.running(MODEL), 1);
         let declined = Reply { accelerator, batch, started: None };
@@ -826,19 +831,22 @@ mod tests {
 
     #[test]
     fn an_end_that_is_heard_of_before_the_beginning_is_kept() {
-        let mut matcher = Matcher::new(Rule::Deferred, 1);
+        let mut matcher = Matcher::new(Mode::Consolidate, 1);
         let grant = offer(&mut matcher, at(0), at(20), ms(0)).unwrap();
         assert_eq!(matcher.complete(at(9), grant.accelerator, grant.batch, ms(9)), None);
         assert_eq!(matcher.running(MODEL), 1);
         let ended = matcher.reply(at(10), sent(at(1), grant, ms(0)));
-        assert_eq!(ended, Some(Ended { model: MODEL, ratio: Some(Pace::of(ms(9), ms(10))) }));
+        assert_eq!(
+            ended,
+            Some(BatchEnded { model: MODEL, ratio: Some(Slowdown::of(ms(9), ms(10))) })
+        );
         assert_eq!(matcher.running(MODEL), 0);
         assert_eq!(send(&mut matcher, at(10), at(20), ms(0)), Some(0));
     }
 
     #[test]
     fn a_candidate_from_before_the_newest_grant_is_ignored() {
-        let mut matcher = Matcher::new(Rule::Deferred, 2);
+        let mut matcher = Matcher::new(Mode::Consolidate, 2);
         assert!(offer(&mut matcher, at(0), at(20), ms(0)).is_some());
         // The shard offered this while the grant was on its way.
         let mut crossed = candidate(0, at(0), at(20), ms(0));

@@ -16,33 +16,33 @@ mod drift;
 mod heap;
 mod lanes;
 mod matcher;
+mod mode;
 mod needs;
 mod parties;
 mod plan;
 mod queue;
 mod rate;
-mod rule;
 mod scheduler;
 mod shard;
 
-pub use matcher::{ACCELERATORS_MAX, AcceleratorState, Ended, Matcher, OVERDUE_AFTER};
-pub use needs::{HighLoad, Lately, Need};
-pub use parties::{MatcherParty, ShardParty, ToMatcher, ToShard};
-pub use plan::{Demand, ModelPlan};
-pub use rule::{Rule, UnknownRule};
+pub use matcher::{ACCELERATORS_MAX, AcceleratorState, BatchEnded, Matcher, OVERDUE_AFTER};
+pub use mode::{Mode, UnknownMode};
+pub use needs::{HighLoad, HighNeed, RecentTraffic};
+pub use parties::{MatcherParty, MatcherToShard, ShardParty, ShardToMatcher};
+pub use plan::{ModelDemand, ModelPlan};
 pub use scheduler::{Policy, Scheduler};
 pub use shard::{LOW_SHARE_DEFAULT, ModelStatistics, Shard};
 
 use crate::ids::{AcceleratorId, BatchId, ModelId, RequestId};
-use crate::pace::Pace;
 use crate::profile::Profile;
 use crate::request::{Class, Delays, DropReason, Request};
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How many tiers there are of models that keep accelerators free for others.
-pub const TIERS: usize = 8;
+/// How many levels there are of models that keep accelerators free for others.
+pub const LEVELS: usize = 8;
 
 /// What a scheduler has to know of a model.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub struct ModelTerms {
     /// Bound on queued requests.
     pub queue_max: u32,
     /// How much the share of its requests that is lost under overload counts beside the other
-    /// models': with 2, half of theirs is lost. Positive; looked at by the adaptive rule.
+    /// models': with 2, half of theirs is lost. Positive; looked at by the adaptive mode.
     pub loss_weight: f64,
 }
 
@@ -110,8 +110,8 @@ pub enum Event {
         /// The accelerator.
         accelerator: AcceleratorId,
     },
-    /// The pool is to be scheduled by another rule from now on.
-    SetRule(Rule),
+    /// The pool is to be scheduled by another mode from now on.
+    SetMode(Mode),
     /// The scheduler was measured to sustain so many batches per second.
     SetBatchesMax(f64),
     /// The pool's delays were measured again.
@@ -188,7 +188,7 @@ pub struct Start {
     /// How long it is planned to run.
     pub exec: Span,
     /// How many times longer that is than by the profile as it was loaded.
-    pub pace: Pace,
+    pub slowdown: Slowdown,
     /// Whether it is sent while another batch runs there, so that it has to wait for that one.
     pub behind: bool,
 }
@@ -241,30 +241,30 @@ pub struct Offer {
     /// Not before.
     pub exec: Time,
     /// From here on it may be sent to an accelerator that others would rather keep free.
-    pub firm: Time,
+    pub urgent: Time,
     /// Not after.
     pub latest: Time,
     /// The turn it takes among batches that may be sent: the earliest goes first.
     pub turn: Time,
-    /// Batches of a higher tier keep accelerators free for lower ones; less than [`TIERS`].
-    pub tier: u8,
+    /// Batches of a higher level keep accelerators free for lower ones; less than [`LEVELS`].
+    pub level: u8,
     /// From granting until execution can begin on a free accelerator.
     pub lead: Span,
     /// When execution has to have ended.
     pub due: Time,
     /// How long its first request alone would run: what an accelerator must have room for.
-    pub alone: Span,
+    pub head_exec: Span,
     /// Of the requests that lead it; high goes first.
     pub class: Class,
     /// How long it is planned to run.
     pub exec_span: Span,
     /// Of a low batch: so many accelerators have to be left without one. A whole number.
-    pub spared: f64,
+    pub reserved: f64,
     /// When the batch that the measured rate promises will have to be sent; no later than `exec`.
     pub expected: Time,
     /// How many more such batches are queued behind it, each of which may be granted at once: an
     /// answer of the shard takes its time, and one batch for each would be too few.
-    pub more: u32,
+    pub more_batches: u32,
 }
 
 /// Matcher to shard: an accelerator for the model's next batch. The shard answers each with
@@ -280,7 +280,7 @@ pub struct Grant {
     /// When everything already sent to the accelerator will have ended.
     pub free: Time,
     /// How many times longer than elsewhere in the pool batches run on it; at least one.
-    pub lag: Pace,
+    pub slowdown: Slowdown,
     /// Whether it still runs a batch.
     pub behind: bool,
 }

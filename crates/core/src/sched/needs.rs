@@ -1,7 +1,7 @@
 //! What high requests need of a pool in which low ones are waiting: how many accelerators, and
 //! batches of which size. Computed for the whole pool from measured rates, with its plan.
 
-use super::rule::gathered;
+use super::mode::gathered;
 use crate::profile::Profile;
 use crate::request::Delays;
 use crate::time::{Span, Time};
@@ -16,7 +16,7 @@ const LOW_SEEN: Span = Span::from_secs(1);
 /// Both ways between a shard and the matcher: which requests came to the pool lately, as far as the
 /// sender has heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lately {
+pub struct RecentTraffic {
     /// When one last came that may have to give way: a low one, or one with an early deadline.
     low: Option<Time>,
     /// The tightest objective that high ones came with, and when one last did.
@@ -29,7 +29,7 @@ pub struct HighLoad {
     /// Accelerators that they keep busy, by measured rates.
     pub busy: f64,
     /// What all shards have heard of together.
-    pub lately: Lately,
+    pub lately: RecentTraffic,
 }
 
 /// The high requests of one model.
@@ -42,26 +42,26 @@ pub(crate) struct HighDemand<'a> {
     pub(crate) room: Span,
     /// Measured arrivals of rows.
     pub(crate) rows_per_ns: f64,
-    /// The share of these that is not set aside for an early deadline.
+    /// The share of these that is not demoted for an early deadline.
     pub(crate) kept: f64,
 }
 
 /// What high requests of one model need while low ones come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
+pub struct HighNeed {
     /// The batch that gathers in the time that its execution leaves; at least one row.
     pub gathered: u32,
     /// The smallest batch with which the pool can serve all of them, `gathered` if none is.
     pub rows: u32,
 }
 
-impl Default for Lately {
-    fn default() -> Lately {
-        Lately { low: None, tightest: (Span::MAX, Time::ZERO) }
+impl Default for RecentTraffic {
+    fn default() -> RecentTraffic {
+        RecentTraffic { low: None, tightest: (Span::MAX, Time::ZERO) }
     }
 }
 
-impl Lately {
+impl RecentTraffic {
     /// A request came that may have to give way.
     pub(crate) fn note_low(&mut self, now: Time) {
         self.low = self.low.max(Some(now));
@@ -77,7 +77,7 @@ impl Lately {
 
     /// Takes what somebody else has heard of. Nothing gets younger by being passed on, or it would
     /// never be over.
-    pub(crate) fn merge(&mut self, other: Lately) {
+    pub(crate) fn merge(&mut self, other: RecentTraffic) {
         self.low = self.low.max(other.low);
         let ((own, seen), (slo, other_seen)) = (self.tightest, other.tightest);
         let is_news = match slo.cmp(&own) {
@@ -91,7 +91,7 @@ impl Lately {
     }
 
     /// Whether somebody else has heard of low requests where none came lately.
-    pub(crate) fn is_low_news(&self, other: &Lately) -> bool {
+    pub(crate) fn is_low_news(&self, other: &RecentTraffic) -> bool {
         other.low.is_some_and(|seen| !self.has_low(seen))
     }
 
@@ -126,22 +126,22 @@ impl HighDemand<'_> {
 }
 
 /// The needs of each model, in order, in place of what `out` holds; answers the accelerators that
-/// all of them keep busy with the largest batches, without what is set aside.
+/// all of them keep busy with the largest batches, without what is demoted.
 pub(crate) fn needs<'a>(
     demands: impl Iterator<Item = HighDemand<'a>> + Clone,
     accelerators: u32,
-    out: &mut Vec<Need>,
+    out: &mut Vec<HighNeed>,
 ) -> f64 {
     out.clear();
     let mut load = 0.0;
     for demand in demands.clone() {
         let gathered = demand.gathered();
         load += demand.kept * demand.load(gathered);
-        out.push(Need { gathered, rows: gathered });
+        out.push(HighNeed { gathered, rows: gathered });
     }
     // The smallest common stretch between 1 and what gathers that the pool can carry.
     let n = f64::from(accelerators);
-    let total = |stretch: f64, needs: &[Need]| -> f64 {
+    let total = |stretch: f64, needs: &[HighNeed]| -> f64 {
         let each = demands.clone().zip(needs);
         each.map(|(demand, need)| demand.load(stretched(need.gathered, stretch))).sum()
     };
@@ -174,7 +174,7 @@ fn stretched(full: u32, stretch: f64) -> u32 {
 mod tests {
     use super::*;
 
-    fn of(rates: &[f64], accelerators: u32) -> (f64, Vec<Need>) {
+    fn of(rates: &[f64], accelerators: u32) -> (f64, Vec<HighNeed>) {
         let ms = Span::from_millis_f64;
         let profile = Profile::linear(ms(1.0), ms(5.0), 64).unwrap();
         let demand = |rate: &f64| HighDemand {
@@ -195,10 +195,10 @@ mod tests {
         let (load, needs) = of(&[1000.0], 2);
         assert!((load - 1.5).abs() < 1e-9);
         // 5 rows in 10 ms are one batch every 5 ms on two accelerators.
-        assert_eq!(needs, [Need { gathered: 10, rows: 5 }]);
-        assert_eq!(of(&[1000.0], 1).1, [Need { gathered: 10, rows: 10 }], "more than there is");
-        assert_eq!(of(&[1000.0], 100).1, [Need { gathered: 10, rows: 1 }], "one row does");
-        assert_eq!(of(&[0.0], 1).1, [Need { gathered: 1, rows: 1 }]);
+        assert_eq!(needs, [HighNeed { gathered: 10, rows: 5 }]);
+        assert_eq!(of(&[1000.0], 1).1, [HighNeed { gathered: 10, rows: 10 }], "more than there is");
+        assert_eq!(of(&[1000.0], 100).1, [HighNeed { gathered: 10, rows: 1 }], "one row does");
+        assert_eq!(of(&[0.0], 1).1, [HighNeed { gathered: 1, rows: 1 }]);
         assert_eq!(of(&[], 1), (0.0, vec![]));
     }
 
@@ -207,26 +207,26 @@ mod tests {
         let at = |ms: u64| Time(Span::from_millis(ms).0);
         let ms = Span::from_millis;
         let heard = |moment: u64, slo: u64| {
-            let mut lately = Lately::default();
+            let mut lately = RecentTraffic::default();
             lately.note_high(at(moment), ms(slo));
             lately
         };
-        let merged = |mut own: Lately, other: Lately| {
+        let merged = |mut own: RecentTraffic, other: RecentTraffic| {
             own.merge(other);
             own
         };
-        let tightest = |lately: Lately, moment: u64| lately.tightest(at(moment));
-        assert_eq!(tightest(merged(Lately::default(), Lately::default()), 0), None);
+        let tightest = |lately: RecentTraffic, moment: u64| lately.tightest(at(moment));
+        assert_eq!(tightest(merged(RecentTraffic::default(), RecentTraffic::default()), 0), None);
         assert_eq!(tightest(merged(heard(100, 50), heard(90, 20)), 100), Some(ms(20)));
         assert_eq!(tightest(merged(heard(90, 20), heard(100, 50)), 100), Some(ms(20)));
         assert_eq!(tightest(merged(heard(900, 50), heard(90, 20)), 900), Some(ms(50)), "over");
         assert_eq!(tightest(merged(heard(90, 20), heard(900, 50)), 900), Some(ms(50)), "over");
         let again = merged(heard(100, 20), heard(90, 20));
         assert_eq!(again, heard(100, 20), "what it said itself, come back");
-        let mut low = Lately::default();
+        let mut low = RecentTraffic::default();
         low.note_low(at(5));
-        assert!(Lately::default().is_low_news(&low) && !low.is_low_news(&low));
-        low.merge(Lately::default());
+        assert!(RecentTraffic::default().is_low_news(&low) && !low.is_low_news(&low));
+        low.merge(RecentTraffic::default());
         assert!(low.has_low(at(1005)) && !low.has_low(at(1006)));
     }
 
@@ -236,7 +236,7 @@ mod tests {
         let at = |ms: u64| Time(Span::from_millis(ms).0);
         for (tight, apart) in (5..20).flat_map(|tight| (1..50).map(move |apart| (tight, apart))) {
             let tight = Span::from_millis(tight);
-            let mut parties = [Lately::default(); 2];
+            let mut parties = [RecentTraffic::default(); 2];
             parties[0].note_high(at(0), tight);
             for round in 0..40 {
                 for (party, offset) in [(0, 0), (1, apart)] {

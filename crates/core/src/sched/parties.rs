@@ -5,26 +5,26 @@
 //! each other, with one exception: a [`Candidate`] may pass other messages, and only the newest one
 //! of a model needs to arrive, as its generation tells which grants it knows of.
 
-use super::matcher::{AcceleratorState, Ended, Matcher};
-use super::needs::{HighLoad, Lately};
-use super::plan::{Demand, ModelPlan};
+use super::matcher::{AcceleratorState, BatchEnded, Matcher};
+use super::needs::{HighLoad, RecentTraffic};
+use super::plan::{ModelDemand, ModelPlan};
 use super::shard::{ModelStatistics, Shard};
-use super::{Action, Actions, Candidate, Event, Grant, Reply, Rule};
+use super::{Action, Actions, Candidate, Event, Grant, Mode, Reply};
 use crate::ids::{AcceleratorId, ModelId};
-use crate::pace::Pace;
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
 /// What a shard says to the matcher.
 #[derive(Clone, Debug)]
-pub enum ToMatcher {
+pub enum ShardToMatcher {
     /// A model's newest batch.
     Candidate(Candidate),
     /// What became of a grant.
     Reply(Reply),
     /// What was measured of one of its models.
-    Demand(Demand),
+    ModelDemand(ModelDemand),
     /// Which requests come to it; it tells of its models next.
-    Lately(Lately),
+    RecentTraffic(RecentTraffic),
     /// It has told of all its models.
     Reported,
     /// This model takes no requests any more, and has none.
@@ -33,7 +33,7 @@ pub enum ToMatcher {
 
 /// What the matcher says to the shard that owns a model, or to all shards.
 #[derive(Clone, Copy, Debug)]
-pub enum ToShard {
+pub enum MatcherToShard {
     /// An accelerator for its next batch.
     Grant(Grant),
     /// What the pool's load asks of it.
@@ -41,22 +41,22 @@ pub enum ToShard {
     /// What the high requests of all shards ask of the pool, while low ones come.
     High(HighLoad),
     /// A batch of it has ended.
-    Ended(Ended),
+    BatchEnded(BatchEnded),
     /// The last batch of the closed model has ended, and the matcher has forgotten it.
     Forgotten(ModelId),
     /// So many accelerators serve now.
     Serving(u32),
 }
 
-impl ToShard {
+impl MatcherToShard {
     /// The model whose shard is addressed; `None` when all shards are.
     #[must_use]
     pub fn model(&self) -> Option<ModelId> {
         match self {
-            ToShard::Grant(grant) => Some(grant.model),
-            ToShard::Ended(ended) => Some(ended.model),
-            ToShard::Plan(model, _) | ToShard::Forgotten(model) => Some(*model),
-            ToShard::High(_) | ToShard::Serving(_) => None,
+            MatcherToShard::Grant(grant) => Some(grant.model),
+            MatcherToShard::BatchEnded(ended) => Some(ended.model),
+            MatcherToShard::Plan(model, _) | MatcherToShard::Forgotten(model) => Some(*model),
+            MatcherToShard::High(_) | MatcherToShard::Serving(_) => None,
         }
     }
 }
@@ -93,8 +93,8 @@ impl ShardParty {
 
     /// How it schedules now.
     #[must_use]
-    pub fn rule(&self) -> Rule {
-        self.shard.rule()
+    pub fn mode(&self) -> Mode {
+        self.shard.mode()
     }
 
     /// Counters of a model.
@@ -118,7 +118,7 @@ impl ShardParty {
                     self.closing.push((model, false));
                 }
             }
-            Event::SetRule(rule) => self.shard.set_rule(rule),
+            Event::SetMode(mode) => self.shard.set_mode(mode),
             Event::SetDelays(delays) => self.shard.set_delays(delays),
             Event::SetOverrun { model, overrun } => self.shard.set_overrun(model, overrun),
             Event::Complete { .. }
@@ -132,38 +132,40 @@ impl ShardParty {
     pub fn receive(
         &mut self,
         now: Time,
-        message: ToShard,
+        message: MatcherToShard,
         todo: &mut Actions,
-        send: &mut impl FnMut(ToMatcher),
+        send: &mut impl FnMut(ShardToMatcher),
     ) {
         match message {
-            ToShard::Grant(grant) => send(ToMatcher::Reply(self.shard.grant(now, grant, todo))),
-            ToShard::Plan(model, plan) => self.shard.set_plan(model, plan),
-            ToShard::High(high) => self.shard.set_high_load(high),
-            ToShard::Ended(ended) => self.shard.complete(now, ended),
-            ToShard::Forgotten(model) => {
+            MatcherToShard::Grant(grant) => {
+                send(ShardToMatcher::Reply(self.shard.grant(now, grant, todo)))
+            }
+            MatcherToShard::Plan(model, plan) => self.shard.set_plan(model, plan),
+            MatcherToShard::High(high) => self.shard.set_high_load(high),
+            MatcherToShard::BatchEnded(ended) => self.shard.complete(now, ended),
+            MatcherToShard::Forgotten(model) => {
                 self.shard.remove(model);
                 self.closing.retain(|(other, _)| *other != model);
                 todo.list.push(Action::Removed { model });
             }
-            ToShard::Serving(accelerators) => {
+            MatcherToShard::Serving(accelerators) => {
                 self.shard.set_accelerators(accelerators);
             }
         }
     }
 
     /// Reports what was measured of its models, when it is time to and a plan is made of it.
-    pub fn report(&mut self, now: Time, send: &mut impl FnMut(ToMatcher)) {
+    pub fn report(&mut self, now: Time, send: &mut impl FnMut(ShardToMatcher)) {
         if self.shard.is_report_due(now) {
-            send(ToMatcher::Lately(self.shard.tell_lately()));
-            self.shard.report(now, |demand| send(ToMatcher::Demand(demand)));
-            send(ToMatcher::Reported);
+            send(ShardToMatcher::RecentTraffic(self.shard.tell_lately()));
+            self.shard.report(now, |demand| send(ShardToMatcher::ModelDemand(demand)));
+            send(ShardToMatcher::Reported);
         }
     }
 
     /// Decides, given everything noted so far.
-    pub fn settle(&mut self, now: Time, todo: &mut Actions, send: &mut impl FnMut(ToMatcher)) {
-        self.shard.settle(now, todo, |candidate| send(ToMatcher::Candidate(candidate)));
+    pub fn settle(&mut self, now: Time, todo: &mut Actions, send: &mut impl FnMut(ShardToMatcher)) {
+        self.shard.settle(now, todo, |candidate| send(ShardToMatcher::Candidate(candidate)));
         if !self.closing.is_empty() {
             self.close(todo, send);
         }
@@ -171,7 +173,7 @@ impl ShardParty {
 
     /// Tells the matcher of models whose queue has run empty. One that was never there is gone
     /// already: whoever asked is told.
-    fn close(&mut self, todo: &mut Actions, send: &mut impl FnMut(ToMatcher)) {
+    fn close(&mut self, todo: &mut Actions, send: &mut impl FnMut(ShardToMatcher)) {
         let ShardParty { shard, closing, .. } = self;
         closing.retain_mut(|(model, is_told)| {
             if shard.stats(*model).is_none() {
@@ -180,7 +182,7 @@ impl ShardParty {
             }
             if !*is_told && shard.is_closed(*model) {
                 *is_told = true;
-                send(ToMatcher::Closed(*model));
+                send(ShardToMatcher::Closed(*model));
             }
             true
         });
@@ -257,23 +259,23 @@ impl MatcherParty {
 
     /// How many times longer than elsewhere in the pool batches run on an accelerator.
     #[must_use]
-    pub fn lag(&self, accelerator: AcceleratorId) -> Pace {
-        self.matcher.lag(accelerator)
+    pub fn accelerator_slowdown(&self, accelerator: AcceleratorId) -> Slowdown {
+        self.matcher.accelerator_slowdown(accelerator)
     }
 
     /// Takes note of what happened from outside, as far as it is the matcher's.
     #[inline]
-    pub fn on_event(&mut self, now: Time, event: &Event, send: &mut impl FnMut(ToShard)) {
+    pub fn on_event(&mut self, now: Time, event: &Event, send: &mut impl FnMut(MatcherToShard)) {
         match *event {
             Event::Complete { accelerator, batch, exec } => {
                 let exec = if self.follows { exec } else { Span::ZERO };
                 if let Some(ended) = self.matcher.complete(now, accelerator, batch, exec) {
-                    send(ToShard::Ended(ended));
+                    send(MatcherToShard::BatchEnded(ended));
                 }
             }
             Event::AddAccelerator { accelerator } => self.matcher.add(now, accelerator),
             Event::DrainAccelerator { accelerator } => self.matcher.drain(now, accelerator),
-            Event::SetRule(rule) => self.matcher.set_rule(rule),
+            Event::SetMode(mode) => self.matcher.set_mode(mode),
             Event::SetBatchesMax(batches_per_s) => self.matcher.set_batches_max(batches_per_s),
             Event::Arrive { .. }
             | Event::Cancel { .. }
@@ -285,49 +287,55 @@ impl MatcherParty {
     }
 
     /// Takes a message of a shard.
-    pub fn receive(&mut self, now: Time, message: ToMatcher, send: &mut impl FnMut(ToShard)) {
+    pub fn receive(
+        &mut self,
+        now: Time,
+        message: ShardToMatcher,
+        send: &mut impl FnMut(MatcherToShard),
+    ) {
         match message {
-            ToMatcher::Candidate(candidate) => self.matcher.candidate(now, candidate),
-            ToMatcher::Reply(reply) => {
+            ShardToMatcher::Candidate(candidate) => self.matcher.candidate(now, candidate),
+            ShardToMatcher::Reply(reply) => {
                 // It ended before the matcher knew that it had begun.
                 if let Some(ended) = self.matcher.reply(now, reply) {
-                    send(ToShard::Ended(ended));
+                    send(MatcherToShard::BatchEnded(ended));
                 }
             }
-            ToMatcher::Demand(demand) => self.matcher.note(demand),
-            ToMatcher::Lately(lately) => self.matcher.note_lately(lately),
-            ToMatcher::Reported => self.is_reported = true,
-            ToMatcher::Closed(model) => self.closing.push(model),
+            ShardToMatcher::ModelDemand(demand) => self.matcher.note(demand),
+            ShardToMatcher::RecentTraffic(lately) => self.matcher.note_lately(lately),
+            ShardToMatcher::Reported => self.is_reported = true,
+            ShardToMatcher::Closed(model) => self.closing.push(model),
         }
     }
 
     /// Plans the pool from what was reported, when it is time to.
-    pub fn plan(&mut self, now: Time, send: &mut impl FnMut(ToShard)) {
+    pub fn plan(&mut self, now: Time, send: &mut impl FnMut(MatcherToShard)) {
         if self.is_reported && self.matcher.is_plan_due(now) {
             self.is_reported = false;
-            let high = self.matcher.plan(now, |model, plan| send(ToShard::Plan(model, plan)));
+            let high =
+                self.matcher.plan(now, |model, plan| send(MatcherToShard::Plan(model, plan)));
             if let Some(high) = high {
-                send(ToShard::High(high));
+                send(MatcherToShard::High(high));
             }
         }
     }
 
     /// Decides, given everything noted so far. What became of accelerators goes to `todo`.
-    pub fn settle(&mut self, now: Time, todo: &mut Actions, send: &mut impl FnMut(ToShard)) {
-        self.matcher.attend(now, todo, |ended| send(ToShard::Ended(ended)));
+    pub fn settle(&mut self, now: Time, todo: &mut Actions, send: &mut impl FnMut(MatcherToShard)) {
+        self.matcher.attend(now, todo, |ended| send(MatcherToShard::BatchEnded(ended)));
         let serving = self.matcher.serving();
         if self.serving != serving {
             self.serving = serving;
-            send(ToShard::Serving(serving));
+            send(MatcherToShard::Serving(serving));
         }
-        self.matcher.assign(now, |grant| send(ToShard::Grant(grant)));
+        self.matcher.assign(now, |grant| send(MatcherToShard::Grant(grant)));
         let MatcherParty { matcher, closing, .. } = self;
         closing.retain(|&model| {
             if matcher.running(model) > 0 {
                 return true;
             }
             matcher.remove(model);
-            send(ToShard::Forgotten(model));
+            send(MatcherToShard::Forgotten(model));
             false
         });
     }

@@ -8,9 +8,9 @@
 mod model;
 mod search;
 
-use super::TIERS;
-use super::needs::{HighLoad, Lately, Need, needs};
-use super::rule::Rule;
+use super::LEVELS;
+use super::mode::Mode;
+use super::needs::{HighLoad, HighNeed, RecentTraffic, needs};
 use crate::ids::ModelId;
 use crate::profile::Profile;
 use crate::time::{Span, Time};
@@ -36,7 +36,7 @@ const PRICE: f64 = 0.5;
 /// to serving as many as possible.
 const OVERLOAD_WIDTH: f64 = 0.05;
 /// What is added before accelerators for full batches are rounded down to whole ones.
-const TIER_ROUNDING: f64 = 0.25;
+const LEVEL_ROUNDING: f64 = 0.25;
 /// What tight models may want at one time: so many standard deviations above their mean, and so
 /// many accelerators more.
 const WANTED_DEVIATIONS: f64 = 5.0;
@@ -52,7 +52,7 @@ pub(super) fn plan_age(models: usize) -> Span {
 
 /// Shard to matcher: what a plan has to know of one model.
 #[derive(Clone, Debug)]
-pub struct Demand {
+pub struct ModelDemand {
     /// The model.
     pub model: ModelId,
     /// Its execution times, as planned now.
@@ -67,8 +67,8 @@ pub struct Demand {
     pub rows_per_ns: f64,
     /// Of these, rows of high requests.
     pub high_per_ns: f64,
-    /// The share of those that is set aside for an early deadline.
-    pub aside: f64,
+    /// The share of those that is demoted for an early deadline.
+    pub demoted: f64,
     /// Variance of the arrivals over their mean: one where they are independent.
     pub dispersion: f64,
     /// Whether requests came lately, if too few to measure a rate.
@@ -92,21 +92,21 @@ pub struct ModelPlan {
     /// Rows that are enough to start at once.
     pub threshold: u32,
     /// How long before a batch can no longer grow it may start.
-    pub margin: Span,
+    pub early_start: Span,
     /// The longest that a head waits for `threshold` rows.
-    pub patience: Span,
+    pub wait_max: Span,
     /// Rows that each dropped one has to make room for.
     pub price: f64,
-    /// Models of a higher tier keep accelerators free for those of a lower one; less than
-    /// [`TIERS`].
-    pub tier: u8,
+    /// Models of a higher level keep accelerators free for those of a lower one; less than
+    /// [`LEVELS`].
+    pub level: u8,
     /// How much earlier than others its batches may start, and take their turn.
-    pub advance: Span,
-    /// How long before its last moment a batch may take what is kept free for lower tiers.
-    pub notice: Span,
+    pub credit: Span,
+    /// How long before its last moment a batch may take what is kept free for lower levels.
+    pub urgency: Span,
     /// What its high requests need, as far as low ones come; the rest of the plan is the adaptive
-    /// rule's alone.
-    pub need: Option<Need>,
+    /// mode's alone.
+    pub need: Option<HighNeed>,
 }
 
 impl Default for ModelPlan {
@@ -116,12 +116,12 @@ impl Default for ModelPlan {
             is_overloaded: false,
             target: 1,
             threshold: 1,
-            margin: Span::ZERO,
-            patience: Span::ZERO,
+            early_start: Span::ZERO,
+            wait_max: Span::ZERO,
             price: PRICE,
-            tier: 0,
-            advance: Span::ZERO,
-            notice: Span::ZERO,
+            level: 0,
+            credit: Span::ZERO,
+            urgency: Span::ZERO,
             need: None,
         }
     }
@@ -130,7 +130,7 @@ impl Default for ModelPlan {
 /// Makes the plans of a pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Planner {
-    rule: Rule,
+    mode: Mode,
     models: Vec<Option<Model>>,
     /// Models that requests arrive for, by number; kept to be allocated once.
     active: Vec<usize>,
@@ -141,28 +141,28 @@ pub(crate) struct Planner {
     due: Time,
     /// Batches per nanosecond that the matcher can be asked for.
     batches_per_ns_max: f64,
-    /// By tier, how many batches it and the higher ones may run before they must.
-    limits: [u32; TIERS],
+    /// By level, how many batches it and the higher ones may run before they must.
+    limits: [u32; LEVELS],
     /// Which requests come to the pool.
-    lately: Lately,
+    lately: RecentTraffic,
     /// What each model needs; kept to be allocated once.
-    needs: Vec<Need>,
+    needs: Vec<HighNeed>,
 }
 
 impl Planner {
-    /// A planner without models, for a pool that is scheduled by `rule`; the matcher was measured
+    /// A planner without models, for a pool that is scheduled by `mode`; the matcher was measured
     /// to sustain so many batches a second.
-    pub(crate) fn new(rule: Rule, batches_max: f64) -> Planner {
+    pub(crate) fn new(mode: Mode, batches_max: f64) -> Planner {
         Planner {
-            rule,
+            mode,
             models: Vec::new(),
             active: Vec::new(),
             order: Vec::new(),
             planned: None,
             due: Time::ZERO,
             batches_per_ns_max: batches_max / 2e9,
-            limits: [u32::MAX; TIERS],
-            lately: Lately::default(),
+            limits: [u32::MAX; LEVELS],
+            lately: RecentTraffic::default(),
             needs: Vec::new(),
         }
     }
@@ -177,13 +177,13 @@ impl Planner {
         self.batches_per_ns_max = batches_per_s / 2e9;
     }
 
-    /// By tier, how many batches it and the higher ones may run before they must.
-    pub(crate) fn limits(&self) -> &[u32; TIERS] {
+    /// By level, how many batches it and the higher ones may run before they must.
+    pub(crate) fn limits(&self) -> &[u32; LEVELS] {
         &self.limits
     }
 
     /// Takes what was measured of a model in place of what was known before.
-    pub(crate) fn note(&mut self, demand: Demand) {
+    pub(crate) fn note(&mut self, demand: ModelDemand) {
         let index = demand.model.index();
         if self.models.len() <= index {
             self.models.resize_with(index + 1, || None);
@@ -196,11 +196,11 @@ impl Planner {
 
     /// Takes what a shard has heard of. When low requests begin to come, what high ones need is
     /// planned for at once.
-    pub(crate) fn note_lately(&mut self, lately: Lately) {
+    pub(crate) fn note_lately(&mut self, lately: RecentTraffic) {
         if self.lately.is_low_news(&lately) {
             self.due = Time::ZERO;
             // Where only that is planned nobody has reported since the last low ones came.
-            if self.rule != Rule::Adaptive {
+            if self.mode != Mode::Adaptive {
                 self.models.clear();
             }
         }
@@ -221,7 +221,7 @@ impl Planner {
         accelerators: u32,
         mut issue: impl FnMut(ModelId, ModelPlan),
     ) -> Option<HighLoad> {
-        if self.rule == Rule::Adaptive {
+        if self.mode == Mode::Adaptive {
             self.plan_batches(now, accelerators);
         }
         let high = self.find_needs(now, accelerators);
@@ -239,7 +239,7 @@ impl Planner {
         high
     }
 
-    /// What the adaptive rule does with each model until the next plan.
+    /// What the adaptive mode does with each model until the next plan.
     fn plan_batches(&mut self, now: Time, accelerators: u32) {
         // Losses are of the last plans; after a silence they are of another time.
         if now.since(self.due) > SILENCE {
@@ -258,8 +258,8 @@ impl Planner {
             model.follow_losses(lost, plans);
             model.plan = model.decide(stretch, price, calm);
         }
-        self.find_tiers(stretch, n);
-        self.give_notice(stretch, n);
+        self.find_levels(stretch, n);
+        self.find_urgency(stretch, n);
     }
 
     /// What the high requests of each model need, while low ones come that can leave it to them.
@@ -277,7 +277,7 @@ impl Planner {
     }
 
     /// How many plans a pool of a few models would have had since the last one: what grows and fades
-    /// with each does so at the same pace whatever their age.
+    /// with each does so at the same speed whatever their age.
     fn usual_plans(&mut self, now: Time) -> i32 {
         let since = now.since(self.planned.replace(now).unwrap_or(now));
         i32::try_from(since.0 / PLAN_AGE.0).unwrap_or(i32::MAX).max(1)
@@ -344,9 +344,9 @@ impl Planner {
 
     /// How long a model has to wait at most until one of the accelerators frees up that run the
     /// longest batches of others, which started one after the other: a last moment of which it
-    /// has less notice is missed whenever all are busy. Its own batches it spreads itself.
+    /// has less urgency is missed whenever all are busy. Its own batches it spreads itself.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
-    fn give_notice(&mut self, stretch: f64, n: f64) {
+    fn find_urgency(&mut self, stretch: f64, n: f64) {
         let length = |at: usize| {
             self.models[at].as_ref().map_or(0.0, |model| model.busy(model.stretched(stretch)))
         };
@@ -360,7 +360,7 @@ impl Planner {
         for (at, model) in self.models.iter_mut().enumerate() {
             let others = if at == longest.1 { next } else { longest.0 };
             if let Some(model) = model.as_mut().filter(|model| model.demand.is_present) {
-                model.plan.notice = Span((others / n) as u64);
+                model.plan.urgency = Span((others / n) as u64);
             }
         }
     }
@@ -374,12 +374,12 @@ impl Planner {
         sums.0 / f64::max(sums.1, 1.0)
     }
 
-    /// Puts models whose batches run longer than another can wait into a higher tier. What a tier
+    /// Puts models whose batches run longer than another can wait into a higher level. What a level
     /// and the higher ones may run before they must is what their largest batches keep busy, or
     /// what the lower ones are sure not to want, if that is more.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
-    fn find_tiers(&mut self, stretch: f64, n: f64) {
-        self.limits = [u32::MAX; TIERS];
+    fn find_levels(&mut self, stretch: f64, n: f64) {
+        self.limits = [u32::MAX; LEVELS];
         let present = self.models.iter().enumerate().filter_map(|(at, model)| {
             let model = model.as_ref().filter(|model| model.demand.is_present)?;
             Some((model.tolerance(), at))
@@ -387,20 +387,20 @@ impl Planner {
         self.order.clear();
         self.order.extend(present);
         self.order.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
-        let (mut tier, mut tightest) = (0u8, f64::INFINITY);
+        let (mut level, mut tightest) = (0u8, f64::INFINITY);
         for place in 0..self.order.len() {
             let Some(model) = &self.models[self.order[place].1] else { continue };
             let (forbearance, length) = (model.forbearance(), model.busy(model.stretched(stretch)));
             tightest = tightest.min(forbearance);
             // One accelerator cannot be kept free and used.
-            if n > 1.0 && length > tightest && usize::from(tier) + 1 < TIERS {
-                tier += 1;
+            if n > 1.0 && length > tightest && usize::from(level) + 1 < LEVELS {
+                level += 1;
                 tightest = forbearance;
                 let spare = n - self.wanted_before(place);
-                self.limits[usize::from(tier)] = self.needed_from(place).max(spare as u32);
+                self.limits[usize::from(level)] = self.needed_from(place).max(spare as u32);
             }
             if let Some(model) = &mut self.models[self.order[place].1] {
-                model.plan.tier = tier;
+                model.plan.level = level;
             }
         }
     }
@@ -421,7 +421,7 @@ impl Planner {
     fn needed_from(&self, place: usize) -> u32 {
         let models = self.order[place..].iter().filter_map(|(_, at)| self.models[*at].as_ref());
         let busy: f64 = models.map(|model| model.load(f64::from(model.full))).sum();
-        (busy + TIER_ROUNDING) as u32
+        (busy + LEVEL_ROUNDING) as u32
     }
 }
 
@@ -430,9 +430,9 @@ mod tests {
     use super::*;
 
     /// A demand of one-row requests for `alpha b + beta` ms under an objective in ms.
-    fn demand(model: u32, (alpha, beta, slo): (f64, f64, f64), per_second: f64) -> Demand {
+    fn demand(model: u32, (alpha, beta, slo): (f64, f64, f64), per_second: f64) -> ModelDemand {
         let ms = Span::from_millis_f64;
-        Demand {
+        ModelDemand {
             model: ModelId(model),
             profile: Profile::linear(ms(alpha), ms(beta), 64).unwrap(),
             data: Span::ZERO,
@@ -440,7 +440,7 @@ mod tests {
             slo: ms(slo),
             rows_per_ns: per_second / 1e9,
             high_per_ns: per_second / 1e9,
-            aside: 0.0,
+            demoted: 0.0,
             dispersion: 1.0,
             is_present: true,
             weight: 1.0,
@@ -457,8 +457,8 @@ mod tests {
         plans
     }
 
-    fn plan_for(demands: Vec<Demand>, accelerators: u32) -> (Vec<ModelPlan>, [u32; TIERS]) {
-        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
+    fn plan_for(demands: Vec<ModelDemand>, accelerators: u32) -> (Vec<ModelPlan>, [u32; LEVELS]) {
+        let mut planner = Planner::new(Mode::Adaptive, f64::INFINITY);
         demands.into_iter().for_each(|demand| planner.note(demand));
         (planned(&mut planner, accelerators), *planner.limits())
     }
@@ -481,7 +481,7 @@ mod tests {
         let exec = |rows: u64| Span::from_micros(4_000 + 5_000 * rows.div_ceil(8) + 20 * rows);
         let profile = Profile::from_table((1..=64).map(exec).collect()).unwrap();
         let stepped =
-            |rate| Demand { profile: profile.clone(), ..demand(0, (1.0, 5.0, 40.0), rate) };
+            |rate| ModelDemand { profile: profile.clone(), ..demand(0, (1.0, 5.0, 40.0), rate) };
         for rate in [2000.0, 4000.0, 6000.0, 9000.0] {
             let (plans, _) = plan_for(vec![stepped(rate)], 8);
             let into_step = (plans[0].threshold - 1) % 8;
@@ -493,12 +493,12 @@ mod tests {
     fn without_load_nothing_waits() {
         let (plans, limits) = plan_for(vec![demand(0, PUBLISHED, 0.0)], 8);
         assert_eq!(plans, [ModelPlan::default()]);
-        assert_eq!(limits, [u32::MAX; TIERS]);
+        assert_eq!(limits, [u32::MAX; LEVELS]);
     }
 
     #[test]
     fn the_matcher_is_not_asked_for_more_batches_than_it_sustains() {
-        let mut planner = Planner::new(Rule::Adaptive, 2000.0);
+        let mut planner = Planner::new(Mode::Adaptive, 2000.0);
         planner.note(demand(0, PUBLISHED, 2000.0));
         assert!(planned(&mut planner, 24)[0].target >= 2, "1 000 batches for 2 000 requests");
         planner.set_batches_max(1e6);
@@ -510,36 +510,36 @@ mod tests {
         let long = demand(0, (5.31, 34.3, 136.0), 150.0);
         let tight = demand(1, (0.51, 1.0, 8.0), 300.0);
         let (plans, limits) = plan_for(vec![long.clone(), tight.clone()], 8);
-        assert_eq!((plans[0].tier, plans[1].tier), (1, 0));
+        assert_eq!((plans[0].level, plans[1].level), (1, 0));
         assert_eq!(limits[..3], [u32::MAX, 1, u32::MAX], "what its full batches keep busy");
         // Seldom enough to have no rate at the moment, and still there.
-        let seldom = Demand { rows_per_ns: 0.0, ..tight.clone() };
-        assert_eq!(plan_for(vec![long.clone(), seldom], 8).0[0].tier, 1);
-        let gone = Demand { rows_per_ns: 0.0, is_present: false, ..tight };
-        assert_eq!(plan_for(vec![long, gone], 8).0[0].tier, 0);
+        let seldom = ModelDemand { rows_per_ns: 0.0, ..tight.clone() };
+        assert_eq!(plan_for(vec![long.clone(), seldom], 8).0[0].level, 1);
+        let gone = ModelDemand { rows_per_ns: 0.0, is_present: false, ..tight };
+        assert_eq!(plan_for(vec![long, gone], 8).0[0].level, 0);
         let alike = (0..5).map(|model| demand(model, PUBLISHED, 400.0)).collect();
-        assert!(plan_for(alike, 8).0.iter().all(|plan| plan.tier == 0));
+        assert!(plan_for(alike, 8).0.iter().all(|plan| plan.level == 0));
     }
 
     #[test]
     fn a_last_moment_has_notice_of_the_longest_batch_of_others() {
         let long = demand(0, (5.0, 35.0, 136.0), 20.0);
         let tight = demand(1, (0.5, 1.0, 8.0), 100.0);
-        let notice = |demands: Vec<Demand>| -> Vec<Span> {
-            plan_for(demands, 4).0.iter().map(|plan| plan.notice).collect()
+        let urgency = |demands: Vec<ModelDemand>| -> Vec<Span> {
+            plan_for(demands, 4).0.iter().map(|plan| plan.urgency).collect()
         };
         let ms = Span::from_millis_f64;
         // One of four accelerators that run batches of 40 ms in turn frees up every 10 ms.
-        assert_eq!(notice(vec![long.clone(), tight.clone()]), [ms(0.375), ms(10.0)]);
-        let more = Demand { model: ModelId(2), ..tight.clone() };
-        assert_eq!(notice(vec![long.clone(), tight, more]), [ms(0.375), ms(10.0), ms(10.0)]);
-        assert_eq!(notice(vec![long]), [Span::ZERO]);
+        assert_eq!(urgency(vec![long.clone(), tight.clone()]), [ms(0.375), ms(10.0)]);
+        let more = ModelDemand { model: ModelId(2), ..tight.clone() };
+        assert_eq!(urgency(vec![long.clone(), tight, more]), [ms(0.375), ms(10.0), ms(10.0)]);
+        assert_eq!(urgency(vec![long]), [Span::ZERO]);
     }
 
     #[test]
     fn who_loses_more_than_the_others_gets_ahead_until_it_does_not() {
-        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
-        let after = |model, arrived, dropped| Demand {
+        let mut planner = Planner::new(Mode::Adaptive, f64::INFINITY);
+        let after = |model, arrived, dropped| ModelDemand {
             arrived,
             dropped,
             ..demand(model, PUBLISHED, 4000.0)
@@ -549,7 +549,7 @@ mod tests {
             planner.note(after(0, round * 1000, first));
             planner.note(after(1, round * 1000, second));
             let plans = planned(&mut planner, 8);
-            seen.push((plans[0].advance, plans[1].advance));
+            seen.push((plans[0].credit, plans[1].credit));
         }
         assert_eq!(seen[0], (Span::ZERO, Span::ZERO));
         assert!(seen[1].1 > Span::ZERO && seen[2].1 > seen[1].1, "{seen:?}");
@@ -560,7 +560,7 @@ mod tests {
             planner.note(after(1, 3000 + round * 100, 400));
             planned(&mut planner, 8);
         }
-        let calm = planned(&mut planner, 8)[1].advance;
+        let calm = planned(&mut planner, 8)[1].credit;
         assert!(calm.0 < advance.0 / 100, "{calm} after {advance}");
     }
 
@@ -568,7 +568,7 @@ mod tests {
     fn a_plan_of_thousands_is_made_less_often() {
         assert_eq!(plan_age(1), plan_age(1000));
         assert_eq!(plan_age(20_000), Span::from_secs(1));
-        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
+        let mut planner = Planner::new(Mode::Adaptive, f64::INFINITY);
         for model in 0..2000 {
             planner.note(demand(model, PUBLISHED, 1.0));
         }
@@ -579,11 +579,11 @@ mod tests {
 
     #[test]
     fn losses_are_weighed() {
-        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
+        let mut planner = Planner::new(Mode::Adaptive, f64::INFINITY);
         for round in 0..3 {
             for (model, weight) in [(0, 1.0), (1, 3.0)] {
                 let (arrived, dropped) = (round * 1000, round * 100);
-                planner.note(Demand {
+                planner.note(ModelDemand {
                     arrived,
                     dropped,
                     weight,
@@ -593,14 +593,14 @@ mod tests {
             planned(&mut planner, 8);
         }
         let plans = planned(&mut planner, 8);
-        assert_eq!(plans[0].advance, Span::ZERO);
-        assert!(plans[1].advance > Span::ZERO, "the same losses count for more");
+        assert_eq!(plans[0].credit, Span::ZERO);
+        assert!(plans[1].credit > Span::ZERO, "the same losses count for more");
     }
 
     #[test]
     fn models_that_left_are_forgotten() {
-        let mut planner = Planner::new(Rule::Adaptive, f64::INFINITY);
-        let lost = |model: u32, round: u64| Demand {
+        let mut planner = Planner::new(Mode::Adaptive, f64::INFINITY);
+        let lost = |model: u32, round: u64| ModelDemand {
             arrived: round * 1000,
             dropped: round * 100 * u64::from(model),
             ..demand(model, PUBLISHED, 4000.0)
@@ -611,8 +611,8 @@ mod tests {
             planned(&mut planner, 8);
         }
         let busy = planned(&mut planner, 8);
-        assert!(busy[1].advance > Span::ZERO);
-        planner.note(Demand { is_present: false, ..lost(1, 3) });
+        assert!(busy[1].credit > Span::ZERO);
+        planner.note(ModelDemand { is_present: false, ..lost(1, 3) });
         let plans = planned(&mut planner, 8);
         assert_eq!(plans[1], ModelPlan::default(), "neither its losses nor its last rate");
         assert!(plans[0].target < busy[0].target, "no load of its own: {plans:?}");
@@ -620,13 +620,20 @@ mod tests {
 
     #[test]
     fn a_model_that_staggers_itself_opens_no_window_early_and_a_small_one_does() {
-        let margin = |rate, accelerators| {
-            plan_for(vec![demand(0, PUBLISHED, rate)], accelerators).0[0].margin
+        let early_start = |rate, accelerators| {
+            plan_for(vec![demand(0, PUBLISHED, rate)], accelerators).0[0].early_start
         };
-        assert!(margin(17_000.0, 24) < Span::from_micros(200), "{}", margin(17_000.0, 24));
-        assert!(margin(300.0, 1) > Span::from_millis(10), "{}", margin(300.0, 1));
-        let even = Demand { dispersion: 0.25, ..demand(0, PUBLISHED, 300.0) };
-        let smooth = plan_for(vec![even], 1).0[0].margin;
-        assert!(smooth < Span(margin(300.0, 1).0 / 3), "even arrivals need no slack: {smooth}");
+        assert!(
+            early_start(17_000.0, 24) < Span::from_micros(200),
+            "{}",
+            early_start(17_000.0, 24)
+        );
+        assert!(early_start(300.0, 1) > Span::from_millis(10), "{}", early_start(300.0, 1));
+        let even = ModelDemand { dispersion: 0.25, ..demand(0, PUBLISHED, 300.0) };
+        let smooth = plan_for(vec![even], 1).0[0].early_start;
+        assert!(
+            smooth < Span(early_start(300.0, 1).0 / 3),
+            "even arrivals need no slack: {smooth}"
+        );
     }
 }

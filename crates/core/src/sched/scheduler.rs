@@ -1,11 +1,11 @@
 //! One shard and one matcher, their messages delivered at once.
 
 use super::matcher::{AcceleratorState, Matcher};
-use super::parties::{MatcherParty, ShardParty, ToShard};
+use super::parties::{MatcherParty, MatcherToShard, ShardParty};
 use super::shard::{ModelStatistics, Shard};
-use super::{Actions, Event, Rule};
+use super::{Actions, Event, Mode};
 use crate::ids::{AcceleratorId, ModelId};
-use crate::pace::Pace;
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
 /// What a driver (the live loop, the simulator) drives.
@@ -30,18 +30,18 @@ pub struct Scheduler {
     shard: ShardParty,
     matcher: MatcherParty,
     /// What the matcher has said and the shard has not heard.
-    said: Vec<ToShard>,
+    said: Vec<MatcherToShard>,
     /// Spare room, swapped with `said` while that is worked through.
-    heard: Vec<ToShard>,
+    heard: Vec<MatcherToShard>,
 }
 
 impl Scheduler {
     /// A scheduler for `accelerators` idle accelerators and no models yet.
     #[must_use]
-    pub fn new(rule: Rule, accelerators: u32) -> Scheduler {
+    pub fn new(mode: Mode, accelerators: u32) -> Scheduler {
         Scheduler {
-            shard: ShardParty::new(Shard::new(rule, accelerators)),
-            matcher: MatcherParty::new(Matcher::new(rule, accelerators)),
+            shard: ShardParty::new(Shard::new(mode, accelerators)),
+            matcher: MatcherParty::new(Matcher::new(mode, accelerators)),
             said: Vec::new(),
             heard: Vec::new(),
         }
@@ -87,8 +87,8 @@ impl Scheduler {
 
     /// How many times longer than elsewhere in the pool batches run on an accelerator.
     #[must_use]
-    pub fn lag(&self, accelerator: AcceleratorId) -> Pace {
-        self.matcher.lag(accelerator)
+    pub fn accelerator_slowdown(&self, accelerator: AcceleratorId) -> Slowdown {
+        self.matcher.accelerator_slowdown(accelerator)
     }
 
     /// What an accelerator is in the pool.
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn removing_a_model_that_is_not_there_is_answered() {
-        let mut scheduler = Scheduler::new(Rule::Eager, 1);
+        let mut scheduler = Scheduler::new(Mode::Eager, 1);
         let mut todo = Actions::default();
         let model = ModelId(7);
         scheduler.on_event(Time::ZERO, Event::RemoveModel { model }, &mut todo);
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn a_request_does_not_wait_for_an_overload_that_is_over() {
         let (tight, patient) = (model(300, 0, 200), model(60_000, 0, 2));
-        let mut world = World::new(Rule::Adaptive, 1, [tight, patient]);
+        let mut world = World::new(Mode::Adaptive, 1, [tight, patient]);
         for ms in 0..600 {
             world.arrives(ms, u32::from(ms % 8 > 0), Class::High);
         }
@@ -180,18 +180,18 @@ mod tests {
     /// What high requests need is left free for them, and no longer than they come.
     #[test]
     fn a_low_request_does_not_wait_for_high_ones_that_no_longer_come() {
-        for rule in Rule::ALL {
-            let mut world = World::new(rule, 2, [model(25, 900, 1), model(20_000, 0, 100)]);
+        for mode in Mode::ALL {
+            let mut world = World::new(mode, 2, [model(25, 900, 1), model(20_000, 0, 100)]);
             for ms in 0..2000 {
                 world.arrives(ms, 0, Class::High);
                 world.arrives(ms, 0, Class::High);
             }
             world.arrives(1950, 1, Class::Low);
             let [_, started] = world.run();
-            assert!(started > Time::ZERO, "{rule:?}: not at all");
+            assert!(started > Time::ZERO, "{mode:?}: not at all");
             let waited = started.since(at(1950));
-            assert!(waited > Span::from_millis(40), "{rule:?}: {waited}, nothing was left free");
-            assert!(waited < Span::from_millis(1500), "{rule:?}: {waited}");
+            assert!(waited > Span::from_millis(40), "{mode:?}: {waited}, nothing was left free");
+            assert!(waited < Span::from_millis(1500), "{mode:?}: {waited}");
         }
     }
 
@@ -217,8 +217,8 @@ mod tests {
     }
 
     impl World {
-        fn new(rule: Rule, accelerators: u32, models: [ModelTerms; 2]) -> World {
-            let mut scheduler = Scheduler::new(rule, accelerators);
+        fn new(mode: Mode, accelerators: u32, models: [ModelTerms; 2]) -> World {
+            let mut scheduler = Scheduler::new(mode, accelerators);
             let (mut todo, slos) = (Actions::default(), models.each_ref().map(|terms| terms.slo));
             for (model, terms) in (0..).map(ModelId).zip(models) {
                 scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);

@@ -8,15 +8,15 @@ mod model;
 use super::drift::Drift;
 use super::heap::IndexedHeap;
 use super::lanes::Lanes;
-use super::needs::{HighLoad, Lately};
-use super::plan::{Demand, ModelPlan, PLAN_STALE, plan_age};
+use super::mode::Mode;
+use super::needs::{HighLoad, RecentTraffic};
+use super::plan::{ModelDemand, ModelPlan, PLAN_STALE, plan_age};
 use super::rate::{RateEstimator, RowRate};
-use super::rule::Rule;
-use super::{Action, Actions, Candidate, Ended, Grant, ModelTerms, Reply, Start, Started};
+use super::{Action, Actions, BatchEnded, Candidate, Grant, ModelTerms, Reply, Start, Started};
 use crate::ids::{ModelId, RequestId};
-use crate::pace::Pace;
 use crate::profile::Profile;
 use crate::request::{Class, Delays, DropReason, Request};
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
 /// The share of low requests where none is set.
@@ -69,8 +69,8 @@ pub struct ModelStatistics {
     /// Requests queued now.
     pub queued: u64,
     /// How many times longer than by the profile as it was loaded its batches are planned to run.
-    pub pace: Pace,
-    /// What the load asks of it; one row and no wait unless the adaptive rule is in force, but for
+    pub slowdown: Slowdown,
+    /// What the load asks of it; one row and no wait unless the adaptive mode is in force, but for
     /// what high requests need.
     pub plan: ModelPlan,
 }
@@ -78,13 +78,13 @@ pub struct ModelStatistics {
 /// What the models of a shard have in common.
 #[derive(Clone, Copy, Debug)]
 struct Pool {
-    rule: Rule,
+    mode: Mode,
     /// Those that serve.
     accelerators: u32,
     /// Of the rows in batches of high requests, what low ones that wait are owed.
     low_share: f64,
     /// Which requests came to the pool, here or, as far as the matcher has told, elsewhere.
-    lately: Lately,
+    lately: RecentTraffic,
     /// Low requests have begun to come, and the matcher does not know.
     has_low_news: bool,
     /// Accelerators that high requests of the pool keep busy, as the matcher told; zero while no
@@ -96,12 +96,12 @@ struct Pool {
 
 /// Accelerators that low batches leave to high requests which keep so many busy, where they are
 /// short enough for these to wait for one.
-fn spared_by_short(high_load: f64) -> f64 {
+fn reserved_with_short(high_load: f64) -> f64 {
     high_load.floor()
 }
 
 /// The same where they are too long for that.
-fn spared_by_long(high_load: f64) -> f64 {
+fn reserved_with_long(high_load: f64) -> f64 {
     (high_load + SPARE).ceil()
 }
 
@@ -110,13 +110,13 @@ fn spared_by_long(high_load: f64) -> f64 {
 struct LowTerms {
     rows_max: u32,
     /// Accelerators to leave to high requests; a whole number.
-    spared: f64,
+    reserved: f64,
 }
 
 #[derive(Clone, Debug)]
 struct Model {
     terms: ModelTerms,
-    /// The profile at the pace that plans count with.
+    /// The profile at the slowdown that plans count with.
     profile: Profile,
     drift: Drift,
     queue: Lanes,
@@ -128,8 +128,8 @@ struct Model {
     owed: f64,
     /// Arrivals of rows of high requests, as measured for the last report.
     high_per_ns: f64,
-    /// Arrivals of high requests that were set aside.
-    rate_aside: RowRate,
+    /// Arrivals of high requests that were demoted.
+    rate_demoted: RowRate,
     /// The pool's delays, as far as the objective has room for them, from a new candidate on:
     /// it has to reach the matcher, and the grant to come back, before anything is sent.
     delays: Delays,
@@ -165,15 +165,15 @@ struct Model {
 }
 
 impl Shard {
-    /// A shard without models that schedules by `rule`, for a pool of `accelerators`.
+    /// A shard without models that schedules by `mode`, for a pool of `accelerators`.
     #[must_use]
-    pub fn new(rule: Rule, accelerators: u32) -> Shard {
+    pub fn new(mode: Mode, accelerators: u32) -> Shard {
         Shard {
             pool: Pool {
-                rule,
+                mode,
                 accelerators,
                 low_share: LOW_SHARE_DEFAULT,
-                lately: Lately::default(),
+                lately: RecentTraffic::default(),
                 has_low_news: false,
                 high_load: 0.0,
                 is_behind: false,
@@ -222,7 +222,7 @@ impl Shard {
             rate_low: RowRate::new(terms.slo),
             owed: 0.0,
             high_per_ns: 0.0,
-            rate_aside: RowRate::new(terms.slo),
+            rate_demoted: RowRate::new(terms.slo),
             terms,
             queue: Lanes::default(),
             overrun: Span::ZERO,
@@ -319,8 +319,8 @@ impl Shard {
     #[must_use]
     pub fn stats(&self, model: ModelId) -> Option<ModelStatistics> {
         let state = self.model(model)?;
-        let (queued, pace) = (state.queue.len() as u64, state.profile.pace());
-        Some(ModelStatistics { queued, pace, plan: state.plan, ..state.stats })
+        let (queued, slowdown) = (state.queue.len() as u64, state.profile.slowdown());
+        Some(ModelStatistics { queued, slowdown, plan: state.plan, ..state.stats })
     }
 
     /// Queues a request, or drops it at once when it can never run.
@@ -351,21 +351,21 @@ impl Shard {
             todo.list.push(Action::Drop { model, request: evicted, reason });
         }
         state.idle_since = None;
-        let is_early = self.pool.rule != Rule::Eager && state.is_early(&request);
+        let is_early = self.pool.mode != Mode::Eager && state.is_early(&request);
         if is_early {
             self.pool.note_low(now);
         }
-        let aside = is_early && state.is_set_aside(&self.pool, &request);
-        if aside {
-            state.rate_aside.record(now, request.rows);
+        let demoted = is_early && state.is_demoted(&self.pool, &request);
+        if demoted {
+            state.rate_demoted.record(now, request.rows);
         }
-        state.queue.push(request, aside);
+        state.queue.push(request, demoted);
         state.touch(model, &mut self.touched);
     }
 
     /// A batch of a model ended.
-    pub fn complete(&mut self, now: Time, ended: Ended) {
-        let Ended { model, ratio } = ended;
+    pub fn complete(&mut self, now: Time, ended: BatchEnded) {
+        let BatchEnded { model, ratio } = ended;
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
         state.running = state.running.saturating_sub(1);
         state.note_idle(now);
@@ -438,7 +438,7 @@ impl Shard {
     /// Answers a grant: seals the largest batch that, started on this accelerator, meets its
     /// deadline. Requests may have come or gone since the candidate was made.
     pub fn grant(&mut self, now: Time, grant: Grant, todo: &mut Actions) -> Reply {
-        let Grant { model, accelerator, batch, free, lag, behind } = grant;
+        let Grant { model, accelerator, batch, free, slowdown: lag, behind } = grant;
         self.touch(model.index());
         let declined = Reply { accelerator, batch, started: None };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
@@ -459,10 +459,11 @@ impl Shard {
         let ready = now + state.delays_after(2).lead(rows);
         let begin = free.max(ready);
         let table = state.terms.profile.exec(rows);
-        let pace = state.profile.pace().times(lag);
-        let exec = pace.stretch(table);
+        let slowdown = state.profile.slowdown().times(lag);
+        let exec = slowdown.stretch(table);
         let requests = first..todo.requests.len();
-        let start = Start { batch, accelerator, model, requests, rows, begin, exec, pace, behind };
+        let start =
+            Start { batch, accelerator, model, requests, rows, begin, exec, slowdown, behind };
         todo.list.push(Action::Start(start));
         let lead = state.delays_after(1).lead(rows);
         let started = Started { ready, exec, table, lead };
@@ -471,13 +472,13 @@ impl Shard {
 
     /// How it schedules now.
     #[must_use]
-    pub fn rule(&self) -> Rule {
-        self.pool.rule
+    pub fn mode(&self) -> Mode {
+        self.pool.mode
     }
 
-    /// Schedules by another rule from now on; every candidate is made again.
-    pub fn set_rule(&mut self, rule: Rule) {
-        self.pool.rule = rule;
+    /// Schedules by another mode from now on; every candidate is made again.
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.pool.mode = mode;
         self.report_due = Time::ZERO;
         for index in 0..self.models.len() {
             if let Some(state) = &mut self.models[index] {
@@ -488,18 +489,18 @@ impl Shard {
         }
     }
 
-    /// Whether it is time to report: a plan is made of it by the adaptive rule, and by every rule
+    /// Whether it is time to report: a plan is made of it by the adaptive mode, and by every mode
     /// where low requests have to leave to high ones what these need.
     #[must_use]
     pub fn is_report_due(&self, now: Time) -> bool {
-        let is_planned = self.pool.rule == Rule::Adaptive || self.pool.lately.has_low(now);
+        let is_planned = self.pool.mode == Mode::Adaptive || self.pool.lately.has_low(now);
         is_planned && (self.report_due <= now || self.pool.has_low_news)
     }
 
     /// Hands what was measured of each model that has requests, or has none any more, to `report`,
     /// for the next plan of the pool. A closed model is to be forgotten, and not to be heard of
     /// again.
-    pub fn report(&mut self, now: Time, mut report: impl FnMut(Demand)) {
+    pub fn report(&mut self, now: Time, mut report: impl FnMut(ModelDemand)) {
         let mut reported = 0;
         for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
             let Some(state) = slot.as_mut().filter(|state| !state.is_closed()) else { continue };
@@ -514,17 +515,19 @@ impl Shard {
     }
 
     /// Which requests came here, for the next plan of the pool.
-    pub fn tell_lately(&mut self) -> Lately {
+    pub fn tell_lately(&mut self) -> RecentTraffic {
         self.pool.has_low_news = false;
         self.pool.lately
     }
 
     /// Takes what the pool's load asks of a model in place of what it asked before.
     pub fn set_plan(&mut self, model: ModelId, plan: ModelPlan) {
-        let plan = match self.pool.rule {
-            Rule::Adaptive => plan,
-            // The rest may have been on its way when the rule changed.
-            Rule::Deferred | Rule::Eager => ModelPlan { need: plan.need, ..ModelPlan::default() },
+        let plan = match self.pool.mode {
+            Mode::Adaptive => plan,
+            // The rest may have been on its way when the mode changed.
+            Mode::Consolidate | Mode::Eager => {
+                ModelPlan { need: plan.need, ..ModelPlan::default() }
+            }
         };
         let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
         let is_new = state.plan != plan;
@@ -543,9 +546,9 @@ impl Shard {
     /// High requests keep so many accelerators busy now. What low batches have to leave is part of
     /// what was offered of them: where it is another number, that is offered anew.
     fn leave(&mut self, high_load: f64) {
-        let spared = |load: f64| (spared_by_short(load), spared_by_long(load));
+        let reserved = |load: f64| (reserved_with_short(load), reserved_with_long(load));
         let before = std::mem::replace(&mut self.pool.high_load, high_load);
-        if spared(before) == spared(high_load) {
+        if reserved(before) == reserved(high_load) {
             return;
         }
         for index in 0..self.models.len() {
@@ -559,9 +562,9 @@ impl Shard {
     #[must_use]
     pub fn next_wake(&self) -> Option<Time> {
         let expiry = self.expiries.peek().map(|(time, _)| time);
-        // While high requests hold back low ones, somebody has to notice when they stop coming.
+        // While high requests hold back low ones, somebody has to urgency when they stop coming.
         let report = Some(self.report_due).filter(|_| self.pool.high_load >= 0.5);
-        let is_planned = self.pool.rule == Rule::Adaptive && expiry.is_some();
+        let is_planned = self.pool.mode == Mode::Adaptive && expiry.is_some();
         let stale = is_planned.then(|| self.report_due + PLAN_STALE);
         [expiry, report, stale].into_iter().flatten().min()
     }

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use symphony_core::AcceleratorId;
-use symphony_core::sched::{AcceleratorState, Rule, UnknownRule};
+use symphony_core::sched::{AcceleratorState, Mode, UnknownMode};
 use symphony_wire::repository::RepositoryPort;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -106,7 +106,7 @@ impl HttpApi {
             }
             Route::Index => Ok(self.index(request).await?),
             Route::Mode if changes => Ok(self.set_mode(request).await?),
-            Route::Mode => Ok(mode_body(self.admission.rule().await?)),
+            Route::Mode => Ok(mode_body(self.admission.mode().await?)),
             Route::Accelerators => Ok(self.accelerators().await?),
             Route::Serve { accelerator, serves } => {
                 body::read(request.into_body(), self.body_max).await?;
@@ -166,15 +166,15 @@ impl HttpApi {
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
             InferError::Invalid(format!(
                 "the body has to be JSON such as {{\"mode\": \"{}\"}}: {error}",
-                Rule::default().name()
+                Mode::default().name()
             ))
         })?;
-        let rule: Rule = wanted
+        let mode: Mode = wanted
             .mode
             .parse()
-            .map_err(|error: UnknownRule| InferError::Invalid(error.to_string()))?;
-        self.admission.set_rule(rule).await?;
-        Ok(mode_body(rule))
+            .map_err(|error: UnknownMode| InferError::Invalid(error.to_string()))?;
+        self.admission.set_mode(mode).await?;
+        Ok(mode_body(mode))
     }
 
     async fn accelerators(&self) -> Result<Response<Pieces>, InferError> {
@@ -340,8 +340,8 @@ fn index_line(model: &proto::repository_index_response::ModelIndex) -> Value {
     })
 }
 
-fn mode_body(rule: Rule) -> Response<Pieces> {
-    json_body(&json!({ "mode": rule.name() }))
+fn mode_body(mode: Mode) -> Response<Pieces> {
+    json_body(&json!({ "mode": mode.name() }))
 }
 
 fn accelerator_line(accelerator: AcceleratorId, state: AcceleratorState) -> Value {

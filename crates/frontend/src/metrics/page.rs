@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use symphony_core::Class;
 use symphony_wire::catalog::Catalog;
-use symphony_wire::schedule::{AcceleratorState, ModelPlan, ModelStatistics, Rule, Statistics};
+use symphony_wire::schedule::{AcceleratorState, Mode, ModelPlan, ModelStatistics, Statistics};
 
 /// A counter of each model version.
 type ModelCounter = (&'static str, &'static str, fn(&ModelMetrics) -> u64);
@@ -271,19 +271,19 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
             page.sample(name, labels, counters.map_or(0, value));
         }
     }
-    let name = "symphony_profile_scale";
+    let name = "symphony_model_slowdown";
     let help = "Planned execution times of the model, as a multiple of its loaded profile.";
     page.family(name, Kind::Gauge, help);
     for (labels, counters) in &served {
-        page.sample(name, labels, counters.map_or(1.0, |counters| counters.pace.as_f64()));
+        page.sample(name, labels, counters.map_or(1.0, |counters| counters.slowdown.as_f64()));
     }
-    if statistics.rule == Rule::Adaptive {
+    if statistics.mode == Mode::Adaptive {
         plans(page, &served);
     }
     let name = "symphony_pool_mode";
     page.family(name, Kind::Gauge, "1 for the mode that the pool is scheduled in.");
-    for rule in Rule::ALL {
-        page.sample(name, &[("mode", rule.name())], u8::from(rule == statistics.rule));
+    for mode in Mode::ALL {
+        page.sample(name, &[("mode", mode.name())], u8::from(mode == statistics.mode));
     }
     if let Some(batches) = statistics.batches_max {
         let name = "symphony_scheduler_batches_max";
@@ -305,14 +305,14 @@ fn plans(page: &mut Page, served: &[ServedModel<'_>]) {
             plan.threshold.into()
         }),
         (
-            "symphony_plan_margin_seconds",
+            "symphony_plan_early_start_seconds",
             "How long before it can no longer grow a smaller batch may start.",
-            |plan| plan.margin.as_secs_f64(),
+            |plan| plan.early_start.as_secs_f64(),
         ),
         (
-            "symphony_plan_tier",
-            "Models of a higher tier keep accelerators free for those of a lower one.",
-            |plan| plan.tier.into(),
+            "symphony_plan_level",
+            "Models of a higher level leave accelerators free for those of a lower one.",
+            |plan| plan.level.into(),
         ),
     ];
     for (name, help, value) in families {
@@ -346,10 +346,10 @@ fn accelerators(page: &mut Page, statistics: &Statistics) {
             page.sample(name, &labels, u8::from(state == accelerator.state));
         }
     }
-    let name = "symphony_accelerator_scale";
+    let name = "symphony_accelerator_slowdown";
     let help = "Execution times on the accelerator, as a multiple of those on the others.";
     page.family(name, Kind::Gauge, help);
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
-        page.sample(name, &[("accelerator", &index.to_string())], accelerator.lag.as_f64());
+        page.sample(name, &[("accelerator", &index.to_string())], accelerator.slowdown.as_f64());
     }
 }

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use symphony_core::{
-    AcceleratorId, Class, DropReason, ModelId, Pace, Profile, Request, RequestId, Span,
+    AcceleratorId, Class, DropReason, ModelId, Profile, Request, RequestId, Slowdown, Span,
 };
 use symphony_frontend::{Addresses, Frontend, FrontendConfig, InProcess, Services};
 use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
@@ -20,8 +20,8 @@ use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Pending};
 use symphony_wire::repository::{self, RepositoryCommand, RepositoryError};
 use symphony_wire::schedule::{
-    AcceleratorState, AcceleratorStatistics, Layout, MatcherControl, Message, ModelStatistics,
-    Rule, ShardControl, Statistics, ThreadInbox, ToShard, scheduler,
+    AcceleratorState, AcceleratorStatistics, Layout, MatcherControl, Message, Mode,
+    ModelStatistics, ShardControl, Statistics, ThreadInbox, ToShard, scheduler,
 };
 use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
 use tokio::net::TcpStream;
@@ -113,7 +113,7 @@ struct Stub {
     models: Vec<(Behaviour, Arc<ServedModel>)>,
     running: Mutex<Vec<Pending>>,
     counts: Mutex<HashMap<ModelId, ModelStatistics>>,
-    rule: Mutex<Rule>,
+    mode: Mutex<Mode>,
     /// Of the one accelerator.
     state: Mutex<AcceleratorState>,
 }
@@ -160,7 +160,7 @@ impl Rig {
             inflight: Arc::clone(&inflight),
             models,
             running: Mutex::default(),
-            rule: Mutex::default(),
+            mode: Mutex::default(),
             state: Mutex::default(),
             counts: Mutex::default(),
         });
@@ -335,15 +335,15 @@ impl Stub {
                 Message::Plain(ToShard::Cancel { request, .. }) => {
                     cancelled.lock().unwrap().push(request);
                 }
-                Message::Control(ShardControl::Statistics(_) | ShardControl::SetRule(..)) => {}
+                Message::Control(ShardControl::Statistics(_) | ShardControl::SetMode(..)) => {}
                 other => panic!("the frontend has no reason to send {other:?}"),
             });
             matcher.drain(usize::MAX, |message| match message {
                 Message::Control(MatcherControl::Statistics(share)) => {
                     share.add(|all| *all = self.statistics());
                 }
-                Message::Control(MatcherControl::SetRule(rule, _share)) => {
-                    *self.rule.lock().unwrap() = rule;
+                Message::Control(MatcherControl::SetMode(mode, _share)) => {
+                    *self.mode.lock().unwrap() = mode;
                 }
                 Message::Control(MatcherControl::Serve { accelerator, serves, done }) => {
                     let known = accelerator == AcceleratorId(0);
@@ -421,13 +421,13 @@ impl Stub {
     fn statistics(&self) -> Statistics {
         let counts = self.counts.lock().unwrap();
         Statistics {
-            rule: *self.rule.lock().unwrap(),
+            mode: *self.mode.lock().unwrap(),
             batches_max: Some(50_000.0),
             models: counts.iter().map(|(id, counts)| (*id, *counts)).collect(),
             accelerators: vec![AcceleratorStatistics {
                 batches: 7,
                 busy: Span::from_millis(1500),
-                lag: Pace::ONE.scaled(2, 1),
+                slowdown: Slowdown::ONE.scaled(2, 1),
                 state: *self.state.lock().unwrap(),
             }],
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Start};
 use symphony_core::{
-    AcceleratorId, BatchId, Delays, DropReason, ModelId, Pace, Profile, Request, Span, Time,
+    AcceleratorId, BatchId, Delays, DropReason, ModelId, Profile, Request, Slowdown, Span, Time,
 };
 
 /// The models and accelerators of a pool, and the numbers of its batches.
@@ -101,8 +101,8 @@ impl Pool {
                     multirow: false,
                 });
             }
-            // A rival has its own rule.
-            Event::SetRule(_) | Event::SetBatchesMax(_) => {}
+            // A rival has a rule of its own.
+            Event::SetMode(_) | Event::SetBatchesMax(_) => {}
             Event::AddAccelerator { .. } | Event::DrainAccelerator { .. } => {
                 unreachable!("a rival's accelerators stay")
             }
@@ -271,9 +271,9 @@ impl Pool {
         accelerator.free = begin + exec;
         accelerator.outstanding.push_back(Outstanding { batch, model, rows, exec });
         let requests = first..todo.requests.len();
-        let (pace, behind) = (Pace::ONE, false);
+        let (slowdown, behind) = (Slowdown::ONE, false);
         let start =
-            Start { batch, accelerator: id, model, requests, rows, begin, exec, pace, behind };
+            Start { batch, accelerator: id, model, requests, rows, begin, exec, slowdown, behind };
         todo.list.push(Action::Start(start));
         batch
     }

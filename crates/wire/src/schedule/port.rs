@@ -5,7 +5,7 @@
 //! the thread.
 
 use super::inbox::{Inbox, Layout, Rare, Serving, ThreadInbox, home};
-use super::{AcceleratorState, ModelTerms, Rule};
+use super::{AcceleratorState, Mode, ModelTerms};
 use super::{Completion, MatcherControl, ShardControl, Share, Statistics, ToShard};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::cell::RefCell;
@@ -238,14 +238,14 @@ impl SchedulerPort {
         Ok(statistics)
     }
 
-    /// Changes the rule, without waiting for room; the receiver tells once it is in force.
+    /// Changes the mode, without waiting for room; the receiver tells once it is in force.
     ///
     /// # Errors
     /// The inbox is full or the scheduler has stopped; it may have changed in part.
-    pub fn set_rule(&self, rule: Rule) -> Result<oneshot::Receiver<()>, SubmitError> {
+    pub fn set_mode(&self, mode: Mode) -> Result<oneshot::Receiver<()>, SubmitError> {
         let (share, changed) = Share::new();
-        self.0.matcher.ask(MatcherControl::SetRule(rule, share.clone()))?;
-        self.ask_all(|| ShardControl::SetRule(rule, share.clone()))?;
+        self.0.matcher.ask(MatcherControl::SetMode(mode, share.clone()))?;
+        self.ask_all(|| ShardControl::SetMode(mode, share.clone()))?;
         Ok(changed)
     }
 

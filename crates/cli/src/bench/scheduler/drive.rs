@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{JoinHandle, sleep};
-use symphony_core::sched::{ModelTerms, Rule};
+use symphony_core::sched::{Mode, ModelTerms};
 use symphony_core::{Class, ModelId, Profile, Request, Span, Time};
 use symphony_dispatch::{Settings, Thread, threads};
 use symphony_exchange::{Full, Sender, Spin};
@@ -27,7 +27,7 @@ pub(super) struct Setup {
     pub(super) zipf: f64,
     pub(super) accelerators: u32,
     pub(super) layout: Layout,
-    pub(super) rule: Rule,
+    pub(super) mode: Mode,
     pub(super) warmup: Span,
     pub(super) measured: Span,
     pub(super) spin: Spin,
@@ -82,7 +82,7 @@ const IN_FLIGHT_MAX: usize = 1 << 22;
 pub(super) fn run(setup: &Setup, rate: f64) -> Result<Ran> {
     let clock = Clock::start();
     let (port, inboxes) = scheduler(setup.layout);
-    let settings = Settings::new(setup.rule, setup.accelerators);
+    let settings = Settings::new(setup.mode, setup.accelerators);
     let all = threads(&settings, inboxes, |shard| {
         let ledger = Ledger::new(shard as u64, IN_FLIGHT_MAX);
         Emulator::new(Arc::clone(&setup.profile), port.clone(), ledger)

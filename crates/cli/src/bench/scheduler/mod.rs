@@ -18,7 +18,7 @@ use ledger::Counts;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
-use symphony_core::sched::Rule;
+use symphony_core::sched::Mode;
 use symphony_core::{Profile, Span};
 use symphony_exchange::Spin;
 use symphony_wire::clock::span;
@@ -65,7 +65,7 @@ pub(crate) struct SchedulerBenchArgs {
     max_batch: u32,
     /// How batches are scheduled.
     #[arg(long, default_value = "consolidate")]
-    mode: Rule,
+    mode: Mode,
     /// Seconds measured at each rate.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -183,7 +183,7 @@ impl SchedulerBenchArgs {
             zipf: self.zipf,
             accelerators: self.accelerators,
             layout: Layout::on_threads(threads),
-            rule: self.mode,
+            mode: self.mode,
             warmup: span(seconds(self.warmup)?),
             measured: span(seconds(self.seconds)?),
             spin: Spin { idle: spin, due: spin },

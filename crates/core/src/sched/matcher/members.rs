@@ -8,7 +8,7 @@
 
 use super::{Accelerator, Matcher, Outstanding};
 use crate::ids::AcceleratorId;
-use crate::sched::{Action, Actions, Ended};
+use crate::sched::{Action, Actions, BatchEnded};
 use crate::time::{Span, Time};
 
 /// An accelerator is dead when a batch has not ended so long after it should have. Longer than a
@@ -163,13 +163,13 @@ impl Matcher {
 
     /// Looks for accelerators that are overdue, and hands out what became of accelerators since
     /// the last call: the lost batches to `end`, for the shards to count as ended.
-    pub fn attend(&mut self, now: Time, todo: &mut Actions, mut end: impl FnMut(Ended)) {
+    pub fn attend(&mut self, now: Time, todo: &mut Actions, mut end: impl FnMut(BatchEnded)) {
         if self.watch.is_due(now) {
             self.look(now);
         }
         for change in self.changes.drain(..) {
             if let Action::Lost { model, .. } = change {
-                end(Ended { model, ratio: None });
+                end(BatchEnded { model, ratio: None });
             }
             todo.list.push(change);
         }
@@ -214,8 +214,8 @@ impl Matcher {
 
     /// What was sent to a dead accelerator will not be waited for.
     pub(super) fn lose(&mut self, now: Time, id: AcceleratorId, lost: &Outstanding) {
-        let &Outstanding { batch, model, tier, class, .. } = lost;
-        self.count_out(model, tier, class);
+        let &Outstanding { batch, model, level, class, .. } = lost;
+        self.count_out(model, level, class);
         let overdue = now.since(self.accelerators[id.index()].first_end);
         self.changes.push(Action::Lost { model, batch, accelerator: id, overdue });
     }
@@ -251,7 +251,7 @@ mod tests {
     use super::super::tests::{MODEL, at, end, ms, offer, send, sent};
     use super::*;
     use crate::ids::BatchId;
-    use crate::sched::Rule;
+    use crate::sched::Mode;
 
     const FIRST: AcceleratorId = AcceleratorId(0);
 
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn one_that_does_not_answer_is_dead_until_it_has_ended_everything() {
-        let mut matcher = Matcher::new(Rule::Deferred, 1);
+        let mut matcher = Matcher::new(Mode::Consolidate, 1);
         assert_eq!(send(&mut matcher, at(0), at(20), ms(1)), Some(0));
         assert_eq!(send(&mut matcher, at(10), at(20), ms(1)), Some(0));
         // Planned to end at 11 ms, and the one behind it at 21 ms.
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn what_ends_in_time_costs_no_look() {
-        let mut matcher = Matcher::new(Rule::Deferred, 1);
+        let mut matcher = Matcher::new(Mode::Consolidate, 1);
         for batch in 0..1000 {
             let now = at(batch * 10);
             assert_eq!(send(&mut matcher, now, now + ms(5), ms(0)), Some(0));
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn whoever_looks_late_gives_a_little_time() {
-        let mut matcher = Matcher::new(Rule::Deferred, 1);
+        let mut matcher = Matcher::new(Mode::Consolidate, 1);
         matcher.set_overdue_after(ms(200));
         assert_eq!(send(&mut matcher, at(0), at(20), ms(0)), Some(0));
         // Everything stood still for a minute.
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_a_dead_one_is_sent_late_is_lost_at_once() {
-        let mut matcher = Matcher::new(Rule::Deferred, 1);
+        let mut matcher = Matcher::new(Mode::Consolidate, 1);
         assert_eq!(send(&mut matcher, at(0), at(20), ms(1)), Some(0));
         let grant = offer(&mut matcher, at(10), at(20), ms(1)).unwrap();
         assert_eq!(attend(&mut matcher, at(1200)), (vec![lost(0, ms(1189))], 1));
@@ -332,7 +332,7 @@ mod tests {
 
     #[test]
     fn drained_is_said_when_nothing_runs_and_whenever_it_is_asked() {
-        let mut matcher = Matcher::new(Rule::Deferred, 2);
+        let mut matcher = Matcher::new(Mode::Consolidate, 2);
         let drained = |number| Action::Drained { accelerator: AcceleratorId(number) };
         assert_eq!(send(&mut matcher, at(0), at(20), ms(0)), Some(0));
         for number in [0, 1, 1, 7, u32::MAX] {
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn new_numbers_join_and_absurd_ones_do_not() {
-        let mut matcher = Matcher::new(Rule::Deferred, 0);
+        let mut matcher = Matcher::new(Mode::Consolidate, 0);
         for number in [2, 2, u32::MAX, ACCELERATORS_MAX] {
             matcher.add(at(0), AcceleratorId(number));
         }

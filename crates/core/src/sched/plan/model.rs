@@ -1,19 +1,19 @@
 //! What batches of one model cost, and what becomes of it under a plan. Knows no other model.
 
-use super::{Demand, ModelPlan, PRICE};
+use super::{ModelDemand, ModelPlan, PRICE};
 use crate::sched::needs::HighDemand;
 use crate::time::Span;
 
 /// How far, in gathering times of its batches, a model opens its windows before a batch can no
 /// longer grow, for one that keeps a single accelerator busy.
-const MARGIN: f64 = 1.5;
+const EARLY_START: f64 = 1.5;
 /// As long as a pool is not overloaded it is at least this far from it: a head is never dropped
 /// for next to nothing.
 const CALM_MIN: f64 = 0.2;
 /// A head waits for its batch at most so many times as long as the batch takes to gather.
-const PATIENCE: f64 = 1.5;
+const WAIT_MAX: f64 = 1.5;
 /// A batch this many times longer than another model can wait is one that leaves room for it.
-const TIER_RATIO: f64 = 1.4;
+const LEVEL_RATIO: f64 = 1.4;
 /// How fast a model that loses more of its requests than the others gets ahead of them: by this
 /// share of its objective per plan, if it loses all.
 const FAIRNESS_GAIN: f64 = 0.1;
@@ -29,7 +29,7 @@ const LOSS_MIN: f64 = 1e-4;
 /// One model of a pool.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
-    pub(super) demand: Demand,
+    pub(super) demand: ModelDemand,
     /// The line through its execution times, in ns.
     alpha: f64,
     beta: f64,
@@ -48,7 +48,7 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(demand: Demand) -> Model {
+    pub(super) fn new(demand: ModelDemand) -> Model {
         let mut model = Model {
             alpha: 0.0,
             beta: 0.0,
@@ -65,7 +65,7 @@ impl Model {
         model
     }
 
-    pub(super) fn note(&mut self, demand: Demand) {
+    pub(super) fn note(&mut self, demand: ModelDemand) {
         let is_same = demand.profile.is(&self.demand.profile) && demand.data == self.demand.data;
         self.demand = demand;
         if !is_same {
@@ -74,8 +74,8 @@ impl Model {
     }
 
     pub(super) fn high_demand(&self) -> HighDemand<'_> {
-        let Demand { profile, data, room, high_per_ns, aside, .. } = &self.demand;
-        let kept = 1.0 - aside;
+        let ModelDemand { profile, data, room, high_per_ns, demoted, .. } = &self.demand;
+        let kept = 1.0 - demoted;
         HighDemand { profile, data: *data, room: *room, rows_per_ns: *high_per_ns, kept }
     }
 
@@ -117,7 +117,7 @@ impl Model {
 
     /// How long a batch occupies an accelerator and its inputs' way, in ns.
     fn busy_with(&self, rows: u32) -> f64 {
-        let Demand { profile, data, .. } = &self.demand;
+        let ModelDemand { profile, data, .. } = &self.demand;
         (profile.exec(rows) + data.times(u64::from(rows))).0 as f64
     }
 
@@ -147,7 +147,7 @@ impl Model {
 
     /// How long another model's batch may be before it is in the way.
     pub(super) fn forbearance(&self) -> f64 {
-        TIER_RATIO * self.tolerance()
+        LEVEL_RATIO * self.tolerance()
     }
 
     /// The largest batch that gathers, and runs, within the objective.
@@ -215,7 +215,7 @@ impl Model {
 
     /// Counts what came and was lost since the last plan, which so many usual plans are made in.
     pub(super) fn count_losses(&mut self, plans: i32) {
-        let Demand { arrived, dropped, is_present, .. } = self.demand;
+        let ModelDemand { arrived, dropped, is_present, .. } = self.demand;
         let before = std::mem::replace(&mut self.counted, (arrived, dropped));
         let kept = LOSSES_KEPT.powi(plans);
         self.recent = self.recent * kept + arrived.saturating_sub(before.0) as f64;
@@ -238,10 +238,10 @@ impl Model {
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
     pub(super) fn decide(&self, stretch: f64, price: Option<f64>, calm: f64) -> ModelPlan {
-        let advance = Span((self.ahead * self.demand.slo.0 as f64) as u64);
+        let credit = Span((self.ahead * self.demand.slo.0 as f64) as u64);
         let rate = self.demand.rows_per_ns;
         if !self.is_active() {
-            return ModelPlan { advance, ..ModelPlan::default() };
+            return ModelPlan { credit, ..ModelPlan::default() };
         }
         let needed = self.stretched(stretch);
         let threshold = price.map_or(self.full, |price| {
@@ -250,18 +250,18 @@ impl Model {
         });
         // `l/load` is how long a batch gathers: the distance between batches of this model.
         let gathering = self.busy(needed) / self.load(needed).powi(2);
-        let margin = calm * MARGIN * self.demand.dispersion.min(1.0) * gathering;
-        let patience = PATIENCE * f64::from(threshold - 1) / rate;
+        let early_start = calm * EARLY_START * self.demand.dispersion.min(1.0) * gathering;
+        let wait_max = WAIT_MAX * f64::from(threshold - 1) / rate;
         ModelPlan {
             is_overloaded: calm <= 0.0,
             target: rounded_up(needed),
             threshold,
-            margin: Span(margin as u64),
-            patience: Span(patience as u64),
+            early_start: Span(early_start as u64),
+            wait_max: Span(wait_max as u64),
             price: PRICE * calm.max(CALM_MIN),
-            tier: 0,
-            advance,
-            notice: Span::ZERO,
+            level: 0,
+            credit,
+            urgency: Span::ZERO,
             need: None,
         }
     }

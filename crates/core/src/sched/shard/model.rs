@@ -2,37 +2,37 @@
 //! no other model but by what the pool's have in common.
 
 use super::{
-    LowTerms, Model, PRESENT_FOR, Pool, SHARE_ADVANCE, spared_by_long, spared_by_short,
+    LowTerms, Model, PRESENT_FOR, Pool, SHARE_ADVANCE, reserved_with_long, reserved_with_short,
     within_objective,
 };
 use crate::ids::ModelId;
-use crate::pace::Pace;
 use crate::request::{Class, Delays, DropReason, Request};
 use crate::sched::lanes::Choice;
-use crate::sched::plan::{Demand, ModelPlan};
-use crate::sched::rule::{Outlook, Rule, rows_in_time};
+use crate::sched::mode::{Mode, Outlook, rows_in_time};
+use crate::sched::plan::{ModelDemand, ModelPlan};
 use crate::sched::shard::ModelStatistics;
 use crate::sched::{Action, Actions, Candidate, ModelTerms, Offer};
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
 /// More grants at once than this would keep accelerators waiting for batches that may not come.
 const MORE_MAX: u32 = 15;
 
 impl Model {
-    /// Plans with the pace that was measured, as far as a mean request alone is still done in
+    /// Plans with the slowdown that was measured, as far as a mean request alone is still done in
     /// three quarters of the objective: nothing is measured of batches that never run. Whether
     /// it changed.
     pub(super) fn follow(&mut self, delays: &Delays, message: Span) -> bool {
-        let measured = self.drift.pace();
+        let measured = self.drift.slowdown();
         // One that is no slower than the table need not be held to a bound that is none for it.
-        let pace = match measured > Pace::ONE {
-            true => measured.min(self.pace_max()),
+        let slowdown = match measured > Slowdown::ONE {
+            true => measured.min(self.slowdown_max()),
             false => measured,
         };
-        if pace == self.profile.pace() {
+        if slowdown == self.profile.slowdown() {
             return false;
         }
-        self.profile.set_pace(pace);
+        self.profile.set_slowdown(slowdown);
         self.plan_with(delays, message);
         true
     }
@@ -46,11 +46,11 @@ impl Model {
     }
 
     /// At which a mean request alone takes three quarters of the objective; at least one.
-    fn pace_max(&self) -> Pace {
+    fn slowdown_max(&self) -> Slowdown {
         let ModelTerms { profile, slo, .. } = &self.terms;
         let ModelStatistics { rows, requests, .. } = self.stats;
         let rows = u32::try_from(rows.div_ceil(requests.max(1))).unwrap_or(u32::MAX).max(1);
-        Pace::of(Span(slo.0 / 4 * 3), profile.exec(rows)).max(Pace::ONE)
+        Slowdown::of(Span(slo.0 / 4 * 3), profile.exec(rows)).max(Slowdown::ONE)
     }
 
     /// The delays that are left after so many messages: one when the matcher grants, two when
@@ -61,13 +61,13 @@ impl Model {
     }
 
     /// What was measured of the model.
-    pub(super) fn demand(&mut self, model: ModelId, now: Time, is_present: bool) -> Demand {
+    pub(super) fn demand(&mut self, model: ModelId, now: Time, is_present: bool) -> ModelDemand {
         let Delays { control, data, .. } = self.delays;
         let taken = control + self.after_execution() + self.spent;
         let rows_per_ns = self.rate.rows_per_ns(now);
         self.high_per_ns = (rows_per_ns - self.rate_low.rows_per_ns(now)).max(0.0);
-        let aside = self.rate_aside.rows_per_ns(now) / self.high_per_ns.max(f64::MIN_POSITIVE);
-        Demand {
+        let demoted = self.rate_demoted.rows_per_ns(now) / self.high_per_ns.max(f64::MIN_POSITIVE);
+        ModelDemand {
             model,
             profile: self.profile.clone(),
             data,
@@ -75,7 +75,7 @@ impl Model {
             slo: self.terms.slo,
             rows_per_ns,
             high_per_ns: self.high_per_ns,
-            aside: aside.clamp(0.0, 1.0),
+            demoted: demoted.clamp(0.0, 1.0),
             dispersion: self.rate.dispersion(),
             is_present,
             weight: self.terms.loss_weight,
@@ -98,7 +98,7 @@ impl Model {
 
     /// Whether a request with an early deadline does not allow the batch that the load of high ones
     /// needs.
-    pub(super) fn is_set_aside(&self, pool: &Pool, request: &Request) -> bool {
+    pub(super) fn is_demoted(&self, pool: &Pool, request: &Request) -> bool {
         self.plan.need.is_some_and(|need| self.rows_allowed(pool, request) < need.rows)
     }
 
@@ -192,24 +192,24 @@ impl Model {
                 _ => self.in_the_way(pool, now, &head, &outlook),
             };
             if count == 0 {
-                let window = pool.rule.window(&self.profile, &delays, now, &outlook, &self.plan);
+                let window = pool.mode.window(&self.profile, &delays, now, &outlook, &self.plan);
                 return Some(Offer {
                     exec: window.exec,
-                    firm: window.firm,
+                    urgent: window.urgent,
                     latest: window.latest,
-                    turn: Time(window.latest.0.saturating_sub(self.plan.advance.0)),
-                    tier: self.plan.tier,
+                    turn: Time(window.latest.0.saturating_sub(self.plan.credit.0)),
+                    level: self.plan.level,
                     lead: delays.lead(outlook.rows),
                     due: outlook.due,
-                    alone: self.profile.exec(head.rows),
+                    head_exec: self.profile.exec(head.rows),
                     class: self.queue.class(),
                     exec_span: self.profile.exec(outlook.rows),
-                    spared: match self.queue.class() {
+                    reserved: match self.queue.class() {
                         Class::High => 0.0,
-                        Class::Low => self.low_terms(pool, now).spared,
+                        Class::Low => self.low_terms(pool, now).reserved,
                     },
                     expected: self.expected(&outlook).clamp(now, window.exec),
-                    more: self.more(&outlook),
+                    more_batches: self.more(&outlook),
                 });
             }
             (0..count).for_each(|_| self.drop_head(model, now, todo));
@@ -326,17 +326,18 @@ impl Model {
         let rows_short = self.low_rows_max(pool, now);
         let rows_long = profile.rows_within(self.terms.slo).max(1);
         if rows_short >= rows_long {
-            return LowTerms { rows_max: u32::MAX, spared: spared_by_short(pool.high_load) };
+            return LowTerms { rows_max: u32::MAX, reserved: reserved_with_short(pool.high_load) };
         }
-        let served = |rows: u32, spared: f64| {
-            let accelerators = (f64::from(pool.accelerators) - spared).max(0.0);
+        let served = |rows: u32, reserved: f64| {
+            let accelerators = (f64::from(pool.accelerators) - reserved).max(0.0);
             accelerators * f64::from(rows) / profile.exec(rows).0 as f64
         };
-        let (short, long) = (spared_by_short(pool.high_load), spared_by_long(pool.high_load));
+        let (short, long) =
+            (reserved_with_short(pool.high_load), reserved_with_long(pool.high_load));
         if served(rows_long, long) > served(rows_short, short) {
-            LowTerms { rows_max: u32::MAX, spared: long }
+            LowTerms { rows_max: u32::MAX, reserved: long }
         } else {
-            LowTerms { rows_max: rows_short, spared: short }
+            LowTerms { rows_max: rows_short, reserved: short }
         }
     }
 
@@ -355,7 +356,7 @@ impl Model {
     }
 
     /// Whether a request would have met its deadline alone, started when it arrived. One that would
-    /// not is no loss that any schedule could have spared its model.
+    /// not is no loss that any schedule could have reserved its model.
     pub(super) fn had_a_chance(&self, request: &Request) -> bool {
         self.runs_alone(request.arrival, request)
     }
@@ -374,10 +375,10 @@ impl Model {
         head: &Request,
         outlook: &Outlook,
     ) -> usize {
-        match pool.rule {
-            Rule::Eager => 0,
-            Rule::Adaptive if !self.plan.is_overloaded => self.worth_dropping(pool, now, outlook),
-            Rule::Adaptive | Rule::Deferred => {
+        match pool.mode {
+            Mode::Eager => 0,
+            Mode::Adaptive if !self.plan.is_overloaded => self.worth_dropping(pool, now, outlook),
+            Mode::Adaptive | Mode::Consolidate => {
                 usize::from(self.stands_in_the_way(pool, now, head, outlook))
             }
         }
@@ -444,7 +445,7 @@ impl Model {
             Class::High => (self.rate.rows_per_ns(now) - low_per_ns).max(0.0),
             Class::Low => low_per_ns,
         };
-        let target = pool.rule.drop_target(&self.profile, &self.delays, budget, rows_per_ns);
+        let target = pool.mode.drop_target(&self.profile, &self.delays, budget, rows_per_ns);
         let target = target.min(self.target_max(pool, now));
         next <= target.saturating_sub(outlook.rows)
     }
@@ -495,7 +496,7 @@ impl Model {
     /// The batch to run on an accelerator that is free from `free`, if its window is open. On
     /// one that lags it is as large as is in time there; whether to start at all does not depend
     /// on the lag, for the candidate was made without it.
-    pub(super) fn sealable(&mut self, pool: &Pool, now: Time, free: Time, lag: Pace) -> Choice {
+    pub(super) fn sealable(&mut self, pool: &Pool, now: Time, free: Time, lag: Slowdown) -> Choice {
         let (planned, granting) = (self.delays, self.delays_after(1));
         self.delays = self.delays_after(2);
         let choice = self.granted(pool, now, free, lag, &granting);
@@ -510,7 +511,7 @@ impl Model {
         pool: &Pool,
         now: Time,
         free: Time,
-        lag: Pace,
+        lag: Slowdown,
         granting: &Delays,
     ) -> Choice {
         let Some(head) = self.queue.leading().head().copied() else { return Choice::default() };
@@ -524,21 +525,21 @@ impl Model {
             true => self.outlook(pool, &head, now, now),
             false => outlook,
         };
-        let window = pool.rule.window(&self.profile, granting, now, &offered, &self.plan);
+        let window = pool.mode.window(&self.profile, granting, now, &offered, &self.plan);
         if window.exec > now {
             return Choice::default();
         }
-        if lag == Pace::ONE {
+        if lag == Slowdown::ONE {
             return self.chosen(pool, &outlook, now, free);
         }
-        let usual = self.profile.pace();
-        self.profile.set_pace(usual.times(lag));
+        let usual = self.profile.slowdown();
+        self.profile.set_slowdown(usual.times(lag));
         let outlook = self.outlook(pool, &head, now, free);
         let choice = match outlook.rows {
             0 => Choice::default(),
             _ => self.chosen(pool, &outlook, now, free),
         };
-        self.profile.set_pace(usual);
+        self.profile.set_slowdown(usual);
         choice
     }
 

@@ -9,15 +9,15 @@ use crate::request::Delays;
 use crate::time::{Span, Time};
 use std::str::FromStr;
 
-/// Characters shown of a name that is no rule's.
+/// Characters shown of a name that is no mode's.
 const NAME_SHOWN_MAX: usize = 40;
 
 /// How a pool schedules its models.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rule {
+pub enum Mode {
     /// Wait until a batch can no longer grow, unless waiting buys nothing; under overload keep
     /// the batches at the size that the measured rate allows (window drop).
-    Deferred,
+    Consolidate,
     /// Wait no longer than the load asks for: batches grow with it, and with it the part of the
     /// accelerators that is used, up to full deferral past the peak.
     #[default]
@@ -27,33 +27,33 @@ pub enum Rule {
     Eager,
 }
 
-/// A name that is no rule's.
+/// A name that is no mode's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no mode {0:?}: write \"adaptive\", \"consolidate\" or \"eager\"")]
-pub struct UnknownRule(String);
+pub struct UnknownMode(String);
 
-impl Rule {
-    /// Every rule, the usual one first.
-    pub const ALL: [Rule; 3] = [Rule::Adaptive, Rule::Deferred, Rule::Eager];
+impl Mode {
+    /// Every mode, the usual one first.
+    pub const ALL: [Mode; 3] = [Mode::Adaptive, Mode::Consolidate, Mode::Eager];
 
     /// What configurations, protocols and metrics call it: by what it is for.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Rule::Adaptive => "adaptive",
-            Rule::Deferred => "consolidate",
-            Rule::Eager => "eager",
+            Mode::Adaptive => "adaptive",
+            Mode::Consolidate => "consolidate",
+            Mode::Eager => "eager",
         }
     }
 }
 
-impl FromStr for Rule {
-    type Err = UnknownRule;
+impl FromStr for Mode {
+    type Err = UnknownMode;
 
-    fn from_str(name: &str) -> Result<Rule, UnknownRule> {
-        let found = Rule::ALL.into_iter().find(|rule| rule.name() == name);
+    fn from_str(name: &str) -> Result<Mode, UnknownMode> {
+        let found = Mode::ALL.into_iter().find(|mode| mode.name() == name);
         // It may be anything that a client sent.
-        found.ok_or_else(|| UnknownRule(name.chars().take(NAME_SHOWN_MAX).collect()))
+        found.ok_or_else(|| UnknownMode(name.chars().take(NAME_SHOWN_MAX).collect()))
     }
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Window {
     /// From here on.
     pub(crate) exec: Time,
     /// From here on it may be sent to an accelerator that others would rather keep free.
-    pub(crate) firm: Time,
+    pub(crate) urgent: Time,
     /// Until here, inclusive.
     pub(crate) latest: Time,
 }
@@ -123,7 +123,7 @@ pub(crate) fn rows_in_time(
     lowest
 }
 
-impl Rule {
+impl Mode {
     /// When the candidate's batch may be sent.
     pub(crate) fn window(
         self,
@@ -135,26 +135,26 @@ impl Rule {
     ) -> Window {
         let latest = send_time(profile, delays, outlook.due, outlook.rows).max(now);
         let exec = match self {
-            Rule::Eager => now,
-            Rule::Adaptive if !plan.is_overloaded => {
+            Mode::Eager => now,
+            Mode::Adaptive if !plan.is_overloaded => {
                 adaptive_exec(profile, delays, now, outlook, plan).clamp(now, latest)
             }
-            Rule::Adaptive | Rule::Deferred => {
+            Mode::Adaptive | Mode::Consolidate => {
                 deferred_exec(profile, delays, now, outlook).clamp(now, latest)
             }
         };
-        let firm = match self {
-            Rule::Adaptive => {
+        let urgent = match self {
+            Mode::Adaptive => {
                 let grown = frontrun(profile, delays, outlook);
-                grown.min(latest - plan.notice).clamp(exec, latest)
+                grown.min(latest - plan.urgency).clamp(exec, latest)
             }
-            Rule::Deferred | Rule::Eager => exec,
+            Mode::Consolidate | Mode::Eager => exec,
         };
-        Window { exec, firm, latest }
+        Window { exec, urgent, latest }
     }
 
     /// The batch below which a head is dropped for the sake of those behind it; zero when the
-    /// rule drops only what is hopeless.
+    /// mode drops only what is hopeless.
     ///
     /// It is the largest `b` whose requests, at the measured rate, gather in the time that its
     /// execution leaves: `l(b) + b/r <= budget`. (The paper writes `l(b) * (1 + 1/n)` with
@@ -168,7 +168,7 @@ impl Rule {
         budget: Span,
         rows_per_ns: f64,
     ) -> u32 {
-        if self == Rule::Eager {
+        if self == Mode::Eager {
             return 0;
         }
         gathered(profile, delays, budget, rows_per_ns)
@@ -219,8 +219,8 @@ fn adaptive_exec(
     if outlook.rows >= plan.threshold {
         return now;
     }
-    let early = deferred_exec(profile, delays, now, outlook) - plan.margin;
-    early.min(outlook.arrival + plan.patience) - plan.advance
+    let early = deferred_exec(profile, delays, now, outlook) - plan.early_start;
+    early.min(outlook.arrival + plan.wait_max) - plan.credit
 }
 
 /// From when on waiting can no longer make the batch bigger, or buys nothing.
@@ -246,26 +246,26 @@ mod tests {
         is_overloaded: false,
         target: 1,
         threshold: 1,
-        margin: Span::ZERO,
-        patience: Span::ZERO,
+        early_start: Span::ZERO,
+        wait_max: Span::ZERO,
         price: 0.0,
-        tier: 0,
-        advance: Span::ZERO,
-        notice: Span::ZERO,
+        level: 0,
+        credit: Span::ZERO,
+        urgency: Span::ZERO,
         need: None,
     };
 
     #[test]
     fn rules_have_names_and_other_names_are_refused() {
-        for rule in Rule::ALL {
-            assert_eq!(rule.name().parse(), Ok(rule));
+        for mode in Mode::ALL {
+            assert_eq!(mode.name().parse(), Ok(mode));
         }
         for (name, shown) in [("deferred", "\"deferred\""), ("", "\"\""), ("Eager", "\"Eager\"")] {
-            let error = name.parse::<Rule>().unwrap_err().to_string();
+            let error = name.parse::<Mode>().unwrap_err().to_string();
             let expected = "write \"adaptive\", \"consolidate\" or \"eager\"";
             assert_eq!(error, format!("there is no mode {shown}: {expected}"));
         }
-        assert!("x".repeat(1000).parse::<Rule>().unwrap_err().to_string().len() < 120);
+        assert!("x".repeat(1000).parse::<Mode>().unwrap_err().to_string().len() < 120);
     }
 
     fn ms(ms: f64) -> Span {
@@ -295,40 +295,41 @@ mod tests {
 
     #[test]
     fn the_window_opens_when_the_batch_cannot_grow_and_closes_when_it_would_be_late() {
-        let window = Rule::Deferred.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1), &NO_PLAN);
-        assert_eq!(window, Window { exec: at(5.0), firm: at(5.0), latest: at(6.0) });
+        let window =
+            Mode::Consolidate.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1), &NO_PLAN);
+        assert_eq!(window, Window { exec: at(5.0), urgent: at(5.0), latest: at(6.0) });
         let delays = Delays { control: ms(0.5), data: ms(0.25), ..NO_DELAYS };
-        let window = Rule::Deferred.window(&batching(), &delays, at(0.0), &outlook(1), &NO_PLAN);
-        assert_eq!(window, Window { exec: at(4.0), firm: at(4.0), latest: at(5.25) });
+        let window = Mode::Consolidate.window(&batching(), &delays, at(0.0), &outlook(1), &NO_PLAN);
+        assert_eq!(window, Window { exec: at(4.0), urgent: at(4.0), latest: at(5.25) });
         let delays = Delays { jitter: ms(0.5), ..NO_DELAYS };
-        let window = Rule::Deferred.window(&batching(), &delays, at(0.0), &outlook(1), &NO_PLAN);
+        let window = Mode::Consolidate.window(&batching(), &delays, at(0.0), &outlook(1), &NO_PLAN);
         assert_eq!(
             window,
-            Window { exec: at(4.5), firm: at(4.5), latest: at(6.0) },
+            Window { exec: at(4.5), urgent: at(4.5), latest: at(6.0) },
             "a late timer is in time"
         );
-        let window = Rule::Eager.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1), &NO_PLAN);
-        assert_eq!(window, Window { exec: at(0.0), firm: at(0.0), latest: at(6.0) });
+        let window = Mode::Eager.window(&batching(), &NO_DELAYS, at(0.0), &outlook(1), &NO_PLAN);
+        assert_eq!(window, Window { exec: at(0.0), urgent: at(0.0), latest: at(6.0) });
     }
 
     #[test]
     fn an_adaptive_batch_waits_for_what_the_load_asks() {
-        let plan = ModelPlan { threshold: 3, patience: ms(20.0), ..NO_PLAN };
+        let plan = ModelPlan { threshold: 3, wait_max: ms(20.0), ..NO_PLAN };
         let window = |plan: &ModelPlan, rows| {
-            Rule::Adaptive.window(&batching(), &NO_DELAYS, at(0.0), &outlook(rows), plan)
+            Mode::Adaptive.window(&batching(), &NO_DELAYS, at(0.0), &outlook(rows), plan)
         };
-        let waits = Window { exec: at(5.0), firm: at(5.0), latest: at(6.0) };
+        let waits = Window { exec: at(5.0), urgent: at(5.0), latest: at(6.0) };
         assert_eq!(window(&plan, 1), waits);
-        assert_eq!(window(&ModelPlan { margin: ms(2.0), ..plan }, 1).exec, at(3.0));
-        assert_eq!(window(&ModelPlan { margin: Span::MAX, ..plan }, 1).exec, at(0.0));
-        assert_eq!(window(&ModelPlan { advance: ms(1.0), ..plan }, 1).exec, at(4.0));
-        assert_eq!(window(&ModelPlan { patience: ms(4.0), ..plan }, 1).exec, at(4.0));
-        let enough = Window { exec: at(0.0), firm: at(3.0), latest: at(4.0) };
+        assert_eq!(window(&ModelPlan { early_start: ms(2.0), ..plan }, 1).exec, at(3.0));
+        assert_eq!(window(&ModelPlan { early_start: Span::MAX, ..plan }, 1).exec, at(0.0));
+        assert_eq!(window(&ModelPlan { credit: ms(1.0), ..plan }, 1).exec, at(4.0));
+        assert_eq!(window(&ModelPlan { wait_max: ms(4.0), ..plan }, 1).exec, at(4.0));
+        let enough = Window { exec: at(0.0), urgent: at(3.0), latest: at(4.0) };
         assert_eq!(window(&plan, 3), enough, "and others may keep an accelerator from it");
-        let noticed = window(&ModelPlan { notice: ms(1.5), ..plan }, 3);
+        let noticed = window(&ModelPlan { urgency: ms(1.5), ..plan }, 3);
         assert_eq!(
             noticed,
-            Window { firm: at(2.5), ..enough },
+            Window { urgent: at(2.5), ..enough },
             "until one may not free up in time"
         );
     }
@@ -336,7 +337,7 @@ mod tests {
     #[test]
     fn no_waiting_where_it_buys_nothing() {
         let exec = |profile: &Profile, outlook: &Outlook| {
-            Rule::Deferred.window(profile, &NO_DELAYS, at(1.0), outlook, &NO_PLAN).exec
+            Mode::Consolidate.window(profile, &NO_DELAYS, at(1.0), outlook, &NO_PLAN).exec
         };
         let flat = Profile::linear(ms(3.0), Span::ZERO, 64).unwrap();
         assert_eq!(exec(&flat, &outlook(1)), at(1.0), "no row gets cheaper");
@@ -354,12 +355,12 @@ mod tests {
     #[test]
     fn the_drop_target_is_the_largest_batch_that_gathers_in_time() {
         let target = |rows_per_s: f64| {
-            Rule::Deferred.drop_target(&batching(), &NO_DELAYS, ms(25.0), rows_per_s / 1e9)
+            Mode::Consolidate.drop_target(&batching(), &NO_DELAYS, ms(25.0), rows_per_s / 1e9)
         };
         assert_eq!(target(0.0), 0);
         assert_eq!(target(1000.0), 10, "10 + 5 + 10/1");
         assert_eq!(target(1e9), 19, "19 + 5 + almost nothing");
-        assert_eq!(Rule::Eager.drop_target(&batching(), &NO_DELAYS, ms(25.0), 1e-6), 0);
+        assert_eq!(Mode::Eager.drop_target(&batching(), &NO_DELAYS, ms(25.0), 1e-6), 0);
     }
 
     #[test]

@@ -4,25 +4,25 @@
 use crate::time::Span;
 use std::fmt;
 
-/// A ratio of execution times; [`Pace::ONE`] is as fast as the table, 2 takes twice as long.
+/// A ratio of execution times; [`Slowdown::ONE`] is as fast as the table, 2 takes twice as long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pace(u32);
+pub struct Slowdown(u32);
 
 /// Bits behind the point.
 const FRACTION: u32 = 16;
 
-impl Pace {
+impl Slowdown {
     /// As the table says.
-    pub const ONE: Pace = Pace(1 << FRACTION);
+    pub const ONE: Slowdown = Slowdown(1 << FRACTION);
     /// The fastest that a plan counts with: a quarter of the table's times.
-    pub const FASTEST: Pace = Pace(1 << (FRACTION - 2));
+    pub const FASTEST: Slowdown = Slowdown(1 << (FRACTION - 2));
     /// The slowest that a plan counts with: eight times the table's.
-    pub const SLOWEST: Pace = Pace(8 << FRACTION);
+    pub const SLOWEST: Slowdown = Slowdown(8 << FRACTION);
 
     /// The ratio of two times, rounded down, as far as it can be told; `table` of zero counts as
     /// a nanosecond.
     #[must_use]
-    pub fn of(measured: Span, table: Span) -> Pace {
+    pub fn of(measured: Span, table: Span) -> Slowdown {
         // Division by a 128-bit number is slow and needed only for spans of days.
         match measured.0.checked_mul(1 << FRACTION) {
             Some(scaled) => saturated(scaled / table.0.max(1)),
@@ -33,11 +33,11 @@ impl Pace {
         }
     }
 
-    /// How long what the table says takes at this pace, rounded up.
+    /// How long what the table says takes at this slowdown, rounded up.
     #[must_use]
     #[inline]
     pub fn stretch(self, table: Span) -> Span {
-        if self == Pace::ONE {
+        if self == Slowdown::ONE {
             return table;
         }
         let product = u128::from(table.0) * u128::from(self.0);
@@ -45,12 +45,12 @@ impl Pace {
         Span(u64::try_from((product + up) >> FRACTION).unwrap_or(u64::MAX))
     }
 
-    /// The longest time of the table that fits `budget` at this pace: the inverse of
-    /// [`stretch`](Pace::stretch), exactly.
+    /// The longest time of the table that fits `budget` at this slowdown: the inverse of
+    /// [`stretch`](Slowdown::stretch), exactly.
     #[must_use]
     #[inline]
     pub fn shrink(self, budget: Span) -> Span {
-        if self == Pace::ONE {
+        if self == Slowdown::ONE {
             return budget;
         }
         let divisor = self.0.max(1);
@@ -66,56 +66,56 @@ impl Pace {
 
     /// Both together, rounded down.
     #[must_use]
-    pub fn times(self, other: Pace) -> Pace {
+    pub fn times(self, other: Slowdown) -> Slowdown {
         saturated((u64::from(self.0) * u64::from(other.0)) >> FRACTION)
     }
 
     /// What is left of this one without the other, rounded down.
     #[must_use]
-    pub fn over(self, other: Pace) -> Pace {
+    pub fn over(self, other: Slowdown) -> Slowdown {
         saturated((u64::from(self.0) << FRACTION) / u64::from(other.0.max(1)))
     }
 
     /// Nearer to one by half of the way, rounded down.
     #[must_use]
-    pub fn halfway_to_one(self) -> Pace {
-        Pace(u32::midpoint(self.0, Pace::ONE.0))
+    pub fn halfway_to_one(self) -> Slowdown {
+        Slowdown(u32::midpoint(self.0, Slowdown::ONE.0))
     }
 
     /// This share of it, rounded down.
     #[must_use]
-    pub fn scaled(self, numerator: u32, denominator: u32) -> Pace {
+    pub fn scaled(self, numerator: u32, denominator: u32) -> Slowdown {
         saturated(u64::from(self.0) * u64::from(numerator) / u64::from(denominator.max(1)))
     }
 
-    /// Its representation, in the order of paces.
+    /// Its representation, in the order of slowdowns.
     pub(crate) fn bits(self) -> u32 {
         self.0
     }
 
-    /// The pace that is represented so.
-    pub(crate) fn from_bits(bits: u32) -> Pace {
-        Pace(bits)
+    /// The slowdown that is represented so.
+    pub(crate) fn from_bits(bits: u32) -> Slowdown {
+        Slowdown(bits)
     }
 
     /// For display and metrics.
     #[must_use]
     pub fn as_f64(self) -> f64 {
-        f64::from(self.0) / f64::from(Pace::ONE.0)
+        f64::from(self.0) / f64::from(Slowdown::ONE.0)
     }
 }
 
-fn saturated(ratio: u64) -> Pace {
-    Pace(u32::try_from(ratio).unwrap_or(u32::MAX))
+fn saturated(ratio: u64) -> Slowdown {
+    Slowdown(u32::try_from(ratio).unwrap_or(u32::MAX))
 }
 
-impl Default for Pace {
-    fn default() -> Pace {
-        Pace::ONE
+impl Default for Slowdown {
+    fn default() -> Slowdown {
+        Slowdown::ONE
     }
 }
 
-impl fmt::Display for Pace {
+impl fmt::Display for Slowdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.3}", self.as_f64())
     }
@@ -126,26 +126,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn paces() -> impl Strategy<Value = Pace> {
-        prop_oneof![Just(Pace::ONE), (1u32..=8 << FRACTION).prop_map(Pace)]
+    fn slowdowns() -> impl Strategy<Value = Slowdown> {
+        prop_oneof![Just(Slowdown::ONE), (1u32..=8 << FRACTION).prop_map(Slowdown)]
     }
 
     proptest! {
         /// What fits a shrunk budget fits the budget once stretched, and nothing longer does.
         #[test]
         fn shrinking_is_the_inverse_of_stretching(
-            pace in paces(),
+            slowdown in slowdowns(),
             budget in prop_oneof![0u64..1 << 40, any::<u64>()],
         ) {
-            let table = pace.shrink(Span(budget));
-            prop_assert!(pace.stretch(table) <= Span(budget));
+            let table = slowdown.shrink(Span(budget));
+            prop_assert!(slowdown.stretch(table) <= Span(budget));
             let longer = Span(table.0.saturating_add(1));
-            prop_assert!(longer == table || pace.stretch(longer) > Span(budget));
+            prop_assert!(longer == table || slowdown.stretch(longer) > Span(budget));
         }
 
-        /// Stretching by one pace after the other never takes less than by both together.
+        /// Stretching by one slowdown after the other never takes less than by both together.
         #[test]
-        fn a_pace_on_top_of_another_is_not_underestimated(a in paces(), b in paces(), span in 0u64..1 << 40) {
+        fn a_pace_on_top_of_another_is_not_underestimated(a in slowdowns(), b in slowdowns(), span in 0u64..1 << 40) {
             let both = a.times(b).stretch(Span(span));
             prop_assert!(b.stretch(a.stretch(Span(span))) >= both);
         }
@@ -154,12 +154,15 @@ mod tests {
     #[test]
     fn ratios_read_back() {
         let ms = Span::from_millis;
-        assert_eq!(Pace::of(ms(6), ms(6)), Pace::ONE);
-        assert_eq!(Pace::of(ms(9), ms(6)).to_string(), "1.500");
-        assert_eq!(Pace::of(ms(9), ms(6)).stretch(ms(10)), ms(15));
-        assert_eq!(Pace::of(ms(9), ms(6)).over(Pace::of(ms(3), ms(6))).to_string(), "3.000");
-        assert_eq!(Pace::of(ms(9), ms(6)).halfway_to_one().to_string(), "1.250");
-        assert_eq!(Pace::of(ms(8), ms(2)).scaled(9, 8).to_string(), "4.500");
-        assert_eq!(Pace::of(Span::MAX, Span::ZERO).stretch(Span::MAX), Span::MAX);
+        assert_eq!(Slowdown::of(ms(6), ms(6)), Slowdown::ONE);
+        assert_eq!(Slowdown::of(ms(9), ms(6)).to_string(), "1.500");
+        assert_eq!(Slowdown::of(ms(9), ms(6)).stretch(ms(10)), ms(15));
+        assert_eq!(
+            Slowdown::of(ms(9), ms(6)).over(Slowdown::of(ms(3), ms(6))).to_string(),
+            "3.000"
+        );
+        assert_eq!(Slowdown::of(ms(9), ms(6)).halfway_to_one().to_string(), "1.250");
+        assert_eq!(Slowdown::of(ms(8), ms(2)).scaled(9, 8).to_string(), "4.500");
+        assert_eq!(Slowdown::of(Span::MAX, Span::ZERO).stretch(Span::MAX), Span::MAX);
     }
 }
