@@ -72,7 +72,7 @@ impl Admission {
     /// The model a request is for.
     ///
     /// # Errors
-    /// It is not served, or the server is draining; counted as a refused request.
+    /// It is not served, or the server shuts down; counted as a refused request.
     pub(crate) fn target(&self, name: &str, version: &str) -> Result<Arc<ModelHandle>, InferError> {
         let catalog = self.catalog.load();
         let found = facts::check_running(&catalog);
@@ -142,7 +142,7 @@ impl Admission {
     pub(crate) fn model_ready(&self, name: &str, version: &str) -> Result<(), InferError> {
         let catalog = self.catalog.load();
         facts::find(&catalog, name, version)?;
-        facts::check_running(&catalog)?;
+        facts::check_staying(&catalog)?;
         self.serves()
     }
 

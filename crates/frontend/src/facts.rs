@@ -9,7 +9,7 @@ use serde::Serializer;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use symphony_wire::catalog::{Catalog, ModelState, ServedModel};
+use symphony_wire::catalog::{Catalog, Intake, ModelState, ServedModel};
 use symphony_wire::schedule::ModelStatistics;
 use symphony_wire::tensor::{DataType, TensorSpec};
 
@@ -64,29 +64,41 @@ fn not_served(catalog: &Catalog, name: &str) -> InferError {
     }
 }
 
-/// Refuses what nothing would come of once the server shuts down: requests, loads and unloads.
+/// Whether requests, loads and unloads that arrive now are taken.
 ///
 /// # Errors
-/// It does.
+/// The server shuts down and refuses them.
 pub(crate) fn check_running(catalog: &Catalog) -> Result<(), InferError> {
-    match catalog.draining {
-        true => Err(InferError::Unavailable("the server is shutting down".to_owned())),
-        false => Ok(()),
+    check_intake(catalog, Intake::Leaving)
+}
+
+/// Whether load balancers should send requests here.
+///
+/// # Errors
+/// The server shuts down, or is about to.
+pub(crate) fn check_staying(catalog: &Catalog) -> Result<(), InferError> {
+    check_intake(catalog, Intake::Open)
+}
+
+fn check_intake(catalog: &Catalog, last: Intake) -> Result<(), InferError> {
+    if catalog.intake > last {
+        return Err(InferError::Unavailable("the server is shutting down".to_owned()));
     }
+    Ok(())
 }
 
 /// Whether every start-up model is served.
 ///
 /// # Errors
-/// Not yet, or not any more.
+/// Not yet, or not for much longer.
 pub(crate) fn check_loaded(catalog: &Catalog) -> Result<(), InferError> {
-    check_running(catalog)?;
-    match catalog.ready {
-        true => Ok(()),
-        false => Err(InferError::Unavailable(
-            "the server is still loading its models: wait until it is ready".to_owned(),
-        )),
+    check_staying(catalog)?;
+    if catalog.ready {
+        return Ok(());
     }
+    Err(InferError::Unavailable(
+        "the server is still loading its models: wait until it is ready".to_owned(),
+    ))
 }
 
 /// Whether there is anything to run requests on, given how many accelerators serve.

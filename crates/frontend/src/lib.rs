@@ -194,8 +194,8 @@ impl Bound {
     /// Serves until `shutdown` resolves. Then accepts nothing new, lets open requests end, and
     /// after the configured time cuts what is still open.
     ///
-    /// Whoever resolves `shutdown` first marks the catalog as draining and lets the scheduler
-    /// run empty: until then requests are refused by name, not by a closed port.
+    /// The caller closes the catalog's intake and lets the scheduler run empty before it resolves
+    /// `shutdown`: until then requests are refused by an answer, not by a closed port.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let connections_max = self.connections_max;
         let ports = self.ports.map(|(port, protocol)| {

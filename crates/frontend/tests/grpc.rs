@@ -14,6 +14,7 @@ use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServic
 use symphony_frontend::proto::infer_parameter::ParameterChoice;
 use symphony_frontend::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use symphony_frontend::proto::*;
+use symphony_wire::catalog::Intake;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;
@@ -383,7 +384,7 @@ async fn the_server_describes_itself_and_its_models() {
 async fn the_repository_is_not_changed_while_the_server_shuts_down() {
     let rig = Rig::start().await;
     let mut client = client(&rig).await;
-    rig.catalog.update(|catalog| catalog.draining = true);
+    rig.catalog.update(|catalog| catalog.intake = Intake::Closed);
     let model_name = "echo".to_owned();
     let load = RepositoryModelLoadRequest { model_name, ..Default::default() };
     assert_eq!(client.repository_model_load(load).await.unwrap_err().code(), Code::Unavailable);
@@ -448,7 +449,12 @@ async fn health_follows_catalog_and_pool_and_streams_end_at_shutdown() {
         let model = client.model_ready(model).await.unwrap().into_inner();
         assert_eq!((ready, model.ready), (status == 1, status == 1), "{what}");
     }
-    rig.catalog.update(|catalog| catalog.draining = true);
+    rig.catalog.update(|catalog| catalog.intake = Intake::Leaving);
+    for name in ["", "echo"] {
+        assert_eq!(health.check(service(name)).await.unwrap().into_inner().status, 2, "{name}");
+    }
+    client.model_infer(request("echo")).await.unwrap();
+    rig.catalog.update(|catalog| catalog.intake = Intake::Closed);
     assert_eq!(health.check(service("")).await.unwrap().into_inner().status, 2);
     assert_eq!(health.check(service("live")).await.unwrap().into_inner().status, 1);
     assert_eq!(watched.next().await.unwrap().unwrap().status, 2);

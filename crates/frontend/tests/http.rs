@@ -10,6 +10,7 @@ use flate2::read::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
 use serde_json::{Value, json};
 use std::io::Read;
 use support::{BODY_MAX, IN_FLIGHT_MAX, Reply, Rig};
+use symphony_wire::catalog::Intake;
 use symphony_wire::tensor::DataType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -674,6 +675,27 @@ fn line(state: &str) -> serde_json::Value {
 }
 
 #[tokio::test]
+async fn a_server_that_is_about_to_leave_is_not_ready_and_still_serves() {
+    let rig = Rig::start().await;
+    rig.catalog.update(|catalog| catalog.intake = Intake::Leaving);
+    for probe in ["/v2/health/ready", "/v2/models/echo/ready"] {
+        expect_unready(&rig.get(probe).await, probe);
+    }
+    assert_eq!(rig.metric("symphony_ready").await, 0.0);
+    assert_eq!(rig.get("/v2/health/live").await.status, 200);
+    assert_eq!(rig.post(ECHO, row()).await.status, 200);
+    assert_eq!(rig.post("/v2/repository/models/echo/load", "").await.status, 200);
+    rig.catalog.update(|catalog| catalog.intake = Intake::Closed);
+    expect_error(&rig.post(ECHO, row()).await, 503, "shutting down", "closed");
+}
+
+#[track_caller]
+fn expect_unready(reply: &Reply, what: &str) {
+    assert_eq!((reply.status, &reply.json()["ready"]), (503, &json!(false)), "{what}");
+    assert_eq!(reply.json()["error"], "the server is shutting down", "{what}");
+}
+
+#[tokio::test]
 async fn a_draining_server_says_so_and_lets_open_requests_end() {
     let mut rig = Rig::start().await;
     let address = rig.addresses.http;
@@ -682,7 +704,7 @@ async fn a_draining_server_says_so_and_lets_open_requests_end() {
     });
     let idle = TcpStream::connect(address).await.unwrap();
     rig.until("queued", |rig| rig.held() == 1).await;
-    rig.catalog.update(|catalog| catalog.draining = true);
+    rig.catalog.update(|catalog| catalog.intake = Intake::Closed);
     let refused = rig.post(ECHO, row()).await;
     expect_error(&refused, 503, "shutting down", "draining");
     assert_eq!(rig.get("/v2/health/live").await.status, 200);

@@ -56,13 +56,26 @@ pub struct IndexEntry {
     pub state: ModelState,
 }
 
+/// What the server does with requests that arrive. It only ever moves down this list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Intake {
+    /// Requests are served.
+    #[default]
+    Open,
+    /// The server has said that it will shut down, so that load balancers send requests elsewhere:
+    /// it is not ready any more. Requests that still arrive are served.
+    Leaving,
+    /// The server shuts down: requests that arrive are refused.
+    Closed,
+}
+
 /// The snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    /// Every start-up model is loaded, profiled and warmed up, and the server is not draining.
+    /// Every start-up model is loaded, profiled and warmed up.
     pub ready: bool,
-    /// The server is shutting down: no new requests.
-    pub draining: bool,
+    /// What the server does with requests that arrive.
+    pub intake: Intake,
     /// Serving models by name. Each name serves one version, the newest that loaded.
     pub models: BTreeMap<String, Arc<ServedModel>>,
     /// The repository index.

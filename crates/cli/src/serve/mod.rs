@@ -20,7 +20,7 @@ use std::thread;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
 use symphony_frontend::{Addresses, Frontend, Services};
-use symphony_wire::catalog::SharedCatalog;
+use symphony_wire::catalog::{Intake, SharedCatalog};
 use symphony_wire::repository::{RepositoryCommand, RepositoryPort, commands};
 use tokio::sync::{mpsc, oneshot};
 
@@ -142,7 +142,7 @@ async fn shut_down(
         }
         Some(broken) => {
             tracing::error!("cannot go on: {broken}");
-            pool.catalog.update(|catalog| catalog.draining = true);
+            pool.catalog.update(|catalog| catalog.intake = Intake::Closed);
             Err(broken.context("the server cannot go on"))
         }
     };

@@ -14,7 +14,7 @@ use symphony_backend::resident::Resident;
 use symphony_backend::worker::{Unreachable, WorkerPort};
 use symphony_core::ModelId;
 use symphony_core::sched::ModelTerms;
-use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
+use symphony_wire::catalog::{IndexEntry, Intake, ModelState, ServedModel, SharedCatalog};
 use symphony_wire::repository::{RepositoryCommand, RepositoryError};
 use symphony_wire::schedule::SchedulerPort;
 use symphony_wire::schedule::port::MODELS_MAX;
@@ -102,7 +102,7 @@ impl Models {
             self.set_state(&directory.name, ModelState::Loading);
         }
         for directory in &directories {
-            if self.to.catalog.load().draining {
+            if self.to.catalog.load().intake != Intake::Open {
                 break;
             }
             let result = self.load(directory);
@@ -176,7 +176,7 @@ impl Models {
         match loaded.and_then(|loaded| self.take_over(loaded)) {
             Ok(report) => Ok(report),
             // The end of the process takes its engine away from a load under way.
-            Err(error) if self.to.catalog.load().draining => Err(error),
+            Err(error) if self.to.catalog.load().intake == Intake::Closed => Err(error),
             Err(error) => {
                 tracing::error!(model = %name, "{error}");
                 if !self.is_serving(name) {

@@ -16,7 +16,7 @@ use symphony_backend::repository::Repository;
 use symphony_backend::worker::{Refused, Surroundings, Worker, WorkerPort};
 use symphony_core::{AcceleratorId, Span};
 use symphony_dispatch::{InFlightEffects, Settings, threads};
-use symphony_wire::catalog::SharedCatalog;
+use symphony_wire::catalog::{Intake, SharedCatalog};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{InFlight, Outcome};
 use symphony_wire::schedule::{BatchPlan, Completion, SchedulerPort, SubmitError, scheduler};
@@ -102,7 +102,7 @@ impl Pool {
     /// end, is waited for no longer than the requests' deadlines and some grace, for by then
     /// every request has its outcome. Only a pool that did drain can be stopped.
     pub(crate) async fn drain(&self) -> bool {
-        self.catalog.update(|catalog| catalog.draining = true);
+        self.catalog.update(|catalog| catalog.intake = Intake::Closed);
         let Ok(mut drained) = self.scheduler.drain() else { return false };
         let slo = self.catalog.load().models.values().map(|model| model.slo).max();
         let wait = Duration::from_nanos(slo.unwrap_or(Span::ZERO).0) + BATCH_GRACE;
@@ -269,7 +269,7 @@ mod tests {
         let args = PoolArgs { cache_dir: Some(folder.path().into()), ..PoolArgs::default() };
         let loader = Loader::new(PoolConfig::resolve(args).unwrap().loader);
         let mut models = pool.models(repository, loader);
-        pool.catalog.update(|catalog| catalog.draining = true);
+        pool.catalog.update(|catalog| catalog.intake = Intake::Closed);
         models.load_all(|name, _| panic!("{name} is told of")).unwrap();
         assert!(block_on(pool.drain()));
         assert!(pool.stop());

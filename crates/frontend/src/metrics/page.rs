@@ -230,7 +230,7 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
     );
     gauge(
         "symphony_ready",
-        "1 when every start-up model is loaded, an accelerator serves and the server is not draining.",
+        "1 when every start-up model is loaded, an accelerator serves and the server is not shutting down.",
         &[(&[], u64::from(sources.is_ready))],
     );
 }
