@@ -81,6 +81,14 @@ struct Ending {
     bells: Vec<Ringer>,
 }
 
+impl Ending {
+    /// Has every thread look whether it is over. A ring would not do: a thread that is awake, and
+    /// has looked already, would sleep on, for nothing has arrived that it waits for.
+    fn summon_all(&self) {
+        self.bells.iter().for_each(Ringer::summon);
+    }
+}
+
 /// The threads of a scheduler that reads these inboxes; `effects` makes those of each shard.
 ///
 /// # Panics
@@ -244,11 +252,9 @@ impl<E: Effects> Thread<E> {
         turn
     }
 
-    /// After a turn, sleeps until something arrives or is due; not at all when it is over.
+    /// After a turn, sleeps until something arrives or is due, or it is over. Only for a thread that
+    /// was not over after that turn: who has ended it before is not heard again.
     pub fn wait(&mut self, turn: Turn, clock: &Clock, listener: &mut Listener) {
-        if self.is_over() {
-            return;
-        }
         let due = self.next_wake(turn.ended).and_then(|wake| Some((wake, clock.instant(wake)?)));
         let instant = due.map(|(_, instant)| instant);
         let woken = match self.awaits_ends() {
@@ -276,7 +282,7 @@ impl<E: Effects> Thread<E> {
         for shard in &mut self.shards {
             if shard.is_newly_drained() && self.ending.undrained.fetch_sub(1, Ordering::AcqRel) == 1
             {
-                self.ending.bells.iter().for_each(Ringer::ring);
+                self.ending.summon_all();
             }
         }
     }
@@ -303,8 +309,11 @@ pub fn spawn<E: Effects + 'static>(
 fn run<E: Effects>(mut guarded: Guard<E>, clock: Clock, spin: Spin) {
     let Some(thread) = &mut guarded.0 else { return };
     let Some(mut listener) = thread.listen(spin) else { return };
-    while !thread.is_over() {
+    loop {
         let turn = thread.timed_turn(&clock);
+        if thread.is_over() {
+            return;
+        }
         thread.wait(turn, &clock, &mut listener);
     }
 }
@@ -318,7 +327,7 @@ impl<E: Effects> Drop for Guard<E> {
         let failed = std::thread::panicking() || !thread.is_over();
         if failed {
             thread.ending.broken.store(true, Ordering::Release);
-            thread.ending.bells.iter().for_each(Ringer::ring);
+            thread.ending.summon_all();
         }
         thread.finish(failed);
     }

@@ -9,6 +9,10 @@
 //!
 //! A consumer that has no use for some of what is written, as long as nothing else comes, may sleep
 //! soundly: then a [`nudge`](Ringer::nudge) does not wake it, and a ring does.
+//!
+//! A ring tells a consumer that is awake nothing: it relies on `pending`. News that `pending` does
+//! not look at, such as the end of a party, must [`summon`](Ringer::summon) the consumer: a summons
+//! is kept until the consumer's next wait, which it ends at once.
 
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
@@ -22,6 +26,8 @@ const AWAKE: u32 = 0;
 const LIGHT: u32 = 1;
 /// Parked until somebody rings.
 const SOUND: u32 = 2;
+/// Awake, and the next wait ends at once.
+const SUMMONED: u32 = 3;
 
 /// What both sides share. Writers only read `state` while the consumer is awake, so the line stays
 /// in every core's cache; nothing else may lie on it (some processors fetch lines in pairs).
@@ -38,7 +44,8 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// A bell that nobody listens to yet; rings until then are not needed, and lost.
+    /// A bell that nobody listens to yet. Rings until then are not needed, and lost; a summons is
+    /// kept.
     #[must_use]
     pub fn new() -> Doorbell {
         Doorbell {
@@ -77,11 +84,12 @@ pub struct Ringer {
 
 impl Ringer {
     /// Wakes the consumer if it is parked. What was written before this call is seen by the
-    /// consumer before it parks again. One call after many writes does for all of them.
+    /// consumer's `pending` before it parks again. One call after many writes does for all of them.
     pub fn ring(&self) {
         fence(SeqCst);
-        if self.shared.state.load(Relaxed) != AWAKE {
-            self.wake();
+        let state = self.shared.state.load(Relaxed);
+        if is_parked(state) {
+            self.wake(state);
         }
     }
 
@@ -90,19 +98,38 @@ impl Ringer {
     pub fn nudge(&self) {
         fence(SeqCst);
         if self.shared.state.load(Relaxed) == LIGHT {
-            self.wake();
+            self.wake(LIGHT);
         }
     }
 
+    /// Ends the consumer's wait, or its next one, whatever it waits for. What was written before
+    /// this call is seen by the consumer after that wait. Costs the consumer's cache line each
+    /// time, so it is for what happens rarely.
+    pub fn summon(&self) {
+        if is_parked(self.shared.state.swap(SUMMONED, AcqRel)) {
+            self.unpark();
+        }
+    }
+
+    /// Wakes the consumer that was seen to be parked in this way.
     #[cold]
-    fn wake(&self) {
-        // Of several ringers one pays for the system call.
-        if self.shared.state.swap(AWAKE, AcqRel) != AWAKE
-            && let Some(thread) = self.shared.consumer.get()
-        {
+    fn wake(&self, parked: u32) {
+        // Of several ringers one pays for the system call. A consumer that is no longer parked so
+        // has been woken meanwhile, and a summons must stand.
+        if self.shared.state.compare_exchange(parked, AWAKE, AcqRel, Relaxed).is_ok() {
+            self.unpark();
+        }
+    }
+
+    fn unpark(&self) {
+        if let Some(thread) = self.shared.consumer.get() {
             thread.unpark();
         }
     }
+}
+
+fn is_parked(state: u32) -> bool {
+    matches!(state, LIGHT | SOUND)
 }
 
 /// For how long a consumer burns its core instead of sleeping; zero, the default, is never.
@@ -123,7 +150,8 @@ impl Spin {
 /// Why [`Listener::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
-    /// Something is pending, or was: a ring for what has been read already also ends the wait.
+    /// Something is pending, or was: a ring for what has been read already also ends the wait, and
+    /// so does a summons.
     Work,
     /// The deadline has come.
     Due,
@@ -144,8 +172,8 @@ impl Listener {
         Ringer { shared: Arc::clone(&self.shared) }
     }
 
-    /// Waits until `pending` says that something is there, somebody rings or nudges, or the deadline
-    /// comes.
+    /// Waits until `pending` says that something is there, somebody rings, nudges or summons, or the
+    /// deadline comes.
     ///
     /// `pending` must look at everything whose writers ring this bell and that is to end the wait;
     /// it is called a few times, and often while spinning. A deadline of the past only asks it.
@@ -194,11 +222,13 @@ impl Listener {
         pending: &mut impl FnMut() -> bool,
     ) -> Woken {
         let state = &self.shared.state;
-        // Exchanged, not stored: where every write is, their order is plain to see (and to loom).
-        state.swap(sleep, AcqRel);
+        if state.compare_exchange(AWAKE, sleep, AcqRel, Acquire).is_err() {
+            self.wake_up();
+            return Woken::Work;
+        }
         fence(SeqCst);
         if pending() {
-            state.swap(AWAKE, AcqRel);
+            self.wake_up();
             return Woken::Work;
         }
         // Parking may end without cause, or by the unpark of a ring that was already answered.
@@ -209,12 +239,20 @@ impl Listener {
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                state.swap(AWAKE, AcqRel);
+                self.wake_up();
                 return Woken::Due;
             }
             park_timeout(left);
         }
+        // Ended by a ring, the state is this already; a summons is answered by this wait.
+        self.wake_up();
         Woken::Work
+    }
+
+    /// The consumer no longer sleeps. Exchanged, not stored: what was written before a summons that
+    /// has come is seen from here on.
+    fn wake_up(&self) {
+        self.shared.state.swap(AWAKE, AcqRel);
     }
 }
 

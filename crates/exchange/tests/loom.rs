@@ -5,13 +5,21 @@
 
 use std::time::Instant;
 
+use loom::sync::Arc;
+use loom::sync::atomic::AtomicBool;
+use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
 use symphony_exchange::{Doorbell, Full, Spin, board, ring};
 
 /// All interleavings with up to three preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 fn explore(case: impl Fn() + Send + Sync + 'static) {
+    explore_to(3, case);
+}
+
+/// The same for a case that goes wrong by a longer way.
+fn explore_to(preemptions: usize, case: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(3));
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.check(case);
 }
 
@@ -135,6 +143,77 @@ fn what_is_left_waits_for_a_ring_and_is_not_lost() {
         asks.send(()).expect("there is room");
         ends.leave(()).expect("there is room");
         consumer.join().expect("no panic");
+    });
+}
+
+/// The end of a party is not among what `pending` looks at.
+#[test]
+fn a_summons_ends_a_wait_that_looks_at_nothing() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let ringer = doorbell.ringer();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        let consumer = thread::spawn(move || {
+            let mut listener = doorbell.listen(Spin::NEVER);
+            while !is_over.load(Relaxed) {
+                listener.wait(None, || false);
+            }
+        });
+        over.store(true, Relaxed);
+        ringer.summon();
+        consumer.join().expect("no panic");
+    });
+}
+
+/// A shard leaves and summons the matcher while another one rings for what the matcher has just
+/// taken: that ring must not use the summons up.
+#[test]
+fn no_ring_takes_a_summons_away() {
+    explore_to(5, || {
+        let doorbell = Doorbell::new();
+        let (mut sender, mut receiver) = ring(1, doorbell.ringer());
+        let leaver = doorbell.ringer();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        let writer = thread::spawn(move || sender.send(()).expect("there is room"));
+        let leaving = thread::spawn(move || {
+            over.store(true, Relaxed);
+            leaver.summon();
+        });
+        let mut listener = doorbell.listen(Spin::NEVER);
+        let mut count = 0;
+        loop {
+            count += receiver.drain(1, |()| ());
+            if is_over.load(Relaxed) && count > 0 {
+                break;
+            }
+            listener.wait(None, || !receiver.is_empty());
+        }
+        writer.join().expect("no panic");
+        leaving.join().expect("no panic");
+    });
+}
+
+/// A timer may fire at the moment of a summons.
+#[test]
+fn no_timer_takes_a_summons_away() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let leaver = doorbell.ringer();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        let past = Instant::now();
+        let leaving = thread::spawn(move || {
+            over.store(true, Relaxed);
+            leaver.summon();
+        });
+        let mut listener = doorbell.listen(Spin::NEVER);
+        listener.wait(Some(past), || false);
+        while !is_over.load(Relaxed) {
+            listener.wait(None, || false);
+        }
+        leaving.join().expect("no panic");
     });
 }
 

@@ -50,7 +50,7 @@ struct Ways {
 
 /// The way to one shard, or to the matcher.
 struct Way<M, C> {
-    /// Gone before the last ring of the bell, which tells the reader to look.
+    /// Gone before the reader is summoned to see that.
     rare: Option<Sender<Rare<M, C>>>,
     /// Nobody reads any more; looked at after what was sent.
     is_gone: Arc<AtomicBool>,
@@ -129,7 +129,8 @@ impl<M, C> Way<M, C> {
 impl<M, C> Drop for Way<M, C> {
     fn drop(&mut self) {
         self.rare = None;
-        self.ringer.ring();
+        // That nobody can send any more is nothing that an inbox holds.
+        self.ringer.summon();
     }
 }
 

@@ -271,12 +271,15 @@ fn alone(mut thread: Thread<Emulator>, clock: Clock, (from, to): (Time, Time), s
     let mut instructions = Instructions::of_this_thread();
     let listener = thread.listen(spin);
     if let Some(mut listener) = listener {
-        while !thread.is_over() {
+        loop {
             let begun = instructions.begin();
             let turn = thread.timed_turn(&clock);
             if from <= turn.begun && turn.begun < to {
                 busy += turn.busy();
                 instructions.end(begun);
+            }
+            if thread.is_over() {
+                break;
             }
             thread.wait(turn, &clock, &mut listener);
         }
