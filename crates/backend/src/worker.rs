@@ -335,7 +335,7 @@ fn run(
         }
         Err(error) => {
             tracing::error!(
-                model = plan.model.0,
+                model = %plan.model,
                 accelerator = run.accelerator.0,
                 requests = batch.len(),
                 "batch failed: {error}"
@@ -400,7 +400,7 @@ mod tests {
     use symphony_wire::schedule::{Layout, MatcherInbox, Message, scheduler};
     use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec, bytes_contents};
 
-    const MODEL: ModelId = ModelId(7);
+    const MODEL: ModelId = ModelId::first(7);
     const HOUR: Span = Span::from_secs(3600);
     const LONG: Duration = Duration::from_secs(60);
 
@@ -619,7 +619,7 @@ mod tests {
         let (stays, mut outcome) = setup.admit(&[4]);
         setup.run(vec![gone, taken, stays]);
         assert_eq!(short(&mut outcome), "[4]");
-        let unknown = Request { id: RequestId(u64::MAX), ..stays };
+        let unknown = Request { id: RequestId::only(u64::MAX), ..stays };
         assert_eq!(setup.run(vec![unknown]).exec, Span::ZERO);
         assert!(setup.surroundings.in_flight.is_empty());
         assert!(setup.worker.stop(LONG));
@@ -637,6 +637,23 @@ mod tests {
         let (done, given_up) = oneshot::channel();
         setup.worker.port().unload(MODEL, done).unwrap();
         assert!(given_up.blocking_recv().unwrap().is_none());
+        assert!(setup.worker.stop(LONG));
+    }
+
+    #[test]
+    fn a_plan_for_a_model_whose_place_another_has_fails() {
+        let mut setup = Setup::new();
+        let (done, given_up) = oneshot::channel();
+        setup.worker.port().unload(MODEL, done).unwrap();
+        assert!(given_up.blocking_recv().unwrap().is_some());
+        let next = MODEL.next_generation();
+        setup.worker.port().load(next, resident(DataType::Uint8, 8)).unwrap();
+        let (request, mut outcome) = setup.admit(&[1]);
+        assert_eq!(setup.run(vec![request]).exec, Span::ZERO);
+        assert!(short(&mut outcome).contains("not loaded"));
+        let (done, given_up) = oneshot::channel();
+        setup.worker.port().unload(MODEL, done).unwrap();
+        assert!(given_up.blocking_recv().unwrap().is_none(), "it is not the former that is there");
         assert!(setup.worker.stop(LONG));
     }
 

@@ -108,7 +108,7 @@ async fn drive(args: &DemoArgs, config: &PoolConfig, pool: &Pool) -> Result<Ende
         (share * staggered(&model.profile, model.slo, accelerators)).min(RATE_MAX)
     };
     let stream = |(number, model): (u32, &Arc<ServedModel>)| {
-        Stream::steady(ModelId(number), Process::Poisson, rate(model))
+        Stream::steady(ModelId::first(number), Process::Poisson, rate(model))
     };
     let streams: Vec<Stream> = (0..).zip(&served).map(stream).collect();
     let measured = Duration::from_secs(args.seconds);

@@ -52,7 +52,7 @@ fn models() -> Vec<ModelTerms> {
 fn trace() -> Vec<Arrival> {
     let stream = |model, rate| Stream {
         rows: 1 + model,
-        ..Stream::steady(ModelId(model), Process::Gamma { cv: 1.5 }, rate)
+        ..Stream::steady(ModelId::first(model), Process::Gamma { cv: 1.5 }, rate)
     };
     let arrivals = Arrivals::new(&[stream(0, 1800.0), stream(1, 600.0)], 3).expect("valid");
     arrivals.take(4000).collect()
@@ -69,11 +69,11 @@ fn simulated(mode: Mode) -> Decisions {
             accelerator: start.accelerator,
             batch: start.batch,
             model: start.model,
-            requests: requests.iter().map(|request| request.id.0).collect(),
+            requests: requests.iter().map(|request| request.id.number()).collect(),
             exec: start.exec,
         }),
         Observed::Dropped { now, request, reason, .. } => {
-            decisions.dropped.push((now, request.id.0, reason));
+            decisions.dropped.push((now, request.id.number(), reason));
         }
         Observed::Arrived { .. } | Observed::Answered { .. } => {}
         Observed::Preempted { .. } => unreachable!("the scheduler never stops a batch"),
@@ -190,7 +190,7 @@ fn live(mode: Mode, layout: Layout) -> Decisions {
     let effects = InFlightEffects::new(Arc::clone(&inflight), send);
     let (port, inboxes) = scheduler(layout);
     let mut threads = threads(&Settings::new(mode, ACCELERATORS), inboxes, |_| effects.clone());
-    for (model, terms) in (0u32..).map(ModelId).zip(models()) {
+    for (model, terms) in (0u32..).map(ModelId::first).zip(models()) {
         drop(port.add_model(model, terms).expect("it runs"));
     }
     // The simulator's timers fire on time.

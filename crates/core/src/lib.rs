@@ -11,7 +11,7 @@ pub mod sched;
 pub mod slowdown;
 pub mod time;
 
-pub use ids::{AcceleratorId, BatchId, ModelId, RequestId};
+pub use ids::{AcceleratorId, BatchId, ModelId, Origin, RequestId};
 pub use profile::{Profile, ProfileError};
 pub use request::{Class, Delays, DropReason, Request};
 pub use slowdown::Slowdown;

@@ -34,7 +34,7 @@ impl Pool {
         for number in 0..MODELS {
             let (profile, slo) = (Arc::clone(&profile), Span::from_millis(25));
             let terms = ModelTerms { profile, slo, queue_max: 40, loss_weight: 1.0 };
-            let event = Event::AddModel { model: ModelId(number), terms };
+            let event = Event::AddModel { model: ModelId::first(number), terms };
             scheduler.on_event(Time::ZERO, event, &mut todo);
         }
         scheduler.on_event(Time::ZERO, Event::SetDelays(delays), &mut todo);
@@ -61,10 +61,11 @@ impl Pool {
             self.now = arrival;
             let number = self.requests;
             self.requests += 1;
-            let model = ModelId(u32::try_from(number % u64::from(MODELS)).expect("few models"));
+            let model =
+                ModelId::first(u32::try_from(number % u64::from(MODELS)).expect("few models"));
             let rows = 1 + u32::try_from(number % 3).expect("small");
             let slo = Span::from_millis(if number.is_multiple_of(7) { 15 } else { 25 });
-            let (request, deadline) = (RequestId(number), arrival + slo);
+            let (request, deadline) = (RequestId::only(number), arrival + slo);
             let class = Class::ALL[usize::from(number.is_multiple_of(5))];
             let arrived = Request { id: request, arrival, deadline, rows, class };
             self.event(Event::Arrive { model, request: arrived });

@@ -176,6 +176,8 @@ struct World<'a> {
     /// How much longer than by its profile each model is planned to run, before and after the
     /// scheduler settled: after a silence what was measured is forgotten.
     slowdowns: [[Slowdown; 2]; 3],
+    /// The model that has each place now.
+    models: [ModelId; 3],
     /// Models that were told to go, and whether they are gone.
     removed: BTreeMap<ModelId, bool>,
     log: Vec<String>,
@@ -224,18 +226,19 @@ impl<'a> World<'a> {
             ends: BinaryHeap::new(),
             batches: 0,
             slowdowns: [[Slowdown::ONE; 2]; 3],
+            models: [0, 1, 2].map(ModelId::first),
             removed: BTreeMap::new(),
             log: Vec::new(),
         };
-        for model in 0..3 {
+        for model in world.models {
             let terms = world.terms(model);
-            world.event(Event::AddModel { model: ModelId(model), terms });
+            world.event(Event::AddModel { model, terms });
         }
         world
     }
 
-    fn terms(&self, model: u32) -> ModelTerms {
-        let (alpha, beta, rows_max) = self.history.profiles[model as usize];
+    fn terms(&self, model: ModelId) -> ModelTerms {
+        let (alpha, beta, rows_max) = self.history.profiles[model.index()];
         let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
         ModelTerms {
             profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
@@ -254,10 +257,9 @@ impl<'a> World<'a> {
         match *happening {
             Happening::Arrive { model, rows, slo_us, class } => {
                 let deadline = self.now + Span::from_micros(slo_us);
-                let (id, arrival) = (RequestId(number), self.now);
+                let (id, arrival) = (RequestId::only(number), self.now);
                 let request = Request { id, arrival, deadline, rows, class };
-                self.open.insert(request.id, (ModelId(model), request));
-                self.event(Event::Arrive { model: ModelId(model), request });
+                self.arrive(self.models[model as usize], request);
             }
             Happening::CancelOldest => {
                 let Some((&id, &(model, request))) = self.open.first_key_value() else { return };
@@ -277,20 +279,20 @@ impl<'a> World<'a> {
             }
             Happening::MeasureOverrun { model, us } => {
                 let overrun = Span::from_micros(us);
-                self.event(Event::SetOverrun { model: ModelId(model), overrun });
+                self.event(Event::SetOverrun { model: self.models[model as usize], overrun });
             }
             Happening::Remove { model } => {
                 // Telling it twice changes nothing.
-                if self.removed.get(&ModelId(model)) != Some(&true) {
-                    self.removed.insert(ModelId(model), false);
-                    self.event(Event::RemoveModel { model: ModelId(model) });
+                let model = self.models[model as usize];
+                if self.removed.get(&model) != Some(&true) {
+                    self.removed.insert(model, false);
+                    self.event(Event::RemoveModel { model });
                 }
             }
             Happening::Add { model } => {
-                if self.removed.get(&ModelId(model)) == Some(&true) {
-                    self.removed.remove(&ModelId(model));
-                    let terms = self.terms(model);
-                    self.event(Event::AddModel { model: ModelId(model), terms });
+                let before = self.models[model as usize];
+                if self.removed.get(&before) == Some(&true) {
+                    self.replace(number, before);
                 }
             }
             Happening::Switch { mode } => {
@@ -392,6 +394,23 @@ impl<'a> World<'a> {
     }
 
     /// An accelerator is taken for dead.
+    fn arrive(&mut self, model: ModelId, request: Request) {
+        self.open.insert(request.id, (model, request));
+        self.event(Event::Arrive { model, request });
+    }
+
+    /// Gives the place of a model that is gone to the next one. A request for the former is still
+    /// on its way, and so is what was measured of it.
+    fn replace(&mut self, number: u64, before: ModelId) {
+        let (model, terms) = (before.next_generation(), self.terms(before));
+        self.models[model.index()] = model;
+        self.event(Event::AddModel { model, terms });
+        let (id, arrival) = (RequestId::only(number), self.now);
+        let (deadline, class) = (arrival + SLO, Class::High);
+        self.arrive(before, Request { id, arrival, deadline, rows: 1, class });
+        self.event(Event::SetOverrun { model: before, overrun: SLO });
+    }
+
     fn lose(&mut self, batch: BatchId, accelerator: AcceleratorId) {
         let (running, overdue) = self.running[accelerator.index()].remove(0);
         assert_eq!(running, batch, "{}", self.story("lost out of order"));
@@ -418,8 +437,8 @@ impl<'a> World<'a> {
     }
 
     fn note_slowdowns(&mut self, moment: usize) {
-        for (number, slowdowns) in (0u32..).zip(&mut self.slowdowns) {
-            if let Some(stats) = self.scheduler.stats(ModelId(number)) {
+        for (model, slowdowns) in self.models.iter().zip(&mut self.slowdowns) {
+            if let Some(stats) = self.scheduler.stats(*model) {
                 slowdowns[moment] = stats.slowdown;
             }
         }
@@ -433,7 +452,7 @@ impl<'a> World<'a> {
     }
 
     fn check_drop(&self, model: ModelId, request: &Request, reason: DropReason) {
-        let terms = self.terms(model.0);
+        let terms = self.terms(model);
         let alone = self.slowdowns[model.index()].map(|slowdown| {
             let exec = slowdown.stretch(terms.profile.exec(request.rows));
             let end = self.now + self.delays.lead(request.rows) + exec;
@@ -462,7 +481,7 @@ impl<'a> World<'a> {
 
     fn start(&mut self, start: &Start, requests: &[Request]) {
         let accelerator = start.accelerator.index();
-        let terms = self.terms(start.model.0);
+        let terms = self.terms(start.model);
         let rows: u32 = requests.iter().map(|request| request.rows).sum();
         assert_eq!(rows, start.rows, "{}", self.story("rows do not add up"));
         assert!(rows <= terms.profile.rows_max(), "{}", self.story("too large a batch"));

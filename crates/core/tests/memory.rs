@@ -29,14 +29,14 @@ impl Pool {
     fn add(&mut self, model: u32, profile: &Arc<Profile>) {
         let profile = Arc::clone(profile);
         let terms = ModelTerms { profile, slo: SLO, queue_max: 1 << 20, loss_weight: 1.0 };
-        self.event(Event::AddModel { model: ModelId(model), terms });
+        self.event(Event::AddModel { model: ModelId::first(model), terms });
     }
 
     fn arrive(&mut self, model: u32, class: Class) {
-        let (id, arrival) = (RequestId(self.requests), self.now);
+        let (id, arrival) = (RequestId::only(self.requests), self.now);
         let request = Request { id, arrival, deadline: arrival + SLO, rows: 1, class };
         self.requests += 1;
-        self.event(Event::Arrive { model: ModelId(model), request });
+        self.event(Event::Arrive { model: ModelId::first(model), request });
     }
 
     fn event(&mut self, event: Event) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler, Start};
 use symphony_core::{Class, ModelId, Profile, Request, RequestId, Span, Time};
 
-const MODEL: ModelId = ModelId(0);
+const MODEL: ModelId = ModelId::first(0);
 const ACCELERATORS: u32 = 8;
 /// Rows per second at which `l(b) = 1.053 b + 5.072 ms` keeps eight accelerators half busy.
 const HALF_LOAD: u64 = 2500;
@@ -38,8 +38,13 @@ fn offer(requests: &[(u32, u64)]) -> (u64, Vec<String>) {
         if arrival == Some(now) {
             let (rows, slo) = requests[usize::try_from(id).expect("few") % requests.len()];
             let deadline = now + Span::from_millis(slo);
-            let request =
-                Request { id: RequestId(id), arrival: now, deadline, rows, class: Class::High };
+            let request = Request {
+                id: RequestId::only(id),
+                arrival: now,
+                deadline,
+                rows,
+                class: Class::High,
+            };
             scheduler.on_event(now, Event::Arrive { model: MODEL, request }, &mut todo);
             // Gaps of a quarter to seven quarters of the mean, in a fixed disorder.
             let mean = u64::from(rows) * 1_000_000_000 / HALF_LOAD;

@@ -21,7 +21,7 @@ fn ms(ms: u64) -> Span {
 /// A model with `alpha b + beta` ms under an objective in ms.
 fn demand(model: u32, (alpha, beta, slo): (u64, u64, u64), per_second: f64) -> ModelDemand {
     ModelDemand {
-        model: ModelId(model),
+        model: ModelId::first(model),
         profile: Profile::linear(ms(alpha), ms(beta), 64).expect("a valid profile"),
         data: Span::ZERO,
         room: ms(slo),
@@ -37,8 +37,8 @@ fn demand(model: u32, (alpha, beta, slo): (u64, u64, u64), per_second: f64) -> M
     }
 }
 
-const LONG: ModelId = ModelId(0);
-const TIGHT: ModelId = ModelId(1);
+const LONG: ModelId = ModelId::first(0);
+const TIGHT: ModelId = ModelId::first(1);
 
 /// Four accelerators and their plan: batches of `LONG` leave room for `TIGHT`, and may start early
 /// on one accelerator.
@@ -161,7 +161,7 @@ fn dropped(target: u32, price: f64) -> usize {
     shard.set_plan(LONG, ModelPlan { target, price, ..ModelPlan::default() });
     let mut todo = Actions::default();
     for (number, deadline) in [7, 8].into_iter().chain([15; 10]).enumerate() {
-        let id = RequestId(number as u64);
+        let id = RequestId::only(number as u64);
         let deadline = at(100 + deadline);
         let arrival = at(deadline.0 / 1_000_000 - 20);
         let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
@@ -201,7 +201,7 @@ fn what_high_requests_need_is_planned_for_as_soon_as_low_ones_come() {
     };
     let mut todo = Actions::default();
     let mut arrive = |shard: &mut Shard, now: Time, class| {
-        let (id, deadline) = (RequestId(now.0), now + ms(25));
+        let (id, deadline) = (RequestId::only(now.0), now + ms(25));
         let request = Request { id, arrival: now, deadline, rows: 1, class };
         shard.arrive(now, LONG, request, &mut todo);
     };

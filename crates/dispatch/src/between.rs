@@ -98,7 +98,7 @@ impl<T> Outbox<T> {
     }
 }
 
-/// A candidate as it lies on the board; its model is told by its place there.
+/// A candidate as it lies on the board. Its place there tells its model but for the generation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Words([u64; 12]);
 
@@ -120,8 +120,9 @@ const LOW: u64 = 2;
 impl Words {
     pub(crate) fn of(candidate: &Candidate) -> Words {
         let generation = u64::from(candidate.generation) << 32;
+        let of = u64::from(candidate.model.generation()) << 32;
         let Some(offer) = candidate.offer else {
-            return Words([generation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            return Words([generation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, of]);
         };
         let class = if offer.class == Class::Low { LOW } else { 0 };
         Words([
@@ -136,12 +137,13 @@ impl Words {
             offer.exec_span.0,
             offer.expected.0,
             offer.reserved.to_bits(),
-            u64::from(offer.more_batches),
+            of | u64::from(offer.more_batches),
         ])
     }
 
+    /// The candidate of the model that had the index `index` when it was made.
     #[expect(clippy::cast_possible_truncation, reason = "they were put there as such")]
-    pub(crate) fn candidate(self, model: ModelId) -> Candidate {
+    pub(crate) fn candidate(self, index: u32) -> Candidate {
         let [
             head,
             exec,
@@ -171,6 +173,7 @@ impl Words {
             expected: Time(expected),
             more_batches: more as u32,
         });
+        let model = ModelId::new(index, (more >> 32) as u32);
         Candidate { model, generation: (head >> 32) as u32, offer }
     }
 }
@@ -182,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_candidate_comes_off_the_board_as_it_was_put_there() {
-        let model = ModelId(7);
+        let model = ModelId::new(7, u32::MAX - 3);
         let offer = Offer {
             exec: Time(1),
             urgent: Time(2),
@@ -201,7 +204,7 @@ mod tests {
         let high = Offer { class: Class::High, level: 0, ..offer };
         for offer in [None, Some(offer), Some(high)] {
             let candidate = Candidate { model, generation: u32::MAX - 1, offer };
-            assert_eq!(Words::of(&candidate).candidate(model), candidate);
+            assert_eq!(Words::of(&candidate).candidate(7), candidate);
         }
     }
 

@@ -8,7 +8,7 @@ use symphony_core::sched::{
     AcceleratorState, Action, Actions, Event, Matcher, MatcherParty, MatcherToShard, Mode,
     ShardToMatcher,
 };
-use symphony_core::{AcceleratorId, ModelId, Span, Time};
+use symphony_core::{AcceleratorId, Span, Time};
 use symphony_wire::schedule::{
     AcceleratorStatistics, Completion, MatcherControl, MatcherInbox, Message, Serving, Statistics,
     home,
@@ -84,8 +84,8 @@ impl LiveMatcher {
         let shards = heard.len();
         for (number, Heard { candidates, messages }) in heard.iter_mut().enumerate() {
             candidates.drain(|place, words| {
-                let model = model_at(place, number, shards);
-                let message = ShardToMatcher::Candidate(words.candidate(model));
+                let index = index_at(place, number, shards);
+                let message = ShardToMatcher::Candidate(words.candidate(index));
                 party.receive(now, message, &mut |message| say(said, now, message));
             });
             messages.drain(usize::MAX, |message| {
@@ -230,7 +230,7 @@ fn changed(said: &mut [Outbox<FromMatcher>], party: &MatcherParty, action: &Acti
             tracing::error!(
                 accelerator = accelerator.0,
                 batch = batch.0,
-                model = model.0,
+                model = %model,
                 overdue_ms = overdue.as_millis_f64(),
                 serving,
                 "the accelerator has not ended a batch: it is taken out of the pool until it has, \
@@ -264,8 +264,8 @@ fn say(said: &mut [Outbox<FromMatcher>], now: Time, message: MatcherToShard) {
     }
 }
 
-/// The model at a place of a shard's board.
-#[expect(clippy::cast_possible_truncation, reason = "places are counted by model identities")]
-fn model_at(place: usize, shard: usize, shards: usize) -> ModelId {
-    ModelId((place * shards + shard) as u32)
+/// The index of the models that have a place on a shard's board.
+#[expect(clippy::cast_possible_truncation, reason = "places are counted by model indices")]
+fn index_at(place: usize, shard: usize, shards: usize) -> u32 {
+    (place * shards + shard) as u32
 }

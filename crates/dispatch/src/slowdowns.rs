@@ -42,7 +42,7 @@ impl Slowdowns {
         let slowdown = slowdown.as_f64();
         match subject {
             Subject::Model(model) => tracing::info!(
-                id = model.0,
+                id = %model,
                 "this model's batches are planned to take {slowdown:.2} times what its profile says"
             ),
             Subject::Accelerator(accelerator) => tracing::info!(
@@ -65,7 +65,7 @@ mod tests {
     fn only_news_is_told_and_not_too_often() {
         let mut slowdowns = Slowdowns::default();
         let at = |s| Time(Span::from_secs(s).0);
-        let subject = Subject::Model(ModelId(3));
+        let subject = Subject::Model(ModelId::first(3));
         let (slow, slower) = (Slowdown::ONE.scaled(3, 2), Slowdown::ONE.scaled(2, 1));
         assert!(!slowdowns.is_news(at(0), subject, Slowdown::ONE));
         assert!(slowdowns.is_news(at(1), subject, slow));

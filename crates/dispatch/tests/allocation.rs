@@ -74,7 +74,7 @@ impl Pool {
         });
         let (alpha, beta) = (Span::from_micros(1053), Span::from_micros(5072));
         let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
-        for model in (0..MODELS).map(ModelId) {
+        for model in (0..MODELS).map(ModelId::first) {
             let profile = Arc::clone(&profile);
             let terms = ModelTerms { profile, slo: SLO, queue_max: 40, loss_weight: 1.0 };
             drop(port.add_model(model, terms).expect("it runs"));
@@ -94,8 +94,8 @@ impl Pool {
 
     fn submit(&mut self) {
         self.now = self.now + GAP;
-        let (id, arrival) = (RequestId(self.requests), self.now);
-        let model = ModelId(u32::try_from(self.requests % u64::from(MODELS)).expect("few"));
+        let (id, arrival) = (RequestId::only(self.requests), self.now);
+        let model = ModelId::first(u32::try_from(self.requests % u64::from(MODELS)).expect("few"));
         let class = Class::ALL[usize::from(self.requests.is_multiple_of(5))];
         let request = Request { id, arrival, deadline: arrival + SLO, rows: 1, class };
         self.port.submit(model, request).expect("room");

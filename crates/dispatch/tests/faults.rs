@@ -183,7 +183,7 @@ fn completions_of_unknown_batches_and_accelerators_change_nothing() {
         pool.pass(300, 1);
         pool.ended();
         for (accelerator, batch, model) in
-            [(0, u64::MAX, MODEL), (9, 1, MODEL), (u32::MAX, 3, ModelId(9)), (1, 0, MODEL)]
+            [(0, u64::MAX, MODEL), (9, 1, MODEL), (u32::MAX, 3, ModelId::first(9)), (1, 0, MODEL)]
         {
             let (accelerator, batch) = (AcceleratorId(accelerator), BatchId(batch));
             let (taken, finished, exec) = (pool.now, pool.now, Span::from_millis(1));

@@ -59,7 +59,7 @@ fn start(mode: Mode, layout: Layout) -> Pool {
         let profile = Arc::new(Profile::linear(alpha, beta, 16).expect("valid profile"));
         let terms =
             ModelTerms { profile, slo: Span::from_millis(5), queue_max: 50, loss_weight: 1.0 };
-        let added = port.add_model(ModelId(model), terms).expect("it runs");
+        let added = port.add_model(ModelId::first(model), terms).expect("it runs");
         added.blocking_recv().expect("added");
     }
     Pool { clock, inflight, port, scheduler, accelerators }
@@ -110,7 +110,7 @@ fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tall
             let _ = pool.port.drain();
         }
         let (reply, outcome) = oneshot::channel();
-        let model = ModelId(u32::try_from(dice.roll(u64::from(MODELS) + 1)).expect("small"));
+        let model = ModelId::first(u32::try_from(dice.roll(u64::from(MODELS) + 1)).expect("small"));
         let rows = u32::try_from(dice.roll(18)).expect("small");
         let id = pool.inflight.admit(Inputs { rows, tensors: vec![] }, reply).expect("room");
         let arrival = pool.clock.now();
@@ -225,7 +225,7 @@ fn one_that_panics(layout: Layout) {
     let scheduler = spawn(scheduling, clock, Spin::NEVER).expect("threads");
     let profile = Arc::new(Profile::linear(Span(1), Span(1), 1).expect("valid profile"));
     let terms = ModelTerms { profile, slo: Span::from_secs(9), queue_max: 9, loss_weight: 1.0 };
-    let model = ModelId(0);
+    let model = ModelId::first(0);
     port.add_model(model, terms).expect("it runs").blocking_recv().expect("added");
     let outcomes: Vec<_> = (0..5)
         .map(|_| {

@@ -128,6 +128,33 @@ fn a_removed_model_lets_its_batches_end_and_takes_nothing_new() {
     assert_eq!(removed.try_recv(), Ok(()));
 }
 
+#[test]
+fn what_is_meant_for_a_former_model_never_reaches_the_one_that_has_its_place() {
+    for layout in [Layout::TOGETHER, Layout::on_threads(2)] {
+        let mut pool = Rig::new(&Settings::new(Mode::Eager, 1), layout, 10);
+        let (_, _running) = pool.submit(at(0));
+        let mut removed = pool.port.remove_model(MODEL).unwrap();
+        pool.complete(at(6));
+        assert_eq!(removed.try_recv(), Ok(()));
+        let model = MODEL.next_generation();
+        drop(pool.port.add_model(model, support::terms(10)).unwrap());
+        let (_, mut refused) = pool.submit(at(10));
+        let Ok(Outcome::Dropped { reason, .. }) = refused.try_recv() else { panic!() };
+        assert_eq!((reason, pool.planned()), (DropReason::Unloaded, 0));
+        let (id, _runs) = pool.send_to(model, at(11)).unwrap();
+        pool.port.cancel(MODEL, id, at(36));
+        pool.turn(at(11));
+        let (accelerator, plan) = pool.oldest();
+        assert_eq!(plan.model, model);
+        let BatchPlan { batch, exec, decided: taken, .. } = plan;
+        let finished = at(17);
+        pool.completed(at(17), Completion { accelerator, batch, model, taken, exec, finished });
+        let models = pool.statistics(at(18)).models;
+        assert_eq!(models.iter().map(|(model, _)| *model).collect::<Vec<_>>(), [model]);
+        assert_eq!((models[0].1.batches, models[0].1.queued), (1, 0));
+    }
+}
+
 /// What waits for the end of a batch, after each step of a pool's life.
 #[test]
 fn the_end_of_a_batch_is_waited_for_where_it_leads_to_something() {

@@ -29,7 +29,7 @@ impl Load {
         let streams = (0u32..)
             .zip(weights)
             .filter(|(_, weight)| **weight != 0.0)
-            .map(|(number, weight)| Stream::steady(ModelId(number), process, *weight))
+            .map(|(number, weight)| Stream::steady(ModelId::first(number), process, *weight))
             .collect();
         Load { streams }
     }

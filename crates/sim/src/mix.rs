@@ -36,7 +36,7 @@ impl Mix {
         if *self == Mix::default() {
             return Kind::default();
         }
-        let mut random = Random::numbered(seed.rotate_left(32), id.0);
+        let mut random = Random::numbered(seed.rotate_left(32), id.number());
         let (low, tight) = (random.uniform(), random.uniform());
         Kind {
             class: if low <= self.low_share { Class::Low } else { Class::High },
@@ -54,7 +54,7 @@ mod tests {
         let due = Span::from_millis(12);
         let check = |low_share: f64, tight_share: f64| {
             let mix = Mix { low_share, tight: Some(Tight { share: tight_share, due }) };
-            let kinds: Vec<Kind> = (0..20_000).map(|id| mix.kind(7, RequestId(id))).collect();
+            let kinds: Vec<Kind> = (0..20_000).map(|id| mix.kind(7, RequestId::only(id))).collect();
             let share = |is: fn(&Kind) -> bool| {
                 kinds.iter().filter(|kind| is(kind)).count() as f64 / kinds.len() as f64
             };
@@ -64,6 +64,6 @@ mod tests {
         check(0.0, 1.0);
         check(0.3, 0.1);
         check(1.0, 0.0);
-        assert_eq!(Mix::default().kind(7, RequestId(1)), Kind::default());
+        assert_eq!(Mix::default().kind(7, RequestId::only(1)), Kind::default());
     }
 }

@@ -165,7 +165,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         let mut todo = Actions::default();
         let follows = policy.follows();
         let mut tell = |event| policy.on_event(Time::ZERO, event, &mut todo);
-        for (model, sim) in (0u32..).map(ModelId).zip(&scenario.models) {
+        for (model, sim) in (0u32..).map(ModelId::first).zip(&scenario.models) {
             tell(Event::AddModel { model, terms: sim.terms.clone() });
             let overrun = scenario.overrun(sim, follows);
             if overrun > Span::ZERO {
@@ -208,7 +208,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
                 self.complete(now, place);
             }
             while let Some((id, arrival)) = arrivals.next_if(|(_, next)| next.time <= now) {
-                self.arrive(now, arrival, RequestId(id));
+                self.arrive(now, arrival, RequestId::only(id));
             }
             self.policy.settle(now, &mut self.todo);
             self.stop(now);

@@ -122,8 +122,9 @@ fn serve(staged: &mut Staged, rate: f64) -> Report {
         Scenario::ideal(models, ACCELERATORS, Span::from_secs(1), Span::from_secs(10));
     scenario.network.control = Delay::Constant(Span::from_micros(100));
     let rate = rate / f64::from(MODELS);
-    let streams: Vec<_> =
-        (0..MODELS).map(|model| Stream::steady(ModelId(model), Process::Poisson, rate)).collect();
+    let streams: Vec<_> = (0..MODELS)
+        .map(|model| Stream::steady(ModelId::first(model), Process::Poisson, rate))
+        .collect();
     let arrivals = Arrivals::new(&streams, 3).expect("a rate");
     run(&scenario, staged, arrivals, 3)
 }

@@ -112,7 +112,7 @@ fn past_the_peak_of_a_mix_no_model_pays_for_the_others() {
 fn after_step(accelerators: u32, rate: f64, steps: [f64; 2], after: Span) -> f64 {
     let step = Time::ZERO + Span::from_secs(3);
     let schedule = Schedule::Steps(vec![(Time::ZERO, steps[0]), (step, steps[1])]);
-    let stream = Stream { schedule, ..Stream::steady(ModelId(0), Process::Poisson, rate) };
+    let stream = Stream { schedule, ..Stream::steady(ModelId::first(0), Process::Poisson, rate) };
     let mut scenario = scenario(&[PUBLISHED], accelerators);
     scenario.warmup = step.since(Time::ZERO) + after;
     scenario.measured = Span::from_secs(1);

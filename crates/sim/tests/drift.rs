@@ -43,7 +43,7 @@ impl Policy for Watched {
     fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
         self.scheduler.on_event(now, event, todo);
         let slowdown =
-            self.scheduler.stats(ModelId(0)).map_or(Slowdown::ONE, |stats| stats.slowdown);
+            self.scheduler.stats(ModelId::first(0)).map_or(Slowdown::ONE, |stats| stats.slowdown);
         if self.model_slowdowns.last().is_none_or(|(_, last)| *last != slowdown) {
             self.model_slowdowns.push((now, slowdown));
         }
@@ -92,7 +92,7 @@ fn run(mode: Mode, case: &Case) -> Seen {
     let mut policy =
         Watched { scheduler, accelerators, model_slowdowns: vec![], accelerator_slowdowns: vec![] };
     let stream = |model| {
-        Stream::steady(ModelId(model), Process::Poisson, case.rate / f64::from(case.models))
+        Stream::steady(ModelId::first(model), Process::Poisson, case.rate / f64::from(case.models))
     };
     let streams: Vec<_> = (0..case.models).map(stream).collect();
     let arrivals = Arrivals::new(&streams, 1).expect("rates");

@@ -85,7 +85,7 @@ fn arrivals(factor: f64, rows: u32, seed: u64) -> Arrivals {
                 (Time(2_000_000_000), 0.5),
             ]),
             rows: if number == 0 { rows } else { 1 },
-            ..Stream::steady(ModelId(number), process, rate / f64::from(rows))
+            ..Stream::steady(ModelId::first(number), process, rate / f64::from(rows))
         })
         .collect();
     Arrivals::new(&streams, seed).expect("valid streams")
@@ -187,7 +187,7 @@ fn nothing_beats_the_clairvoyant() {
         let arrivals: Vec<_> = (0..10u64)
             .map(|_| {
                 time = time + Span::from_millis_f64(random.exponential() * 2.0);
-                let model = ModelId(u32::from(random.uniform() < 0.4));
+                let model = ModelId::first(u32::from(random.uniform() < 0.4));
                 Arrival { time, model, rows: 1 }
             })
             .collect();
@@ -195,7 +195,16 @@ fn nothing_beats_the_clairvoyant() {
             .zip(&arrivals)
             .map(|(id, &Arrival { time: arrival, model, rows })| {
                 let deadline = arrival + Span::from_millis(slos[model.index()]);
-                (model, Request { id: RequestId(id), arrival, deadline, rows, class: Class::High })
+                (
+                    model,
+                    Request {
+                        id: RequestId::only(id),
+                        arrival,
+                        deadline,
+                        rows,
+                        class: Class::High,
+                    },
+                )
             })
             .collect();
         let profiles: Vec<&Profile> = scenario.models.iter().map(|m| &*m.actual).collect();
@@ -223,10 +232,10 @@ impl Hash {
             Observed::Arrived { .. } | Observed::Answered { .. } => {}
             Observed::Started { now, start, requests, begin, end } => {
                 self.numbers([1, now.0, start.batch.0, start.accelerator.0.into(), begin.0, end.0]);
-                self.numbers(requests.iter().map(|request| request.id.0));
+                self.numbers(requests.iter().map(|request| request.id.number()));
             }
             Observed::Dropped { now, model, request, reason } => {
-                self.numbers([2, now.0, model.0.into(), request.id.0, reason as u64]);
+                self.numbers([2, now.0, model.slot().into(), request.id.number(), reason as u64]);
             }
             Observed::Preempted { now, accelerator, batch } => {
                 self.numbers([3, now.0, accelerator.0.into(), batch.0]);

@@ -48,7 +48,7 @@ fn good_rate(overrun_ms: f64, rate: f64) -> f64 {
     let scenario = Scenario::ideal(vec![terms], 1, Span::from_secs(1), Span::from_secs(10));
     let scheduler = Scheduler::new(Mode::Consolidate, 1);
     let mut policy = Measured { scheduler, overrun: ms(overrun_ms) };
-    let stream = Stream::steady(ModelId(0), Process::Poisson, rate);
+    let stream = Stream::steady(ModelId::first(0), Process::Poisson, rate);
     let arrivals = Arrivals::new(&[stream], 1).expect("a rate");
     run(&scenario, &mut policy, arrivals, 1).good_rate()
 }

@@ -49,7 +49,7 @@ fn simulate(
     }
     let streams: Vec<_> = (0u32..)
         .zip(models)
-        .map(|(id, model)| Stream::steady(ModelId(id), Process::Poisson, model.rate))
+        .map(|(id, model)| Stream::steady(ModelId::first(id), Process::Poisson, model.rate))
         .collect();
     let mut policy = PolicyKind::Consolidate.build(&scenario, &[]);
     let arrivals = Arrivals::new(&streams, 11).expect("valid streams");

@@ -166,6 +166,8 @@ struct World<'a, P> {
     busy_until: Vec<Time>,
     ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId, Span)>>,
     batches: BTreeSet<BatchId>,
+    /// The model that has each place now.
+    models: Vec<ModelId>,
     /// Models that were told to go, and whether they are gone.
     removed: BTreeMap<ModelId, bool>,
     steps: Vec<Step>,
@@ -206,11 +208,12 @@ impl<'a, P: Policy> World<'a, P> {
             busy_until: vec![Time::ZERO; count],
             ends: BinaryHeap::new(),
             batches: BTreeSet::new(),
+            models: (0..MODELS).map(ModelId::first).collect(),
             removed: BTreeMap::new(),
             steps: Vec::new(),
             log: Vec::new(),
         };
-        for model in (0..MODELS).map(ModelId) {
+        for model in (0..MODELS).map(ModelId::first) {
             let terms = world.terms(model);
             world.event(Event::AddModel { model, terms });
         }
@@ -241,7 +244,7 @@ impl<'a, P: Policy> World<'a, P> {
             profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
             slo: Span::from_micros(40_000),
             queue_max: 12,
-            loss_weight: if model.0 == 0 { 2.0 } else { 1.0 },
+            loss_weight: if model.index() == 0 { 2.0 } else { 1.0 },
         }
     }
 
@@ -253,12 +256,10 @@ impl<'a, P: Policy> World<'a, P> {
     fn happen(&mut self, number: u64, happening: &Happening) {
         match *happening {
             Happening::Arrive { model, rows, slo_us, class } => {
-                let model = ModelId(model);
                 let deadline = self.now + Span::from_micros(slo_us);
-                let id = RequestId(number);
+                let id = RequestId::only(number);
                 let request = Request { id, arrival: self.now, deadline, rows, class };
-                self.open.insert(request.id, (model, request));
-                self.event(Event::Arrive { model, request });
+                self.arrive(self.models[model as usize], request);
             }
             Happening::CancelOldest => {
                 let Some((id, (model, request))) = self.open.pop_first() else { return };
@@ -276,21 +277,19 @@ impl<'a, P: Policy> World<'a, P> {
             }
             Happening::MeasureOverrun { model, us } => {
                 let overrun = Span::from_micros(us);
-                self.event(Event::SetOverrun { model: ModelId(model), overrun });
+                self.event(Event::SetOverrun { model: self.models[model as usize], overrun });
             }
             Happening::Remove { model } => {
-                let model = ModelId(model);
+                let model = self.models[model as usize];
                 if self.removed.get(&model) != Some(&true) {
                     self.removed.insert(model, false);
                     self.event(Event::RemoveModel { model });
                 }
             }
             Happening::Add { model } => {
-                let model = ModelId(model);
-                if self.removed.get(&model) == Some(&true) {
-                    self.removed.remove(&model);
-                    let terms = self.terms(model);
-                    self.event(Event::AddModel { model, terms });
+                let before = self.models[model as usize];
+                if self.removed.get(&before) == Some(&true) {
+                    self.replace(number, before);
                 }
             }
             Happening::Switch { mode } => self.event(Event::SetMode(mode)),
@@ -308,6 +307,22 @@ impl<'a, P: Policy> World<'a, P> {
             Happening::Silence => self.pass(Some(self.now + Span::from_secs(100))),
         }
         self.settle();
+    }
+
+    fn arrive(&mut self, model: ModelId, request: Request) {
+        self.open.insert(request.id, (model, request));
+        self.event(Event::Arrive { model, request });
+    }
+
+    /// Gives the place of a model that is gone to the next one, while a request for the former is
+    /// still on its way.
+    fn replace(&mut self, number: u64, before: ModelId) {
+        let (model, terms) = (before.next_generation(), self.terms(before));
+        self.models[model.index()] = model;
+        self.event(Event::AddModel { model, terms });
+        let (id, arrival) = (RequestId::only(number), self.now);
+        let deadline = arrival + Span::from_micros(40_000);
+        self.arrive(before, Request { id, arrival, deadline, rows: 1, class: Class::High });
     }
 
     /// Lets time pass until `until`, completing batches and waking the policy on the way.

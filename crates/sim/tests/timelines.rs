@@ -39,7 +39,7 @@ fn timeline(case: &Case, from: f64) -> String {
     let scenario = Scenario::ideal(vec![terms], case.accelerators, Span::ZERO, measured);
     let arrivals = case.arrivals.iter().map(|at| Arrival {
         time: Time(Span::from_millis_f64(*at).0),
-        model: ModelId(0),
+        model: ModelId::first(0),
         rows: 1,
     });
     let mut text = String::new();

@@ -12,7 +12,8 @@
 use crate::tensor::{Inputs, OutputTensor};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use symphony_core::{AcceleratorId, DropReason, RequestId, Span};
+use std::time::{SystemTime, UNIX_EPOCH};
+use symphony_core::{AcceleratorId, DropReason, Origin, RequestId, Span};
 use tokio::sync::oneshot;
 
 /// How one request ended. Each gets exactly one.
@@ -145,9 +146,11 @@ pub struct TooManyInFlight {
 /// Bound on requests in flight in one process, where the configuration sets none.
 pub const IN_FLIGHT_MAX_DEFAULT: usize = 65_536;
 
-/// The table, split in segments so that connections on different cores rarely meet.
+/// The table of one frontend, split in segments so that connections on different cores rarely meet.
+/// Requests of other frontends, or of a former life of this one, are not in it.
 #[derive(Debug)]
 pub struct InFlight {
+    origin: Origin,
     segments: Box<[Mutex<Segment>]>,
     next: AtomicUsize,
     count: AtomicUsize,
@@ -190,10 +193,17 @@ const SEGMENTS: usize = 16;
 const SLOT_BITS: u32 = 28;
 
 impl InFlight {
-    /// An empty table for at most `limit` requests.
+    /// An empty table for at most `limit` requests, of the first frontend in a life that begins now.
     #[must_use]
     pub fn new(limit: usize) -> InFlight {
+        InFlight::of(Origin::new(0, life()), limit)
+    }
+
+    /// An empty table for at most `limit` requests that come from `origin`.
+    #[must_use]
+    pub fn of(origin: Origin, limit: usize) -> InFlight {
         InFlight {
+            origin,
             segments: (0..SEGMENTS).map(|_| Mutex::default()).collect(),
             next: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
@@ -224,13 +234,13 @@ impl InFlight {
         });
         let entry = &mut segment.slots[slot as usize];
         (entry.inputs, entry.reply) = (Some(inputs), Some(reply));
-        Ok(request_id(entry.generation, slot, index))
+        Ok(RequestId::new(self.origin, number(entry.generation, slot, index)))
     }
 
     /// Takes a request out; `None` when someone else has.
     #[must_use]
     pub fn take(&self, id: RequestId) -> Option<Pending> {
-        let (generation, slot, index) = parts(id);
+        let (generation, slot, index) = self.parts(id)?;
         let mut segment = self.segment(index);
         let inputs = segment.entry(generation, slot)?.inputs.take()?;
         Some(self.pending(&mut segment, slot, inputs))
@@ -240,7 +250,7 @@ impl InFlight {
     /// left.
     #[must_use]
     pub fn run(&self, id: RequestId) -> Option<Running<'_>> {
-        let (generation, slot, index) = parts(id);
+        let (generation, slot, index) = self.parts(id)?;
         let mut segment = self.segment(index);
         let entry = segment.entry(generation, slot)?;
         let inputs = entry.inputs.take()?;
@@ -253,7 +263,7 @@ impl InFlight {
     }
 
     fn is_abandoned(&self, id: RequestId) -> bool {
-        let (generation, slot, index) = parts(id);
+        let Some((generation, slot, index)) = self.parts(id) else { return true };
         let mut segment = self.segment(index);
         let entry = segment.entry(generation, slot);
         entry.and_then(|entry| entry.reply.as_ref()).is_none_or(oneshot::Sender::is_closed)
@@ -261,7 +271,7 @@ impl InFlight {
 
     /// Gives a request its outcome, whether or not it runs; no effect when it has one.
     pub fn settle(&self, id: RequestId, outcome: Outcome) {
-        let (generation, slot, index) = parts(id);
+        let Some((generation, slot, index)) = self.parts(id) else { return };
         let mut segment = self.segment(index);
         let Some(entry) = segment.entry(generation, slot) else { return };
         let waited = entry.inputs.take();
@@ -290,6 +300,18 @@ impl InFlight {
         all
     }
 
+    /// Generation, slot and segment of a request of this table.
+    #[expect(clippy::cast_possible_truncation, reason = "each part is masked to its width")]
+    fn parts(&self, id: RequestId) -> Option<(u32, u32, usize)> {
+        let number = id.number();
+        let slot = (number as u32 >> 4) & ((1 << SLOT_BITS) - 1);
+        (id.origin() == self.origin).then_some((
+            (number >> 32) as u32,
+            slot,
+            (number & 15) as usize,
+        ))
+    }
+
     fn pending(&self, segment: &mut Segment, slot: u32, inputs: Inputs) -> Pending {
         self.count.fetch_sub(1, Ordering::Relaxed);
         Pending { inputs, reply: segment.free(slot) }
@@ -312,20 +334,25 @@ impl InFlight {
     }
 }
 
-/// Identity: generation (32 bits), slot (28), segment (4).
-fn request_id(generation: u32, slot: u32, segment: usize) -> RequestId {
-    RequestId(u64::from(generation) << 32 | u64::from(slot) << 4 | segment as u64)
+/// A number in the table: generation (32 bits), slot (28), segment (4).
+fn number(generation: u32, slot: u32, segment: usize) -> u64 {
+    u64::from(generation) << 32 | u64::from(slot) << 4 | segment as u64
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "each part is masked to its width")]
-fn parts(id: RequestId) -> (u32, u32, usize) {
-    let slot = (id.0 as u32 >> 4) & ((1 << SLOT_BITS) - 1);
-    ((id.0 >> 32) as u32, slot, (id.0 & 15) as usize)
+/// The life of a frontend that starts now. Counted in quarters of a second, so that it comes again
+/// only a quarter of an hour later, when nobody knows of its requests any more; never zero, which is
+/// [`Origin::ONLY`]'s.
+#[expect(clippy::cast_possible_truncation, reason = "it is below 4096")]
+fn life() -> u16 {
+    let quarters =
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() / 250;
+    (quarters % u128::from(Origin::NUMBERS - 1)) as u16 + 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn admit(table: &InFlight) -> (Result<RequestId, TooManyInFlight>, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
@@ -367,8 +394,30 @@ mod tests {
     #[test]
     fn an_unknown_identity_is_nobody() {
         let table = InFlight::new(2);
-        assert!(table.take(RequestId(u64::MAX)).is_none());
-        assert!(table.take(RequestId(0)).is_none());
+        for number in [u64::MAX, 0] {
+            assert!(table.take(RequestId::new(table.origin, number)).is_none());
+        }
+    }
+
+    proptest! {
+        /// Whatever is asked with an identity of another frontend, or of another life, has no effect.
+        #[test]
+        fn a_request_of_another_origin_is_nobody(
+            of in (0..3u16, 0..3u16), other in (0..3u16, 0..3u16), before in 0..3usize,
+        ) {
+            prop_assume!(of != other);
+            let table = InFlight::of(Origin::new(of.0, of.1), 8);
+            // The number may be of any generation.
+            (0..before).for_each(|_| drop(table.take(admit(&table).0.unwrap())));
+            let (id, mut outcome) = admit(&table);
+            let id = id.unwrap();
+            let alien = RequestId::new(Origin::new(other.0, other.1), id.number());
+            prop_assert!(table.take(alien).is_none() && table.run(alien).is_none());
+            table.settle(alien, Outcome::Failed("of another".to_owned()));
+            prop_assert!(outcome.try_recv().is_err());
+            prop_assert_eq!(table.len(), 1);
+            prop_assert!(table.take(id).is_some());
+        }
     }
 
     #[test]

@@ -125,7 +125,7 @@ mod tests {
     use symphony_core::Span;
 
     fn stream(model: u32, process: Process, rate: f64) -> Stream {
-        Stream::steady(ModelId(model), process, rate)
+        Stream::steady(ModelId::first(model), process, rate)
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         let first = |seed| Arrivals::new(&streams, seed).unwrap().take(1000).collect::<Vec<_>>();
         assert_eq!(first(7), first(7));
         assert_ne!(first(7), first(8));
-        let pinned: Vec<_> = first(7).iter().take(4).map(|a| (a.time.0, a.model.0)).collect();
+        let pinned: Vec<_> = first(7).iter().take(4).map(|a| (a.time.0, a.model.slot())).collect();
         expect_test::expect!["[(2051641, 1), (3712124, 0), (5471412, 1), (7990960, 1)]"]
             .assert_eq(&format!("{pinned:?}"));
     }
@@ -153,7 +153,8 @@ mod tests {
             .take_while(|arrival| arrival.time < Time(100_000_000_000))
             .collect();
         assert!(arrivals.is_sorted_by_key(|arrival| arrival.time));
-        let count = |model| arrivals.iter().filter(|a| a.model == ModelId(model)).count() as f64;
+        let count =
+            |model| arrivals.iter().filter(|a| a.model == ModelId::first(model)).count() as f64;
         assert!((count(0) - 100_000.0).abs() < 4.0 * 100_000f64.sqrt(), "{}", count(0));
         assert!((count(1) - 300_000.0).abs() < 2.0, "{}", count(1));
         assert!((count(2) - 100_000.0).abs() < 4.0 * 3.0 * 100_000f64.sqrt(), "{}", count(2));
@@ -192,7 +193,7 @@ mod tests {
     fn a_stream_must_be_possible() {
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-320] {
             let error = Arrivals::new(&[stream(3, Process::Poisson, rate)], 0).unwrap_err();
-            assert!(error.to_string().contains("ModelId(3)"), "{error}");
+            assert!(error.to_string().contains("model 3"), "{error}");
         }
         let on = Span::ZERO;
         for process in [
@@ -205,7 +206,7 @@ mod tests {
         let rows = Stream { rows: 0, ..stream(0, Process::Poisson, 1.0) };
         assert_eq!(
             Arrivals::new(&[rows], 0).unwrap_err(),
-            WorkloadError::Rows { model: ModelId(0) }
+            WorkloadError::Rows { model: ModelId::first(0) }
         );
     }
 }

@@ -6,7 +6,10 @@ use symphony_core::{ModelId, Span};
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum WorkloadError {
     /// A rate that is zero, negative or not a number.
-    #[error("the rate of {model:?} is {rate}: it must be a positive number of requests per second")]
+    #[error(
+        "the rate of model {} is {rate}: it must be a positive number of requests per second",
+        .model.slot()
+    )]
     Rate {
         /// The stream's model.
         model: ModelId,
@@ -14,7 +17,7 @@ pub enum WorkloadError {
         rate: f64,
     },
     /// Requests without rows.
-    #[error("the requests of {model:?} have no rows: give each at least one")]
+    #[error("the requests of model {} have no rows: give each at least one", .model.slot())]
     Rows {
         /// The stream's model.
         model: ModelId,

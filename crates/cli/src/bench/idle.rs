@@ -83,7 +83,7 @@ pub(crate) fn command(args: &IdleArgs) -> Result<()> {
 
 /// Sends requests for so long: how many were answered.
 fn answered(server: &Server, payload: &Payload, args: &IdleArgs, time: Duration) -> Result<u64> {
-    let stream = Stream::steady(ModelId(0), Process::Poisson, args.rate);
+    let stream = Stream::steady(ModelId::first(0), Process::Poisson, args.rate);
     let plan = Plan::new(&[stream], 1, Duration::ZERO, time)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let tallies = runtime.context("cannot start the client")?.block_on(async {

@@ -117,7 +117,7 @@ impl Bench<'_> {
 
     async fn open(&self, protocol: Protocol, connections: usize) -> Result<Line> {
         let args = self.args;
-        let stream = Stream::steady(ModelId(0), Process::Poisson, args.rate);
+        let stream = Stream::steady(ModelId::first(0), Process::Poisson, args.rate);
         let (warmup, measured) = (seconds(args.warmup)?, seconds(args.seconds)?);
         let plan = Plan::new(&[stream], args.seed, warmup, measured)?;
         let pacing = if args.sleep { Pacing::Sleep } else { Pacing::Exact };

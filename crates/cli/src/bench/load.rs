@@ -192,8 +192,9 @@ mod tests {
     }
 
     fn plan(rates: &[f64], warmup_ms: u64, measured_ms: u64) -> Plan {
-        let stream =
-            |(model, &rate): (u32, &f64)| Stream::steady(ModelId(model), Process::Constant, rate);
+        let stream = |(model, &rate): (u32, &f64)| {
+            Stream::steady(ModelId::first(model), Process::Constant, rate)
+        };
         let streams: Vec<_> = (0..).zip(rates).map(stream).collect();
         let ms = Duration::from_millis;
         Plan::new(&streams, 1, ms(warmup_ms), ms(measured_ms)).unwrap()

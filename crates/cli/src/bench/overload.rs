@@ -189,7 +189,7 @@ struct Offer {
 
 fn offer(args: &OverloadArgs, server: &Server, payload: &Payload, offer: Offer) -> Result<Line> {
     let Offer { mode, share, capacity, slo } = offer;
-    let stream = Stream::steady(ModelId(0), Process::Poisson, share * capacity);
+    let stream = Stream::steady(ModelId::first(0), Process::Poisson, share * capacity);
     let measured = seconds(args.seconds)?;
     let plan = Plan::new(&[stream], args.seed, seconds(args.warmup)?, measured)?;
     let tally = tokio::runtime::Builder::new_current_thread()

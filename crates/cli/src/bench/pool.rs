@@ -104,7 +104,7 @@ impl PoolBenchArgs {
     }
 
     fn stream(&self) -> Stream {
-        Stream::steady(ModelId(0), Process::Poisson, self.rate)
+        Stream::steady(ModelId::first(0), Process::Poisson, self.rate)
     }
 }
 

@@ -73,7 +73,7 @@ struct Serving {
 /// Identities that are free to use. The lowest is used first, for tables are indexed by them.
 #[derive(Debug, Default)]
 struct Ids {
-    free: BTreeSet<u32>,
+    free: BTreeSet<ModelId>,
     next: u32,
 }
 
@@ -238,7 +238,7 @@ impl Models {
         };
         let before = self.entries.insert(model.name.clone(), entry);
         self.publish();
-        tracing::info!(model = %model.name, version = %model.version, id = id.0, engine = %model.engine, "serving");
+        tracing::info!(model = %model.name, version = %model.version, id = %id, engine = %model.engine, "serving");
         if let Some(before) = before.and_then(|entry| entry.serving) {
             self.retire(&before.model);
         }
@@ -252,7 +252,7 @@ impl Models {
             match worker.load(id, resident) {
                 Ok(()) => {}
                 // The others serve.
-                Err(error @ Unreachable::Stopped(_)) => tracing::error!(id = id.0, "{error}"),
+                Err(error @ Unreachable::Stopped(_)) => tracing::error!(id = %id, "{error}"),
                 Err(error @ Unreachable::Stuck(_)) => {
                     self.take_back(id, &workers[..at]);
                     return Err(error);
@@ -268,7 +268,7 @@ impl Models {
             let (done, freed) = oneshot::channel();
             match worker.unload(id, done) {
                 Ok(()) => free(freed, self.patience),
-                Err(error) => tracing::error!(id = id.0, "{error}"),
+                Err(error) => tracing::error!(id = %id, "{error}"),
             }
         }
     }
@@ -361,14 +361,14 @@ impl Ids {
     }
 
     fn take(&mut self) -> ModelId {
-        ModelId(self.free.pop_first().unwrap_or_else(|| {
+        self.free.pop_first().unwrap_or_else(|| {
             self.next += 1;
-            self.next - 1
-        }))
+            ModelId::first(self.next - 1)
+        })
     }
 
     fn give_back(&mut self, id: ModelId) {
-        self.free.insert(id.0);
+        self.free.insert(id.next_generation());
     }
 }
 

@@ -287,7 +287,7 @@ mod tests {
         let now = surroundings.clock.now();
         let plan = BatchPlan {
             batch: BatchId(5),
-            model: ModelId(0),
+            model: ModelId::first(0),
             requests: vec![Request {
                 id,
                 arrival: now,

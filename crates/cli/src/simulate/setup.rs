@@ -308,7 +308,7 @@ impl Setup {
         let streams = (0u32..).zip(self.shares()?).filter(|(_, share)| *share > 0.0);
         let stream = |(number, share)| Stream {
             schedule: self.load.schedule.clone(),
-            ..Stream::steady(ModelId(number), self.load.process, share)
+            ..Stream::steady(ModelId::first(number), self.load.process, share)
         };
         Ok(Streams { streams: streams.map(stream).collect() })
     }

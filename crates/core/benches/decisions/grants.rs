@@ -108,7 +108,7 @@ impl Workload for Grants {
         while spent.batches < count {
             self.now = self.now + self.gap;
             self.end_batches(&mut spent);
-            let models = (0..DRAIN).map(|offset| ModelId((self.next + offset) % MODELS));
+            let models = (0..DRAIN).map(|offset| ModelId::first((self.next + offset) % MODELS));
             let candidates: Vec<Candidate> = models.map(|model| self.candidate(model)).collect();
             self.next = (self.next + DRAIN) % MODELS;
             let (now, grants, matcher) = (self.now, &mut self.grants, &mut self.matcher);

@@ -32,7 +32,7 @@ fn demands(models: u32) -> Vec<ModelDemand> {
         let profile = Profile::linear(Span::from_micros(50), Span::from_millis(1), 256);
         let rows_per_ns = REQUESTS_PER_NS * popularity.share(number);
         ModelDemand {
-            model: ModelId(number),
+            model: ModelId::first(number),
             profile: profile.expect("valid profile"),
             data: Span(100),
             room: SLO,

@@ -67,10 +67,10 @@ impl Pool {
     fn gather(&mut self) {
         for _ in 0..DRAIN.0 + self.random.below(DRAIN.1 + 1) {
             let arrival = self.now + Span(self.random.below(2 * self.terms.gap + 1));
-            let id = RequestId(self.requests);
+            let id = RequestId::only(self.requests);
             let deadline = arrival + SLO;
             let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
-            let model = ModelId(self.popularity.pick(&mut self.random));
+            let model = ModelId::first(self.popularity.pick(&mut self.random));
             self.arrived.push(Event::Arrive { model, request });
             self.requests += 1;
             self.now = arrival;
@@ -109,7 +109,7 @@ pub(crate) fn load(scheduler: &mut Scheduler, models: u32, todo: &mut Actions) -
     };
     let terms: Vec<ModelTerms> = (0..models).map(terms).collect();
     let begun = Instant::now();
-    for (model, terms) in (0..).map(ModelId).zip(terms) {
+    for (model, terms) in (0..).map(ModelId::first).zip(terms) {
         scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, todo);
     }
     scheduler.settle(Time::ZERO, todo);

@@ -182,7 +182,7 @@ mod tests {
         let mut model = [Vec::new(), Vec::new()];
         for (id, &(is_low, deadline, rows)) in (0u64..).zip(requests) {
             let class = Class::ALL[usize::from(is_low)];
-            let (id, deadline) = (RequestId(id), Time(deadline));
+            let (id, deadline) = (RequestId::only(id), Time(deadline));
             let request = Request { id, arrival: Time::ZERO, deadline, rows, class };
             lanes.push(request, false);
             let queue = &mut model[class as usize];

@@ -68,6 +68,8 @@ pub struct Matcher {
 /// What the matcher knows of one model.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
+    /// Of the model that has this place; what comes from one before it is ignored.
+    generation: u32,
     offer: Option<Offer>,
     /// The level under which the candidate is filed as ready, where it is a high one.
     ready_in: Option<u8>,
@@ -143,6 +145,17 @@ struct Filed {
     ready_low: Option<Time>,
     /// Its level and turn, if it is a high one.
     ready: Option<(u8, Time)>,
+}
+
+impl Slot {
+    /// That of a model of which nothing was heard yet.
+    fn of(model: ModelId) -> Slot {
+        Slot { generation: model.generation(), ..Slot::default() }
+    }
+
+    fn is_of(&self, model: ModelId) -> bool {
+        self.generation == model.generation()
+    }
 }
 
 impl Filed {
@@ -247,11 +260,14 @@ impl Matcher {
             self.models.resize_with(index + 1, Slot::default);
         }
         let slot = &mut self.models[index];
-        if candidate.generation != slot.issued {
+        if candidate.model.is_later_than(slot.generation) && slot.running == 0 {
+            *slot = Slot { ready_in: slot.ready_in, ..Slot::of(candidate.model) };
+        }
+        if !slot.is_of(candidate.model) || candidate.generation != slot.issued {
             return;
         }
         slot.offer = candidate.offer;
-        self.place(now, candidate.model.0, candidate.offer);
+        self.place(now, candidate.model.slot(), candidate.offer);
     }
 
     /// Matches ready candidates to free accelerators and hands each grant to `issue`.
@@ -281,7 +297,7 @@ impl Matcher {
             slot.issued = slot.issued.wrapping_add(1);
             self.count_in(model, offer.level, offer.class);
             if offer.more_batches == 0 {
-                self.file(model.0, Filed::default());
+                self.file(model.slot(), Filed::default());
             }
             let (accelerator, slowdown) = (AcceleratorId(number), lag.slowdown());
             let behind = running.is_some();
@@ -457,7 +473,8 @@ impl Matcher {
     /// Batches of a model that were granted or sent, and have not completed.
     #[must_use]
     pub fn running(&self, model: ModelId) -> u32 {
-        self.models.get(model.index()).map_or(0, |slot| slot.running)
+        let slot = self.models.get(model.index()).filter(|slot| slot.is_of(model));
+        slot.map_or(0, |slot| slot.running)
     }
 
     /// Forgets a model, so that its identity may be used again.
@@ -466,10 +483,10 @@ impl Matcher {
     /// When a batch of it is running.
     pub fn remove(&mut self, model: ModelId) {
         assert_eq!(self.running(model), 0, "{model:?} still runs");
-        self.file(model.0, Filed::default());
         self.planner.forget(model);
-        if let Some(slot) = self.models.get_mut(model.index()) {
-            *slot = Slot::default();
+        if self.models.get(model.index()).is_some_and(|slot| slot.is_of(model)) {
+            self.file(model.slot(), Filed::default());
+            self.models[model.index()] = Slot::of(model.next_generation());
         }
     }
 
@@ -555,14 +572,19 @@ impl Matcher {
                 }
             }
         }
-        first.map(|(_, index, offer)| (ModelId(index), offer))
+        first.map(|(_, index, offer)| (self.model(index), offer))
+    }
+
+    /// The model that has a place now.
+    fn model(&self, index: u32) -> ModelId {
+        ModelId::new(index, self.models[index as usize].generation)
     }
 
     /// The low candidate whose turn is first.
     fn first_low(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         while let Some((_, index)) = self.ready_low.peek() {
             match self.models[index as usize].offer {
-                Some(offer) if offer.latest >= now => return Some((ModelId(index), offer)),
+                Some(offer) if offer.latest >= now => return Some((self.model(index), offer)),
                 _ => self.ready_low.remove(index),
             }
         }
@@ -690,7 +712,7 @@ impl Matcher {
 mod tests {
     use super::*;
 
-    pub(super) const MODEL: ModelId = ModelId(0);
+    pub(super) const MODEL: ModelId = ModelId::first(0);
 
     pub(super) fn at(ms: u64) -> Time {
         Time(Span::from_millis(ms).0)
@@ -842,6 +864,27 @@ mod tests {
         );
         assert_eq!(matcher.running(MODEL), 0);
         assert_eq!(send(&mut matcher, at(10), at(20), ms(0)), Some(0));
+    }
+
+    #[test]
+    fn a_model_is_not_offered_for_by_one_that_had_its_place_before() {
+        let mut matcher = Matcher::new(Mode::Consolidate, 2);
+        let granted = |matcher: &mut Matcher, model| {
+            matcher.candidate(at(0), Candidate { model, ..candidate(0, at(0), at(20), ms(0)) });
+            let mut grants = Vec::new();
+            matcher.assign(at(0), |grant| grants.push(grant.model));
+            grants
+        };
+        let later = ModelId::new(0, 2);
+        // Nothing was heard of the generation between: it may have been given up before it served.
+        assert_eq!(granted(&mut matcher, later), [later]);
+        assert_eq!(granted(&mut matcher, MODEL), []);
+        assert_eq!((matcher.running(later), matcher.running(MODEL)), (1, 0));
+        let (accelerator, batch) = (AcceleratorId(0), BatchId(0));
+        assert_eq!(matcher.reply(at(0), Reply { accelerator, batch, started: None }), None);
+        matcher.remove(later);
+        assert_eq!(granted(&mut matcher, later), [], "it is gone");
+        assert_eq!(granted(&mut matcher, later.next_generation()), [later.next_generation()]);
     }
 
     #[test]

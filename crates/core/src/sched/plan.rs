@@ -189,8 +189,8 @@ impl Planner {
             self.models.resize_with(index + 1, || None);
         }
         match &mut self.models[index] {
-            Some(model) => model.note(demand),
-            none => *none = Some(Model::new(demand)),
+            Some(model) if model.demand.model == demand.model => model.note(demand),
+            slot => *slot = Some(Model::new(demand)),
         }
     }
 
@@ -209,7 +209,7 @@ impl Planner {
 
     pub(crate) fn forget(&mut self, model: ModelId) {
         if let Some(slot) = self.models.get_mut(model.index()) {
-            *slot = None;
+            slot.take_if(|known| known.demand.model == model);
         }
     }
 
@@ -433,7 +433,7 @@ mod tests {
     fn demand(model: u32, (alpha, beta, slo): (f64, f64, f64), per_second: f64) -> ModelDemand {
         let ms = Span::from_millis_f64;
         ModelDemand {
-            model: ModelId(model),
+            model: ModelId::first(model),
             profile: Profile::linear(ms(alpha), ms(beta), 64).unwrap(),
             data: Span::ZERO,
             room: ms(slo),
@@ -531,7 +531,7 @@ mod tests {
         let ms = Span::from_millis_f64;
         // One of four accelerators that run batches of 40 ms in turn frees up every 10 ms.
         assert_eq!(urgency(vec![long.clone(), tight.clone()]), [ms(0.375), ms(10.0)]);
-        let more = ModelDemand { model: ModelId(2), ..tight.clone() };
+        let more = ModelDemand { model: ModelId::first(2), ..tight.clone() };
         assert_eq!(urgency(vec![long.clone(), tight, more]), [ms(0.375), ms(10.0), ms(10.0)]);
         assert_eq!(urgency(vec![long]), [Span::ZERO]);
     }

@@ -196,7 +196,7 @@ mod tests {
 
     fn request(id: u64, deadline: u64, rows: u32) -> Request {
         Request {
-            id: RequestId(id),
+            id: RequestId::only(id),
             arrival: Time::ZERO,
             deadline: Time(deadline),
             rows,

@@ -157,7 +157,7 @@ mod tests {
     fn removing_a_model_that_is_not_there_is_answered() {
         let mut scheduler = Scheduler::new(Mode::Eager, 1);
         let mut todo = Actions::default();
-        let model = ModelId(7);
+        let model = ModelId::first(7);
         scheduler.on_event(Time::ZERO, Event::RemoveModel { model }, &mut todo);
         scheduler.settle(Time::ZERO, &mut todo);
         assert_eq!(todo.list, [Action::Removed { model }]);
@@ -220,17 +220,17 @@ mod tests {
         fn new(mode: Mode, accelerators: u32, models: [ModelTerms; 2]) -> World {
             let mut scheduler = Scheduler::new(mode, accelerators);
             let (mut todo, slos) = (Actions::default(), models.each_ref().map(|terms| terms.slo));
-            for (model, terms) in (0..).map(ModelId).zip(models) {
+            for (model, terms) in (0..).map(ModelId::first).zip(models) {
                 scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
             }
             World { scheduler, todo, slos, arrivals: Vec::new(), ends: Vec::new() }
         }
 
         fn arrives(&mut self, ms: u64, model: u32, class: Class) {
-            let (id, arrival) = (RequestId(self.arrivals.len() as u64), at(ms));
+            let (id, arrival) = (RequestId::only(self.arrivals.len() as u64), at(ms));
             let deadline = arrival + self.slos[model as usize];
             let request = Request { id, arrival, deadline, rows: 1, class };
-            self.arrivals.push((arrival, ModelId(model), request));
+            self.arrivals.push((arrival, ModelId::first(model), request));
         }
 
         /// When the last batch of each model started.

@@ -115,6 +115,7 @@ struct LowTerms {
 
 #[derive(Clone, Debug)]
 struct Model {
+    id: ModelId,
     terms: ModelTerms,
     /// The profile at the slowdown that plans count with.
     profile: Profile,
@@ -213,6 +214,7 @@ impl Shard {
         let slot = &mut self.models[model.index()];
         assert!(slot.is_none(), "{model:?} is in use");
         let mut state = Box::new(Model {
+            id: model,
             rate: RateEstimator::new(terms.slo),
             delays: Delays::default(),
             message: Span::ZERO,
@@ -259,7 +261,7 @@ impl Shard {
 
     /// Takes no more requests for a model; its queue runs empty.
     pub fn close(&mut self, model: ModelId) {
-        if let Some(Some(state)) = self.models.get_mut(model.index()) {
+        if let Some(state) = find(&mut self.models, model) {
             state.closing = true;
         }
     }
@@ -276,8 +278,7 @@ impl Shard {
     /// When it is not closed.
     pub fn remove(&mut self, model: ModelId) {
         assert!(self.is_closed(model), "{model:?} still has requests");
-        self.expiries.remove(model.0);
-        self.touched.retain(|other| *other != model);
+        self.expiries.remove(model.slot());
         self.models[model.index()] = None;
     }
 
@@ -309,9 +310,9 @@ impl Shard {
 
     /// Replaces what this model's batches were measured to run longer than planned.
     pub fn set_overrun(&mut self, model: ModelId, overrun: Span) {
-        if let Some(Some(state)) = self.models.get_mut(model.index()) {
+        if let Some(state) = find(&mut self.models, model) {
             state.overrun = overrun;
-            self.touch(model.index());
+            state.touch(&mut self.touched);
         }
     }
 
@@ -326,7 +327,7 @@ impl Shard {
     /// Queues a request, or drops it at once when it can never run.
     #[inline]
     pub fn arrive(&mut self, now: Time, model: ModelId, request: Request, todo: &mut Actions) {
-        let Some(Some(state)) = self.models.get_mut(model.index()) else {
+        let Some(state) = find(&mut self.models, model) else {
             return todo.list.push(Action::Drop { model, request, reason: DropReason::Unloaded });
         };
         // A request that can never run promises nothing to others. Any other refused one counts
@@ -360,28 +361,28 @@ impl Shard {
             state.rate_demoted.record(now, request.rows);
         }
         state.queue.push(request, demoted);
-        state.touch(model, &mut self.touched);
+        state.touch(&mut self.touched);
     }
 
     /// A batch of a model ended.
     pub fn complete(&mut self, now: Time, ended: BatchEnded) {
         let BatchEnded { model, ratio } = ended;
-        let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
+        let Some(state) = find(&mut self.models, model) else { return };
         state.running = state.running.saturating_sub(1);
         state.note_idle(now);
         if let Some(ratio) = ratio {
             state.drift.record(now, ratio);
             if state.follow(&self.delays, self.message) {
-                self.touch(model.index());
+                state.touch(&mut self.touched);
             }
         }
     }
 
     /// Takes a request out of its queue, if it is there.
     pub fn cancel(&mut self, model: ModelId, request: RequestId, deadline: Time) {
-        let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
+        let Some(state) = find(&mut self.models, model) else { return };
         if state.queue.remove(request, deadline).is_some() {
-            self.touch(model.index());
+            state.touch(&mut self.touched);
         }
     }
 
@@ -400,7 +401,7 @@ impl Shard {
         }
         std::mem::swap(&mut self.touched, &mut self.touched_before);
         for model in self.touched_before.drain(..) {
-            let Some(state) = self.models[model.index()].as_mut() else { continue };
+            let Some(state) = find(&mut self.models, model) else { continue };
             state.touched = false;
             state.drift.forget(now);
             state.follow(&self.delays, self.message);
@@ -409,8 +410,8 @@ impl Shard {
             // A grant at the last moment is on its way for a while.
             let expiry = offer.map(|offer| offer.latest + state.message + Span(1));
             match expiry.into_iter().chain(state.low_expiry()).min() {
-                Some(expiry) => self.expiries.set(model.0, expiry),
-                None => self.expiries.remove(model.0),
+                Some(expiry) => self.expiries.set(model.slot(), expiry),
+                None => self.expiries.remove(model.slot()),
             }
             let candidate = Candidate { model, generation: state.answered, offer };
             if state.published != Some(candidate) {
@@ -439,9 +440,9 @@ impl Shard {
     /// deadline. Requests may have come or gone since the candidate was made.
     pub fn grant(&mut self, now: Time, grant: Grant, todo: &mut Actions) -> Reply {
         let Grant { model, accelerator, batch, free, slowdown: lag, behind } = grant;
-        self.touch(model.index());
         let declined = Reply { accelerator, batch, started: None };
-        let Some(Some(state)) = self.models.get_mut(model.index()) else { return declined };
+        let Some(state) = find(&mut self.models, model) else { return declined };
+        state.touch(&mut self.touched);
         state.answered = state.answered.wrapping_add(1);
         state.drop_hopeless(model, now, todo);
         let choice = state.sealable(&self.pool, now, free, lag);
@@ -502,12 +503,11 @@ impl Shard {
     /// again.
     pub fn report(&mut self, now: Time, mut report: impl FnMut(ModelDemand)) {
         let mut reported = 0;
-        for (model, slot) in (0u32..).map(ModelId).zip(&mut self.models) {
-            let Some(state) = slot.as_mut().filter(|state| !state.is_closed()) else { continue };
+        for state in self.models.iter_mut().flatten().filter(|state| !state.is_closed()) {
             let is_present = state.is_present(now);
             if is_present || state.is_planned {
                 reported += 1;
-                report(state.demand(model, now, is_present));
+                report(state.demand(now, is_present));
             }
             state.is_planned = is_present;
         }
@@ -529,11 +529,11 @@ impl Shard {
                 ModelPlan { need: plan.need, ..ModelPlan::default() }
             }
         };
-        let Some(Some(state)) = self.models.get_mut(model.index()) else { return };
+        let Some(state) = find(&mut self.models, model) else { return };
         let is_new = state.plan != plan;
         state.plan = plan;
         if is_new && !state.queue.is_empty() {
-            self.touch(model.index());
+            state.touch(&mut self.touched);
         }
     }
 
@@ -576,24 +576,29 @@ impl Shard {
     }
 
     fn model(&self, model: ModelId) -> Option<&Model> {
-        self.models.get(model.index())?.as_deref()
+        self.models.get(model.index())?.as_deref().filter(|state| state.id == model)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "models are indexed by u32 identities")]
     fn touch(&mut self, index: usize) {
         if let Some(Some(state)) = self.models.get_mut(index) {
-            state.touch(ModelId(index as u32), &mut self.touched);
+            state.touch(&mut self.touched);
         }
     }
+}
+
+/// The model of this identity: what is meant for one that had its place before finds none.
+#[inline]
+fn find(models: &mut [Option<Box<Model>>], model: ModelId) -> Option<&mut Model> {
+    models.get_mut(model.index())?.as_deref_mut().filter(|state| state.id == model)
 }
 
 impl Model {
     /// Notes that its queue has changed.
     #[inline]
-    fn touch(&mut self, model: ModelId, touched: &mut Vec<ModelId>) {
+    fn touch(&mut self, touched: &mut Vec<ModelId>) {
         if !self.touched {
             self.touched = true;
-            touched.push(model);
+            touched.push(self.id);
         }
     }
 }

@@ -11,7 +11,7 @@ use symphony_wire::schedule::{BatchPlan, Layout, SchedulerPort, SubmitError, sch
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
-pub const MODEL: ModelId = ModelId(0);
+pub const MODEL: ModelId = ModelId::first(0);
 pub const SLO: Span = Span::from_millis(25);
 
 pub type Send = Box<dyn FnMut(AcceleratorId, BatchPlan) + std::marker::Send>;
@@ -37,10 +37,7 @@ impl Rig {
             };
             InFlightEffects::new(Arc::clone(&inflight), Box::new(send) as Send)
         });
-        let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8);
-        let profile = Arc::new(profile.expect("valid profile"));
-        let terms = ModelTerms { profile, slo: SLO, queue_max, loss_weight: 1.0 };
-        let mut added = port.add_model(MODEL, terms).expect("it runs");
+        let mut added = port.add_model(MODEL, terms(queue_max)).expect("it runs");
         let mut rig = Rig { threads, port, inflight, plans };
         rig.turn(Time::ZERO);
         assert_eq!(added.try_recv(), Ok(()));
@@ -49,11 +46,20 @@ impl Rig {
 
     /// Submits a request of one row, which nobody looks at before the next turn.
     pub fn send(&self, now: Time) -> Result<(RequestId, oneshot::Receiver<Outcome>), SubmitError> {
+        self.send_to(MODEL, now)
+    }
+
+    /// The same for another model.
+    pub fn send_to(
+        &self,
+        model: ModelId,
+        now: Time,
+    ) -> Result<(RequestId, oneshot::Receiver<Outcome>), SubmitError> {
         let (reply, outcome) = oneshot::channel();
         let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).expect("room");
         let request =
             Request { id, arrival: now, deadline: now + SLO, rows: 1, class: Class::High };
-        let submitted = self.port.submit(MODEL, request);
+        let submitted = self.port.submit(model, request);
         if submitted.is_err() {
             drop(self.inflight.take(id));
         }
@@ -68,6 +74,13 @@ impl Rig {
     pub fn sent(&self) -> Vec<(AcceleratorId, BatchPlan)> {
         std::mem::take(&mut self.plans.lock().expect("no panic"))
     }
+}
+
+/// A model of `l(b) = b + 5 ms`, so many of whose requests may queue.
+pub fn terms(queue_max: u32) -> ModelTerms {
+    let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8);
+    let profile = Arc::new(profile.expect("valid profile"));
+    ModelTerms { profile, slo: SLO, queue_max, loss_weight: 1.0 }
 }
 
 /// Everybody looks at what has arrived, until nobody has anything to say.

@@ -345,7 +345,7 @@ mod tests {
             row_shape: vec![Some(2)],
         };
         ServedModel {
-            id: ModelId(0),
+            id: ModelId::first(0),
             name: "m".to_owned(),
             version: "1".to_owned(),
             signature: Signature {

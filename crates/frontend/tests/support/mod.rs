@@ -265,7 +265,7 @@ fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
             let profile =
                 Profile::linear(Span::from_millis(1), Span::from_millis(5), rows_max).unwrap();
             let model = ServedModel {
-                id: ModelId(u32::try_from(index).unwrap()),
+                id: ModelId::first(u32::try_from(index).unwrap()),
                 slo: if name == "ignored" { SLO_IGNORED } else { SLO },
                 name,
                 version: "3".to_owned(),

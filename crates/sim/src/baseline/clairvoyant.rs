@@ -125,8 +125,8 @@ mod tests {
             let arrival = Time::ZERO + ms(at);
             let deadline = arrival + ms(12);
             (
-                ModelId(0),
-                Request { id: RequestId(at), arrival, deadline, rows: 1, class: Class::High },
+                ModelId::first(0),
+                Request { id: RequestId::only(at), arrival, deadline, rows: 1, class: Class::High },
             )
         };
         let requests: Vec<_> = arrivals.iter().map(request).collect();
@@ -149,14 +149,14 @@ mod tests {
     fn what_cannot_be_searched_is_refused() {
         let profile = Profile::linear(Span(1), Span(1), 1).unwrap();
         let request = Request {
-            id: RequestId(0),
+            id: RequestId::only(0),
             arrival: Time::ZERO,
             deadline: Time(9),
             rows: 1,
             class: Class::High,
         };
-        let of = |model, n| clairvoyant(&vec![(ModelId(model), request); n], &[&profile], 1);
+        let of = |model, n| clairvoyant(&vec![(ModelId::first(model), request); n], &[&profile], 1);
         assert_eq!(of(0, 13), Err(ClairvoyantError::Requests { requests: 13 }));
-        assert_eq!(of(1, 1), Err(ClairvoyantError::Model { model: ModelId(1) }));
+        assert_eq!(of(1, 1), Err(ClairvoyantError::Model { model: ModelId::first(1) }));
     }
 }

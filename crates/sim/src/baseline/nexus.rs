@@ -81,7 +81,7 @@ impl Nexus {
         for (number, (node, plan)) in nodes.iter_mut().zip(plans).enumerate() {
             for share in plan {
                 let session = node.sessions.len();
-                let model = ModelId(u32::try_from(share.demand).unwrap_or(u32::MAX));
+                let model = ModelId::first(u32::try_from(share.demand).unwrap_or(u32::MAX));
                 let route = Route { node: number, session, weight: share.rate, credit: 0.0 };
                 routes[share.demand].push(route);
                 node.sessions.push(Session { model, target: share.rows, queue: VecDeque::new() });

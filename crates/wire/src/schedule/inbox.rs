@@ -188,10 +188,10 @@ mod tests {
 
     #[test]
     fn what_nobody_read_when_the_scheduler_ended_is_let_go() {
-        let model = ModelId(0);
+        let model = ModelId::first(0);
         let deadline = Time::ZERO + Span::from_secs(1);
         let (arrival, class) = (Time::ZERO, Class::High);
-        let request = Request { id: RequestId(0), arrival, deadline, rows: 1, class };
+        let request = Request { id: RequestId::only(0), arrival, deadline, rows: 1, class };
         let (port, threads) = scheduler(Layout::TOGETHER);
         assert_eq!(port.submit(model, request), Ok(()), "by a ring that nobody has seen");
         let removed = port.remove_model(model).unwrap();

@@ -154,7 +154,7 @@ impl AzureArrivals<'_> {
     #[expect(clippy::cast_sign_loss, reason = "negative saturates to zero")]
     fn begin(&mut self, counts: &[u64]) {
         self.minute += 1;
-        for (model, &count) in (0..).map(ModelId).zip(counts) {
+        for (model, &count) in (0..).map(ModelId::first).zip(counts) {
             let expected = count as f64 * self.scale;
             let whole = expected.floor();
             let extra = if self.random.uniform() <= expected - whole { 1 } else { 0 };
@@ -195,7 +195,8 @@ mod tests {
         let trace = Azure::read(SAMPLE.as_bytes(), 2).unwrap();
         let arrivals: Vec<_> = trace.arrivals(1.0, 3).collect();
         assert!(arrivals.is_sorted_by_key(|arrival| arrival.time));
-        let minutes: Vec<_> = arrivals.iter().map(|a| (a.time.0 / MINUTE_NS, a.model.0)).collect();
+        let minutes: Vec<_> =
+            arrivals.iter().map(|a| (a.time.0 / MINUTE_NS, a.model.slot())).collect();
         let count = |minute, model| minutes.iter().filter(|m| **m == (minute, model)).count();
         let counts = [0, 1, 2].map(|minute| [count(minute, 0), count(minute, 1)]);
         assert_eq!(counts, [[4, 0], [0, 0], [2, 20]]);

@@ -59,7 +59,7 @@ impl<R: BufRead> Jsonl<R> {
             reader,
             line: 0,
             text: String::new(),
-            models: models.iter().cloned().zip((0..).map(ModelId)).collect(),
+            models: models.iter().cloned().zip((0..).map(ModelId::first)).collect(),
             before: Time::ZERO,
             ended: false,
         }
@@ -126,7 +126,7 @@ mod tests {
         for line in Jsonl::new(trace.as_bytes(), Path::new("t.jsonl"), &models) {
             let _ = match line {
                 Ok(Arrival { time, model, rows }) => {
-                    writeln!(text, "{} {} {rows}", time.0, model.0)
+                    writeln!(text, "{} {} {rows}", time.0, model.slot())
                 }
                 Err(error) => writeln!(text, "{error}"),
             };

@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn rates_and_popularity_are_as_asked_for() {
-        let weights = [(ModelId(0), 0.5), (ModelId(1), 0.3), (ModelId(2), 0.2)];
+        let weights =
+            [(ModelId::first(0), 0.5), (ModelId::first(1), 0.3), (ModelId::first(2), 0.2)];
         let mut arrivals = Arrivals::new(&weights, 1e6, Time::ZERO, Random::new(1));
         let mut counts = [0u32; 3];
         while arrivals.due() < Time(1_000_000_000) {

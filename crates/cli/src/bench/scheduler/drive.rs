@@ -84,7 +84,7 @@ pub(super) fn run(setup: &Setup, rate: f64) -> Result<Ran> {
     let (port, inboxes) = scheduler(setup.layout);
     let settings = Settings::new(setup.mode, setup.accelerators);
     let all = threads(&settings, inboxes, |shard| {
-        let ledger = Ledger::new(shard as u64, IN_FLIGHT_MAX);
+        let ledger = Ledger::new(u16::try_from(shard).expect("few shards"), IN_FLIGHT_MAX);
         Emulator::new(Arc::clone(&setup.profile), port.clone(), ledger)
     });
     // Everything is there, and the threads run, before the first request is due.
@@ -123,7 +123,7 @@ pub(super) fn run(setup: &Setup, rate: f64) -> Result<Ran> {
 
 fn add_models(setup: &Setup, port: &SchedulerPort) -> Result<()> {
     let mut added = Vec::new();
-    for model in (0..setup.models).map(ModelId) {
+    for model in (0..setup.models).map(ModelId::first) {
         let terms = ModelTerms {
             profile: Arc::clone(&setup.profile),
             slo: setup.slo,
@@ -143,7 +143,7 @@ fn loads(setup: &Setup, rate: f64, port: &SchedulerPort, begin: Time) -> Result<
     let shares = Popularity::Zipf(setup.zipf).shares(setup.models as usize)?;
     let shards = setup.layout.shards();
     let of = |shard: usize| {
-        let models = (0..setup.models).map(ModelId).zip(&shares);
+        let models = (0..setup.models).map(ModelId::first).zip(&shares);
         let own: Vec<_> = models.filter(|(model, _)| home(*model, shards) == shard).collect();
         let weights: Vec<(ModelId, f64)> = own.iter().map(|(model, w)| (*model, **w)).collect();
         let share: f64 = weights.iter().map(|(_, weight)| weight).sum();
@@ -321,7 +321,7 @@ pub(super) fn bare_loop(rate: f64, time: Span, pin: bool, seed: u64) -> Lags {
             core_affinity::set_for_current(core);
         }
         let clock = Clock::start();
-        let models = [(ModelId(0), 1.0)];
+        let models = [(ModelId::first(0), 1.0)];
         let mut arrivals = Arrivals::new(&models, rate, clock.now(), Random::new(seed));
         let mut lags = Lags::new();
         let mut now = clock.now();

@@ -1,14 +1,14 @@
 //! What became of each request: one outcome each, in time or not.
 
-use symphony_core::RequestId;
+use symphony_core::{Origin, RequestId};
 
 /// The outcomes of one generator's requests. Identities are sequence numbers; a request has its
 /// place here until the one that many later is admitted.
 pub(super) struct Ledger {
     places: Box<[Place]>,
     next: u64,
-    /// In every identity, so that those of two generators differ.
-    family: u64,
+    /// Tells the requests of two generators apart.
+    origin: Origin,
     counted: bool,
     pub(super) counts: Counts,
 }
@@ -49,16 +49,13 @@ pub(super) enum Ended {
     Refused,
 }
 
-/// Families are told apart by the bits above these.
-const FAMILY_SHIFT: u32 = 48;
-
 impl Ledger {
     /// Room for so many requests in flight, a power of two.
-    pub(super) fn new(family: u64, room: usize) -> Ledger {
+    pub(super) fn new(generator: u16, room: usize) -> Ledger {
         Ledger {
             places: vec![Place::Free; room.next_power_of_two()].into_boxed_slice(),
             next: 0,
-            family: family << FAMILY_SHIFT,
+            origin: Origin::new(generator, 0),
             counted: false,
             counts: Counts::default(),
         }
@@ -78,14 +75,14 @@ impl Ledger {
             return None;
         }
         self.places[at] = if self.counted { Place::Measured } else { Place::Waiting };
-        let id = RequestId(self.family | self.next);
+        let id = RequestId::new(self.origin, self.next);
         self.next += 1;
         Some(id)
     }
 
     /// Notes an outcome.
     pub(super) fn end(&mut self, id: RequestId, ended: Ended) {
-        let at = self.at(id.0);
+        let at = self.at(id.number());
         match std::mem::replace(&mut self.places[at], Place::Free) {
             Place::Free => self.counts.doubled += 1,
             Place::Waiting => {}

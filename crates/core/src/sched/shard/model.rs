@@ -61,14 +61,14 @@ impl Model {
     }
 
     /// What was measured of the model.
-    pub(super) fn demand(&mut self, model: ModelId, now: Time, is_present: bool) -> ModelDemand {
+    pub(super) fn demand(&mut self, now: Time, is_present: bool) -> ModelDemand {
         let Delays { control, data, .. } = self.delays;
         let taken = control + self.after_execution() + self.spent;
         let rows_per_ns = self.rate.rows_per_ns(now);
         self.high_per_ns = (rows_per_ns - self.rate_low.rows_per_ns(now)).max(0.0);
         let demoted = self.rate_demoted.rows_per_ns(now) / self.high_per_ns.max(f64::MIN_POSITIVE);
         ModelDemand {
-            model,
+            model: self.id,
             profile: self.profile.clone(),
             data,
             room: self.terms.slo.saturating_sub(taken),
