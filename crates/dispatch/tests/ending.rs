@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 use support::Rig;
-use symphony_core::sched::Rule;
+use symphony_core::sched::Mode;
 use symphony_dispatch::{InFlightEffects, Settings, Thread};
 use symphony_exchange::Spin;
 use symphony_wire::clock::Clock;
@@ -22,7 +22,7 @@ type Part = Thread<InFlightEffects<support::Send>>;
 /// matcher's sleep.
 #[track_caller]
 fn check(end: impl FnOnce(SchedulerPort, Part)) {
-    let settings = Settings::new(Rule::Eager, 1);
+    let settings = Settings::new(Mode::Eager, 1);
     let Rig { threads, port, .. } = Rig::new(&settings, Layout::on_threads(2), 9);
     let [mut matcher, shard] = <[Part; 2]>::try_from(threads).ok().expect("two threads");
     let clock = Clock::start();
