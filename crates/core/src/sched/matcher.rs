@@ -880,11 +880,6 @@ mod tests {
         assert_eq!(granted(&mut matcher, later), [later]);
         assert_eq!(granted(&mut matcher, MODEL), []);
         assert_eq!((matcher.running(later), matcher.running(MODEL)), (1, 0));
-        let (accelerator, batch) = (AcceleratorId(0), BatchId(0));
-        assert_eq!(matcher.reply(at(0), Reply { accelerator, batch, started: None }), None);
-        matcher.remove(later);
-        assert_eq!(granted(&mut matcher, later), [], "it is gone");
-        assert_eq!(granted(&mut matcher, later.next_generation()), [later.next_generation()]);
     }
 
     #[test]
