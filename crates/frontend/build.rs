@@ -41,10 +41,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "#[derive(serde::Serialize)]",
         )
         .message_attribute("inference.ModelVersionPolicy.Latest", "#[derive(serde::Serialize)]")
-        .field_attribute("data_type", "#[serde(serialize_with = \"crate::facts::data_type_name\")]")
+        .field_attribute(
+            "data_type",
+            "#[serde(serialize_with = \"crate::describe::data_type_name\")]",
+        )
         .field_attribute(
             "inference.ModelInput.format",
-            "#[serde(serialize_with = \"crate::facts::format_name\")]",
+            "#[serde(serialize_with = \"crate::describe::format_name\")]",
         )
         .field_attribute(
             "inference.ModelConfig.dynamic_batching",

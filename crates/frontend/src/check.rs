@@ -3,9 +3,9 @@
 //! Everything a client can get wrong about names, datatypes, shapes and sizes is refused here,
 //! once, for every protocol; what passes needs no further check by a backend.
 
-use crate::deadline::brief;
 use crate::error::InferError;
-use crate::request::{InputTensor, shape_text};
+use crate::quote::{self, brief};
+use crate::request::InputTensor;
 use bytes::Bytes;
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::tensor::{DataType, Inputs, TensorSpec, bytes_count};
@@ -118,7 +118,7 @@ fn shape(model: &ServedModel, spec: &TensorSpec, input: &InputTensor) -> Result<
         return Err(InferError::Invalid(format!(
             "input {:?} has the shape {}: dimension {dim} is negative, give its actual size",
             input.name,
-            shape_text(&input.shape)
+            quote::shape(&input.shape)
         )));
     }
     let row_shape = if batched { input.shape.get(1..) } else { Some(&input.shape[..]) };
@@ -134,7 +134,7 @@ fn shape(model: &ServedModel, spec: &TensorSpec, input: &InputTensor) -> Result<
         return Err(InferError::Invalid(format!(
             "input {:?} has the shape {}, the model takes {:?}{batch}",
             input.name,
-            shape_text(&input.shape),
+            quote::shape(&input.shape),
             spec.wire_shape(batched)
         )));
     }
@@ -149,7 +149,7 @@ fn checked_rows(model: &ServedModel, input: &InputTensor, rows: i64) -> Result<u
         Ok(0) => Err(InferError::Invalid(format!(
             "input {:?} has the shape {}: send at least one row",
             input.name,
-            shape_text(&input.shape)
+            quote::shape(&input.shape)
         ))),
         Ok(rows) if rows <= model.rows_max => Ok(rows),
         _ => Err(InferError::Invalid(format!(
@@ -170,7 +170,7 @@ fn overflow(input: &InputTensor) -> InferError {
     InferError::Invalid(format!(
         "input {:?} has the shape {}, which is more elements than can be counted",
         input.name,
-        shape_text(&input.shape)
+        quote::shape(&input.shape)
     ))
 }
 
@@ -183,7 +183,7 @@ fn contents(input: &InputTensor, elements: usize) -> Result<(), InferError> {
             "input {:?} has {} bytes of data, its shape {} of {} needs {expected}",
             input.name,
             input.data.len(),
-            shape_text(&input.shape),
+            quote::shape(&input.shape),
             input.datatype
         )));
     }
@@ -204,7 +204,7 @@ fn byte_strings(input: &InputTensor, elements: usize) -> Result<(), InferError> 
         Ok(count) => Err(InferError::Invalid(format!(
             "input {:?} has {count} byte strings, its shape {} needs {elements}",
             input.name,
-            shape_text(&input.shape)
+            quote::shape(&input.shape)
         ))),
         Err(at) => Err(InferError::Invalid(format!(
             "input {:?} is truncated at byte {at} of {}: \

@@ -3,11 +3,9 @@
 //! Every form ends as a span from the request's arrival; whether it is earlier than the model's
 //! objective is decided at admission.
 
-use crate::error::{InferError, shortened};
+use crate::error::InferError;
+use crate::quote::brief;
 use symphony_core::Span;
-
-/// How much of a client's text an error repeats, in bytes.
-const BRIEF_MAX: usize = 48;
 
 /// The `timeout` parameter: whole microseconds.
 ///
@@ -86,12 +84,6 @@ fn not_a_timeout(value: &str) -> InferError {
         "the parameter \"timeout\" is {:?}: give a positive whole number of microseconds",
         brief(value)
     ))
-}
-
-/// The beginning of a text that a client sent, short enough for a message.
-pub(crate) fn brief(text: &str) -> String {
-    let end = text.floor_char_boundary(BRIEF_MAX + 4);
-    shortened(text[..end].to_owned(), BRIEF_MAX)
 }
 
 #[cfg(test)]

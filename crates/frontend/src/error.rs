@@ -3,9 +3,11 @@
 //!
 //! Knows no protocol: `http` and `grpc` each translate [`InferError::kind`] to their own codes.
 
+use crate::quote::shortened;
 use std::time::Duration;
 use symphony_core::{DropReason, Span};
 use symphony_wire::repository::RepositoryError;
+use symphony_wire::schedule::SubmitError;
 
 /// Why the servers could not start or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +159,15 @@ pub enum InferError {
     },
 }
 
+/// How long a client that was refused for lack of room is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 impl InferError {
+    /// There is no room now for what a client asks.
+    pub(crate) fn overloaded(message: String) -> InferError {
+        InferError::Overloaded { message, retry_after: RETRY_AFTER }
+    }
+
     /// The class of the refusal.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -192,15 +202,6 @@ impl InferError {
 /// three and all headers together 8 KiB. Names and shapes in it may come from a client.
 const MESSAGE_MAX: usize = 1000;
 
-/// A text, or its beginning, of at most so many bytes.
-pub(crate) fn shortened(mut text: String, bytes_max: usize) -> String {
-    if text.len() > bytes_max {
-        text.truncate(text.floor_char_boundary(bytes_max));
-        text.push_str("...");
-    }
-    text
-}
-
 /// Refuses a tensor that is said to lie in shared memory.
 pub(crate) fn no_shared_memory(what: &str, name: &str) -> InferError {
     InferError::Unsupported(format!(
@@ -217,6 +218,17 @@ impl From<RepositoryError> for InferError {
             RepositoryError::Load(_) => InferError::Invalid(text),
             RepositoryError::Accelerator(_) | RepositoryError::Stopped => {
                 InferError::Unavailable(text)
+            }
+        }
+    }
+}
+
+impl From<SubmitError> for InferError {
+    fn from(error: SubmitError) -> InferError {
+        match error {
+            SubmitError::Full => InferError::overloaded(error.to_string()),
+            SubmitError::Stopped => {
+                InferError::Unavailable("the server is shutting down".to_owned())
             }
         }
     }

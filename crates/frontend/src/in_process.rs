@@ -2,7 +2,7 @@
 //! socket, without the socket.
 
 use crate::Services;
-use crate::admission::Admission;
+use crate::context::ApiContext;
 use crate::error::InferError;
 use crate::request::{InferRequest, InferResponse, InputTensor};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use symphony_wire::clock::span;
 /// Submits requests to the system it was made with; clones are the same client.
 #[derive(Clone, Debug)]
 pub struct InProcess {
-    admission: Arc<Admission>,
+    context: Arc<ApiContext>,
 }
 
 impl InProcess {
@@ -20,11 +20,11 @@ impl InProcess {
     /// ([`Bound::in_process`](crate::Bound::in_process)), so that all are counted together.
     #[must_use]
     pub fn new(services: &Services) -> InProcess {
-        InProcess::of(Arc::new(Admission::new(services, crate::TENSOR_BYTES_MAX_DEFAULT)))
+        InProcess::of(Arc::new(ApiContext::new(services, crate::TENSOR_BYTES_MAX_DEFAULT)))
     }
 
-    pub(crate) fn of(admission: Arc<Admission>) -> InProcess {
-        InProcess { admission }
+    pub(crate) fn of(context: Arc<ApiContext>) -> InProcess {
+        InProcess { context }
     }
 
     /// Runs one request on the served version of a model, within the model's objective or the
@@ -38,8 +38,8 @@ impl InProcess {
         inputs: Vec<InputTensor>,
         timeout: Option<Duration>,
     ) -> Result<InferResponse, InferError> {
-        let arrival = self.admission.clock.now();
-        let handle = self.admission.target(model, "")?;
+        let arrival = self.context.clock.now();
+        let handle = self.context.target(model, "")?;
         let request = InferRequest {
             id: String::new(),
             inputs,
@@ -48,11 +48,11 @@ impl InProcess {
             limit: timeout.map(span),
             class: None,
         };
-        self.admission.infer(&handle, request).await
+        self.context.infer(&handle, request).await
     }
 
     /// The metrics page as text.
     pub async fn metrics(&self) -> String {
-        self.admission.metrics_page().await
+        self.context.metrics_page().await
     }
 }

@@ -6,23 +6,32 @@
 //! past the deadline. It knows no engine and takes no scheduling decision.
 
 mod admission;
+mod admitted;
 mod check;
+mod context;
 mod deadline;
+mod describe;
 mod error;
-mod facts;
 mod grpc;
 mod http;
 mod in_process;
 mod metrics;
+mod models;
+mod parameters;
+mod pool;
 mod priority;
+mod quote;
+mod readiness;
+mod record;
 mod request;
 mod serve;
+mod statistics;
 
 pub use error::{ErrorKind, FrontendError, InferError, Missed, Objective};
 pub use in_process::InProcess;
 pub use request::{InferResponse, InputTensor, OutputOf};
 
-use admission::Admission;
+use context::ApiContext;
 use grpc::{GrpcApi, GrpcServices};
 use http::HttpApi;
 use serve::{Port, Protocol, Stop, Stopper};
@@ -137,27 +146,27 @@ impl Frontend {
         let http = Port::bind(host, config.http_port, "HTTP", "--http-port").await?;
         let grpc = Port::bind(host, config.grpc_port, "gRPC", "--grpc-port").await?;
         let metrics = Port::bind(host, config.metrics_port, "metrics", "--metrics-port").await?;
-        let admission = Arc::new(Admission::new(&services, config.tensor_bytes_max));
+        let context = Arc::new(ApiContext::new(&services, config.tensor_bytes_max));
         let (stopper, stop) = Stopper::new();
         let services_grpc = GrpcServices::new(GrpcApi {
-            admission: Arc::clone(&admission),
+            context: Arc::clone(&context),
             repository: services.repository.clone(),
             body_max: config.body_max,
             stop: stop.clone(),
         })?;
         let api = HttpApi {
-            admission: Arc::clone(&admission),
+            context: Arc::clone(&context),
             repository: services.repository,
             body_max: config.body_max,
         };
         let ports = [
             (http, Protocol::Http(Arc::new(api))),
-            (grpc, Protocol::Grpc(Arc::clone(&admission), Arc::new(services_grpc))),
-            (metrics, Protocol::Metrics(Arc::clone(&admission))),
+            (grpc, Protocol::Grpc(Arc::clone(&context), Arc::new(services_grpc))),
+            (metrics, Protocol::Metrics(Arc::clone(&context))),
         ];
         Ok(Bound {
             ports,
-            admission,
+            context,
             connections_max: config.connections_max,
             drain: config.drain,
             stopper,
@@ -170,7 +179,7 @@ impl Frontend {
 #[derive(Debug)]
 pub struct Bound {
     ports: [(Port, Protocol); 3],
-    admission: Arc<Admission>,
+    context: Arc<ApiContext>,
     connections_max: usize,
     drain: Duration,
     stopper: Stopper,
@@ -188,7 +197,7 @@ impl Bound {
     /// A client in this process, counted together with those on sockets.
     #[must_use]
     pub fn in_process(&self) -> InProcess {
-        InProcess::of(Arc::clone(&self.admission))
+        InProcess::of(Arc::clone(&self.context))
     }
 
     /// Serves until `shutdown` resolves. Then accepts nothing new, lets open requests end, and

@@ -1,8 +1,8 @@
 //! The request parameter `priority`: 1 is high, 2 low, 0 the model's default, as Triton's
 //! clients send it.
 
-use crate::deadline::brief;
 use crate::error::InferError;
+use crate::quote::brief;
 use symphony_core::Class;
 
 /// Levels of priority, as model configurations tell.

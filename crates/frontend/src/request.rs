@@ -70,18 +70,6 @@ impl InferResponse {
     }
 }
 
-/// A client's shape for a message: a long one is cut.
-#[must_use]
-pub(crate) fn shape_text(shape: &[i64]) -> String {
-    const SHOWN: usize = 8;
-    match shape.get(..SHOWN) {
-        Some(start) if shape.len() > SHOWN => {
-            format!("{start:?} and {} dimensions more", shape.len() - SHOWN)
-        }
-        _ => format!("{shape:?}"),
-    }
-}
-
 /// The earlier of two limits.
 #[must_use]
 pub(crate) fn earliest(a: Option<Span>, b: Option<Span>) -> Option<Span> {

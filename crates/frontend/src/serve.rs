@@ -2,7 +2,7 @@
 //!
 //! Knows no protocol beyond how a connection is driven.
 
-use crate::admission::Admission;
+use crate::context::ApiContext;
 use crate::error::FrontendError;
 use crate::grpc::GrpcServices;
 use crate::http::{HttpApi, answer_metrics};
@@ -164,8 +164,8 @@ impl Port {
 #[derive(Debug)]
 pub(crate) enum Protocol {
     Http(Arc<HttpApi>),
-    Grpc(Arc<Admission>, Arc<GrpcServices>),
-    Metrics(Arc<Admission>),
+    Grpc(Arc<ApiContext>, Arc<GrpcServices>),
+    Metrics(Arc<ApiContext>),
 }
 
 type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -175,7 +175,7 @@ impl Protocol {
     fn drive(&self, stream: TcpStream, graceful: &GracefulShutdown, stop: &Stop) -> Connection {
         match self {
             Protocol::Http(api) => {
-                let open = Open::new(&api.admission, |metrics| &metrics.http_connections);
+                let open = Open::new(&api.context, |metrics| &metrics.http_connections);
                 let api = Arc::clone(api);
                 let answer = service_fn(move |request| {
                     let api = Arc::clone(&api);
@@ -188,8 +188,8 @@ impl Protocol {
                     drop(open);
                 })
             }
-            Protocol::Grpc(admission, api) => {
-                let open = Open::new(admission, |metrics| &metrics.grpc_connections);
+            Protocol::Grpc(context, api) => {
+                let open = Open::new(context, |metrics| &metrics.grpc_connections);
                 let api = Arc::clone(api);
                 let service = service_fn(move |request| api.answer(request));
                 let watcher = graceful.watcher();
@@ -202,11 +202,11 @@ impl Protocol {
                     drop(open);
                 })
             }
-            Protocol::Metrics(admission) => {
-                let admission = Arc::clone(admission);
+            Protocol::Metrics(context) => {
+                let context = Arc::clone(context);
                 let answer = service_fn(move |request| {
-                    let admission = Arc::clone(&admission);
-                    async move { Ok::<_, Infallible>(answer_metrics(&admission, request).await) }
+                    let context = Arc::clone(&context);
+                    async move { Ok::<_, Infallible>(answer_metrics(&context, request).await) }
                 });
                 let stream = TokioIo::new(stream);
                 let connection = graceful.watch(http1().serve_connection(stream, answer));
@@ -250,19 +250,19 @@ fn http2() -> http2::Builder<TokioExecutor> {
 
 /// Counts a connection while it is open.
 struct Open {
-    admission: Arc<Admission>,
+    context: Arc<ApiContext>,
     gauge: fn(&Metrics) -> &Gauge,
 }
 
 impl Open {
-    fn new(admission: &Arc<Admission>, gauge: fn(&Metrics) -> &Gauge) -> Open {
-        gauge(&admission.metrics).up(1);
-        Open { admission: Arc::clone(admission), gauge }
+    fn new(context: &Arc<ApiContext>, gauge: fn(&Metrics) -> &Gauge) -> Open {
+        gauge(&context.metrics).up(1);
+        Open { context: Arc::clone(context), gauge }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        (self.gauge)(&self.admission.metrics).down(1);
+        (self.gauge)(&self.context.metrics).down(1);
     }
 }

@@ -1,9 +1,9 @@
-//! `grpc.health.v1`: readiness as admission has it, read at the moment of the question.
+//! `grpc.health.v1`: readiness, read at the moment of the question.
 //!
 //! The empty name and the inference service are serving when the server is ready; `live` is
 //! serving while the process runs, for liveness probes; a model's name stands for that model.
 
-use crate::admission::Admission;
+use crate::context::ApiContext;
 use crate::error::InferError;
 use crate::serve::Stop;
 use futures_util::{Stream, StreamExt};
@@ -22,20 +22,20 @@ const WATCH_EVERY: Duration = Duration::from_millis(200);
 const SERVICE: &str = "inference.GRPCInferenceService";
 
 #[derive(Debug)]
-pub(super) struct AdmissionHealth {
-    admission: Arc<Admission>,
+pub(super) struct ContextHealth {
+    context: Arc<ApiContext>,
     stop: Stop,
 }
 
-pub(super) fn service(admission: Arc<Admission>, stop: Stop) -> HealthServer<AdmissionHealth> {
-    HealthServer::new(AdmissionHealth { admission, stop })
+pub(super) fn service(context: Arc<ApiContext>, stop: Stop) -> HealthServer<ContextHealth> {
+    HealthServer::new(ContextHealth { context, stop })
 }
 
-fn serving(admission: &Admission, service: &str) -> ServingStatus {
+fn serving(context: &ApiContext, service: &str) -> ServingStatus {
     let serving = match service {
         "live" => Ok(()),
-        "" | SERVICE => admission.ready(),
-        model => admission.model_ready(model, ""),
+        "" | SERVICE => context.ready(),
+        model => context.model_ready(model, ""),
     };
     match serving {
         Ok(()) => ServingStatus::Serving,
@@ -49,7 +49,7 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 }
 
 #[tonic::async_trait]
-impl Health for AdmissionHealth {
+impl Health for ContextHealth {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn check(
@@ -57,7 +57,7 @@ impl Health for AdmissionHealth {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
-        match serving(&self.admission, &service) {
+        match serving(&self.context, &service) {
             ServingStatus::ServiceUnknown => Err(Status::not_found(format!(
                 "unknown service {service:?}: ask for \"\", {SERVICE:?}, \"live\" or a model"
             ))),
@@ -70,12 +70,12 @@ impl Health for AdmissionHealth {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let service = request.into_inner().service;
-        let admission = Arc::clone(&self.admission);
+        let context = Arc::clone(&self.context);
         let mut last = None;
         let changes = IntervalStream::new(tokio::time::interval(WATCH_EVERY))
             .take_until(self.stop.clone().stopped())
             .filter_map(move |_| {
-                let status = serving(&admission, &service);
+                let status = serving(&context, &service);
                 let changed = last.replace(status) != Some(status);
                 std::future::ready(changed.then(|| Ok(response(status))))
             });

@@ -1,19 +1,22 @@
 //! The protocol over gRPC: the inference service, health and reflection.
 //!
-//! Decodes, asks [`Admission`], encodes; decides nothing about a request's fate.
+//! Decodes, asks the [`ApiContext`], encodes; decides nothing about a request's fate.
 
 mod convert;
 mod health;
 
-use crate::admission::Admission;
+use crate::context::ApiContext;
 use crate::deadline;
+use crate::describe;
 use crate::error::{ErrorKind, FrontendError, InferError};
-use crate::facts;
+use crate::models;
+use crate::parameters;
 use crate::proto::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
 use crate::proto::infer_parameter::ParameterChoice;
 use crate::proto::*;
+use crate::readiness;
 use crate::serve::Stop;
 use futures_util::{Stream, StreamExt};
 use hyper::body::Incoming;
@@ -43,7 +46,7 @@ const FINAL: &str = "triton_final_response";
 /// What gRPC handlers work with.
 #[derive(Clone, Debug)]
 pub(crate) struct GrpcApi {
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) context: Arc<ApiContext>,
     pub(crate) repository: RepositoryPort,
     /// Bound on a message, in bytes.
     pub(crate) body_max: usize,
@@ -92,7 +95,7 @@ fn too_large(limit: usize) -> Status {
 }
 
 fn routes(api: GrpcApi) -> Result<Routes, FrontendError> {
-    let health = health::service(Arc::clone(&api.admission), api.stop.clone());
+    let health = health::service(Arc::clone(&api.context), api.stop.clone());
     let limit = api.body_max.saturating_add(ENVELOPE_MAX);
     let inference = GrpcInferenceServiceServer::new(api)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -117,13 +120,13 @@ impl GrpcApi {
         message: ModelInferRequest,
         limit: Result<Option<Span>, InferError>,
     ) -> Result<ModelInferResponse, InferError> {
-        let arrival = self.admission.clock.now();
-        let handle = self.admission.target(&message.model_name, &message.model_version)?;
+        let arrival = self.context.clock.now();
+        let handle = self.context.target(&message.model_name, &message.model_version)?;
         let id = message.id.clone();
         let request = limit
             .and_then(|limit| convert::request(message, arrival, limit))
-            .map_err(|error| self.admission.refuse(&handle, &id, error))?;
-        let response = self.admission.infer(&handle, request).await?;
+            .map_err(|error| self.context.recorder.refused(&handle, &id, error))?;
+        let response = self.context.infer(&handle, request).await?;
         Ok(convert::response(response))
     }
 
@@ -194,7 +197,7 @@ impl GrpcInferenceService for GrpcApi {
         &self,
         _request: Request<ServerReadyRequest>,
     ) -> Result<Response<ServerReadyResponse>, Status> {
-        let ready = self.admission.ready().is_ok();
+        let ready = self.context.ready().is_ok();
         Ok(Response::new(ServerReadyResponse { ready }))
     }
 
@@ -204,7 +207,7 @@ impl GrpcInferenceService for GrpcApi {
     ) -> Result<Response<ModelReadyResponse>, Status> {
         let ModelReadyRequest { name, version } = request.into_inner();
         // A model that nobody knows is not ready: clients ask this way whether it has come.
-        let ready = self.admission.model_ready(&name, &version).is_ok();
+        let ready = self.context.model_ready(&name, &version).is_ok();
         Ok(Response::new(ModelReadyResponse { ready }))
     }
 
@@ -212,7 +215,7 @@ impl GrpcInferenceService for GrpcApi {
         &self,
         _request: Request<ServerMetadataRequest>,
     ) -> Result<Response<ServerMetadataResponse>, Status> {
-        Ok(Response::new(facts::server()))
+        Ok(Response::new(describe::server()))
     }
 
     async fn model_metadata(
@@ -220,8 +223,8 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
         let ModelMetadataRequest { name, version } = request.into_inner();
-        let catalog = self.admission.catalog.load();
-        answer(facts::find(&catalog, &name, &version).map(|model| facts::metadata(model)))
+        let catalog = self.context.catalog.load();
+        answer(models::find(&catalog, &name, &version).map(|model| describe::metadata(model)))
     }
 
     async fn model_config(
@@ -229,8 +232,8 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<ModelConfigRequest>,
     ) -> Result<Response<ModelConfigResponse>, Status> {
         let ModelConfigRequest { name, version } = request.into_inner();
-        let catalog = self.admission.catalog.load();
-        let config = facts::find(&catalog, &name, &version).map(|model| facts::config(model));
+        let catalog = self.context.catalog.load();
+        let config = models::find(&catalog, &name, &version).map(|model| describe::config(model));
         answer(config.map(|config| ModelConfigResponse { config: Some(config) }))
     }
 
@@ -240,10 +243,10 @@ impl GrpcInferenceService for GrpcApi {
     ) -> Result<Response<ModelStatisticsResponse>, Status> {
         let ModelStatisticsRequest { name, version } = request.into_inner();
         if !name.is_empty() {
-            let catalog = self.admission.catalog.load();
-            facts::find(&catalog, &name, &version).map_err(|error| status(&error))?;
+            let catalog = self.context.catalog.load();
+            models::find(&catalog, &name, &version).map_err(|error| status(&error))?;
         }
-        Ok(Response::new(self.admission.model_statistics(&name, &version).await))
+        Ok(Response::new(self.context.model_statistics(&name, &version).await))
     }
 
     async fn repository_index(
@@ -251,7 +254,7 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<RepositoryIndexRequest>,
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
         let ready = request.into_inner().ready;
-        Ok(Response::new(facts::index(&self.admission.catalog.load(), ready)))
+        Ok(Response::new(describe::index(&self.context.catalog.load(), ready)))
     }
 
     async fn repository_model_load(
@@ -259,8 +262,8 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
         let RepositoryModelLoadRequest { model_name, parameters, .. } = request.into_inner();
-        facts::check_running(&self.admission.catalog.load())
-            .and_then(|()| facts::check_load_parameters(parameters.keys().map(String::as_str)))
+        readiness::check_running(&self.context.catalog.load())
+            .and_then(|()| parameters::check_load(parameters.keys().map(String::as_str)))
             .map_err(|error| status(&error))?;
         let loaded = self.repository.load(model_name).await.map_err(InferError::from);
         answer(loaded.map(|()| RepositoryModelLoadResponse {}))
@@ -271,7 +274,7 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
         let name = request.into_inner().model_name;
-        facts::check_running(&self.admission.catalog.load()).map_err(|error| status(&error))?;
+        readiness::check_running(&self.context.catalog.load()).map_err(|error| status(&error))?;
         let unloaded = self.repository.unload(name).await.map_err(InferError::from);
         answer(unloaded.map(|()| RepositoryModelUnloadResponse {}))
     }

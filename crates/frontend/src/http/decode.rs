@@ -6,10 +6,11 @@
 
 use super::elements;
 use crate::check::element_count;
-use crate::deadline::{brief, timeout_parameter, timeout_text};
+use crate::deadline::{timeout_parameter, timeout_text};
 use crate::error::{InferError, no_shared_memory};
 use crate::priority;
-use crate::request::{InferRequest, InputTensor, earliest, shape_text};
+use crate::quote::{self, brief};
+use crate::request::{InferRequest, InputTensor, earliest};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -237,7 +238,7 @@ fn read_input(input: JsonInput<'_>, binary: &mut Binary<'_>) -> Result<InputTens
             None => Err(format!(
                 "has the shape {}: dimensions must not be negative, \
                  and their product must be countable",
-                shape_text(&input.shape)
+                quote::shape(&input.shape)
             )),
         },
         (None, None) => {

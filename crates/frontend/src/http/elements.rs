@@ -5,8 +5,7 @@
 //! written as `NaN`, `Infinity` and `-Infinity`, which the clients of this protocol read, in
 //! requests they have to travel as binary data.
 
-use crate::deadline::brief;
-use crate::request::shape_text;
+use crate::quote::{self, brief};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -48,7 +47,7 @@ pub(super) fn read(
         return Err(format!(
             "has {} elements, its shape {} needs {elements}",
             reader.count,
-            shape_text(shape)
+            quote::shape(shape)
         ));
     }
     Ok(Bytes::from(reader.contents))
@@ -161,7 +160,7 @@ impl Reader<'_> {
             return Err(format!(
                 "has more than the {} elements of its shape {}",
                 self.elements,
-                shape_text(self.shape)
+                quote::shape(self.shape)
             ));
         }
         self.count += 1;
@@ -175,7 +174,7 @@ impl Reader<'_> {
     fn nesting(&self) -> String {
         format!(
             "must be one flat array of its elements, or arrays nested as its shape {} says",
-            shape_text(self.shape)
+            quote::shape(self.shape)
         )
     }
 }

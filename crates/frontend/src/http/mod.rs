@@ -1,6 +1,6 @@
 //! The protocol over HTTP: what each route answers. Every error body is `{"error": "..."}`.
 //!
-//! Decodes, asks [`Admission`], encodes; decides nothing about a request's fate.
+//! Decodes, asks the [`ApiContext`], encodes; decides nothing about a request's fate.
 
 mod body;
 mod decode;
@@ -8,11 +8,15 @@ mod elements;
 mod encode;
 mod route;
 
-use crate::admission::Admission;
+use crate::context::ApiContext;
 use crate::deadline;
+use crate::describe;
 use crate::error::{ErrorKind, InferError};
-use crate::facts;
+use crate::models;
+use crate::parameters;
 use crate::proto;
+use crate::quote::brief;
+use crate::readiness;
 use crate::request::InferResponse;
 use body::Coding;
 pub(crate) use body::Pieces;
@@ -42,7 +46,7 @@ const INLINE_MAX: usize = 256 * 1024;
 /// What HTTP handlers work with.
 #[derive(Debug)]
 pub(crate) struct HttpApi {
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) context: Arc<ApiContext>,
     pub(crate) repository: RepositoryPort,
     /// Bound on a body, in bytes, compressed or not.
     pub(crate) body_max: usize,
@@ -80,9 +84,8 @@ impl HttpApi {
 
     async fn route(&self, request: Request<Incoming>) -> Result<Response<Pieces>, Refused> {
         let path = request.uri().path();
-        let route = Route::of(path).ok_or_else(|| {
-            InferError::NotFound(format!("there is no {:?} here", deadline::brief(path)))
-        })?;
+        let route = Route::of(path)
+            .ok_or_else(|| InferError::NotFound(format!("there is no {:?} here", brief(path))))?;
         let sent = match *request.method() {
             Method::HEAD => &Method::GET,
             ref other => other,
@@ -100,17 +103,17 @@ impl HttpApi {
             Route::Load(name) => Ok(self.load(name, request).await?),
             Route::Unload(name) => {
                 body::read(request.into_body(), self.body_max).await?;
-                facts::check_running(&self.admission.catalog.load())?;
+                readiness::check_running(&self.context.catalog.load())?;
                 self.repository.unload(name).await.map_err(InferError::from)?;
                 Ok(json_body(&json!({})))
             }
             Route::Index => Ok(self.index(request).await?),
             Route::Mode if changes => Ok(self.set_mode(request).await?),
-            Route::Mode => Ok(mode_body(self.admission.mode().await?)),
+            Route::Mode => Ok(mode_body(self.context.pool.mode().await?)),
             Route::Accelerators => Ok(self.accelerators().await?),
             Route::Serve { accelerator, serves } => {
                 body::read(request.into_body(), self.body_max).await?;
-                let (accelerator, state) = self.admission.serve(&accelerator, serves).await?;
+                let (accelerator, state) = self.context.pool.serve(&accelerator, serves).await?;
                 Ok(json_body(&accelerator_line(accelerator, state)))
             }
             Route::Unsupported(what) => {
@@ -122,9 +125,9 @@ impl HttpApi {
 
     async fn of_server(&self, route: &Route) -> Result<Response<Pieces>, InferError> {
         Ok(match route {
-            Route::Server => json_body(&facts::server()),
-            Route::Ready => readiness(self.admission.ready(), Map::new())?,
-            Route::Statistics => json_body(&self.admission.model_statistics("", "").await),
+            Route::Server => json_body(&describe::server()),
+            Route::Ready => readiness(self.context.ready(), Map::new())?,
+            Route::Statistics => json_body(&self.context.model_statistics("", "").await),
             Route::RegionStatus => json_body(&json!([])),
             Route::RegionUnregister => json_body(&json!({})),
             _ => json_body(&json!({ "live": true })),
@@ -135,13 +138,13 @@ impl HttpApi {
         let (name, version) = (path.name.as_str(), path.version.as_str());
         if path.what == Of::Ready {
             let named = Map::from_iter([("name".to_owned(), Value::from(name))]);
-            return readiness(self.admission.model_ready(name, version), named);
+            return readiness(self.context.model_ready(name, version), named);
         }
-        let model = Arc::clone(facts::find(&self.admission.catalog.load(), name, version)?);
+        let model = Arc::clone(models::find(&self.context.catalog.load(), name, version)?);
         Ok(match path.what {
-            Of::Config => json_body(&facts::config(&model)),
-            Of::Statistics => json_body(&self.admission.model_statistics(name, version).await),
-            _ => json_body(&facts::metadata(&model)),
+            Of::Config => json_body(&describe::config(&model)),
+            Of::Statistics => json_body(&self.context.model_statistics(name, version).await),
+            _ => json_body(&describe::metadata(&model)),
         })
     }
 
@@ -152,7 +155,7 @@ impl HttpApi {
             ready: bool,
         }
         let wanted: Wanted = optional_json(&body::read(request.into_body(), self.body_max).await?)?;
-        let index = facts::index(&self.admission.catalog.load(), wanted.ready);
+        let index = describe::index(&self.context.catalog.load(), wanted.ready);
         let models: Vec<Value> = index.models.iter().map(index_line).collect();
         Ok(json_body(&models))
     }
@@ -173,12 +176,12 @@ impl HttpApi {
             .mode
             .parse()
             .map_err(|error: UnknownMode| InferError::Invalid(error.to_string()))?;
-        self.admission.set_mode(mode).await?;
+        self.context.pool.set_mode(mode).await?;
         Ok(mode_body(mode))
     }
 
     async fn accelerators(&self) -> Result<Response<Pieces>, InferError> {
-        let states = self.admission.accelerators().await?;
+        let states = self.context.pool.accelerators().await?;
         let lines = (0u32..).map(AcceleratorId).zip(states);
         let lines: Vec<Value> = lines.map(|(id, state)| accelerator_line(id, state)).collect();
         Ok(json_body(&json!({ "accelerators": lines })))
@@ -195,8 +198,8 @@ impl HttpApi {
             parameters: Map<String, Value>,
         }
         let wanted: Wanted = optional_json(&body::read(request.into_body(), self.body_max).await?)?;
-        facts::check_running(&self.admission.catalog.load())?;
-        facts::check_load_parameters(wanted.parameters.keys().map(String::as_str))?;
+        readiness::check_running(&self.context.catalog.load())?;
+        parameters::check_load(wanted.parameters.keys().map(String::as_str))?;
         self.repository.load(name).await?;
         Ok(json_body(&json!({})))
     }
@@ -209,20 +212,20 @@ impl HttpApi {
     ) -> Result<Response<Pieces>, InferError> {
         let (head, body) = request.into_parts();
         let body = body::read(body, self.body_max).await;
-        let handle = self.admission.target(name, version)?;
-        let refuse = |error| self.admission.refuse(&handle, "", error);
+        let handle = self.context.target(name, version)?;
+        let refuse = |error| self.context.recorder.refused(&handle, "", error);
         let envelope = self.envelope(&head.headers, body).await.map_err(refuse)?;
         let large = envelope.json_length.unwrap_or(envelope.body.len()) > INLINE_MAX;
         let decoding = Arc::clone(&handle);
         let decoded = off_thread(large, move || decode::decode(&decoding.model, envelope)).await;
         let Decoded { request, form } = decoded.and_then(|decoded| decoded).map_err(refuse)?;
         // A large body takes a while to decode; meanwhile the model may have been loaded again.
-        let handle = self.admission.target(name, version)?;
-        let refuse = |error| self.admission.refuse(&handle, &request.id, error);
+        let handle = self.context.target(name, version)?;
+        let refuse = |error| self.context.recorder.refused(&handle, &request.id, error);
         encode::check_form(&handle.model, &request.outputs, &form).map_err(refuse)?;
         let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
         let accepted = accepted.and_then(Coding::accepted);
-        let response = self.admission.infer(&handle, request).await?;
+        let response = self.context.infer(&handle, request).await?;
         encoded(response, form, accepted).await
     }
 
@@ -233,7 +236,7 @@ impl HttpApi {
         body: Result<Bytes, InferError>,
     ) -> Result<Envelope, InferError> {
         let body = body?;
-        let arrival = self.admission.clock.now();
+        let arrival = self.context.clock.now();
         let json_length =
             text_header(headers, &JSON_LENGTH)?.map(decode::json_length).transpose()?;
         let limit = text_header(headers, &TIMEOUT)?.map(deadline::header_ms).transpose()?;
@@ -252,13 +255,13 @@ impl HttpApi {
 
 /// The metrics page, and nothing else, for the metrics port.
 pub(crate) async fn answer_metrics(
-    admission: &Admission,
+    context: &ApiContext,
     request: Request<Incoming>,
 ) -> Response<Pieces> {
     if request.uri().path() != "/metrics" {
         return error_body(StatusCode::NOT_FOUND, "metrics are at /metrics");
     }
-    let text = admission.metrics_page().await;
+    let text = context.metrics_page().await;
     let mut response = Response::new(Pieces::one(text));
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);

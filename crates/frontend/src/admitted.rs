@@ -1,0 +1,181 @@
+//! A request from its admission to its one outcome.
+//!
+//! Waits for the outcome, never past the deadline. When the waiting future is dropped the client
+//! has left, and the request leaves the queue.
+
+use crate::admission::{Admission, HeldBytes};
+use crate::error::{InferError, Missed, Objective};
+use crate::metrics::{Ending, ModelHandle};
+use crate::record::Entry;
+use crate::request::{InferResponse, OutputOf};
+use std::sync::Arc;
+use symphony_core::{DropReason, Request, Span};
+use symphony_wire::inflight::{Answer, Outcome};
+use symphony_wire::tensor::OutputTensor;
+use tokio::sync::oneshot;
+
+/// A request between admission and outcome. Dropped unsettled, its client has left.
+#[derive(Debug)]
+pub(crate) struct Admitted<'a> {
+    pub(crate) admission: &'a Admission,
+    pub(crate) handle: &'a ModelHandle,
+    /// The client's name for it; empty when it gave none.
+    pub(crate) id: String,
+    /// What the scheduler knows of it.
+    pub(crate) metadata: Request,
+    /// Which limit its deadline comes from.
+    pub(crate) objective: Objective,
+    /// Which outputs of the signature the client wants, in the order of the answer.
+    pub(crate) wanted: Vec<usize>,
+    /// Where the outcome arrives.
+    pub(crate) reply: oneshot::Receiver<Outcome>,
+    /// Whether its ending has been recorded.
+    pub(crate) is_settled: bool,
+    pub(crate) _held: HeldBytes<'a>,
+}
+
+impl Admitted<'_> {
+    /// Waits for the outcome, at most until the deadline.
+    ///
+    /// # Errors
+    /// The request was dropped, late, or failed.
+    pub(crate) async fn answered(mut self) -> Result<InferResponse, InferError> {
+        let outcome = match self.admission.clock.instant(self.metadata.deadline) {
+            Some(at) => tokio::time::timeout_at(at.into(), &mut self.reply).await.ok(),
+            None => Some((&mut self.reply).await),
+        };
+        let answer = match outcome {
+            Some(Ok(outcome)) => self.settle(outcome),
+            // Whatever took the entry let it go without even the outcome that a drop gives.
+            Some(Err(_)) => self.settle(Outcome::Failed("its outcome was lost".to_owned())),
+            None => self.expire(),
+        }?;
+        Ok(InferResponse {
+            model: Arc::clone(&self.handle.model),
+            id: std::mem::take(&mut self.id),
+            outputs: self.select(answer.outputs)?,
+            execution: answer.execution,
+        })
+    }
+
+    /// The outcome came.
+    fn settle(&mut self, outcome: Outcome) -> Result<Answer, InferError> {
+        let elapsed = self.elapsed();
+        match outcome {
+            Outcome::Done(answer) => self.done(answer, elapsed),
+            Outcome::Dropped { reason, queued } => Err(self.dropped(reason, queued)),
+            Outcome::Refused(message) => {
+                Err(self.end(Ending::Refused, elapsed, InferError::Invalid(message)))
+            }
+            Outcome::Failed(message) => {
+                let model = self.handle.model.name.clone();
+                let error = InferError::Failed { model, message };
+                Err(self.end(Ending::Failed, elapsed, error))
+            }
+        }
+    }
+
+    /// The request ran.
+    fn done(&mut self, answer: Answer, elapsed: Span) -> Result<Answer, InferError> {
+        self.handle.ran(self.metadata.rows, &answer.execution);
+        if self.metadata.arrival + elapsed > self.metadata.deadline {
+            return Err(self.missed(Ending::Late, Missed::Running, elapsed));
+        }
+        self.is_settled = true;
+        self.admission.recorder.good(self.entry(), elapsed, &answer.execution);
+        Ok(answer)
+    }
+
+    /// The deadline came first.
+    fn expire(&mut self) -> Result<Answer, InferError> {
+        let elapsed = self.elapsed();
+        if self.withdraw() {
+            return Err(self.missed(Ending::Expired, Missed::Queued, elapsed));
+        }
+        match self.reply.try_recv() {
+            Ok(outcome) => self.settle(outcome),
+            Err(_) => Err(self.missed(Ending::Late, Missed::Running, elapsed)),
+        }
+    }
+
+    /// The scheduler took the request out of its queue.
+    fn dropped(&mut self, reason: DropReason, queued: Span) -> InferError {
+        let model = &self.handle.model;
+        let error = match reason {
+            DropReason::Hopeless | DropReason::Overload => {
+                return self.missed(Ending::Dropped(reason), Missed::Dropped(reason), queued);
+            }
+            DropReason::QueueFull => InferError::overloaded(format!(
+                "the queue of model {:?} is full: it holds {} requests, its limit",
+                model.name, model.queue_max
+            )),
+            DropReason::Evicted => InferError::overloaded(format!(
+                "the queue of model {:?} is full: it holds {} requests, its limit, and a request \
+                 of high priority took the place of this one",
+                model.name, model.queue_max
+            )),
+            DropReason::TooLarge => InferError::Invalid(format!(
+                "{} rows are more than model {:?} takes at once: split the request",
+                self.metadata.rows, model.name
+            )),
+            DropReason::Unloaded => InferError::Unavailable(format!(
+                "model {:?} was unloaded while the request was queued",
+                model.name
+            )),
+        };
+        self.end(Ending::Dropped(reason), queued, error)
+    }
+
+    fn missed(&mut self, ending: Ending, missed: Missed, queued: Span) -> InferError {
+        let model = self.handle.model.name.clone();
+        let error = InferError::Deadline { model, objective: self.objective, queued, missed };
+        self.end(ending, queued, error)
+    }
+
+    fn end(&mut self, ending: Ending, after: Span, error: InferError) -> InferError {
+        self.is_settled = true;
+        self.admission.recorder.ended(self.entry(), ending, after, &error);
+        error
+    }
+
+    /// Takes the request out of the queue, unless something has taken it already.
+    fn withdraw(&self) -> bool {
+        let Request { id, deadline, .. } = self.metadata;
+        let Some(pending) = self.admission.inflight.take(id) else { return false };
+        drop(pending);
+        self.admission.scheduler.cancel(self.handle.model.id, id, deadline);
+        true
+    }
+
+    /// The wanted outputs of all.
+    fn select(&self, outputs: Vec<OutputTensor>) -> Result<Vec<OutputOf>, InferError> {
+        let mut outputs: Vec<_> = outputs.into_iter().map(Some).collect();
+        let selected = self.wanted.iter().map(|&index| {
+            let tensor = outputs.get_mut(index)?.take()?;
+            Some(OutputOf { index, tensor })
+        });
+        selected.collect::<Option<Vec<_>>>().ok_or_else(|| InferError::Failed {
+            model: self.handle.model.name.clone(),
+            message: "the engine returned fewer outputs than the model has".to_owned(),
+        })
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        let Request { class, rows, .. } = self.metadata;
+        Entry { handle: self.handle, id: &self.id, class, rows }
+    }
+
+    fn elapsed(&self) -> Span {
+        self.admission.clock.now().since(self.metadata.arrival)
+    }
+}
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        self.admission.metrics.in_flight.down(1);
+        if !self.is_settled {
+            self.withdraw();
+            self.admission.recorder.left(self.entry(), self.elapsed());
+        }
+    }
+}

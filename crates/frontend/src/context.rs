@@ -1,0 +1,112 @@
+//! What the handlers of every protocol share: the served models, the pool, the way in for requests,
+//! and the counters.
+
+use crate::Services;
+use crate::admission::Admission;
+use crate::error::InferError;
+use crate::metrics::{self, Metrics, ModelHandle};
+use crate::models;
+use crate::pool::PoolClient;
+use crate::proto;
+use crate::readiness;
+use crate::record::Recorder;
+use crate::request::{InferRequest, InferResponse};
+use crate::statistics;
+use std::sync::Arc;
+use symphony_wire::catalog::SharedCatalog;
+use symphony_wire::clock::Clock;
+
+/// One frontend, as its protocols see it.
+#[derive(Debug)]
+pub(crate) struct ApiContext {
+    pub(crate) catalog: SharedCatalog,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) pool: PoolClient,
+    pub(crate) recorder: Arc<Recorder>,
+    admission: Admission,
+}
+
+impl ApiContext {
+    pub(crate) fn new(services: &Services, tensor_bytes_max: usize) -> ApiContext {
+        let metrics = Arc::new(Metrics::default());
+        let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), services.clock));
+        let admission =
+            Admission::new(services, Arc::clone(&metrics), Arc::clone(&recorder), tensor_bytes_max);
+        ApiContext {
+            catalog: services.catalog.clone(),
+            clock: services.clock,
+            metrics,
+            pool: PoolClient::new(services.scheduler.clone()),
+            recorder,
+            admission,
+        }
+    }
+
+    /// The model a request is for.
+    ///
+    /// # Errors
+    /// It is not served, or the server shuts down; counted as a refused request.
+    pub(crate) fn target(&self, name: &str, version: &str) -> Result<Arc<ModelHandle>, InferError> {
+        let catalog = self.catalog.load();
+        let running = readiness::check_running(&catalog);
+        match running.and_then(|()| models::find(&catalog, name, version)) {
+            Ok(model) => Ok(self.metrics.handle(model)),
+            Err(error) => {
+                self.recorder.no_model(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs one request to its outcome.
+    ///
+    /// # Errors
+    /// It was refused, dropped, late, or failed.
+    pub(crate) async fn infer(
+        &self,
+        handle: &ModelHandle,
+        request: InferRequest,
+    ) -> Result<InferResponse, InferError> {
+        self.admission.admit(handle, request)?.answered().await
+    }
+
+    /// Whether the server can run requests for every start-up model.
+    ///
+    /// # Errors
+    /// It cannot now; says why.
+    pub(crate) fn ready(&self) -> Result<(), InferError> {
+        readiness::of_server(&self.catalog.load(), &self.pool)
+    }
+
+    /// Whether the server can run requests for this model.
+    ///
+    /// # Errors
+    /// It cannot now, and says why; or the model is unknown.
+    pub(crate) fn model_ready(&self, name: &str, version: &str) -> Result<(), InferError> {
+        readiness::of_model(&self.catalog.load(), &self.pool, name, version)
+    }
+
+    /// The counters of one model, or of all when the name is empty. A name that is not served has
+    /// none.
+    pub(crate) async fn model_statistics(
+        &self,
+        name: &str,
+        version: &str,
+    ) -> proto::ModelStatisticsResponse {
+        let scheduler = self.pool.statistics().await.unwrap_or_default();
+        statistics::of_models(&self.catalog.load(), &self.metrics, &scheduler, name, version)
+    }
+
+    /// The metrics page.
+    pub(crate) async fn metrics_page(&self) -> String {
+        let statistics = self.pool.statistics().await.ok();
+        metrics::render(&metrics::Sources {
+            metrics: &self.metrics,
+            catalog: &self.catalog.load(),
+            statistics,
+            is_ready: self.ready().is_ok(),
+            waiting: self.admission.waiting(),
+        })
+    }
+}
