@@ -18,16 +18,30 @@ pub(crate) enum Command {
     /// Serve a directory of models over HTTP and gRPC.
     Serve(ServeArgs),
     /// Measure one model's latency by batch size: a table and a plot.
-    Profile(ProfileArgs),
-    /// Drive the example models in every scheduling mode and compare what comes of it.
-    Demo(DemoArgs),
+    #[cfg(feature = "lab")]
+    Profile(OnPool<symphony_lab::ProfileArgs>),
+    /// Drive the example models in every scheduling mode and compare the results.
+    #[cfg(feature = "lab")]
+    Demo(OnPool<symphony_lab::DemoArgs>),
     /// Measure the server itself: the figures of docs/performance.md.
-    Bench(crate::bench::BenchArgs),
+    #[cfg(feature = "lab")]
+    Bench(symphony_lab::BenchArgs),
     /// Ask the scheduler under simulated time: rates, accelerators, policies compared.
-    Simulate(crate::simulate::SimulateArgs),
+    #[cfg(feature = "lab")]
+    Simulate(symphony_lab::SimulateArgs),
 }
 
-/// Options of everything that starts a pool in this process.
+/// A command that runs on a pool in this process, and the options of that pool.
+#[cfg(feature = "lab")]
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct OnPool<T: clap::Args> {
+    #[command(flatten)]
+    pub(crate) command: T,
+    #[command(flatten)]
+    pub(crate) pool: PoolArgs,
+}
+
+/// Options of every command that starts a pool in this process.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct PoolArgs {
     /// Configuration file; flags win over it.
@@ -83,36 +97,6 @@ pub(crate) struct ServeArgs {
     /// Check the configuration and every model of the repository, then exit.
     #[arg(long)]
     pub(crate) check: bool,
-    #[command(flatten)]
-    pub(crate) pool: PoolArgs,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct ProfileArgs {
-    /// The model's directory, such as examples/models/digits.
-    #[arg(value_name = "MODEL")]
-    pub(crate) model: PathBuf,
-    /// Where to write the plot [default: MODEL-profile.svg here].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) plot: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) pool: PoolArgs,
-}
-
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct DemoArgs {
-    /// The directory of models.
-    #[arg(long, value_name = "DIR", default_value = "examples/models")]
-    pub(crate) models: PathBuf,
-    /// Seconds of load that are counted, per mode.
-    #[arg(long, default_value_t = 10)]
-    pub(crate) seconds: u64,
-    /// Load as a share of what the accelerators can do, split evenly over the models.
-    #[arg(long, default_value_t = 0.8)]
-    pub(crate) load: f64,
-    /// Seed of the arrivals.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
 }

@@ -9,6 +9,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use symphony_backend::loader::{BackendFile, LoaderConfig};
 use symphony_backend::repository::TomlSource;
+use symphony_control::config::PoolConfig;
 use symphony_core::Span;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
 use symphony_exchange::Spin;
@@ -61,19 +62,10 @@ struct LogFile {
     level: Option<String>,
 }
 
-/// A pool in this process: engines, scheduler, log.
+/// A pool in this process and its log.
 #[derive(Clone, Debug)]
-pub(crate) struct PoolConfig {
-    pub(crate) mode: Mode,
-    /// What is kept for low requests that wait.
-    pub(crate) low_priority_share: f64,
-    /// How late a batch makes its accelerator count as dead.
-    pub(crate) overdue_after: Span,
-    /// The scheduler's threads, and for how long they spin instead of sleeping.
-    pub(crate) layout: Layout,
-    pub(crate) spin: Spin,
-    pub(crate) loader: LoaderConfig,
-    pub(crate) in_flight_max: usize,
+pub(crate) struct ProcessConfig {
+    pub(crate) pool: PoolConfig,
     pub(crate) log: LogConfig,
 }
 
@@ -92,7 +84,7 @@ pub(crate) struct ServeConfig {
     pub(crate) threads: usize,
     pub(crate) ports_file: Option<PathBuf>,
     pub(crate) skip_failed: bool,
-    pub(crate) pool: PoolConfig,
+    pub(crate) process: ProcessConfig,
 }
 
 /// A body is held in memory: more than this is no request.
@@ -118,7 +110,7 @@ impl ServeConfig {
             models: args.models,
             ports_file: args.ports_file,
             skip_failed: args.skip_failed,
-            pool: PoolConfig::from_parts(
+            process: ProcessConfig::from_parts(
                 args.pool,
                 (file.scheduler, file.backend, file.log),
                 &source,
@@ -128,13 +120,14 @@ impl ServeConfig {
     }
 }
 
-impl PoolConfig {
-    /// The pool of a command that serves nobody from outside.
-    pub(crate) fn resolve(args: PoolArgs) -> Result<PoolConfig> {
+impl ProcessConfig {
+    /// The configuration of a command that serves nobody from outside.
+    #[cfg(feature = "lab")]
+    pub(crate) fn resolve(args: PoolArgs) -> Result<ProcessConfig> {
         let (file, source) = File::read(args.config.as_deref())?;
         let in_flight_max = file.server.in_flight_max();
         let parts = (file.scheduler, file.backend, file.log);
-        PoolConfig::from_parts(args, parts, &source, in_flight_max)
+        ProcessConfig::from_parts(args, parts, &source, in_flight_max)
     }
 
     fn from_parts(
@@ -142,7 +135,7 @@ impl PoolConfig {
         (scheduler, backend, log): (SchedulerFile, BackendFile, LogFile),
         source: &TomlSource,
         in_flight_max: usize,
-    ) -> Result<PoolConfig> {
+    ) -> Result<ProcessConfig> {
         if in_flight_max == 0 {
             bail!("server.in_flight_max = 0: no request could be served; give at least 1");
         }
@@ -153,14 +146,16 @@ impl PoolConfig {
             onnxruntime: args.onnxruntime.or(backend.onnxruntime),
         };
         let level = args.log_level.or(log.level);
-        Ok(PoolConfig {
-            mode: scheduler.mode(args.mode)?,
-            low_priority_share: scheduler.low_share()?,
-            overdue_after: scheduler.overdue_after()?,
-            layout: scheduler.layout()?,
-            spin: scheduler.spin()?,
-            loader: LoaderConfig::resolve(backend, source, cores())?,
-            in_flight_max,
+        Ok(ProcessConfig {
+            pool: PoolConfig {
+                mode: scheduler.mode(args.mode)?,
+                low_priority_share: scheduler.low_share()?,
+                overdue_after: scheduler.overdue_after()?,
+                layout: scheduler.layout()?,
+                spin: scheduler.spin()?,
+                loader: LoaderConfig::resolve(backend, source, cores())?,
+                in_flight_max,
+            },
             log: LogConfig {
                 format: args.log_format.or(log.format).unwrap_or(LogFormat::Text),
                 level: level.as_deref().map_or(Ok(LevelFilter::INFO), parse_level)?,

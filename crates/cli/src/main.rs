@@ -1,38 +1,65 @@
-//! The `symphony` command: every role of the system and every question about it.
+//! The `symphony` command: `serve` puts the roles of a server together; the other commands are the
+//! lab's, which the feature `lab`, on by default, builds in.
 
 mod args;
-mod bench;
 mod config;
 mod console;
-mod demo;
 mod logging;
-mod plot;
-mod profile;
 mod serve;
-mod simulate;
 
+use anyhow::Result;
 use args::{Args, Command};
 use clap::Parser;
-use simulate::input::BadInput;
 use std::process::ExitCode;
 
-/// As for a mistyped flag: what was given cannot be used.
+/// The exit code of a command that cannot use what it was given, as for a mistyped flag.
+#[cfg(feature = "lab")]
 const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let result = match args.command {
-        Command::Serve(args) => serve::command(args),
-        Command::Profile(args) => profile::command(args),
-        Command::Demo(args) => demo::command(args),
-        Command::Bench(args) => bench::command(args),
-        Command::Simulate(args) => simulate::command(args),
-    };
-    match result {
+    match run(Args::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if error.is::<BadInput>() { BAD_INPUT.into() } else { ExitCode::FAILURE }
+            exit_code(&error)
         }
     }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Serve(args) => serve::command(args),
+        #[cfg(feature = "lab")]
+        Command::Profile(args) => symphony_lab::profile(args.command, on_pool(args.pool)?.loader),
+        #[cfg(feature = "lab")]
+        Command::Demo(args) => {
+            let only = args.pool.mode;
+            symphony_lab::demo(&args.command, &on_pool(args.pool)?, only)
+        }
+        #[cfg(feature = "lab")]
+        Command::Bench(args) => {
+            logging::start(logging::WARNINGS);
+            symphony_lab::bench(args)
+        }
+        #[cfg(feature = "lab")]
+        Command::Simulate(args) => symphony_lab::simulate(args),
+    }
+}
+
+/// The pool of a command of the lab. Starts the log.
+#[cfg(feature = "lab")]
+fn on_pool(args: args::PoolArgs) -> Result<symphony_control::config::PoolConfig> {
+    let config::ProcessConfig { pool, log } = config::ProcessConfig::resolve(args)?;
+    logging::start(log);
+    Ok(pool)
+}
+
+#[cfg(feature = "lab")]
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<symphony_lab::BadInput>() { BAD_INPUT.into() } else { ExitCode::FAILURE }
+}
+
+#[cfg(not(feature = "lab"))]
+fn exit_code(_: &anyhow::Error) -> ExitCode {
+    ExitCode::FAILURE
 }

@@ -14,17 +14,39 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("symphony-backend", &["symphony-core", "symphony-wire", "symphony-onnx"]),
     ("symphony-frontend", &["symphony-core", "symphony-wire"]),
     (
-        "symphony",
+        "symphony-control",
         &[
             "symphony-core",
             "symphony-wire",
-            "symphony-onnx",
+            "symphony-exchange",
+            "symphony-dispatch",
+            "symphony-backend",
+        ],
+    ),
+    (
+        "symphony-lab",
+        &[
+            "symphony-core",
+            "symphony-wire",
             "symphony-workload",
             "symphony-sim",
             "symphony-exchange",
             "symphony-dispatch",
             "symphony-backend",
             "symphony-frontend",
+            "symphony-control",
+        ],
+    ),
+    (
+        "symphony",
+        &[
+            "symphony-core",
+            "symphony-wire",
+            "symphony-exchange",
+            "symphony-backend",
+            "symphony-frontend",
+            "symphony-control",
+            "symphony-lab",
         ],
     ),
     ("xtask", &[]),
@@ -83,6 +105,8 @@ mod tests {
             ("symphony-dispatch", "symphony-backend"),
             ("symphony-onnx", "symphony-core"),
             ("symphony-exchange", "symphony-core"),
+            ("symphony-control", "symphony-frontend"),
+            ("symphony-lab", "symphony"),
             ("xtask", "symphony-core"),
         ] {
             let found = complaints(from, &[to]);

@@ -1,9 +1,9 @@
 //! What `symphony serve` tells the person who started it.
 
-use super::models::LoadReport;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use symphony_backend::profiling::Origin;
+use symphony_control::models::LoadReport;
 use symphony_core::Span;
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::tensor::{DataType, TensorSpec};

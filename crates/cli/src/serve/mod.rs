@@ -1,13 +1,8 @@
 //! `symphony serve`: every role in one process.
 
 mod announce;
-mod models;
-mod pool;
 mod ports;
 mod signals;
-
-pub(crate) use models::Models;
-pub(crate) use pool::Pool;
 
 use crate::args::ServeArgs;
 use crate::config::ServeConfig;
@@ -19,6 +14,8 @@ use signals::Signals;
 use std::thread;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
+use symphony_control::models::Models;
+use symphony_control::pool::{BrokenPool, Pool};
 use symphony_frontend::{Addresses, Frontend, Services};
 use symphony_wire::catalog::{Intake, SharedCatalog};
 use symphony_wire::repository::{RepositoryCommand, RepositoryPort, commands};
@@ -30,7 +27,7 @@ const EXIT_AT_ONCE: i32 = 130;
 pub(crate) fn command(args: ServeArgs) -> Result<()> {
     let check = args.check;
     let config = ServeConfig::resolve(args)?;
-    logging::start(config.pool.log);
+    logging::start(config.process.log);
     let repository = Repository::open(&config.models)?;
     if check {
         return check_only(&config, &repository);
@@ -46,7 +43,7 @@ pub(crate) fn command(args: ServeArgs) -> Result<()> {
 
 /// Reads and checks everything that can be told without running a model.
 fn check_only(config: &ServeConfig, repository: &Repository) -> Result<()> {
-    let loader = Loader::new(config.pool.loader.clone());
+    let loader = Loader::new(config.process.pool.loader.clone());
     let directories = repository.scan()?;
     let mut failed = 0;
     for directory in &directories {
@@ -68,7 +65,7 @@ fn check_only(config: &ServeConfig, repository: &Repository) -> Result<()> {
 async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
     let mut signals = Signals::listen()?;
     let ports_file = config.ports_file.clone().map(PortsFile::prepare).transpose()?;
-    let pool = Pool::start(&config.pool)?;
+    let pool = Pool::start(&config.process.pool)?;
     let (port, commands) = commands();
     let services = Services {
         catalog: pool.catalog.clone(),
@@ -84,7 +81,7 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
         let _ = stopped.await;
     }));
 
-    let loader = Loader::new(config.pool.loader.clone());
+    let loader = Loader::new(config.process.pool.loader.clone());
     let models = pool.models(repository, loader);
     say(format_args!("symphony {} loads {}", env!("CARGO_PKG_VERSION"), config.models.display()));
     let loading = spawn_models(models, commands, config.skip_failed)?;
@@ -128,7 +125,7 @@ struct Serving {
 /// not drain the threads are left to the end of the process.
 async fn shut_down(
     pool: Pool,
-    broken: Option<anyhow::Error>,
+    broken: Option<BrokenPool>,
     port: RepositoryPort,
     serving: Serving,
 ) -> Result<()> {
@@ -143,7 +140,7 @@ async fn shut_down(
         Some(broken) => {
             tracing::error!("cannot go on: {broken}");
             pool.catalog.update(|catalog| catalog.intake = Intake::Closed);
-            Err(broken.context("the server cannot go on"))
+            Err(anyhow!(broken).context("the server cannot go on"))
         }
     };
     let _ = serving.stop.send(());
@@ -173,12 +170,14 @@ fn spawn_models(
             Ok(report) => say(announce::loaded(report)),
             Err(_) => failed.push(name.to_owned()),
         });
-        let result = result.and_then(|()| match failed.is_empty() || skip_failed {
-            true => Ok(()),
-            false => bail!(
-                "cannot serve {} (the log says why): mend or remove it, or pass --skip-failed",
-                failed.join(", ")
-            ),
+        let result = result.map_err(anyhow::Error::from).and_then(|()| {
+            if !failed.is_empty() && !skip_failed {
+                bail!(
+                    "cannot serve {} (the log says why): mend or remove it, or pass --skip-failed",
+                    failed.join(", ")
+                );
+            }
+            Ok(())
         });
         // Nobody waits any more when the server is shutting down already.
         let _ = done.send(result);

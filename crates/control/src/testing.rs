@@ -1,0 +1,96 @@
+//! What the tests of this crate share: repositories of emulated models, pools that serve them, and
+//! requests to these.
+
+use crate::config::PoolConfig;
+use crate::models::Models;
+use crate::pool::Pool;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use symphony_backend::engine::Cores;
+use symphony_backend::loader::{Loader, LoaderConfig};
+use symphony_backend::profiling::Effort;
+use symphony_backend::repository::Repository;
+use symphony_core::{Class, Request};
+use symphony_wire::catalog::ServedModel;
+use symphony_wire::inflight::Outcome;
+use symphony_wire::schedule::SubmitError;
+use symphony_wire::tensor::Inputs;
+use tokio::sync::oneshot;
+
+/// A directory of models that is removed at the end of the test.
+pub(crate) struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Folder {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("models")).unwrap();
+        Folder(folder)
+    }
+
+    pub(crate) fn models(&self) -> PathBuf {
+        self.0.path().join("models")
+    }
+
+    /// Adds a model of one byte whose batches take `run_ms`. Its objective is over an hour, so that
+    /// a test that waits for a deadline does not end.
+    pub(crate) fn write(&self, name: &str, run_ms: u64) {
+        let settings = format!(
+            "slo_ms = 4000000\nmax_batch = 1\nengine = \"emulated\"\n\
+             [emulated]\nalpha_ms = 0\nbeta_ms = {run_ms}\n\
+             [[input]]\nname = \"x\"\ndatatype = \"UINT8\"\nshape = [1]\n\
+             [[output]]\nname = \"y\"\ndatatype = \"UINT8\"\nshape = [1]\n"
+        );
+        let model = self.models().join(name);
+        fs::create_dir_all(&model).unwrap();
+        fs::write(model.join("model.toml"), settings).unwrap();
+    }
+
+    pub(crate) fn config(&self, accelerators: usize) -> PoolConfig {
+        PoolConfig::new(LoaderConfig {
+            cores: Cores { accelerators, threads: 1 },
+            cache_dir: self.0.path().join("cache"),
+            onnxruntime: None,
+            effort: Effort::default(),
+        })
+    }
+
+    /// The models of this folder, to be loaded into a pool.
+    pub(crate) fn models_of(&self, pool: &Pool) -> Models {
+        let repository = Repository::open(&self.models()).unwrap();
+        pool.models(repository, Loader::new(self.config(pool.accelerators()).loader))
+    }
+
+    /// A pool that serves every model of this folder.
+    pub(crate) fn pool(&self, accelerators: usize) -> (Pool, Models) {
+        let pool = Pool::start(&self.config(accelerators)).unwrap();
+        let mut models = self.models_of(&pool);
+        models.load_all(|_, loaded| assert!(loaded.is_ok(), "{loaded:?}")).unwrap();
+        (pool, models)
+    }
+}
+
+/// The model of that name, if the pool serves it.
+pub(crate) fn served(pool: &Pool, name: &str) -> Option<Arc<ServedModel>> {
+    pool.catalog.load().models.get(name).cloned()
+}
+
+/// Sends a request to a model. Its outcome follows.
+pub(crate) fn submit(
+    pool: &Pool,
+    model: &ServedModel,
+) -> Result<oneshot::Receiver<Outcome>, SubmitError> {
+    let (reply, outcome) = oneshot::channel();
+    let inputs = Inputs { rows: 1, tensors: vec![vec![7].into()] };
+    let id = pool.in_flight.admit(inputs, reply).unwrap();
+    let arrival = pool.clock.now();
+    let deadline = arrival + model.slo;
+    let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
+    pool.scheduler.submit(model.id, request)?;
+    Ok(outcome)
+}
+
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(work)
+}

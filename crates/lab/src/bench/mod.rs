@@ -1,0 +1,62 @@
+//! `symphony bench`: the figures of `docs/performance.md`, each with the command that gives it.
+//!
+//! Servers under load are processes of their own, started from this same program; what is
+//! measured is what a client sees, counted from the moment a request was due.
+
+mod bare;
+pub(crate) mod client;
+mod figures;
+mod idle;
+mod latency;
+mod line;
+pub(crate) mod load;
+mod overload;
+mod pool;
+mod process;
+mod repository;
+mod scheduler;
+mod server;
+mod settings;
+mod soak;
+pub(crate) mod tally;
+mod timer;
+
+use anyhow::Result;
+
+/// Options of `symphony bench`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Bench {
+    /// What everything that is not the model adds to a request, by protocol.
+    Latency(latency::LatencyArgs),
+    /// A pool of emulated accelerators in this process, beside the simulator's figures.
+    Pool(pool::PoolBenchArgs),
+    /// The scheduler's threads alone: the highest rate they hold, and what a decision costs.
+    Scheduler(scheduler::SchedulerBenchArgs),
+    /// Good requests against offered ones, from half to twice a real model's capacity.
+    Overload(overload::OverloadArgs),
+    /// Share of a core that an idle server uses.
+    Idle(idle::IdleArgs),
+    /// Memory against requests served.
+    Soak(soak::SoakArgs),
+}
+
+/// Runs a benchmark and prints its figures.
+///
+/// # Errors
+/// An option makes no sense, or what is measured failed.
+pub fn command(args: BenchArgs) -> Result<()> {
+    match args.bench {
+        Bench::Latency(args) => latency::command(&args),
+        Bench::Pool(args) => pool::command(&args),
+        Bench::Scheduler(args) => scheduler::command(&args),
+        Bench::Overload(args) => overload::command(&args),
+        Bench::Idle(args) => idle::command(&args),
+        Bench::Soak(args) => soak::command(&args),
+    }
+}

@@ -1,0 +1,64 @@
+//! `symphony simulate`: questions to the scheduler under simulated time.
+//!
+//! Scenario files are read and validated by `file` into one `Setup`, which every command varies
+//! and runs. Nothing here knows the live system.
+
+mod compare;
+mod delays;
+mod file;
+mod goodput;
+mod gpus;
+pub(crate) mod input;
+mod limits;
+mod model;
+mod output;
+mod parameter;
+mod profile_file;
+mod run;
+mod series;
+mod setup;
+mod sheet;
+mod sweep;
+mod timeline;
+mod trace;
+mod workers;
+
+use anyhow::Result;
+
+/// Options of `symphony simulate`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SimulateArgs {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Question {
+    /// One run: what became of the requests of each model, and how busy each accelerator was.
+    Run(run::RunArgs),
+    /// The highest rate at which every model has at most 1 % late or dropped requests.
+    Goodput(goodput::GoodputArgs),
+    /// The fewest accelerators for a given load.
+    Gpus(gpus::GpusArgs),
+    /// One parameter over a range: a table and a plot.
+    Sweep(sweep::SweepArgs),
+    /// Policies on scenarios drawn at random: shares of the rate-limited bound, and who wins.
+    Compare(compare::CompareArgs),
+    /// Draw which batch ran where and when.
+    Timeline(timeline::TimelineArgs),
+}
+
+/// Answers the question.
+///
+/// # Errors
+/// [`BadInput`](input::BadInput) where it cannot be answered as it was asked.
+pub fn command(args: SimulateArgs) -> Result<()> {
+    match args.question {
+        Question::Run(args) => run::command(&args),
+        Question::Goodput(args) => goodput::command(&args),
+        Question::Gpus(args) => gpus::command(&args),
+        Question::Sweep(args) => sweep::command(&args),
+        Question::Compare(args) => compare::command(&args),
+        Question::Timeline(args) => timeline::command(&args),
+    }
+}

@@ -1,0 +1,16 @@
+//! A model of a scenario.
+
+use std::sync::Arc;
+use symphony_core::{Profile, Span};
+use symphony_sim::Mix;
+
+/// A model of a scenario, as its file describes it.
+#[derive(Clone, Debug)]
+pub(super) struct SimulatedModel {
+    pub(super) name: String,
+    pub(super) profile: Arc<Profile>,
+    pub(super) slo: Span,
+    pub(super) mix: Mix,
+    /// How much its losses under overload count beside the other models'.
+    pub(super) loss_weight: f64,
+}
