@@ -2,7 +2,7 @@
 
 use symphony_backend::loader::LoaderConfig;
 use symphony_core::Span;
-use symphony_core::sched::{LOW_SHARE_DEFAULT, OVERDUE_AFTER, Mode};
+use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
 use symphony_exchange::Spin;
 use symphony_wire::inflight::IN_FLIGHT_MAX_DEFAULT;
 use symphony_wire::schedule::Layout;

@@ -136,7 +136,8 @@ impl Reader<'_> {
                 return Err(BadInput::error(self.source.refuse(last, problem)));
             }
         };
-        let stream = Stream { schedule, ..Stream::steady(ModelId::first(0), Process::Constant, 1.0) };
+        let stream =
+            Stream { schedule, ..Stream::steady(ModelId::first(0), Process::Constant, 1.0) };
         match Arrivals::new(std::slice::from_ref(&stream), 0) {
             Ok(_) => Ok(stream.schedule),
             Err(error) => self.refuse(at, error.to_string()),
