@@ -13,7 +13,7 @@ use symphony_control::config::PoolConfig;
 use symphony_core::Span;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
 use symphony_exchange::Spin;
-use symphony_frontend::FrontendConfig;
+use symphony_frontend::{FrontendConfig, request_bytes_max_default};
 use symphony_wire::inflight::IN_FLIGHT_MAX_DEFAULT;
 use symphony_wire::schedule::Layout;
 use tracing::level_filters::LevelFilter;
@@ -36,11 +36,15 @@ struct ServerFile {
     grpc_port: Option<u16>,
     metrics_port: Option<u16>,
     body_max_mib: Option<u32>,
-    tensor_bytes_max_mib: Option<u32>,
+    request_bytes_max_mib: Option<u32>,
+    body_timeout_s: Option<u32>,
     connections_max: Option<u32>,
+    connection_age_max_s: Option<u32>,
     in_flight_max: Option<u32>,
     threads: Option<u32>,
     drain_seconds: Option<u32>,
+    /// What `request_bytes_max_mib` was called before: read to say so.
+    tensor_bytes_max_mib: Option<toml::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -249,12 +253,7 @@ impl ServerFile {
             Some(mib @ 1..=BODY_MAX_MIB_LIMIT) => mebibytes(mib),
             Some(mib) => bail!("server.body_max_mib = {mib}: give 1 to {BODY_MAX_MIB_LIMIT}"),
         };
-        let tensor_bytes_max = self.tensor_bytes_max_mib.map_or(usual.tensor_bytes_max, mebibytes);
-        if tensor_bytes_max < body_max {
-            bail!("server.tensor_bytes_max_mib: less than one body may have (body_max_mib)");
-        }
-        let connections_max =
-            self.connections_max.map_or(usual.connections_max, |max| max as usize);
+        let connections_max = self.connections_max.unwrap_or(usual.connections_max);
         if connections_max == 0 {
             bail!("server.connections_max = 0: no client could connect; give at least 1");
         }
@@ -264,10 +263,38 @@ impl ServerFile {
             grpc_port: args.grpc_port.or(self.grpc_port).unwrap_or(usual.grpc_port),
             metrics_port: args.metrics_port.or(self.metrics_port).unwrap_or(usual.metrics_port),
             body_max,
-            tensor_bytes_max,
+            request_bytes_max: self.request_bytes_max(body_max)?,
+            body_timeout: match self.body_timeout_s {
+                None => usual.body_timeout,
+                Some(0) => bail!("server.body_timeout_s = 0: give at least 1 second"),
+                Some(seconds) => Duration::from_secs(seconds.into()),
+            },
             connections_max,
+            connection_age_max: match self.connection_age_max_s {
+                None | Some(0) => None,
+                Some(seconds) => Some(Duration::from_secs(seconds.into())),
+            },
             drain: self.drain_seconds.map_or(usual.drain, |s| Duration::from_secs(s.into())),
         })
+    }
+
+    /// Enough for two bodies of the largest size, a compressed one and what comes out of it.
+    fn request_bytes_max(&self, body_max: usize) -> Result<usize> {
+        if self.tensor_bytes_max_mib.is_some() {
+            bail!(
+                "server.tensor_bytes_max_mib is called server.request_bytes_max_mib now, and bounds \
+                 the bodies that arrive as well: write request_bytes_max_mib"
+            );
+        }
+        let least = 2 * body_max;
+        match self.request_bytes_max_mib.map(mebibytes) {
+            None => Ok(request_bytes_max_default().max(least)),
+            Some(bytes) if bytes >= least => Ok(bytes),
+            Some(_) => bail!(
+                "server.request_bytes_max_mib: give at least {}, twice body_max_mib",
+                least >> 20
+            ),
+        }
     }
 
     /// Half of the cores where the file says nothing: the other half have accelerators to feed,

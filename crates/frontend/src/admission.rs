@@ -5,18 +5,19 @@
 
 use crate::Services;
 use crate::admitted::Admitted;
+use crate::budget::{Budget, Held};
 use crate::check;
 use crate::error::{InferError, Objective};
 use crate::metrics::{Metrics, ModelHandle};
 use crate::record::Recorder;
 use crate::request::InferRequest;
+use bytes::Bytes;
 use std::sync::Arc;
 use symphony_core::{Request, Span};
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::InFlight;
 use symphony_wire::schedule::SchedulerPort;
-use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
 /// The one way for requests into the system.
@@ -27,8 +28,8 @@ pub(crate) struct Admission {
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Arc<Recorder>,
-    /// Bound on the bytes of inputs held for requests in flight.
-    tensor_bytes_max: u64,
+    /// The bytes that requests hold.
+    pub(crate) budget: Arc<Budget>,
 }
 
 impl Admission {
@@ -36,7 +37,7 @@ impl Admission {
         services: &Services,
         metrics: Arc<Metrics>,
         recorder: Arc<Recorder>,
-        tensor_bytes_max: usize,
+        request_bytes_max: usize,
     ) -> Admission {
         Admission {
             inflight: Arc::clone(&services.inflight),
@@ -44,11 +45,12 @@ impl Admission {
             clock: services.clock,
             metrics,
             recorder,
-            tensor_bytes_max: tensor_bytes_max as u64,
+            budget: Budget::new(request_bytes_max),
         }
     }
 
-    /// Admits a request, or refuses it and writes that down.
+    /// Admits a request, or refuses it and writes that down. What it holds of the budget is given
+    /// back with its outcome.
     ///
     /// # Errors
     /// The request does not fit the model, or there is no room for it now.
@@ -56,16 +58,19 @@ impl Admission {
         &'a self,
         handle: &'a ModelHandle,
         request: InferRequest,
+        held: Held,
     ) -> Result<Admitted<'a>, InferError> {
         // An error needs the id that the request takes along.
         let id = request.id.clone();
-        self.try_admit(handle, request).map_err(|error| self.recorder.refused(handle, &id, error))
+        self.try_admit(handle, request, held)
+            .map_err(|error| self.recorder.refused(handle, &id, error))
     }
 
     fn try_admit<'a>(
         &'a self,
         handle: &'a ModelHandle,
         request: InferRequest,
+        mut held: Held,
     ) -> Result<Admitted<'a>, InferError> {
         let model = &handle.model;
         let wanted = check::outputs(model, &request.outputs)?;
@@ -75,7 +80,7 @@ impl Admission {
         let objective = objective(model, request.limit);
         let (Objective::Own(span) | Objective::Slo(span)) = objective;
         let deadline = request.arrival + span;
-        let held = self.hold(&inputs)?;
+        held.cover(inputs.tensors.iter().map(Bytes::len).sum())?;
         let (sender, reply) = oneshot::channel();
         let number = self
             .inflight
@@ -103,34 +108,6 @@ impl Admission {
     /// Admitted requests that nothing has taken yet.
     pub(crate) fn waiting(&self) -> usize {
         self.inflight.len()
-    }
-
-    /// Makes room for a request's inputs.
-    fn hold(&self, inputs: &Inputs) -> Result<HeldBytes<'_>, InferError> {
-        let bytes = inputs.tensors.iter().map(|tensor| tensor.len() as u64).sum();
-        let total = self.metrics.tensor_bytes.up(bytes);
-        let held = HeldBytes { metrics: &self.metrics, bytes };
-        if total > self.tensor_bytes_max {
-            return Err(InferError::overloaded(format!(
-                "requests in flight hold {} bytes of tensors, and the server's limit is {}",
-                total - bytes,
-                self.tensor_bytes_max
-            )));
-        }
-        Ok(held)
-    }
-}
-
-/// Room that a request's inputs take until its outcome.
-#[derive(Debug)]
-pub(crate) struct HeldBytes<'a> {
-    metrics: &'a Metrics,
-    bytes: u64,
-}
-
-impl Drop for HeldBytes<'_> {
-    fn drop(&mut self) {
-        self.metrics.tensor_bytes.down(self.bytes);
     }
 }
 

@@ -3,7 +3,8 @@
 //! Waits for the outcome, never past the deadline. When the waiting future is dropped the client
 //! has left, and the request leaves the queue.
 
-use crate::admission::{Admission, HeldBytes};
+use crate::admission::Admission;
+use crate::budget::Held;
 use crate::error::{InferError, Missed, Objective};
 use crate::metrics::{Ending, ModelHandle};
 use crate::record::Entry;
@@ -31,7 +32,7 @@ pub(crate) struct Admitted<'a> {
     pub(crate) reply: oneshot::Receiver<Outcome>,
     /// Whether its ending has been recorded.
     pub(crate) is_settled: bool,
-    pub(crate) _held: HeldBytes<'a>,
+    pub(crate) _held: Held,
 }
 
 impl Admitted<'_> {

@@ -3,6 +3,7 @@
 
 use crate::Services;
 use crate::admission::Admission;
+use crate::budget::{Budget, Held};
 use crate::error::InferError;
 use crate::metrics::{self, Metrics, ModelHandle};
 use crate::models;
@@ -28,11 +29,15 @@ pub(crate) struct ApiContext {
 }
 
 impl ApiContext {
-    pub(crate) fn new(services: &Services, tensor_bytes_max: usize) -> ApiContext {
+    pub(crate) fn new(services: &Services, request_bytes_max: usize) -> ApiContext {
         let metrics = Arc::new(Metrics::default());
         let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), services.clock));
-        let admission =
-            Admission::new(services, Arc::clone(&metrics), Arc::clone(&recorder), tensor_bytes_max);
+        let admission = Admission::new(
+            services,
+            Arc::clone(&metrics),
+            Arc::clone(&recorder),
+            request_bytes_max,
+        );
         ApiContext {
             catalog: services.catalog.clone(),
             clock: services.clock,
@@ -59,7 +64,12 @@ impl ApiContext {
         }
     }
 
-    /// Runs one request to its outcome.
+    /// The bytes that requests hold.
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.admission.budget
+    }
+
+    /// Runs one request to its outcome. What it holds of the budget is given back then.
     ///
     /// # Errors
     /// It was refused, dropped, late, or failed.
@@ -67,8 +77,9 @@ impl ApiContext {
         &self,
         handle: &ModelHandle,
         request: InferRequest,
+        held: Held,
     ) -> Result<InferResponse, InferError> {
-        self.admission.admit(handle, request)?.answered().await
+        self.admission.admit(handle, request, held)?.answered().await
     }
 
     /// Whether the server can run requests for every start-up model.
@@ -105,6 +116,7 @@ impl ApiContext {
             metrics: &self.metrics,
             catalog: &self.catalog.load(),
             statistics,
+            budget: self.budget(),
             is_ready: self.ready().is_ok(),
             waiting: self.admission.waiting(),
         })

@@ -14,7 +14,7 @@ use symphony_wire::schedule::SubmitError;
 pub enum FrontendError {
     /// A port could not be had.
     #[error(
-        "cannot listen on {host}:{port} for {protocol}: {source}; \
+        "cannot listen on {host}:{port} for {protocol}: {reason}; \
          choose another address with --host or another port with {flag} (0 takes a free one)"
     )]
     Bind {
@@ -26,8 +26,8 @@ pub enum FrontendError {
         protocol: &'static str,
         /// The command-line flag that sets it.
         flag: &'static str,
-        /// What the system said.
-        source: std::io::Error,
+        /// What the system said. Not the error's source, whose text would follow once more.
+        reason: std::io::Error,
     },
     /// The gRPC reflection service could not be built from the compiled protocol.
     #[error("the compiled protocol description cannot be served: {0}")]
@@ -45,6 +45,8 @@ pub enum ErrorKind {
     NotFound,
     /// More than a configured size.
     TooLarge,
+    /// The request did not arrive in time.
+    Stalled,
     /// The server has no room now.
     Overloaded,
     /// The server, or the model, takes no requests now.
@@ -126,6 +128,9 @@ pub enum InferError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The body came too slowly.
+    #[error("{0}")]
+    Stalled(String),
     /// There is no room for it now.
     #[error("{message}; try again later")]
     Overloaded {
@@ -176,6 +181,7 @@ impl InferError {
             InferError::Unsupported(_) => ErrorKind::Unsupported,
             InferError::NotFound(_) => ErrorKind::NotFound,
             InferError::TooLarge { .. } => ErrorKind::TooLarge,
+            InferError::Stalled(_) => ErrorKind::Stalled,
             InferError::Overloaded { .. } => ErrorKind::Overloaded,
             InferError::Unavailable(_) => ErrorKind::Unavailable,
             InferError::Deadline { .. } => ErrorKind::Deadline,

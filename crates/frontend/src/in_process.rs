@@ -20,7 +20,7 @@ impl InProcess {
     /// ([`Bound::in_process`](crate::Bound::in_process)), so that all are counted together.
     #[must_use]
     pub fn new(services: &Services) -> InProcess {
-        InProcess::of(Arc::new(ApiContext::new(services, crate::TENSOR_BYTES_MAX_DEFAULT)))
+        InProcess::of(Arc::new(ApiContext::new(services, crate::request_bytes_max_default())))
     }
 
     pub(crate) fn of(context: Arc<ApiContext>) -> InProcess {
@@ -48,7 +48,7 @@ impl InProcess {
             limit: timeout.map(span),
             class: None,
         };
-        self.context.infer(&handle, request).await
+        self.context.infer(&handle, request, self.context.budget().account()).await
     }
 
     /// The metrics page as text.

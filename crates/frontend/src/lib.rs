@@ -7,7 +7,11 @@
 
 mod admission;
 mod admitted;
+mod arriving;
+mod budget;
 mod check;
+mod coding;
+mod connection;
 mod context;
 mod deadline;
 mod describe;
@@ -27,14 +31,16 @@ mod request;
 mod serve;
 mod statistics;
 
+pub use budget::request_bytes_max_default;
 pub use error::{ErrorKind, FrontendError, InferError, Missed, Objective};
 pub use in_process::InProcess;
 pub use request::{InferResponse, InputTensor, OutputOf};
 
+use arriving::BodyLimits;
 use context::ApiContext;
 use grpc::{GrpcApi, GrpcServices};
 use http::HttpApi;
-use serve::{Port, Protocol, Stop, Stopper};
+use serve::{ConnectionLimits, Port, Protocol, Stop, Stopper};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,10 +71,10 @@ pub mod proto {
 pub const BODY_MAX_DEFAULT: usize = 64 << 20;
 
 /// Bound on open connections per port where the configuration sets none.
-pub const CONNECTIONS_MAX_DEFAULT: usize = 8192;
+pub const CONNECTIONS_MAX_DEFAULT: u32 = 8192;
 
-/// Bound on the bytes of input tensors in flight where the configuration sets none: 2 GiB.
-pub const TENSOR_BYTES_MAX_DEFAULT: usize = 2 << 30;
+/// How long a body may bring nothing where the configuration says nothing.
+pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Where and within which limits to serve.
 #[derive(Clone, Debug)]
@@ -83,10 +89,15 @@ pub struct FrontendConfig {
     pub metrics_port: u16,
     /// Bound on a request's body in bytes, compressed or not.
     pub body_max: usize,
-    /// Bound on the bytes of input tensors of all requests in flight together.
-    pub tensor_bytes_max: usize,
+    /// Bound on the bytes that all requests together hold: bodies as they arrive, and tensors.
+    pub request_bytes_max: usize,
+    /// A body that brings nothing for this long is given up, and a client that takes nothing of
+    /// its answer.
+    pub body_timeout: Duration,
     /// Bound on open connections, per port.
-    pub connections_max: usize,
+    pub connections_max: u32,
+    /// A connection older than this is ended after the answer under way; `None` for never.
+    pub connection_age_max: Option<Duration>,
     /// At shutdown, how long open connections may take to end by themselves.
     pub drain: Duration,
 }
@@ -99,8 +110,10 @@ impl Default for FrontendConfig {
             grpc_port: 8001,
             metrics_port: 8002,
             body_max: BODY_MAX_DEFAULT,
-            tensor_bytes_max: TENSOR_BYTES_MAX_DEFAULT,
+            request_bytes_max: request_bytes_max_default(),
+            body_timeout: BODY_TIMEOUT_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
+            connection_age_max: None,
             drain: Duration::from_secs(5),
         }
     }
@@ -146,19 +159,21 @@ impl Frontend {
         let http = Port::bind(host, config.http_port, "HTTP", "--http-port").await?;
         let grpc = Port::bind(host, config.grpc_port, "gRPC", "--grpc-port").await?;
         let metrics = Port::bind(host, config.metrics_port, "metrics", "--metrics-port").await?;
-        let context = Arc::new(ApiContext::new(&services, config.tensor_bytes_max));
+        let context = Arc::new(ApiContext::new(&services, config.request_bytes_max));
         let (stopper, stop) = Stopper::new();
+        let limits = BodyLimits {
+            budget: Arc::clone(context.budget()),
+            size_max: config.body_max,
+            timeout: config.body_timeout,
+        };
         let services_grpc = GrpcServices::new(GrpcApi {
             context: Arc::clone(&context),
             repository: services.repository.clone(),
-            body_max: config.body_max,
+            limits: limits.clone(),
             stop: stop.clone(),
         })?;
-        let api = HttpApi {
-            context: Arc::clone(&context),
-            repository: services.repository,
-            body_max: config.body_max,
-        };
+        let api =
+            HttpApi { context: Arc::clone(&context), repository: services.repository, limits };
         let ports = [
             (http, Protocol::Http(Arc::new(api))),
             (grpc, Protocol::Grpc(Arc::clone(&context), Arc::new(services_grpc))),
@@ -167,7 +182,11 @@ impl Frontend {
         Ok(Bound {
             ports,
             context,
-            connections_max: config.connections_max,
+            limits: ConnectionLimits {
+                count_max: config.connections_max,
+                age_max: config.connection_age_max,
+                write_timeout: config.body_timeout,
+            },
             drain: config.drain,
             stopper,
             stop,
@@ -180,7 +199,7 @@ impl Frontend {
 pub struct Bound {
     ports: [(Port, Protocol); 3],
     context: Arc<ApiContext>,
-    connections_max: usize,
+    limits: ConnectionLimits,
     drain: Duration,
     stopper: Stopper,
     stop: Stop,
@@ -206,10 +225,10 @@ impl Bound {
     /// The caller closes the catalog's intake and lets the scheduler run empty before it resolves
     /// `shutdown`: until then requests are refused by an answer, not by a closed port.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
-        let connections_max = self.connections_max;
-        let ports = self.ports.map(|(port, protocol)| {
-            tokio::spawn(port.serve(protocol, connections_max, self.stop.clone()))
-        });
+        let limits = self.limits;
+        let ports = self
+            .ports
+            .map(|(port, protocol)| tokio::spawn(port.serve(protocol, limits, self.stop.clone())));
         shutdown.await;
         self.stopper.stop();
         let ended = futures_util::future::join_all(ports);

@@ -40,6 +40,13 @@ pub(crate) struct InferRequest {
     pub class: Option<Class>,
 }
 
+impl InferRequest {
+    /// Bytes of the inputs.
+    pub(crate) fn input_bytes(&self) -> usize {
+        self.inputs.iter().map(|input| input.data.len()).sum()
+    }
+}
+
 /// One output of the answer.
 #[derive(Clone, Debug)]
 pub struct OutputOf {

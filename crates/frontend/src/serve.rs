@@ -2,21 +2,23 @@
 //!
 //! Knows no protocol beyond how a connection is driven.
 
+use crate::connection::{ClientStream, Exchange};
 use crate::context::ApiContext;
 use crate::error::FrontendError;
 use crate::grpc::GrpcServices;
 use crate::http::{HttpApi, answer_metrics};
 use crate::metrics::{Gauge, Metrics};
+use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::GracefulConnection;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -32,12 +34,16 @@ const PING_WAIT: Duration = Duration::from_secs(20);
 /// Pause after accepting failed, as it does when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How much of a request over HTTP is read ahead of those that use it.
+const READ_AHEAD: usize = 64 << 10;
+
 /// Streams that one gRPC connection may have open.
 const STREAMS_MAX: u32 = 4096;
 
-/// HTTP/2 flow control windows: large enough that a tensor of some megabytes flows at once.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+/// HTTP/2 flow control windows: what a client may send that nobody has read, per stream and per
+/// connection. It is held beside the budget, so it is small, and yet enough for a fast network.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 2 << 20;
 
 /// How far the shutdown has come; clones see the same.
 #[derive(Clone, Debug)]
@@ -106,23 +112,22 @@ impl Port {
             let address = listener.local_addr()?;
             Ok(Port { listener, address })
         };
-        bound.await.map_err(|source| FrontendError::Bind {
+        bound.await.map_err(|reason| FrontendError::Bind {
             host: host.to_owned(),
             port,
             protocol,
             flag,
-            source,
+            reason,
         })
     }
 
     /// Accepts connections until the stop, then waits for the open ones to end, at most until
     /// the cut.
-    pub(crate) async fn serve(self, protocol: Protocol, connections_max: usize, stop: Stop) {
-        let graceful = GracefulShutdown::new();
-        let room = Arc::new(Semaphore::new(connections_max));
+    pub(crate) async fn serve(self, protocol: Protocol, limits: ConnectionLimits, stop: Stop) {
+        let room = Arc::new(Semaphore::new(limits.count_max as usize));
         let stopped = stop.clone().stopped();
         let mut stopped = std::pin::pin!(stopped);
-        loop {
+        for number in 0.. {
             let accepted = async {
                 // The semaphore is never closed.
                 let permit = Arc::clone(&room).acquire_owned().await.ok();
@@ -142,7 +147,9 @@ impl Port {
             };
             // Answers are written at once; waiting to fill a packet would cost 40 ms.
             let _ = stream.set_nodelay(true);
-            let connection = protocol.drive(stream, &graceful, &stop);
+            let age_max = limits.age_max.map(|age| spread(age, number));
+            let client = Client { stream, age_max, write_timeout: limits.write_timeout };
+            let connection = protocol.drive(client, &stop);
             let cut = stop.clone().reached(Phase::Cutting);
             tokio::spawn(async move {
                 let _permit = permit;
@@ -153,10 +160,43 @@ impl Port {
             });
         }
         drop(self.listener);
+        // Every connection gives its permit back when it has ended.
         tokio::select! {
-            () = graceful.shutdown() => {}
+            _ = room.acquire_many(limits.count_max) => {}
             () = stop.reached(Phase::Cutting) => {}
         }
+    }
+}
+
+/// Within which limits a port keeps connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionLimits {
+    /// Bound on how many are open.
+    pub(crate) count_max: u32,
+    /// After this long a connection is ended at the next occasion.
+    pub(crate) age_max: Option<Duration>,
+    /// A client that takes nothing of its answer for this long is given up.
+    pub(crate) write_timeout: Duration,
+}
+
+/// Up to a tenth less, differently for each number: clients that came together shall not have to
+/// come back together.
+fn spread(age: Duration, number: u32) -> Duration {
+    const GOLDEN: u32 = 0x9E37_79B9;
+    let part = f64::from(number.wrapping_mul(GOLDEN)) / f64::from(u32::MAX);
+    age.mul_f64(1.0 - 0.1 * part)
+}
+
+/// A client that has just come.
+struct Client {
+    stream: TcpStream,
+    age_max: Option<Duration>,
+    write_timeout: Duration,
+}
+
+impl Client {
+    fn into_stream(self, exchange: Exchange) -> TokioIo<ClientStream> {
+        TokioIo::new(ClientStream::new(self.stream, exchange, self.write_timeout))
     }
 }
 
@@ -172,50 +212,85 @@ type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Protocol {
     /// The future that serves one connection. How a connection ended is the client's affair.
-    fn drive(&self, stream: TcpStream, graceful: &GracefulShutdown, stop: &Stop) -> Connection {
+    fn drive(&self, client: Client, stop: &Stop) -> Connection {
+        let stop = stop.clone();
         match self {
-            Protocol::Http(api) => {
-                let open = Open::new(&api.context, |metrics| &metrics.http_connections);
-                let api = Arc::clone(api);
-                let answer = service_fn(move |request| {
-                    let api = Arc::clone(&api);
-                    async move { Ok::<_, Infallible>(api.answer(request).await) }
-                });
-                let stream = TokioIo::new(stream);
-                let connection = graceful.watch(http1().serve_connection(stream, answer));
-                Box::pin(async move {
-                    let _ = connection.await;
-                    drop(open);
-                })
-            }
+            Protocol::Http(api) => Box::pin(serve_http(client, Arc::clone(api), stop)),
             Protocol::Grpc(context, api) => {
                 let open = Open::new(context, |metrics| &metrics.grpc_connections);
-                let api = Arc::clone(api);
-                let service = service_fn(move |request| api.answer(request));
-                let watcher = graceful.watcher();
-                let stop = stop.clone();
-                Box::pin(async move {
-                    if speaks(&stream, stop).await {
-                        let connection = http2().serve_connection(TokioIo::new(stream), service);
-                        let _ = watcher.watch(connection).await;
-                    }
-                    drop(open);
-                })
+                Box::pin(serve_grpc(client, Arc::clone(api), stop, open))
             }
             Protocol::Metrics(context) => {
-                let context = Arc::clone(context);
-                let answer = service_fn(move |request| {
-                    let context = Arc::clone(&context);
-                    async move { Ok::<_, Infallible>(answer_metrics(&context, request).await) }
-                });
-                let stream = TokioIo::new(stream);
-                let connection = graceful.watch(http1().serve_connection(stream, answer));
-                Box::pin(async move {
-                    let _ = connection.await;
-                })
+                Box::pin(serve_metrics(client, Arc::clone(context), stop))
             }
         }
     }
+}
+
+fn serve_http(client: Client, api: Arc<HttpApi>, stop: Stop) -> impl Future<Output = ()> {
+    let open = Open::new(&api.context, |metrics| &metrics.http_connections);
+    let exchange = Exchange::default();
+    let opened = Instant::now();
+    let age_max = client.age_max;
+    let stream = client.into_stream(exchange.clone());
+    let answer = service_fn(move |request| {
+        let api = Arc::clone(&api);
+        let answering = exchange.begin(&request);
+        async move {
+            let mut response = api.answer(request).await;
+            drop(answering);
+            if age_max.is_some_and(|age| opened.elapsed() >= age) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    async move {
+        until_end(http1().serve_connection(stream, answer), stop.stopped()).await;
+        drop(open);
+    }
+}
+
+async fn serve_grpc(client: Client, api: Arc<GrpcServices>, stop: Stop, open: Open) {
+    let age_max = client.age_max;
+    if speaks(&client.stream, stop.clone()).await {
+        let service = service_fn(move |request| api.answer(request));
+        let connection = http2().serve_connection(client.into_stream(Exchange::default()), service);
+        let old = async {
+            match age_max {
+                Some(age) => tokio::time::sleep(age).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ending = async {
+            tokio::select! {
+                () = stop.stopped() => {}
+                () = old => {}
+            }
+        };
+        until_end(connection, ending).await;
+    }
+    drop(open);
+}
+
+async fn serve_metrics(client: Client, context: Arc<ApiContext>, stop: Stop) {
+    let answer = service_fn(move |request| {
+        let context = Arc::clone(&context);
+        async move { Ok::<_, Infallible>(answer_metrics(&context, request).await) }
+    });
+    let stream = client.into_stream(Exchange::default());
+    until_end(http1().serve_connection(stream, answer), stop.stopped()).await;
+}
+
+/// Serves a connection to its end; once `ending` is ready, it ends after what is under way.
+async fn until_end<C: GracefulConnection>(connection: C, ending: impl Future<Output = ()>) {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => return,
+        () = ending => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
 
 /// Whether a client says anything at all, before its time or the server's is over. HTTP/2 itself
@@ -232,7 +307,11 @@ async fn speaks(stream: &TcpStream, stop: Stop) -> bool {
 
 fn http1() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT)
+        .half_close(true)
+        .max_buf_size(READ_AHEAD);
     builder
 }
 

@@ -315,7 +315,7 @@ async fn a_client_that_does_not_read_its_answers_holds_no_room() {
     rig.until("the kept ones are queued", |rig| rig.held() == 9).await;
     rig.release();
     rig.until_metric("symphony_requests_in_flight", 0.0).await;
-    assert_eq!(rig.metric("symphony_tensor_bytes").await, 0.0);
+    assert_eq!(rig.metric("symphony_request_bytes").await, 0.0);
     let answers: Vec<_> = stream.into_inner().collect().await;
     assert_eq!(answers.len(), count);
     assert!(answers.iter().all(|answer| answer.as_ref().unwrap().error_message.is_empty()));

@@ -354,7 +354,7 @@ async fn bad_requests_are_refused_by_name_and_leave_nothing_behind() {
     };
     assert_eq!(rig.metric(&sample("refused")).await, cases.len() as f64);
     assert_eq!(rig.metric(&sample("good")).await, 1.0);
-    assert_eq!(rig.metric("symphony_tensor_bytes").await, 0.0);
+    assert_eq!(rig.metric("symphony_request_bytes").await, 0.0);
     rig.until_metric(r#"symphony_connections{protocol="http"}"#, 0.0).await;
     assert_eq!(rig.metric("symphony_requests_in_flight").await, 0.0);
 }
@@ -524,19 +524,23 @@ async fn too_many_in_flight_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn tensors_in_flight_are_bounded() {
-    let rig = std::sync::Arc::new(Rig::start_with(|config| config.tensor_bytes_max = 20).await);
+async fn the_bytes_of_requests_in_flight_are_bounded() {
+    let bytes = row().len();
+    let rig = Rig::start_with(|config| config.request_bytes_max = bytes + 10).await;
+    let rig = std::sync::Arc::new(rig);
     let held = std::sync::Arc::clone(&rig);
     let two_rows = one(&[2, 2], &json!([1, 2, 3, 4]));
     let first =
         tokio::spawn(async move { held.post("/v2/models/held/infer", two_rows).await.status });
     rig.until("queued", |rig| rig.held() == 1).await;
     let reply = rig.post(ECHO, row()).await;
-    expect_error(&reply, 429, "hold 16 bytes of tensors", "eight more bytes");
+    // The body of the one that is queued is gone, and its tensor is there.
+    expect_error(&reply, 429, "requests hold 16 bytes", "a body more");
+    assert_eq!(rig.metric("symphony_request_bytes_refused_total").await, 1.0);
     rig.release();
     assert_eq!(first.await.unwrap(), 200);
     assert_eq!(rig.post(ECHO, row()).await.status, 200);
-    assert_eq!(rig.metric("symphony_tensor_bytes").await, 0.0);
+    assert_eq!(rig.metric("symphony_request_bytes").await, 0.0);
 }
 
 #[tokio::test]
@@ -735,7 +739,10 @@ async fn a_port_in_use_is_named_with_its_flag() {
         metrics_port: 0,
         ..Default::default()
     };
-    let error = symphony_frontend::Frontend::bind(config, services).await.unwrap_err().to_string();
+    let error = symphony_frontend::Frontend::bind(config, services).await.unwrap_err();
+    assert!(std::error::Error::source(&error).is_none(), "its text is in the error's already");
+    let error = error.to_string();
+    assert_eq!(error.matches("in use").count(), 1, "{error}");
     assert!(error.contains(&format!("127.0.0.1:{}", rig.addresses.grpc.port())), "{error}");
     assert!(error.contains("--grpc-port"), "{error}");
 }

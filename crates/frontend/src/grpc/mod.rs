@@ -4,7 +4,10 @@
 
 mod convert;
 mod health;
+mod messages;
 
+use crate::arriving::BodyLimits;
+use crate::budget::Held;
 use crate::context::ApiContext;
 use crate::deadline;
 use crate::describe;
@@ -20,6 +23,7 @@ use crate::readiness;
 use crate::serve::Stop;
 use futures_util::{Stream, StreamExt};
 use hyper::body::Incoming;
+use messages::{Ledger, Messages};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +35,7 @@ use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::service::Routes;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Extensions, Request, Response, Status, Streaming};
 use tower::Service;
 
 /// Requests of one stream that may be in flight; further ones wait on the connection.
@@ -48,8 +52,8 @@ const FINAL: &str = "triton_final_response";
 pub(crate) struct GrpcApi {
     pub(crate) context: Arc<ApiContext>,
     pub(crate) repository: RepositoryPort,
-    /// Bound on a message, in bytes.
-    pub(crate) body_max: usize,
+    /// Within which limits messages arrive.
+    pub(crate) limits: BodyLimits,
     /// Ends open streams when the server stops.
     pub(crate) stop: Stop,
 }
@@ -58,36 +62,31 @@ pub(crate) struct GrpcApi {
 #[derive(Debug)]
 pub(crate) struct GrpcServices {
     routes: Routes,
-    body_max: usize,
+    limits: BodyLimits,
 }
 
 impl GrpcServices {
     /// # Errors
     /// The compiled protocol description is broken.
     pub(crate) fn new(api: GrpcApi) -> Result<GrpcServices, FrontendError> {
-        let body_max = api.body_max;
-        Ok(GrpcServices { routes: routes(api)?, body_max })
+        let limits = api.limits.clone();
+        Ok(GrpcServices { routes: routes(api)?, limits })
     }
 
     /// Answers one call.
     pub(crate) fn answer(
-        self: &Arc<Self>,
+        &self,
         request: http::Request<Incoming>,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<> {
-        let call = self.routes.clone().call(request);
-        let services = Arc::clone(self);
-        async move {
-            let response = call.await?;
-            // A message over the limit is refused before it reaches a handler, and with a text
-            // that does not say what to do. Nothing else here ends with this code.
-            Ok(match Status::from_header_map(response.headers()) {
-                Some(refused) if refused.code() == Code::OutOfRange => {
-                    too_large(services.body_max).into_http()
-                }
-                _ => response,
-            })
-        }
+        let (mut head, body) = request.into_parts();
+        let messages = Messages::new(&mut head, body, &self.limits, message_max(&self.limits));
+        self.routes.clone().call(http::Request::from_parts(head, messages))
     }
+}
+
+/// Bound on a message, in bytes.
+fn message_max(limits: &BodyLimits) -> usize {
+    limits.size_max.saturating_add(ENVELOPE_MAX)
 }
 
 fn too_large(limit: usize) -> Status {
@@ -96,7 +95,8 @@ fn too_large(limit: usize) -> Status {
 
 fn routes(api: GrpcApi) -> Result<Routes, FrontendError> {
     let health = health::service(Arc::clone(&api.context), api.stop.clone());
-    let limit = api.body_max.saturating_add(ENVELOPE_MAX);
+    let limit = message_max(&api.limits);
+    // `Messages` decompresses; this has clients told what they may send.
     let inference = GrpcInferenceServiceServer::new(api)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Deflate)
@@ -119,22 +119,37 @@ impl GrpcApi {
         &self,
         message: ModelInferRequest,
         limit: Result<Option<Span>, InferError>,
+        mut held: Held,
     ) -> Result<ModelInferResponse, InferError> {
         let arrival = self.context.clock.now();
         let handle = self.context.target(&message.model_name, &message.model_version)?;
         let id = message.id.clone();
+        let is_raw = !message.raw_input_contents.is_empty();
         let request = limit
             .and_then(|limit| convert::request(message, arrival, limit))
+            .and_then(|request| {
+                // Raw contents are slices of the message, which stays as long as they do.
+                if !is_raw {
+                    held.resize(request.input_bytes())?;
+                }
+                Ok(request)
+            })
             .map_err(|error| self.context.recorder.refused(&handle, &id, error))?;
-        let response = self.context.infer(&handle, request).await?;
+        let response = self.context.infer(&handle, request, held).await?;
         Ok(convert::response(response))
     }
 
+    /// What the message holds that was decoded last, of the call with these extensions.
+    fn held(&self, extensions: &Extensions) -> Held {
+        let held = extensions.get().and_then(Ledger::next);
+        held.unwrap_or_else(|| self.limits.budget.account())
+    }
+
     /// One request of a stream: an error is an answer like any other.
-    async fn streamed(&self, message: ModelInferRequest) -> ModelStreamInferResponse {
+    async fn streamed(&self, message: ModelInferRequest, held: Held) -> ModelStreamInferResponse {
         let name = message.model_name.clone();
         let id = message.id.clone();
-        let (error_message, mut response) = match self.infer(message, Ok(None)).await {
+        let (error_message, mut response) = match self.infer(message, Ok(None), held).await {
             Ok(response) => (String::new(), response),
             Err(error) => {
                 let failed =
@@ -158,7 +173,8 @@ impl GrpcInferenceService for GrpcApi {
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let limit = call_timeout(request.metadata());
-        answer(self.infer(request.into_inner(), limit).await)
+        let held = self.held(request.extensions());
+        answer(self.infer(request.into_inner(), limit, held).await)
     }
 
     async fn model_stream_infer(
@@ -167,19 +183,15 @@ impl GrpcInferenceService for GrpcApi {
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let api = Arc::new(self.clone());
         let stopped = self.stop.clone().stopped();
-        let answers = request
-            .into_inner()
+        let (_, extensions, messages) = request.into_parts();
+        let answers = messages
             .take_until(stopped)
             .map(move |message| {
                 let api = Arc::clone(&api);
+                let message = message.map(|message| (message, api.held(&extensions)));
                 Running(tokio::spawn(async move {
-                    match message {
-                        Ok(message) => Ok(api.streamed(message).await),
-                        Err(refused) if refused.code() == Code::OutOfRange => {
-                            Err(too_large(api.body_max))
-                        }
-                        Err(broken) => Err(broken),
-                    }
+                    let (message, held) = message?;
+                    Ok(api.streamed(message, held).await)
                 }))
             })
             .buffered(STREAM_IN_FLIGHT_MAX);
@@ -376,7 +388,7 @@ fn status(error: &InferError) -> Status {
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::TooLarge | ErrorKind::Overloaded => Code::ResourceExhausted,
         ErrorKind::Unavailable => Code::Unavailable,
-        ErrorKind::Deadline => Code::DeadlineExceeded,
+        ErrorKind::Deadline | ErrorKind::Stalled => Code::DeadlineExceeded,
         ErrorKind::Internal => Code::Internal,
     };
     let mut status = Status::new(code, error.message());

@@ -118,6 +118,13 @@ pub(super) fn json_length(header: &str) -> Result<usize, InferError> {
     })
 }
 
+/// Bound on the bytes of tensors that so much JSON can hold. The shortest element is a digit and a
+/// comma, or for text two quotes and a comma.
+pub(super) fn expansion(model: &ServedModel, text: usize) -> usize {
+    let sizes = model.signature.inputs.iter().map(|input| input.datatype.size().unwrap_or(4));
+    text.div_ceil(2).saturating_mul(sizes.max().unwrap_or(0))
+}
+
 /// Decodes a request.
 ///
 /// # Errors

@@ -8,6 +8,9 @@ mod elements;
 mod encode;
 mod route;
 
+use crate::arriving::{Arriving, BodyLimits};
+use crate::budget::Held;
+use crate::coding::Coding;
 use crate::context::ApiContext;
 use crate::deadline;
 use crate::describe;
@@ -18,13 +21,13 @@ use crate::proto;
 use crate::quote::brief;
 use crate::readiness;
 use crate::request::InferResponse;
-use body::Coding;
 pub(crate) use body::Pieces;
-use bytes::Bytes;
+use body::Received;
 use decode::{AnswerForm, Decoded, Envelope};
 use encode::Encoded;
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
+    RETRY_AFTER,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -34,6 +37,7 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use symphony_core::AcceleratorId;
 use symphony_core::sched::{AcceleratorState, Mode, UnknownMode};
+use symphony_wire::catalog::ServedModel;
 use symphony_wire::repository::RepositoryPort;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -48,8 +52,8 @@ const INLINE_MAX: usize = 256 * 1024;
 pub(crate) struct HttpApi {
     pub(crate) context: Arc<ApiContext>,
     pub(crate) repository: RepositoryPort,
-    /// Bound on a body, in bytes, compressed or not.
-    pub(crate) body_max: usize,
+    /// Within which limits bodies arrive.
+    pub(crate) limits: BodyLimits,
 }
 
 /// An answer that is no result.
@@ -67,7 +71,7 @@ impl From<InferError> for Refused {
 impl HttpApi {
     /// Answers one request of the protocol.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Pieces> {
-        match self.route(request).await {
+        match self.route(request.map(|body| Arriving::new(body, &self.limits))).await {
             Ok(response) => response,
             Err(Refused::Error(error)) => refusal(&error),
             Err(Refused::Methods(methods)) => {
@@ -82,7 +86,10 @@ impl HttpApi {
         }
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Response<Pieces>, Refused> {
+    async fn route(
+        &self,
+        request: Request<Arriving<Incoming>>,
+    ) -> Result<Response<Pieces>, Refused> {
         let path = request.uri().path();
         let route = Route::of(path)
             .ok_or_else(|| InferError::NotFound(format!("there is no {:?} here", brief(path))))?;
@@ -95,78 +102,87 @@ impl HttpApi {
         if !methods.is_empty() && !methods.contains(sent) {
             return Err(Refused::Methods(methods));
         }
-        match route {
-            Route::Model(ModelPath { name, version, what: Of::Infer }) => {
-                Ok(self.infer(&name, &version, request).await?)
-            }
-            Route::Model(path) => Ok(self.of_model(&path).await?),
-            Route::Load(name) => Ok(self.load(name, request).await?),
+        Ok(match route {
+            Route::Model(path) => self.of_model(&path, request).await?,
+            Route::Load(name) => self.load(name, request).await?,
             Route::Unload(name) => {
-                body::read(request.into_body(), self.body_max).await?;
+                body::read(request.into_body()).await?;
                 readiness::check_running(&self.context.catalog.load())?;
                 self.repository.unload(name).await.map_err(InferError::from)?;
-                Ok(json_body(&json!({})))
+                json_body(&json!({}))
             }
-            Route::Index => Ok(self.index(request).await?),
-            Route::Mode if changes => Ok(self.set_mode(request).await?),
-            Route::Mode => Ok(mode_body(self.context.pool.mode().await?)),
-            Route::Accelerators => Ok(self.accelerators().await?),
+            Route::Index => self.index(request).await?,
+            Route::Mode if changes => self.set_mode(request).await?,
+            Route::Mode => mode_body(self.context.pool.mode().await?),
+            Route::Accelerators => self.accelerators().await?,
             Route::Serve { accelerator, serves } => {
-                body::read(request.into_body(), self.body_max).await?;
+                body::read(request.into_body()).await?;
                 let (accelerator, state) = self.context.pool.serve(&accelerator, serves).await?;
-                Ok(json_body(&accelerator_line(accelerator, state)))
+                json_body(&accelerator_line(accelerator, state))
             }
             Route::Unsupported(what) => {
-                Err(InferError::Unsupported(format!("{what}: not supported by this server")).into())
+                let text = format!("{what}: not supported by this server");
+                return Err(InferError::Unsupported(text).into());
             }
-            other => Ok(self.of_server(&other).await?),
-        }
-    }
-
-    async fn of_server(&self, route: &Route) -> Result<Response<Pieces>, InferError> {
-        Ok(match route {
             Route::Server => json_body(&describe::server()),
+            Route::Live => json_body(&json!({ "live": true })),
             Route::Ready => readiness(self.context.ready(), Map::new())?,
             Route::Statistics => json_body(&self.context.model_statistics("", "").await),
             Route::RegionStatus => json_body(&json!([])),
             Route::RegionUnregister => json_body(&json!({})),
-            _ => json_body(&json!({ "live": true })),
         })
     }
 
-    async fn of_model(&self, path: &ModelPath) -> Result<Response<Pieces>, InferError> {
+    async fn of_model(
+        &self,
+        path: &ModelPath,
+        request: Request<Arriving<Incoming>>,
+    ) -> Result<Response<Pieces>, InferError> {
         let (name, version) = (path.name.as_str(), path.version.as_str());
-        if path.what == Of::Ready {
-            let named = Map::from_iter([("name".to_owned(), Value::from(name))]);
-            return readiness(self.context.model_ready(name, version), named);
-        }
-        let model = Arc::clone(models::find(&self.context.catalog.load(), name, version)?);
+        let found = || {
+            let catalog = self.context.catalog.load();
+            models::find(&catalog, name, version).map(Arc::clone)
+        };
         Ok(match path.what {
-            Of::Config => json_body(&describe::config(&model)),
-            Of::Statistics => json_body(&self.context.model_statistics(name, version).await),
-            _ => json_body(&describe::metadata(&model)),
+            Of::Infer => self.infer(name, version, request).await?,
+            Of::Ready => {
+                let named = Map::from_iter([("name".to_owned(), Value::from(name))]);
+                readiness(self.context.model_ready(name, version), named)?
+            }
+            Of::Config => json_body(&describe::config(&*found()?)),
+            Of::Statistics => {
+                found()?;
+                json_body(&self.context.model_statistics(name, version).await)
+            }
+            Of::Metadata => json_body(&describe::metadata(&*found()?)),
         })
     }
 
-    async fn index(&self, request: Request<Incoming>) -> Result<Response<Pieces>, InferError> {
+    async fn index(
+        &self,
+        request: Request<Arriving<Incoming>>,
+    ) -> Result<Response<Pieces>, InferError> {
         #[derive(Default, Deserialize)]
         struct Wanted {
             #[serde(default)]
             ready: bool,
         }
-        let wanted: Wanted = optional_json(&body::read(request.into_body(), self.body_max).await?)?;
+        let wanted: Wanted = optional_json(&body::read(request.into_body()).await?.bytes)?;
         let index = describe::index(&self.context.catalog.load(), wanted.ready);
         let models: Vec<Value> = index.models.iter().map(index_line).collect();
         Ok(json_body(&models))
     }
 
-    async fn set_mode(&self, request: Request<Incoming>) -> Result<Response<Pieces>, InferError> {
+    async fn set_mode(
+        &self,
+        request: Request<Arriving<Incoming>>,
+    ) -> Result<Response<Pieces>, InferError> {
         #[derive(Deserialize)]
         struct Wanted {
             mode: String,
         }
-        let body = body::read(request.into_body(), self.body_max).await?;
-        let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| {
+        let body = body::read(request.into_body()).await?;
+        let wanted: Wanted = serde_json::from_slice(&body.bytes).map_err(|error| {
             InferError::Invalid(format!(
                 "the body has to be JSON such as {{\"mode\": \"{}\"}}: {error}",
                 Mode::default().name()
@@ -190,14 +206,14 @@ impl HttpApi {
     async fn load(
         &self,
         name: String,
-        request: Request<Incoming>,
+        request: Request<Arriving<Incoming>>,
     ) -> Result<Response<Pieces>, InferError> {
         #[derive(Default, Deserialize)]
         struct Wanted {
             #[serde(default)]
             parameters: Map<String, Value>,
         }
-        let wanted: Wanted = optional_json(&body::read(request.into_body(), self.body_max).await?)?;
+        let wanted: Wanted = optional_json(&body::read(request.into_body()).await?.bytes)?;
         readiness::check_running(&self.context.catalog.load())?;
         parameters::check_load(wanted.parameters.keys().map(String::as_str))?;
         self.repository.load(name).await?;
@@ -208,24 +224,29 @@ impl HttpApi {
         &self,
         name: &str,
         version: &str,
-        request: Request<Incoming>,
+        request: Request<Arriving<Incoming>>,
     ) -> Result<Response<Pieces>, InferError> {
         let (head, body) = request.into_parts();
-        let body = body::read(body, self.body_max).await;
-        let handle = self.context.target(name, version)?;
+        let handle = match self.context.target(name, version) {
+            Ok(handle) => handle,
+            Err(error) => {
+                body.discard();
+                return Err(error);
+            }
+        };
         let refuse = |error| self.context.recorder.refused(&handle, "", error);
-        let envelope = self.envelope(&head.headers, body).await.map_err(refuse)?;
-        let large = envelope.json_length.unwrap_or(envelope.body.len()) > INLINE_MAX;
-        let decoding = Arc::clone(&handle);
-        let decoded = off_thread(large, move || decode::decode(&decoding.model, envelope)).await;
-        let Decoded { request, form } = decoded.and_then(|decoded| decoded).map_err(refuse)?;
-        // A large body takes a while to decode; meanwhile the model may have been loaded again.
+        let body = body::read(body).await.map_err(refuse)?;
+        let (envelope, held) = self.envelope(&head.headers, body).await.map_err(refuse)?;
+        let decoded = decoded(Arc::clone(&handle.model), envelope, held).await;
+        let (Decoded { request, form }, held) = decoded.map_err(refuse)?;
+        // A large body takes a while to come and to decode; meanwhile the model may have been
+        // loaded again.
         let handle = self.context.target(name, version)?;
         let refuse = |error| self.context.recorder.refused(&handle, &request.id, error);
         encode::check_form(&handle.model, &request.outputs, &form).map_err(refuse)?;
         let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
         let accepted = accepted.and_then(Coding::accepted);
-        let response = self.context.infer(&handle, request).await?;
+        let response = self.context.infer(&handle, request, held).await?;
         encoded(response, form, accepted).await
     }
 
@@ -233,23 +254,26 @@ impl HttpApi {
     async fn envelope(
         &self,
         headers: &HeaderMap,
-        body: Result<Bytes, InferError>,
-    ) -> Result<Envelope, InferError> {
-        let body = body?;
+        Received { bytes: mut body, mut held }: Received,
+    ) -> Result<(Envelope, Held), InferError> {
         let arrival = self.context.clock.now();
         let json_length =
             text_header(headers, &JSON_LENGTH)?.map(decode::json_length).transpose()?;
         let limit = text_header(headers, &TIMEOUT)?.map(deadline::header_ms).transpose()?;
         let coding = text_header(headers, &CONTENT_ENCODING)?.map(Coding::of_content);
-        let limit_bytes = self.body_max;
-        let body = match coding.transpose()?.flatten() {
-            None => body,
-            Some(coding) => {
-                // How large it will become is known only afterwards.
-                off_thread(true, move || coding.decompress(&body, limit_bytes)).await??
-            }
-        };
-        Ok(Envelope { body, json_length, arrival, limit })
+        let limit_bytes = self.limits.size_max;
+        if let Some(coding) = coding.transpose()?.flatten() {
+            // How large it will become is known only afterwards.
+            let plain = move || {
+                let mut plain = Vec::new();
+                coding.decompress(&body, limit_bytes, &mut held, &mut plain)?;
+                drop(body);
+                held.resize(plain.len())?;
+                Ok::<_, InferError>((plain.into(), held))
+            };
+            (body, held) = off_thread(true, plain).await??;
+        }
+        Ok((Envelope { body, json_length, arrival, limit }, held))
     }
 }
 
@@ -266,6 +290,28 @@ pub(crate) async fn answer_metrics(
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+/// Decodes a request. What it holds is the body before, and what is kept of it after.
+async fn decoded(
+    model: Arc<ServedModel>,
+    envelope: Envelope,
+    mut held: Held,
+) -> Result<(Decoded, Held), InferError> {
+    let body = envelope.body.len();
+    let text = envelope.json_length.unwrap_or(body);
+    let is_large = text > INLINE_MAX;
+    if is_large {
+        held.grow(decode::expansion(&model, text))?;
+    }
+    // Binary tensors are slices of the body, which stays as long as they do.
+    let keeps_body = envelope.json_length.is_some();
+    off_thread(is_large, move || {
+        let decoded = decode::decode(&model, envelope)?;
+        held.resize(if keeps_body { body } else { decoded.request.input_bytes() })?;
+        Ok((decoded, held))
+    })
+    .await?
 }
 
 /// Encodes an answer, compressed if the client takes that and it is worth it.
@@ -383,12 +429,16 @@ fn refusal(error: &InferError) -> Response<Pieces> {
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::Stalled => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Deadline => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut response = error_body(status, &error.message());
+    if status == StatusCode::REQUEST_TIMEOUT {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(wait) = error.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }

@@ -82,7 +82,16 @@ impl Route {
             | Route::RegionUnregister => ACT,
             Route::Mode => READ_OR_CHANGE,
             Route::Unsupported(_) => &[],
-            _ => READ,
+            Route::Server
+            | Route::Live
+            | Route::Ready
+            | Route::Model(ModelPath {
+                what: Of::Metadata | Of::Ready | Of::Config | Of::Statistics,
+                ..
+            })
+            | Route::Statistics
+            | Route::Accelerators
+            | Route::RegionStatus => READ,
         }
     }
 }

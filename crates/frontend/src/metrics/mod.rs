@@ -259,18 +259,17 @@ pub(crate) struct Metrics {
     /// Refused requests by class, whether or not their model is known.
     refused: [Counter; REFUSED.len()],
     pub(crate) in_flight: Gauge,
-    /// Bytes of the inputs of requests in flight.
-    pub(crate) tensor_bytes: Gauge,
     pub(crate) http_connections: Gauge,
     pub(crate) grpc_connections: Gauge,
 }
 
 /// Classes of refusal and their names.
-pub(crate) const REFUSED: [(ErrorKind, &str); 6] = [
+pub(crate) const REFUSED: [(ErrorKind, &str); 7] = [
     (ErrorKind::Invalid, "invalid"),
     (ErrorKind::Unsupported, "unsupported"),
     (ErrorKind::NotFound, "not_found"),
     (ErrorKind::TooLarge, "too_large"),
+    (ErrorKind::Stalled, "stalled"),
     (ErrorKind::Overloaded, "overloaded"),
     (ErrorKind::Unavailable, "unavailable"),
 ];

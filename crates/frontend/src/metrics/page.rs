@@ -2,6 +2,7 @@
 
 use super::exposition::{Counter, Histogram, Kind, Page};
 use super::{ClassMetrics, DROPPED, Metrics, ModelMetrics, REFUSED};
+use crate::budget::Budget;
 use std::collections::HashMap;
 use std::sync::Arc;
 use symphony_core::Class;
@@ -113,6 +114,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) catalog: &'a Catalog,
     /// None when the scheduler did not answer in time.
     pub(crate) statistics: Option<Statistics>,
+    pub(crate) budget: &'a Budget,
     /// Whether requests for every start-up model can run.
     pub(crate) is_ready: bool,
     /// Admitted requests that nobody has taken yet.
@@ -199,6 +201,9 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
     for ((_, reason), count) in REFUSED.iter().zip(&metrics.refused) {
         page.sample(name, &[("reason", reason)], Counter::get(count));
     }
+    let name = "symphony_request_bytes_refused_total";
+    page.family(name, Kind::Counter, "Refusals because requests hold all the bytes they may.");
+    page.sample(name, &[], sources.budget.refused());
     let mut gauge = |name: &str, help: &str, labelled: &[(&[(&str, &str)], u64)]| {
         page.family(name, Kind::Gauge, help);
         for (labels, value) in labelled {
@@ -211,9 +216,14 @@ fn process(page: &mut Page, sources: &Sources<'_>) {
         &[(&[], metrics.in_flight.get())],
     );
     gauge(
-        "symphony_tensor_bytes",
-        "Bytes of input tensors of the requests in flight.",
-        &[(&[], metrics.tensor_bytes.get())],
+        "symphony_request_bytes",
+        "Bytes that requests hold: bodies and messages as they arrive, tensors in flight.",
+        &[(&[], sources.budget.held())],
+    );
+    gauge(
+        "symphony_request_bytes_max",
+        "Bytes that requests may hold.",
+        &[(&[], sources.budget.max())],
     );
     gauge(
         "symphony_requests_waiting",

@@ -240,20 +240,27 @@ impl Rig {
 
     /// Waits for a sample of the metrics page to come to a value.
     pub async fn until_metric(&self, sample: &str, value: f64) {
+        self.until_metric_is(sample, |found| found == value).await;
+    }
+
+    /// Waits for a sample of the metrics page to be as wanted.
+    pub async fn until_metric_is(&self, sample: &str, is_wanted: impl Fn(f64) -> bool) {
+        let mut found = f64::NAN;
         for _ in 0..1_000 {
-            if self.metric(sample).await == value {
+            found = self.metric(sample).await;
+            if is_wanted(found) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{sample}: still not {value} after 10 s");
+        panic!("{sample}: still {found} after 10 s");
     }
 
     /// One sample of the metrics page; zero when it is not there.
     pub async fn metric(&self, sample: &str) -> f64 {
         let page = send(self.addresses.metrics, "GET", "/metrics", &[], Bytes::new()).await.text();
-        let line = page.lines().find_map(|line| line.strip_prefix(sample));
-        line.map_or(0.0, |value| value.trim().parse().unwrap())
+        let found = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        found.map_or(0.0, |value| value.parse().unwrap())
     }
 }
 

@@ -1,0 +1,190 @@
+//! One client's socket: notices a client that has left while its request is under way, and one that
+//! does not take its answer.
+//!
+//! A client that closes its connection, and one that only ends its sending side (`SHUT_WR`) and
+//! waits for its answer, look the same from here: the stream of bytes ends. They are told apart by
+//! sending something that a client has to ignore, an interim response. The system of a client that
+//! has left refuses it, and that ends the connection with everything on it.
+
+use http::{Request, Version};
+use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// What is sent to a client to find out whether it is still there.
+const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Whether the request of a connection waits for its answer. The one that answers tells the socket.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Exchange(Arc<ExchangeFlags>);
+
+#[derive(Debug, Default)]
+struct ExchangeFlags {
+    is_answering: AtomicBool,
+    /// The client knows interim responses.
+    is_askable: AtomicBool,
+}
+
+impl Exchange {
+    /// A request has come; it waits for its answer until what is returned is dropped.
+    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Answering {
+        self.0.is_askable.store(request.version() == Version::HTTP_11, Ordering::Relaxed);
+        self.0.is_answering.store(true, Ordering::Relaxed);
+        Answering(self.clone())
+    }
+
+    fn is_answering(&self) -> bool {
+        self.0.is_answering.load(Ordering::Relaxed)
+    }
+
+    fn is_askable(&self) -> bool {
+        self.0.is_askable.load(Ordering::Relaxed)
+    }
+}
+
+/// An answer is being made.
+#[derive(Debug)]
+pub(crate) struct Answering(Exchange);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.0.is_answering.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A client's socket.
+pub(crate) struct ClientStream {
+    stream: TcpStream,
+    exchange: Exchange,
+    /// A client that takes nothing of its answer for this long is given up.
+    patience: Duration,
+    /// Everything that was to be written has been.
+    is_flushed: bool,
+    /// Runs while the client takes nothing.
+    stuck: Option<Pin<Box<Sleep>>>,
+    client: Client,
+}
+
+/// What is known of the client while its request is under way.
+enum Client {
+    Sending,
+    /// It sends nothing any more; it may wait for its answer. Ready when it does not.
+    Ended(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// It sends nothing any more, and cannot be asked.
+    Silent,
+}
+
+impl ClientStream {
+    pub(crate) fn new(stream: TcpStream, exchange: Exchange, patience: Duration) -> ClientStream {
+        let client = Client::Sending;
+        ClientStream { stream, exchange, patience, is_flushed: true, stuck: None, client }
+    }
+
+    /// Ready when the client has left.
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        if matches!(self.client, Client::Sending) {
+            let mut byte = [0];
+            let mut byte = ReadBuf::new(&mut byte);
+            match ready!(self.stream.poll_peek(context, &mut byte)) {
+                Ok(0) => self.client = self.ask(),
+                // It has sent more meanwhile, which is read after the answer.
+                Ok(_) => return Poll::Pending,
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+        let Client::Ended(left) = &mut self.client else { return Poll::Pending };
+        left.as_mut().poll(context).map(|()| ErrorKind::ConnectionReset.into())
+    }
+
+    /// Asks a client whose sending has ended whether it is still there.
+    fn ask(&self) -> Client {
+        if !self.is_flushed || !self.exchange.is_askable() {
+            return Client::Silent;
+        }
+        let asked = self.stream.try_write(INTERIM).and_then(|_| refusal(&self.stream));
+        asked.map_or(Client::Silent, Client::Ended)
+    }
+
+    /// Looks at how writing went: a client has to take something now and then.
+    fn written(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<Result<usize>>,
+    ) -> Poll<Result<usize>> {
+        if written.is_ready() {
+            self.stuck = None;
+            return written;
+        }
+        self.is_flushed = false;
+        let patience = self.patience;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        stuck.as_mut().poll(context).map(|()| Err(ErrorKind::TimedOut.into()))
+    }
+}
+
+/// Waits until the other side has refused what was sent to it.
+fn refusal(stream: &TcpStream) -> Result<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    let twin = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
+    let twin = TcpStream::from_std(twin)?;
+    Ok(Box::pin(async move {
+        // Whatever it is that cannot be waited for, the client is not there any more.
+        let _ = twin.ready(Interest::ERROR).await;
+    }))
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, data);
+        self.written(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.written(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// There is nothing to flush. The server comes by here whenever it has looked after the
+    /// connection, with nothing left to be written, which is when to look after the client.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.is_flushed = true;
+        if self.exchange.is_answering()
+            && let Poll::Ready(left) = self.poll_left(context)
+        {
+            return Poll::Ready(Err(left));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
