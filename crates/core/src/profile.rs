@@ -139,8 +139,14 @@ impl Profile {
         self.slowdown = slowdown;
     }
 
-    /// Whether it is the other one, table and slowdown: an equal table elsewhere is another one, so that
-    /// none has to be read.
+    /// The same profile at another slowdown.
+    #[must_use]
+    pub fn at_slowdown(self, slowdown: Slowdown) -> Profile {
+        Profile { slowdown, ..self }
+    }
+
+    /// Whether it is the same profile, at the same slowdown. An equal table elsewhere counts as
+    /// another, so that no table has to be read.
     pub(crate) fn is(&self, other: &Profile) -> bool {
         Arc::ptr_eq(&self.exec, &other.exec) && self.slowdown == other.slowdown
     }

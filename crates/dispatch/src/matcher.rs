@@ -5,8 +5,7 @@ use crate::cost::Cost;
 use crate::measure::Lateness;
 use crate::thread::Settings;
 use symphony_core::sched::{
-    AcceleratorState, Action, Actions, Event, Matcher, MatcherParty, MatcherToShard, Mode,
-    ShardToMatcher,
+    AcceleratorState, Action, Actions, Event, Matcher, MatcherToShard, Mode, ShardToMatcher,
 };
 use symphony_core::{AcceleratorId, Span, Time};
 use symphony_wire::schedule::{
@@ -19,7 +18,7 @@ const COMPLETIONS_MAX: usize = 1024;
 
 /// The matcher, and everything around it on its thread.
 pub(crate) struct LiveMatcher {
-    party: MatcherParty,
+    party: Matcher,
     inbox: MatcherInbox,
     /// From each shard.
     heard: Vec<Heard>,
@@ -50,10 +49,9 @@ impl LiveMatcher {
         said: Vec<Outbox<FromMatcher>>,
     ) -> LiveMatcher {
         let Settings { mode, accelerators, low_share, overdue_after } = *settings;
-        let mut matcher = Matcher::new(mode, accelerators);
-        matcher.set_low_share(low_share);
-        matcher.set_overdue_after(overdue_after);
-        let party = MatcherParty::new(matcher);
+        let mut party = Matcher::new(mode, accelerators);
+        party.set_low_share(low_share);
+        party.set_overdue_after(overdue_after);
         serving.tell(party.serving());
         let (cost, late) = (Cost::new(), Lateness::new());
         let own = Own { mode, accelerators, cost, granted: 0, late, serving };
@@ -86,20 +84,20 @@ impl LiveMatcher {
             candidates.drain(|place, words| {
                 let index = index_at(place, number, shards);
                 let message = ShardToMatcher::Candidate(words.candidate(index));
-                party.receive(now, message, &mut |message| say(said, now, message));
+                party.receive(now, message, |message| say(said, now, message));
             });
             messages.drain(usize::MAX, |message| {
-                party.receive(now, message, &mut |message| say(said, now, message));
+                party.receive(now, message, |message| say(said, now, message));
             });
         }
-        party.plan(now, &mut |message| say(said, now, message));
+        party.plan(now, |message| say(said, now, message));
     }
 
     /// Takes what the shards said, and grants.
     pub(crate) fn decide(&mut self, now: Time) {
         self.hear(now);
         let LiveMatcher { party, said, todo, own, .. } = self;
-        party.settle(now, todo, &mut |message| {
+        party.settle(now, todo, |message| {
             own.granted += u64::from(matches!(message, MatcherToShard::Grant(_)));
             say(said, now, message);
         });
@@ -146,27 +144,27 @@ impl LiveMatcher {
     pub(crate) fn worked(&mut self, now: Time, busy: Span) {
         let granted = std::mem::take(&mut self.own.granted);
         if let Some(batches_per_s) = self.own.cost.turn(now, busy, granted) {
-            self.party.on_event(now, &Event::SetBatchesMax(batches_per_s), &mut |_| {});
+            self.party.on_event(now, &Event::SetBatchesMax(batches_per_s), |_| {});
         }
     }
 }
 
 impl Own {
-    fn set_mode(&mut self, now: Time, party: &mut MatcherParty, mode: Mode) {
+    fn set_mode(&mut self, now: Time, party: &mut Matcher, mode: Mode) {
         if mode == self.mode {
             return;
         }
         let before = self.mode.name();
         tracing::info!(mode = mode.name(), before, "scheduling in another mode");
         self.mode = mode;
-        party.on_event(now, &Event::SetMode(mode), &mut |_| {});
+        party.on_event(now, &Event::SetMode(mode), |_| {});
     }
 
     /// Has an accelerator serve, or not, and answers what it is then.
     fn serve(
         &self,
         now: Time,
-        party: &mut MatcherParty,
+        party: &mut Matcher,
         accelerator: AcceleratorId,
         serves: bool,
     ) -> Option<AcceleratorState> {
@@ -174,11 +172,12 @@ impl Own {
             return None;
         }
         let before = party.state(accelerator).name();
-        let event = match serves {
-            true => Event::AddAccelerator { accelerator },
-            false => Event::DrainAccelerator { accelerator },
+        let event = if serves {
+            Event::AddAccelerator { accelerator }
+        } else {
+            Event::DrainAccelerator { accelerator }
         };
-        party.on_event(now, &event, &mut |_| {});
+        party.on_event(now, &event, |_| {});
         let (state, serving) = (party.state(accelerator), party.serving());
         // Before whoever asked for it is answered.
         self.serving.tell(serving);
@@ -189,7 +188,7 @@ impl Own {
         Some(state)
     }
 
-    fn count(&self, party: &MatcherParty, all: &mut Statistics) {
+    fn count(&self, party: &Matcher, all: &mut Statistics) {
         all.mode = self.mode;
         all.batches_max = self.cost.told();
         all.accelerators.resize(self.accelerators as usize, AcceleratorStatistics::default());
@@ -203,7 +202,7 @@ impl Own {
 /// Tells the matcher of a completion, and the shard of what was measured.
 fn completed(
     now: Time,
-    party: &mut MatcherParty,
+    party: &mut Matcher,
     said: &mut [Outbox<FromMatcher>],
     completion: &Completion,
 ) {
@@ -211,14 +210,14 @@ fn completed(
     let event = Event::Complete { accelerator, batch, exec };
     // Nobody may have woken for it when it came.
     let ended = finished.min(now);
-    party.on_event(ended, &event, &mut |message| say(said, ended, message));
+    party.on_event(ended, &event, |message| say(said, ended, message));
     let slowdown = party.accelerator_slowdown(accelerator);
     let home = home(model, said.len());
     said[home].saying(|say| say(FromMatcher::Measured(*completion, slowdown)));
 }
 
 /// Tells of what became of an accelerator.
-fn changed(said: &mut [Outbox<FromMatcher>], party: &MatcherParty, action: &Action) {
+fn changed(said: &mut [Outbox<FromMatcher>], party: &Matcher, action: &Action) {
     let serving = party.serving();
     if serving == 0 && !matches!(action, Action::Recovered { .. }) {
         tracing::warn!(

@@ -7,7 +7,7 @@ use crate::slowdowns::{Slowdowns, Subject};
 use crate::thread::Settings;
 use std::collections::HashMap;
 use symphony_core::sched::{
-    Action, Actions, Event, Mode, Shard, ShardParty, ShardToMatcher, Start,
+    Action, Actions, Event, MatcherToShard, Mode, Shard, ShardToMatcher, Start,
 };
 use symphony_core::{BatchId, ModelId, Slowdown, Span, Time};
 use symphony_wire::schedule::{
@@ -26,7 +26,7 @@ const DRAIN_MAX: usize = 4096;
 
 /// One shard, and everything around it on its thread.
 pub(crate) struct LiveShard<E> {
-    party: ShardParty,
+    party: Shard,
     inbox: ShardInbox,
     end: ShardEnd,
     effects: E,
@@ -74,9 +74,8 @@ impl<E: Effects> LiveShard<E> {
         end: ShardEnd,
         effects: E,
     ) -> LiveShard<E> {
-        let mut shard = Shard::new(settings.mode, settings.accelerators);
-        shard.set_low_share(settings.low_share);
-        let mut party = ShardParty::new(shard);
+        let mut party = Shard::new(settings.mode, settings.accelerators);
+        party.set_low_share(settings.low_share);
         let meter = Meter::new();
         let mut todo = Actions::default();
         party.on_event(Time::ZERO, Event::SetDelays(meter.delays()), &mut todo);
@@ -108,16 +107,20 @@ impl<E: Effects> LiveShard<E> {
             Message::Control(control) => own.control(now, party, control, todo),
         });
         party.set_behind(taken >= most);
-        end.said.saying(|mut say| party.report(now, &mut say));
+        end.said.saying(|say| party.report(now, say));
     }
 
     /// Takes what the matcher said.
     fn hear(&mut self, now: Time) {
         let LiveShard { party, end: ShardEnd { said, heard, .. }, effects, todo, own, .. } = self;
-        said.saying(|mut say| {
+        said.saying(|say| {
             heard.drain(usize::MAX, |message| match message {
                 FromMatcher::Decided(at, message) => {
-                    own.decided(now, at, party, message, todo, &mut say);
+                    let time = own.time_of(now, at, &message);
+                    if let Some(model) = party.receive(time, message, todo, &mut *say) {
+                        // What exceeded the plans before says nothing of the plans from now on.
+                        own.meter.forget(model);
+                    }
                 }
                 FromMatcher::Measured(completion, slowdown) => {
                     own.measured(now, party, &completion, slowdown);
@@ -140,7 +143,7 @@ impl<E: Effects> LiveShard<E> {
         let ShardEnd { candidates, said, shards, .. } = end;
         let mut candidates = candidates.burst();
         said.saying(|say| {
-            party.settle(now, todo, &mut |message| match message {
+            party.settle(now, todo, |message| match message {
                 ShardToMatcher::Candidate(candidate) => {
                     candidates.publish(candidate.model.index() / *shards, Words::of(&candidate));
                 }
@@ -225,13 +228,7 @@ impl<E: Effects> LiveShard<E> {
 }
 
 impl Own {
-    fn control(
-        &mut self,
-        now: Time,
-        party: &mut ShardParty,
-        control: ShardControl,
-        todo: &mut Actions,
-    ) {
+    fn control(&mut self, now: Time, party: &mut Shard, control: ShardControl, todo: &mut Actions) {
         match control {
             ShardControl::AddModel { model, terms, done } => {
                 self.models.push(model);
@@ -248,38 +245,23 @@ impl Own {
         }
     }
 
-    fn set_mode(&self, now: Time, party: &mut ShardParty, mode: Mode, todo: &mut Actions) {
+    fn set_mode(&self, now: Time, party: &mut Shard, mode: Mode, todo: &mut Actions) {
         if mode != party.mode() {
             party.on_event(now, Event::SetMode(mode), todo);
         }
     }
 
-    /// The matcher decided something `at` some time.
-    fn decided(
-        &mut self,
-        now: Time,
-        at: Time,
-        party: &mut ShardParty,
-        message: symphony_core::sched::MatcherToShard,
-        todo: &mut Actions,
-        say: &mut &mut dyn FnMut(ShardToMatcher),
-    ) {
-        use symphony_core::sched::MatcherToShard::{BatchEnded, Grant};
+    /// The time at which the shard takes a message that the matcher sent `at` some time.
+    fn time_of(&mut self, now: Time, at: Time, message: &MatcherToShard) -> Time {
         match message {
-            Grant(_) => self.meter.message(now.since(at)),
-            BatchEnded(ended) => {
-                let before = slowdown(party, ended.model);
-                // It may have been told of much later.
-                party.receive(at, message, todo, say);
-                if slowdown(party, ended.model) != before {
-                    // What exceeded the plans before says nothing of the plans from now on.
-                    self.meter.forget(ended.model);
-                }
-                return;
+            MatcherToShard::Grant(_) => {
+                self.meter.message(now.since(at));
+                now
             }
-            _ => {}
+            // The shard may hear of it much later.
+            MatcherToShard::BatchEnded(_) => at,
+            _ => now,
         }
-        party.receive(now, message, todo, say);
     }
 
     fn started(&mut self, now: Time, start: &Start) {
@@ -292,7 +274,7 @@ impl Own {
     fn measured(
         &mut self,
         now: Time,
-        party: &ShardParty,
+        party: &Shard,
         completion: &Completion,
         accelerator_slowdown: Slowdown,
     ) {
@@ -322,7 +304,7 @@ impl Own {
     }
 
     /// Takes over the measured delays from time to time.
-    fn update_delays(&mut self, now: Time, party: &mut ShardParty, todo: &mut Actions) {
+    fn update_delays(&mut self, now: Time, party: &mut Shard, todo: &mut Actions) {
         if !self.meter.is_due(now) {
             return;
         }
@@ -347,7 +329,7 @@ impl Own {
     }
 
     /// Lets go of its shares in a drain once nothing is queued or running.
-    fn finish_draining(&mut self, party: &ShardParty) {
+    fn finish_draining(&mut self, party: &Shard) {
         if self.draining.is_empty() || !self.running.is_empty() {
             return;
         }
@@ -360,7 +342,7 @@ impl Own {
         }
     }
 
-    fn count(&self, party: &ShardParty, all: &mut Statistics) {
+    fn count(&self, party: &Shard, all: &mut Statistics) {
         let model = |&model: &ModelId| Some((model, party.stats(model)?));
         all.models.extend(self.models.iter().filter_map(model));
         let more = self.accelerators.len().saturating_sub(all.accelerators.len());
@@ -373,6 +355,6 @@ impl Own {
 }
 
 /// How many times longer than by its profile a model's batches are planned to take.
-fn slowdown(party: &ShardParty, model: ModelId) -> Slowdown {
+fn slowdown(party: &Shard, model: ModelId) -> Slowdown {
     party.stats(model).map_or(Slowdown::ONE, |stats| stats.slowdown)
 }

@@ -9,8 +9,7 @@
 use crate::{Contender, Delay};
 use std::collections::VecDeque;
 use symphony_core::sched::{
-    Actions, Event, Matcher, MatcherParty, MatcherToShard, Mode, Policy, Shard, ShardParty,
-    ShardToMatcher,
+    Actions, Event, Matcher, MatcherToShard, Mode, Policy, Shard, ShardToMatcher,
 };
 use symphony_core::{ModelId, Span, Time};
 use symphony_workload::random::Random;
@@ -47,7 +46,7 @@ struct Messages {
 /// A shard with its ways to the matcher and back.
 #[derive(Clone, Debug)]
 struct Member {
-    party: ShardParty,
+    shard: Shard,
     inbox: Link<MatcherToShard>,
     outbox: Link<ShardToMatcher>,
 }
@@ -56,7 +55,7 @@ struct Member {
 #[derive(Clone, Debug)]
 pub struct SplitScheduler {
     shards: Vec<Member>,
-    matcher: MatcherParty,
+    matcher: Matcher,
     messages: Messages,
 }
 
@@ -87,25 +86,25 @@ impl<M> Link<M> {
 impl Member {
     /// Takes the messages that have arrived.
     fn receive(&mut self, now: Time, messages: &mut Messages, todo: &mut Actions) {
-        let Member { party, inbox, outbox } = self;
+        let Member { shard, inbox, outbox } = self;
         while let Some(message) = inbox.receive(now) {
-            let send = &mut |message| outbox.send(now, messages, message);
-            party.receive(now, message, todo, send);
+            let send = |message| outbox.send(now, messages, message);
+            shard.receive(now, message, todo, send);
         }
     }
 
     /// Takes the messages that have arrived, then reports if it is time to.
     fn take_in(&mut self, now: Time, messages: &mut Messages, todo: &mut Actions) {
         self.receive(now, messages, todo);
-        let Member { party, outbox, .. } = self;
-        party.report(now, &mut |message| outbox.send(now, messages, message));
+        let Member { shard, outbox, .. } = self;
+        shard.report(now, |message| outbox.send(now, messages, message));
     }
 
     /// Takes the messages that have arrived, then decides.
     fn decide(&mut self, now: Time, messages: &mut Messages, todo: &mut Actions) {
         self.receive(now, messages, todo);
-        let Member { party, outbox, .. } = self;
-        party.settle(now, todo, &mut |message| outbox.send(now, messages, message));
+        let Member { shard, outbox, .. } = self;
+        shard.settle(now, todo, |message| outbox.send(now, messages, message));
     }
 }
 
@@ -116,14 +115,14 @@ impl SplitScheduler {
     pub fn new(mode: Mode, accelerators: u32, split: Split, seed: u64) -> SplitScheduler {
         let Split { shards, message } = split;
         let planned = message.planned().min(MESSAGE_MAX);
-        let member = |_| Member {
-            party: ShardParty::new(Shard::new(mode, accelerators).with_message_delay(planned)),
-            inbox: Link::new(),
-            outbox: Link::new(),
+        let member = |_| {
+            let mut shard = Shard::new(mode, accelerators);
+            shard.set_message_delay(planned);
+            Member { shard, inbox: Link::new(), outbox: Link::new() }
         };
         SplitScheduler {
             shards: (0..shards.max(1)).map(member).collect(),
-            matcher: MatcherParty::new(Matcher::new(mode, accelerators)),
+            matcher: Matcher::new(mode, accelerators),
             messages: Messages { delay: message, random: Random::new(seed) },
         }
     }
@@ -141,7 +140,7 @@ impl SplitScheduler {
     #[must_use]
     pub fn with_low_share(mut self, share: f64) -> SplitScheduler {
         assert!((0.0..=1.0).contains(&share), "{share} is no share");
-        self.shards.iter_mut().for_each(|member| member.party.set_low_share(share));
+        self.shards.iter_mut().for_each(|member| member.shard.set_low_share(share));
         self.matcher.set_low_share(share);
         self
     }
@@ -151,12 +150,12 @@ impl SplitScheduler {
     fn matcher(
         &mut self,
         now: Time,
-        then: impl FnOnce(&mut MatcherParty, &mut dyn FnMut(MatcherToShard)),
+        then: impl FnOnce(&mut Matcher, &mut dyn FnMut(MatcherToShard)),
     ) {
         let SplitScheduler { shards, matcher, messages } = self;
         for number in 0..shards.len() {
             while let Some(message) = shards[number].outbox.receive(now) {
-                matcher.receive(now, message, &mut |message| tell(shards, messages, now, message));
+                matcher.receive(now, message, |message| tell(shards, messages, now, message));
             }
         }
         then(matcher, &mut |message| tell(shards, messages, now, message));
@@ -189,19 +188,19 @@ impl Policy for SplitScheduler {
                 let member = home(&mut self.shards, *model);
                 // What came before the event is known before it.
                 member.receive(now, &mut self.messages, todo);
-                member.party.on_event(now, event, todo);
+                member.shard.on_event(now, event, todo);
             }
             Event::Complete { .. }
             | Event::AddAccelerator { .. }
             | Event::DrainAccelerator { .. }
             | Event::SetBatchesMax(_) => {
-                self.matcher(now, |matcher, mut send| matcher.on_event(now, &event, &mut send));
+                self.matcher(now, |matcher, send| matcher.on_event(now, &event, send));
             }
             Event::SetMode(_) | Event::SetDelays(_) => {
                 for member in &mut self.shards {
-                    member.party.on_event(now, event.clone(), todo);
+                    member.shard.on_event(now, event.clone(), todo);
                 }
-                self.matcher.on_event(now, &event, &mut |_| {});
+                self.matcher.on_event(now, &event, |_| {});
             }
         }
     }
@@ -210,13 +209,13 @@ impl Policy for SplitScheduler {
         for member in &mut self.shards {
             member.take_in(now, &mut self.messages, todo);
         }
-        self.matcher(now, |matcher, mut send| matcher.plan(now, &mut send));
+        self.matcher(now, |matcher, send| matcher.plan(now, send));
         // Messages that take no time are answered at the same instant.
         loop {
             for member in &mut self.shards {
                 member.decide(now, &mut self.messages, todo);
             }
-            self.matcher(now, |matcher, mut send| matcher.settle(now, todo, &mut send));
+            self.matcher(now, |matcher, send| matcher.settle(now, todo, send));
             if self.shards.iter().all(|member| member.inbox.next_due().is_none_or(|due| due > now))
             {
                 break;
@@ -226,8 +225,8 @@ impl Policy for SplitScheduler {
 
     fn next_wake(&self) -> Option<Time> {
         let own = |member: &Member| {
-            let Member { party, inbox, outbox } = member;
-            [party.next_wake(), inbox.next_due(), outbox.next_due()].into_iter().flatten().min()
+            let Member { shard, inbox, outbox } = member;
+            [shard.next_wake(), inbox.next_due(), outbox.next_due()].into_iter().flatten().min()
         };
         let shards = self.shards.iter().filter_map(own).min();
         [shards, self.matcher.next_wake()].into_iter().flatten().min()

@@ -1,8 +1,8 @@
 //! What is measured: pools of modern accelerators, and the matcher alone.
 
 use crate::grants::Grants;
-use crate::pool::Pool;
-use crate::spent::Spent;
+use crate::pool::{Pool, PoolTerms};
+use crate::workload::Workload;
 use symphony_core::sched::Mode;
 
 /// One row of the table.
@@ -21,16 +21,6 @@ enum Kind {
     Pool(PoolTerms),
     /// The matcher alone; some of its accelerators become slower, or none.
     Grants { some_slow_down: bool },
-}
-
-/// A pool, and the requests that come to it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PoolTerms {
-    pub(crate) mode: Mode,
-    pub(crate) models: u32,
-    pub(crate) accelerators: u32,
-    /// Time between requests in the mean, in nanoseconds.
-    pub(crate) gap: u64,
 }
 
 /// One model, 10 million requests a second.
@@ -57,12 +47,6 @@ const fn pool(name: &'static str, terms: PoolTerms) -> Case {
 /// Of about 50 ms.
 const fn grants(name: &'static str, some_slow_down: bool) -> Case {
     Case { name, warm: 20_000, kind: Kind::Grants { some_slow_down } }
-}
-
-/// What can be run.
-pub(crate) trait Workload {
-    /// Goes on for so many requests, or batches where there are no requests.
-    fn run(&mut self, count: u64) -> Spent;
 }
 
 impl Case {

@@ -1,12 +1,15 @@
-//! The matcher head_exec: candidates of many models for accelerators of which few are idle, and of
+//! The matcher alone: candidates of many models for accelerators of which few are idle, and of
 //! which some become slower than the others.
 
-use crate::cases::Workload;
 use crate::random::Random;
 use crate::spent::Spent;
+use crate::workload::Workload;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use symphony_core::sched::{Candidate, Grant, Matcher, Mode, Offer, Reply, Started};
+use symphony_core::sched::{
+    Actions, Candidate, Event, Grant, Matcher, MatcherToShard, Mode, Offer, Reply, SentBatch,
+    ShardToMatcher,
+};
 use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Span, Time};
 
 const MODELS: u32 = 1000;
@@ -30,6 +33,7 @@ pub(crate) struct Grants {
     next: u32,
     granted: Vec<u32>,
     grants: Vec<Grant>,
+    todo: Actions,
     /// Batches under way: when each ends, where it runs, and how long it ran.
     running: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId, Span)>>,
 }
@@ -45,6 +49,7 @@ impl Grants {
             next: 0,
             granted: vec![0; MODELS as usize],
             grants: Vec::new(),
+            todo: Actions::default(),
             running: BinaryHeap::new(),
         }
     }
@@ -82,7 +87,8 @@ impl Grants {
         let Grants { matcher, now, .. } = self;
         spent.complete(|| {
             for (_, batch, accelerator, exec) in ended {
-                matcher.complete(*now, accelerator, batch, exec);
+                let event = Event::Complete { accelerator, batch, exec };
+                matcher.on_event(*now, &event, |_| {});
             }
         });
     }
@@ -97,8 +103,8 @@ impl Grants {
     fn answer(&self, grant: &Grant) -> Reply {
         let &Grant { accelerator, batch, .. } = grant;
         let ready = self.now + LEAD;
-        let started = Started { ready, exec: EXEC, table: EXEC, lead: LEAD };
-        Reply { accelerator, batch, started: Some(started) }
+        let sent = SentBatch { ready, exec: EXEC, table: EXEC, lead: LEAD };
+        Reply { accelerator, batch, sent: Some(sent) }
     }
 }
 
@@ -111,18 +117,23 @@ impl Workload for Grants {
             let models = (0..DRAIN).map(|offset| ModelId::first((self.next + offset) % MODELS));
             let candidates: Vec<Candidate> = models.map(|model| self.candidate(model)).collect();
             self.next = (self.next + DRAIN) % MODELS;
-            let (now, grants, matcher) = (self.now, &mut self.grants, &mut self.matcher);
+            let Grants { now, grants, matcher, todo, .. } = self;
+            let now = *now;
             spent.settle(|| {
                 for candidate in candidates {
-                    matcher.candidate(now, candidate);
+                    matcher.receive(now, ShardToMatcher::Candidate(candidate), |_| {});
                 }
-                matcher.assign(now, |grant| grants.push(grant));
+                matcher.settle(now, todo, |message| {
+                    if let MatcherToShard::Grant(grant) = message {
+                        grants.push(grant);
+                    }
+                });
             });
             let replies: Vec<Reply> = self.grants.iter().map(|grant| self.answer(grant)).collect();
             let matcher = &mut self.matcher;
             spent.settle(|| {
                 for reply in replies {
-                    matcher.reply(now, reply);
+                    matcher.receive(now, ShardToMatcher::Reply(reply), |_| {});
                 }
             });
             spent.batches += self.grants.len() as u64;

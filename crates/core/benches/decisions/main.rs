@@ -12,6 +12,7 @@ mod plans;
 mod pool;
 mod random;
 mod spent;
+mod workload;
 
 use cases::{CASES, Case};
 use spent::Spent;

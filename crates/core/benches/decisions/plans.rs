@@ -2,12 +2,14 @@
 
 use crate::random::Zipf;
 use std::time::{Duration, Instant};
-use symphony_core::sched::{Matcher, Mode, ModelDemand};
+use symphony_core::sched::{Matcher, Mode, ModelDemand, ShardToMatcher};
 use symphony_core::{ModelId, Profile, Span, Time};
 
 const ACCELERATORS: u32 = 4096;
 const REQUESTS_PER_NS: f64 = 0.005;
 const SLO: Span = Span::from_millis(20);
+/// Often enough that no losses are forgotten, and seldom enough that each plan is due.
+const PLAN_EVERY: Span = Span::from_millis(200);
 
 /// Plans a pool of so many models as often: how long the fastest plan took. Measured delays change
 /// between plans, so that each profile is looked at anew, or nothing does.
@@ -15,12 +17,16 @@ pub(crate) fn fastest(models: u32, rounds: u64, changes: bool) -> Option<Duratio
     let mut matcher = Matcher::new(Mode::Adaptive, ACCELERATORS);
     let demands: Vec<ModelDemand> = demands(models);
     let plan = |round: u64| {
+        let now = Time(PLAN_EVERY.times(round).0);
         let data = Span(if changes { 100 + round } else { 100 });
         let demands: Vec<ModelDemand> =
             demands.iter().map(|demand| ModelDemand { data, ..demand.clone() }).collect();
         let begun = Instant::now();
-        demands.into_iter().for_each(|demand| matcher.note(demand));
-        matcher.plan(Time::ZERO, |_, _| {});
+        let messages = demands.into_iter().map(ShardToMatcher::Demand);
+        for message in messages.chain([ShardToMatcher::Reported]) {
+            matcher.receive(now, message, |_| {});
+        }
+        matcher.plan(now, |_| {});
         begun.elapsed()
     };
     (0..rounds).map(plan).min()

@@ -1,13 +1,13 @@
 //! A pool in simulated time: requests come open-loop, completions are fed back.
 
-use crate::cases::{PoolTerms, Workload};
 use crate::random::{Random, Zipf};
 use crate::spent::Spent;
+use crate::workload::Workload;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Scheduler};
+use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
 use symphony_core::{
     AcceleratorId, BatchId, Class, Delays, ModelId, Profile, Request, RequestId, Span, Time,
 };
@@ -26,6 +26,16 @@ const DELAYS: Delays = Delays {
 const BATCHES_PER_S: f64 = 1e6;
 /// Requests found at once: at least, and how many more at most.
 const DRAIN: (u64, u64) = (50, 150);
+
+/// A pool, and the requests that come to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolTerms {
+    pub(crate) mode: Mode,
+    pub(crate) models: u32,
+    pub(crate) accelerators: u32,
+    /// Time between requests in the mean, in nanoseconds.
+    pub(crate) gap: u64,
+}
 
 pub(crate) struct Pool {
     terms: PoolTerms,

@@ -26,7 +26,7 @@ impl Zipf {
     pub(crate) fn new(count: u32, exponent: f64) -> Zipf {
         let mut sum = 0.0;
         let sums = (1..=count).map(|rank| {
-            sum += f64::from(rank).powf(-exponent);
+            sum += libm::pow(f64::from(rank), -exponent);
             sum
         });
         Zipf(sums.collect())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Taking in requests.
 pub(crate) const ARRIVE: usize = 0;
-/// Deciding, once for each drained inbox; of the matcher head_exec: from candidates to grants sent.
+/// Deciding, once for each drained inbox; of the matcher alone: from candidates to grants sent.
 pub(crate) const SETTLE: usize = 1;
 /// Taking in the ends of batches.
 pub(crate) const COMPLETE: usize = 2;

@@ -4,16 +4,16 @@
 //! A measured time is `table * model * accelerator` and some spread. Two estimators take it
 //! apart, without a way for them to chase each other:
 //!
-//! - [`Usual`] and [`Lag`] compare an accelerator with the others *on the same model at the same
+//! - [`UsualRatio`] and [`AcceleratorDrift`] compare an accelerator with the others *on the same model at the same
 //!   time*. What all of them share, the model's own drift included, cancels out; so an
 //!   accelerator's lag does not depend on what is thought of the models.
-//! - [`Drift`] follows a model's times once the lag of the accelerator they come from is taken
+//! - [`ModelDrift`] follows a model's times once the lag of the accelerator they come from is taken
 //!   out.
 //!
 //! Ratios are of the table as it was loaded, never of a plan that was already scaled: what is
 //! concluded from them does not come back in.
 //!
-//! A loaded table holds a high percentile, the 95th. `Drift` therefore takes the same percentile
+//! A loaded table holds a high percentile, the 95th. `ModelDrift` therefore takes the same percentile
 //! of the ratios: one that is usually 0.9 but one time in twenty 1.0 says that the table is right.
 
 use crate::slowdown::Slowdown;
@@ -46,7 +46,7 @@ const AGE_MAX_MS: u32 = 60_000;
 /// [`RATIOS`] batches after a step. In between nothing moves, so that a percentile of few
 /// samples, which is itself uncertain by some percent, leaves the plans alone.
 #[derive(Clone, Debug)]
-pub(crate) struct Drift {
+pub(crate) struct ModelDrift {
     slowdown: Slowdown,
     ratios: [Slowdown; RATIOS],
     /// When each was measured, in milliseconds of the epoch, wrapping around.
@@ -62,9 +62,9 @@ pub(crate) struct Drift {
     touched: Time,
 }
 
-impl Drift {
-    pub(crate) fn new() -> Drift {
-        Drift {
+impl ModelDrift {
+    pub(crate) fn new() -> ModelDrift {
+        ModelDrift {
             slowdown: Slowdown::ONE,
             ratios: [Slowdown::ONE; RATIOS],
             times: [0; RATIOS],
@@ -169,7 +169,7 @@ const USUAL: usize = 16;
 
 /// What is usual for one model on the accelerators of its pool just now.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Usual {
+pub(crate) struct UsualRatio {
     /// The newest, each in the place of the one it replaced.
     ratios: [Slowdown; USUAL],
     /// The same, the least first.
@@ -177,7 +177,7 @@ pub(crate) struct Usual {
     taken: usize,
 }
 
-impl Usual {
+impl UsualRatio {
     /// Takes in a ratio, the known lag of its accelerator taken out, and returns how it compares
     /// with the median of the newest.
     pub(crate) fn compare(&mut self, ratio: Slowdown) -> Slowdown {
@@ -187,10 +187,8 @@ impl Usual {
         let count = self.taken.min(USUAL);
         let sorted = &mut self.sorted[..count];
         // The place of the old one, or behind all of them.
-        let mut at = match before < count {
-            true => before,
-            false => sorted.partition_point(|other| *other < old),
-        };
+        let mut at =
+            if before < count { before } else { sorted.partition_point(|other| *other < old) };
         while at > 0 && sorted[at - 1] > ratio {
             sorted[at] = sorted[at - 1];
             at -= 1;
@@ -213,7 +211,7 @@ const AGREEING: usize = 4;
 /// Another process on the same device must not make the plans for all others longer. A lag is
 /// never less than one: a faster accelerator is planned like the others.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Lag {
+pub(crate) struct AcceleratorDrift {
     slowdown: Slowdown,
     /// The newest comparisons with what is usual, the known lag taken out.
     compared: [Slowdown; 2 * AGREEING],
@@ -227,7 +225,7 @@ pub(crate) struct Lag {
 /// An accelerator counts as a witness of what others do for so long after its last batch.
 const WITNESS: Span = Span::from_secs(1);
 
-impl Lag {
+impl AcceleratorDrift {
     /// How many times longer than elsewhere in the pool batches run here.
     pub(crate) fn slowdown(&self) -> Slowdown {
         self.slowdown
@@ -343,13 +341,13 @@ mod tests {
 
     /// A model whose batches end 10 ms apart.
     struct Model {
-        drift: Drift,
+        drift: ModelDrift,
         now: Time,
     }
 
     impl Model {
         fn new() -> Model {
-            Model { drift: Drift::new(), now: Time::ZERO }
+            Model { drift: ModelDrift::new(), now: Time::ZERO }
         }
 
         /// The slowdown after each of so many batches with this ratio.
@@ -430,8 +428,8 @@ mod tests {
     }
 
     /// Accelerators that take turns on one model: their lags after each round.
-    fn lags(rounds: &[[u32; 4]]) -> Vec<[Lag; 4]> {
-        let (mut usual, mut lags) = (Usual::default(), [Lag::default(); 4]);
+    fn lags(rounds: &[[u32; 4]]) -> Vec<[AcceleratorDrift; 4]> {
+        let (mut usual, mut lags) = (UsualRatio::default(), [AcceleratorDrift::default(); 4]);
         let mut now = Time::ZERO;
         let round = |thousandths: &[u32; 4]| {
             for (lag, thousandths) in lags.iter_mut().zip(thousandths) {
@@ -446,7 +444,7 @@ mod tests {
         rounds.iter().map(round).collect()
     }
 
-    fn texts(lags: &[Lag; 4]) -> [String; 4] {
+    fn texts(lags: &[AcceleratorDrift; 4]) -> [String; 4] {
         lags.map(|lag| format!("{:.1}", lag.slowdown().as_f64()))
     }
 
@@ -471,7 +469,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_usual_is_the_median_of_the_newest(ratios in prop::collection::vec(990u32..1010, 1..60)) {
-            let mut usual = Usual::default();
+            let mut usual = UsualRatio::default();
             for end in 1..=ratios.len() {
                 let mut newest = ratios[end.saturating_sub(USUAL)..end].to_vec();
                 newest.sort_unstable();
@@ -485,7 +483,7 @@ mod tests {
     #[test]
     fn a_lag_is_a_witness_only_of_late_and_forgets() {
         let at = |s| Time(Span::from_secs(s).0);
-        let mut lag = Lag::default();
+        let mut lag = AcceleratorDrift::default();
         assert_eq!(lag.witness(at(0)), None);
         lag.record(at(1), ratio(1300));
         assert_eq!((lag.witness(at(2)), lag.witness(at(3))), (Some(true), None));

@@ -114,9 +114,10 @@ impl<K: Key> IndexedHeap<K> {
         // The last one takes its place.
         let Some(last) = self.entries.pop() else { return };
         let Some(&removed) = self.entries.get(at) else { return };
-        match last < removed {
-            true => self.rise(at, last),
-            false => self.sink(at, last),
+        if last < removed {
+            self.rise(at, last);
+        } else {
+            self.sink(at, last);
         }
     }
 

@@ -146,9 +146,10 @@ impl Queue {
     /// Moves the requests of a range, which have `rows` rows together, to the end of `out`.
     pub(crate) fn take_range(&mut self, range: Range<usize>, rows: u32, out: &mut Vec<Request>) {
         let inside = range.start..range.end.min(self.prefix.count).max(range.start);
-        let inside_rows = match inside.end == range.end {
-            true => rows,
-            false => self.requests.range(inside.clone()).map(|request| request.rows).sum(),
+        let inside_rows = if inside.end == range.end {
+            rows
+        } else {
+            self.requests.range(inside.clone()).map(|request| request.rows).sum()
         };
         self.prefix.count -= inside.len();
         self.prefix.rows -= inside_rows;

@@ -1,9 +1,12 @@
-//! One shard and one matcher, their messages delivered at once.
+//! The whole scheduler of a pool on one thread: one shard and one matcher, their messages delivered
+//! at once.
 
+use super::action::Actions;
+use super::event::Event;
 use super::matcher::{AcceleratorState, Matcher};
-use super::parties::{MatcherParty, MatcherToShard, ShardParty};
+use super::message::MatcherToShard;
+use super::mode::Mode;
 use super::shard::{ModelStatistics, Shard};
-use super::{Actions, Event, Mode};
 use crate::ids::{AcceleratorId, ModelId};
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
@@ -11,8 +14,9 @@ use crate::time::{Span, Time};
 /// What a driver (the live loop, the simulator) drives.
 ///
 /// Events go in with [`on_event`](Policy::on_event), as many as there are; then
-/// [`settle`](Policy::settle) decides once for all of them. A driver settles after every drained
-/// inbox and whenever [`next_wake`](Policy::next_wake) is due. A spurious settle is harmless.
+/// [`settle`](Policy::settle) decides once for all of them. A driver settles whenever it has taken in
+/// everything that arrived, and when [`next_wake`](Policy::next_wake) is due. Settling more often is
+/// harmless.
 pub trait Policy {
     /// Takes note of an event; what needs no decision (a refusal) is answered in `todo`.
     fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions);
@@ -20,19 +24,19 @@ pub trait Policy {
     /// Decides, given everything noted so far.
     fn settle(&mut self, now: Time, todo: &mut Actions);
 
-    /// When to settle next though no event comes.
+    /// When to settle next although no event comes.
     fn next_wake(&self) -> Option<Time>;
 }
 
 /// The whole scheduler of a pool on one thread.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
-    shard: ShardParty,
-    matcher: MatcherParty,
-    /// What the matcher has said and the shard has not heard.
-    said: Vec<MatcherToShard>,
-    /// Spare room, swapped with `said` while that is worked through.
-    heard: Vec<MatcherToShard>,
+    shard: Shard,
+    matcher: Matcher,
+    /// Messages of the matcher that the shard has not received.
+    inbox: Vec<MatcherToShard>,
+    /// Spare room, swapped with `inbox` while that is worked through.
+    inbox_before: Vec<MatcherToShard>,
 }
 
 impl Scheduler {
@@ -40,10 +44,10 @@ impl Scheduler {
     #[must_use]
     pub fn new(mode: Mode, accelerators: u32) -> Scheduler {
         Scheduler {
-            shard: ShardParty::new(Shard::new(mode, accelerators)),
-            matcher: MatcherParty::new(Matcher::new(mode, accelerators)),
-            said: Vec::new(),
-            heard: Vec::new(),
+            shard: Shard::new(mode, accelerators),
+            matcher: Matcher::new(mode, accelerators),
+            inbox: Vec::new(),
+            inbox_before: Vec::new(),
         }
     }
 
@@ -53,8 +57,8 @@ impl Scheduler {
         Scheduler { matcher: self.matcher.with_fixed_profiles(), ..self }
     }
 
-    /// Keeps this share for low requests that wait: of the accelerators' time between models, of
-    /// the rows of batches within one.
+    /// Keeps this share for low requests that wait: of the accelerators' time between models, of the
+    /// rows of batches within one.
     ///
     /// # Panics
     /// When it is not between 0 and 1.
@@ -97,42 +101,42 @@ impl Scheduler {
         self.matcher.state(accelerator)
     }
 
-    /// Tells the shard what the matcher has said, and the matcher what it answers.
+    /// Delivers the matcher's messages to the shard, and the shard's answers to the matcher.
     fn deliver(&mut self, now: Time, todo: &mut Actions) {
-        let Scheduler { shard, matcher, said, heard } = self;
-        std::mem::swap(said, heard);
-        for message in heard.drain(..) {
-            let answer =
-                &mut |answer| matcher.receive(now, answer, &mut |message| said.push(message));
-            shard.receive(now, message, todo, answer);
+        let Scheduler { shard, matcher, inbox, inbox_before } = self;
+        std::mem::swap(inbox, inbox_before);
+        for message in inbox_before.drain(..) {
+            shard.receive(now, message, todo, |answer| {
+                matcher.receive(now, answer, |message| inbox.push(message));
+            });
         }
     }
 }
 
 impl Policy for Scheduler {
     fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
-        // Each takes what is its own.
-        let Scheduler { shard, matcher, said, .. } = self;
-        matcher.on_event(now, &event, &mut |message| said.push(message));
+        // Each takes what concerns it.
+        let Scheduler { shard, matcher, inbox, .. } = self;
+        matcher.on_event(now, &event, |message| inbox.push(message));
         shard.on_event(now, event, todo);
-        // The end of a batch comes before the requests that come after it.
-        if !said.is_empty() {
+        // The end of a batch is known before the requests that come after it.
+        if !inbox.is_empty() {
             self.deliver(now, todo);
         }
     }
 
     fn settle(&mut self, now: Time, todo: &mut Actions) {
-        let Scheduler { shard, matcher, said, .. } = self;
-        shard.report(now, &mut |report| matcher.receive(now, report, &mut |_| {}));
-        matcher.plan(now, &mut |message| said.push(message));
+        let Scheduler { shard, matcher, inbox, .. } = self;
+        shard.report(now, |report| matcher.receive(now, report, |_| {}));
+        matcher.plan(now, |message| inbox.push(message));
         self.deliver(now, todo);
         loop {
-            let Scheduler { shard, matcher, said, .. } = self;
-            let tell =
-                &mut |message| matcher.receive(now, message, &mut |message| said.push(message));
-            shard.settle(now, todo, tell);
-            matcher.settle(now, todo, &mut |message| said.push(message));
-            if said.is_empty() {
+            let Scheduler { shard, matcher, inbox, .. } = self;
+            shard.settle(now, todo, |message| {
+                matcher.receive(now, message, |message| inbox.push(message));
+            });
+            matcher.settle(now, todo, |message| inbox.push(message));
+            if inbox.is_empty() {
                 break;
             }
             self.deliver(now, todo);

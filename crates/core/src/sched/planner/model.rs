@@ -1,63 +1,48 @@
-//! What batches of one model cost, and what becomes of it under a plan. Knows no other model.
+//! One model as the planner sees it: what its batches cost, and what becomes of it under a plan. Knows
+//! no other model.
 
-use super::{ModelDemand, ModelPlan, PRICE};
-use crate::sched::needs::HighDemand;
+use super::load::BatchSizes;
+use super::losses::Losses;
+use crate::sched::high_need::HighDemand;
+use crate::sched::message::{DROP_PRICE, ModelDemand, ModelPlan};
+use crate::sched::timing::largest;
 use crate::time::Span;
 
-/// How far, in gathering times of its batches, a model opens its windows before a batch can no
-/// longer grow, for one that keeps a single accelerator busy.
+/// How long before its frontrun a batch may start, in times that a batch gathers, for a model that
+/// keeps a single accelerator busy.
 const EARLY_START: f64 = 1.5;
-/// As long as a pool is not overloaded it is at least this far from it: a head is never dropped
-/// for next to nothing.
+/// A pool that is not overloaded counts as at least this far from it: a head is never dropped for
+/// next to nothing.
 const CALM_MIN: f64 = 0.2;
-/// A head waits for its batch at most so many times as long as the batch takes to gather.
+/// A head waits at most so many times as long as its batch takes to gather.
 const WAIT_MAX: f64 = 1.5;
-/// A batch this many times longer than another model can wait is one that leaves room for it.
+/// A batch this many times longer than another model can wait leaves room for that model.
 const LEVEL_RATIO: f64 = 1.4;
-/// How fast a model that loses more of its requests than the others gets ahead of them: by this
-/// share of its objective per plan, if it loses all.
-const FAIRNESS_GAIN: f64 = 0.1;
-/// How far ahead at most, in objectives.
-const ADVANCE_MAX: f64 = 2.0;
-/// What is left of it with each plan, while nothing is lost.
-const ADVANCE_KEPT: f64 = 0.9;
-/// What the losses of all plans before count, each time a plan is made.
-const LOSSES_KEPT: f64 = 0.95;
-/// Fewer losses than this are nobody's disadvantage.
-const LOSS_MIN: f64 = 1e-4;
 
 /// One model of a pool.
 #[derive(Clone, Debug)]
-pub(super) struct Model {
+pub(super) struct PlannedModel {
     pub(super) demand: ModelDemand,
-    /// The line through its execution times, in ns.
+    /// The line through its execution times, in ns: per row, and per batch.
     alpha: f64,
     beta: f64,
-    /// By batch size, less one: the size up to it whose rows cost least. A table with steps has
+    /// By batch size, less one: the size up to it whose rows cost least. A profile with steps has
     /// sizes that are worse than smaller ones.
     thriftiest: Vec<u32>,
-    /// The largest batch worth waiting for at its rate.
+    /// Its full batch: the largest that is worth waiting for at its rate.
     pub(super) full: u32,
-    /// Recent requests and losses, older ones counting less, and up to which of each.
-    pub(super) recent: f64,
-    pub(super) lost: f64,
-    counted: (u64, u64),
-    /// How far it is ahead, in objectives.
-    ahead: f64,
+    pub(super) losses: Losses,
     pub(super) plan: ModelPlan,
 }
 
-impl Model {
-    pub(super) fn new(demand: ModelDemand) -> Model {
-        let mut model = Model {
+impl PlannedModel {
+    pub(super) fn new(demand: ModelDemand) -> PlannedModel {
+        let mut model = PlannedModel {
             alpha: 0.0,
             beta: 0.0,
             thriftiest: Vec::new(),
             full: 1,
-            recent: 0.0,
-            lost: 0.0,
-            counted: (demand.arrived, demand.dropped),
-            ahead: 0.0,
+            losses: Losses::new(demand.arrived, demand.dropped),
             plan: ModelPlan::default(),
             demand,
         };
@@ -75,23 +60,28 @@ impl Model {
 
     pub(super) fn high_demand(&self) -> HighDemand<'_> {
         let ModelDemand { profile, data, room, high_per_ns, demoted, .. } = &self.demand;
-        let kept = 1.0 - demoted;
-        HighDemand { profile, data: *data, room: *room, rows_per_ns: *high_per_ns, kept }
+        let (data, room, rows_per_ns) = (*data, *room, *high_per_ns);
+        HighDemand { profile, data, room, rows_per_ns, demoted: *demoted }
     }
 
     pub(super) fn is_active(&self) -> bool {
         self.demand.is_present && self.demand.rows_per_ns > 0.0
     }
 
-    pub(super) fn forget_losses(&mut self) {
-        (self.recent, self.lost, self.ahead) = (0.0, 0.0, 0.0);
+    /// Counts what came and was lost since the last plan, in the time of so many usual plans.
+    pub(super) fn count_losses(&mut self, plans: u32) {
+        let ModelDemand { arrived, dropped, is_present, .. } = self.demand;
+        self.losses.count(arrived, dropped, plans);
+        if !is_present {
+            self.losses.forget();
+        }
     }
 
     fn fit(&mut self) {
         let (alpha, beta) = self.demand.profile.fit();
         self.alpha = (alpha + self.demand.data).0 as f64;
         self.beta = beta.0 as f64;
-        // Kept to be allocated once.
+        // Taken out to be allocated once.
         let mut thriftiest = std::mem::take(&mut self.thriftiest);
         thriftiest.clear();
         let (mut best, mut least) = (1, f64::INFINITY);
@@ -115,7 +105,7 @@ impl Model {
         self.thriftiest.get(rows as usize - 1).copied().unwrap_or(rows)
     }
 
-    /// How long a batch occupies an accelerator and its inputs' way, in ns.
+    /// How long a batch occupies an accelerator and the way of its inputs, in ns.
     fn busy_with(&self, rows: u32) -> f64 {
         let ModelDemand { profile, data, .. } = &self.demand;
         (profile.exec(rows) + data.times(u64::from(rows))).0 as f64
@@ -140,12 +130,12 @@ impl Model {
         self.demand.rows_per_ns * self.busy(rows) / rows
     }
 
-    /// How long a batch of one can wait.
+    /// How long a batch of one row can wait, in ns.
     pub(super) fn tolerance(&self) -> f64 {
         self.demand.room.0 as f64 - self.busy_with(1)
     }
 
-    /// How long another model's batch may be before it is in the way.
+    /// How long another model's batch may be before it is in the way, in ns.
     pub(super) fn forbearance(&self) -> f64 {
         LEVEL_RATIO * self.tolerance()
     }
@@ -158,7 +148,7 @@ impl Model {
         })
     }
 
-    /// The same, where it has `share` accelerators to stagger its batches on.
+    /// The largest batch that also leaves time to stagger batches on `share` accelerators.
     pub(super) fn full_batch(&self, share: f64) -> u32 {
         let room = self.demand.room.0 as f64;
         let staggered = 1.0 + 1.0 / share.max(2.0);
@@ -171,21 +161,12 @@ impl Model {
 
     /// The largest batch size that fits; at least one.
     fn largest(&self, fits: impl Fn(u32) -> bool) -> u32 {
-        let (mut lowest, mut highest) =
-            (1, self.demand.profile.rows_within(self.demand.room).max(1));
-        while lowest < highest {
-            let middle = lowest + (highest - lowest).div_ceil(2);
-            if fits(middle) {
-                lowest = middle;
-            } else {
-                highest = middle - 1;
-            }
-        }
-        lowest
+        largest(1, self.demand.profile.rows_within(self.demand.room).max(1), fits)
     }
 
-    pub(super) fn stretched(&self, x: f64) -> f64 {
-        1.0 + x * f64::from(self.full - 1)
+    /// The batch between one row (0) and the full batch (1).
+    pub(super) fn stretched(&self, stretch: f64) -> f64 {
+        1.0 + stretch * f64::from(self.full - 1)
     }
 
     /// The batch `b` that costs least, waiting and use together: the minimum of
@@ -196,8 +177,8 @@ impl Model {
         best.clamp(1.0, f64::from(self.full))
     }
 
-    /// The size to start at, given what the fitted line says. Where the table has a step, that may
-    /// lie just past it, or so little before its end that the rest of the step comes for nothing.
+    /// The size to start at, where the fitted line says `rows`. In a profile with steps that size may
+    /// lie just past a step, or so little before the end of one that the rest of it costs nothing.
     fn stepped(&self, rows: u32, price: f64) -> u32 {
         let thrifty = self.thriftiest(rows);
         if thrifty < rows {
@@ -213,32 +194,11 @@ impl Model {
         wider.min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(rows)
     }
 
-    /// Counts what came and was lost since the last plan, which so many usual plans are made in.
-    pub(super) fn count_losses(&mut self, plans: i32) {
-        let ModelDemand { arrived, dropped, is_present, .. } = self.demand;
-        let before = std::mem::replace(&mut self.counted, (arrived, dropped));
-        let kept = LOSSES_KEPT.powi(plans);
-        self.recent = self.recent * kept + arrived.saturating_sub(before.0) as f64;
-        self.lost = self.lost * kept + dropped.saturating_sub(before.1) as f64;
-        if !is_present {
-            self.forget_losses();
-        }
-    }
-
-    /// Moves a model that loses more than the others ahead of them, until it does not.
-    pub(super) fn follow_losses(&mut self, all: f64, plans: i32) {
-        if all < LOSS_MIN {
-            self.ahead *= ADVANCE_KEPT.powi(plans);
-            return;
-        }
-        let own = self.lost / self.recent.max(1.0) * self.demand.weight;
-        let gain = FAIRNESS_GAIN * f64::from(plans);
-        self.ahead = (self.ahead + gain * (own - all)).clamp(0.0, ADVANCE_MAX);
-    }
-
+    /// Its plan, but for what depends on the other models: level and urgency.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
-    pub(super) fn decide(&self, stretch: f64, price: Option<f64>, calm: f64) -> ModelPlan {
-        let credit = Span((self.ahead * self.demand.slo.0 as f64) as u64);
+    pub(super) fn decide(&self, sizes: &BatchSizes) -> ModelPlan {
+        let &BatchSizes { stretch, price, calm } = sizes;
+        let credit = Span((self.losses.credit() * self.demand.slo.0 as f64) as u64);
         let rate = self.demand.rows_per_ns;
         if !self.is_active() {
             return ModelPlan { credit, ..ModelPlan::default() };
@@ -249,7 +209,8 @@ impl Model {
             self.stepped(rows, price)
         });
         // `l/load` is how long a batch gathers: the distance between batches of this model.
-        let gathering = self.busy(needed) / self.load(needed).powi(2);
+        let load = self.load(needed);
+        let gathering = self.busy(needed) / (load * load);
         let early_start = calm * EARLY_START * self.demand.dispersion.min(1.0) * gathering;
         let wait_max = WAIT_MAX * f64::from(threshold - 1) / rate;
         ModelPlan {
@@ -258,16 +219,14 @@ impl Model {
             threshold,
             early_start: Span(early_start as u64),
             wait_max: Span(wait_max as u64),
-            price: PRICE * calm.max(CALM_MIN),
-            level: 0,
+            price: DROP_PRICE * calm.max(CALM_MIN),
             credit,
-            urgency: Span::ZERO,
-            need: None,
+            ..ModelPlan::default()
         }
     }
 }
 
-/// Up to the next size, what is no more than an error of rounding left aside.
+/// The next batch size, unless the number exceeds one only by an error of rounding.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a batch size")]
 fn rounded_up(rows: f64) -> u32 {
     (rows - 1e-9).ceil() as u32

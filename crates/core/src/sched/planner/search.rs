@@ -1,14 +1,16 @@
 //! Where a curve that only falls reaches zero.
 
-/// What is planned for may be so much less than there is, as a share of it.
+/// The excess at the number that is found lies at most this far below zero.
 const EXACT: f64 = 1e-6;
-/// Searches for a number end after so many steps; about ten do nearly always.
+/// A search ends after so many steps; nearly always ten suffice.
 const STEPS_MAX: u32 = 40;
 
-/// The smallest number between two at which `excess`, which only ever falls, is not positive, or
-/// one beyond it whose excess is next to nothing; `None` when there is none. By the Illinois
-/// method: next is where a line between both ends falls to zero; an end that stays a second time
-/// counts half. Every third step is to the middle, for curves that lines follow badly.
+/// The smallest number in a range at which `excess`, which only ever falls, is not positive, or a
+/// number beyond it whose excess is next to nothing; `None` when there is none.
+///
+/// By the Illinois method: the next number is where a line between both ends falls to zero; an end
+/// that stays a second time counts half. Every third step goes to the middle, for curves that lines
+/// follow badly.
 pub(super) fn smallest(
     (mut low, mut high): (f64, f64),
     excess: impl Fn(f64) -> f64,
@@ -27,10 +29,7 @@ pub(super) fn smallest(
         }
         let crossing = high - below * (high - low) / (below - above);
         let is_between = low < crossing && crossing < high;
-        let next = match is_between && step % 3 > 0 {
-            true => crossing,
-            false => f64::midpoint(low, high),
-        };
+        let next = if is_between && step % 3 > 0 { crossing } else { f64::midpoint(low, high) };
         let value = excess(next);
         let is_above = value > 0.0;
         let stays = was_above.replace(is_above) == Some(is_above);
@@ -60,8 +59,12 @@ mod tests {
         };
         assert_eq!(found((0.0, 1.0), &|x| -x).0, Some(0.0), "all do");
         assert_eq!(found((0.0, 1.0), &|x| 1.5 - x).0, None, "none does");
-        let curves: [&dyn Fn(f64) -> f64; 4] =
-            [&|x| 0.3 - x, &|x| 1.0 / x - 1.0 / 0.3, &|x| (0.3 - x).powi(3), &|x| 0.09 - x * x];
+        let curves: [&dyn Fn(f64) -> f64; 4] = [
+            &|x| 0.3 - x,
+            &|x| 1.0 / x - 1.0 / 0.3,
+            &|x| (0.3 - x) * (0.3 - x) * (0.3 - x),
+            &|x| 0.09 - x * x,
+        ];
         for excess in curves {
             let (number, steps) = found((1e-3, 1.0), excess);
             let number = number.expect("there is one");

@@ -1,0 +1,95 @@
+//! What happens to a scheduler from outside: requests, the ends of batches, changes of models,
+//! accelerators and settings.
+
+use super::mode::Mode;
+use crate::ids::{AcceleratorId, BatchId, ModelId, RequestId};
+use crate::profile::Profile;
+use crate::request::{Delays, Request};
+use crate::time::{Span, Time};
+use std::sync::Arc;
+
+/// What a scheduler has to know of a model.
+#[derive(Clone, Debug)]
+pub struct ModelTerms {
+    /// Planned execution time by batch size, a high percentile of what was measured. Its largest
+    /// batch is the largest that runs.
+    pub profile: Arc<Profile>,
+    /// The latency objective.
+    pub slo: Span,
+    /// Bound on queued requests.
+    pub queue_max: u32,
+    /// How much a lost request of this model counts beside other models' under overload, in the
+    /// adaptive mode: with 2, the model loses half the share of its requests that others lose.
+    /// Positive.
+    pub loss_weight: f64,
+}
+
+/// Everything that can happen to a scheduler.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A request arrived.
+    Arrive {
+        /// Its model.
+        model: ModelId,
+        /// The request.
+        request: Request,
+    },
+    /// A client left: its request is taken out of the queue, if it is still there.
+    Cancel {
+        /// Its model.
+        model: ModelId,
+        /// The request.
+        request: RequestId,
+        /// The deadline it came with.
+        deadline: Time,
+    },
+    /// An accelerator completed a batch.
+    Complete {
+        /// The accelerator.
+        accelerator: AcceleratorId,
+        /// The batch.
+        batch: BatchId,
+        /// How long it ran, as the profile counts it; zero when nothing is to be learned from it.
+        exec: Span,
+    },
+    /// Requests for this model are served from now on. Its identity must not be in use.
+    AddModel {
+        /// The model.
+        model: ModelId,
+        /// Its terms.
+        terms: ModelTerms,
+    },
+    /// New requests for this model are refused from now on.
+    /// [`Action::Removed`](super::Action::Removed) follows once its queue is empty and its last batch
+    /// has ended.
+    RemoveModel {
+        /// The model.
+        model: ModelId,
+    },
+    /// The accelerator is granted batches from now on. If it is dead, it serves once it has ended
+    /// its batches. Numbers from [`ACCELERATORS_MAX`](super::ACCELERATORS_MAX) on are ignored.
+    AddAccelerator {
+        /// The accelerator.
+        accelerator: AcceleratorId,
+    },
+    /// The accelerator is granted no more batches. [`Action::Drained`](super::Action::Drained)
+    /// follows once it runs none, unless it is added again before.
+    DrainAccelerator {
+        /// The accelerator.
+        accelerator: AcceleratorId,
+    },
+    /// The pool is scheduled in another mode from now on.
+    SetMode(Mode),
+    /// The scheduler was measured to sustain so many batches per second. Plans ask for half of them
+    /// at most.
+    SetBatchesMax(f64),
+    /// The pool's delays were measured again.
+    SetDelays(Delays),
+    /// How much longer than planned this model's batches were measured to run.
+    SetOverrun {
+        /// The model.
+        model: ModelId,
+        /// Left free between the planned end of execution and the deadline, besides the delays.
+        overrun: Span,
+    },
+}

@@ -1,0 +1,373 @@
+//! The matcher: ready candidates get the lowest-numbered free accelerator.
+//!
+//! In: what happens from outside ([`Event`]), and what shards say ([`ShardToMatcher`]). Out: what the
+//! shards have to know ([`MatcherToShard`]): grants, ends of batches and plans; and actions, which
+//! tell what became of accelerators.
+//!
+//! High candidates go first, and an accelerator is kept free for the next one to open where no other
+//! would be free for it. Low candidates that wait meanwhile earn a share of the accelerators' time.
+
+mod accelerator;
+mod accelerators;
+mod candidates;
+mod membership;
+mod running;
+mod stragglers;
+
+pub use accelerator::AcceleratorState;
+pub use membership::{ACCELERATORS_MAX, OVERDUE_AFTER};
+
+use super::action::{Action, Actions};
+use super::event::Event;
+use super::low_share::{Deficit, LOW_SHARE_DEFAULT, debt_max};
+use super::message::{BatchEnded, Grant, MatcherToShard, Offer, Reply, SentBatch, ShardToMatcher};
+use super::mode::Mode;
+use super::planner::Planner;
+use crate::ids::{AcceleratorId, BatchId, ModelId};
+use crate::request::Class;
+use crate::slowdown::Slowdown;
+use crate::time::{Span, Time};
+use accelerator::{Granted, Outstanding, PendingGrant};
+use accelerators::Accelerators;
+use candidates::Candidates;
+use running::Running;
+
+/// Owns the accelerators of a pool.
+///
+/// A driver hands it events with [`on_event`](Matcher::on_event) and messages with
+/// [`receive`](Matcher::receive), as many as there are; then [`plan`](Matcher::plan) and
+/// [`settle`](Matcher::settle) decide once for all of them.
+#[derive(Clone, Debug)]
+pub struct Matcher {
+    candidates: Candidates,
+    accelerators: Accelerators,
+    running: Running,
+    /// Plans the batches of the pool from what the shards report.
+    planner: Planner,
+    /// Batches per second that the scheduler was measured to sustain.
+    batches_max: f64,
+    /// Whether a shard has reported since the last plan.
+    is_reported: bool,
+    /// Whether plans follow measured execution times.
+    follows: bool,
+    /// The share of the time of high batches that low ones which wait earn.
+    low_share: f64,
+    /// Nanoseconds of accelerators that low candidates are owed.
+    deficit: Deficit,
+    /// How many accelerators serve, as the shards were told.
+    told_serving: u32,
+    next_batch: u64,
+}
+
+impl Matcher {
+    /// A matcher for `accelerators` idle accelerators, numbered from zero, of a pool that is
+    /// scheduled in `mode`.
+    #[must_use]
+    pub fn new(mode: Mode, accelerators: u32) -> Matcher {
+        Matcher {
+            candidates: Candidates::new(),
+            accelerators: Accelerators::new(accelerators),
+            running: Running::default(),
+            planner: Planner::new(mode, f64::INFINITY),
+            batches_max: f64::INFINITY,
+            is_reported: false,
+            follows: true,
+            low_share: LOW_SHARE_DEFAULT,
+            deficit: Deficit::default(),
+            told_serving: accelerators,
+            next_batch: 0,
+        }
+    }
+
+    /// The same, but plans go by the profiles as they were loaded, whatever is measured.
+    #[must_use]
+    pub fn with_fixed_profiles(self) -> Matcher {
+        Matcher { follows: false, ..self }
+    }
+
+    /// Keeps this share of the time of high batches for low candidates that wait.
+    pub fn set_low_share(&mut self, share: f64) {
+        self.low_share = share;
+    }
+
+    /// Takes an accelerator for dead when a batch has not ended this long after it should have, or
+    /// ten times as long as the batch was planned to run, if that is longer.
+    pub fn set_overdue_after(&mut self, after: Span) {
+        self.accelerators.set_overdue_after(after);
+    }
+
+    /// Whether plans follow measured execution times.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.follows
+    }
+
+    /// How many accelerators are granted batches.
+    #[must_use]
+    pub fn serving(&self) -> u32 {
+        self.accelerators.serving()
+    }
+
+    /// What an accelerator is in the pool; one that nobody ever added is away.
+    #[must_use]
+    pub fn state(&self, accelerator: AcceleratorId) -> AcceleratorState {
+        self.accelerators.state(accelerator)
+    }
+
+    /// How many times longer than elsewhere in the pool batches run on an accelerator.
+    #[must_use]
+    pub fn accelerator_slowdown(&self, accelerator: AcceleratorId) -> Slowdown {
+        self.accelerators.slowdown(accelerator)
+    }
+
+    /// Takes note of an event, as far as it concerns the matcher.
+    #[inline]
+    pub fn on_event(&mut self, now: Time, event: &Event, send: impl FnOnce(MatcherToShard)) {
+        match *event {
+            Event::Complete { accelerator, batch, exec } => {
+                let exec = if self.follows { exec } else { Span::ZERO };
+                if let Some(ended) = self.complete(now, accelerator, batch, exec) {
+                    send(MatcherToShard::BatchEnded(ended));
+                }
+            }
+            Event::AddAccelerator { accelerator } => self.accelerators.add(now, accelerator),
+            Event::DrainAccelerator { accelerator } => self.accelerators.drain(now, accelerator),
+            Event::SetMode(mode) => self.planner = Planner::new(mode, self.batches_max),
+            Event::SetBatchesMax(batches_per_s) => {
+                self.batches_max = batches_per_s;
+                self.planner.set_batches_max(batches_per_s);
+            }
+            Event::Arrive { .. }
+            | Event::Cancel { .. }
+            | Event::AddModel { .. }
+            | Event::RemoveModel { .. }
+            | Event::SetDelays(_)
+            | Event::SetOverrun { .. } => {}
+        }
+    }
+
+    /// Takes a message of a shard.
+    #[inline]
+    pub fn receive(
+        &mut self,
+        now: Time,
+        message: ShardToMatcher,
+        send: impl FnOnce(MatcherToShard),
+    ) {
+        match message {
+            ShardToMatcher::Candidate(candidate) => {
+                if self.running.admit(candidate.model) {
+                    self.candidates.receive(now, candidate);
+                }
+            }
+            ShardToMatcher::Reply(reply) => {
+                if let Some(ended) = self.reply(now, reply) {
+                    send(MatcherToShard::BatchEnded(ended));
+                }
+            }
+            ShardToMatcher::Demand(demand) => self.planner.note_demand(demand),
+            ShardToMatcher::Traffic(traffic) => self.planner.note_traffic(traffic),
+            ShardToMatcher::Reported => self.is_reported = true,
+            ShardToMatcher::Closed(model) => self.running.close(model),
+        }
+    }
+
+    /// Plans the pool from what was reported, if it is time to.
+    pub fn plan(&mut self, now: Time, mut send: impl FnMut(MatcherToShard)) {
+        if !self.is_reported || !self.planner.is_due(now) {
+            return;
+        }
+        self.is_reported = false;
+        // Without any accelerator nothing will be granted, whatever is planned.
+        let serving = self.accelerators.serving().max(1);
+        let issue = |model, plan| send(MatcherToShard::Plan(model, plan));
+        if let Some(high) = self.planner.plan(now, serving, issue) {
+            send(MatcherToShard::High(high));
+        }
+    }
+
+    /// Decides, given everything noted so far. What became of accelerators goes to `todo`.
+    pub fn settle(&mut self, now: Time, todo: &mut Actions, mut send: impl FnMut(MatcherToShard)) {
+        self.accelerators.watch_overdue(now, &mut self.running);
+        self.hand_out_news(todo, &mut send);
+        let serving = self.accelerators.serving();
+        if self.told_serving != serving {
+            self.told_serving = serving;
+            send(MatcherToShard::Serving(serving));
+        }
+        self.assign(now, |grant| send(MatcherToShard::Grant(grant)));
+        while let Some(model) = self.running.forget_ended() {
+            self.candidates.forget(model);
+            self.planner.forget(model);
+            send(MatcherToShard::Forgotten(model));
+        }
+    }
+
+    /// When to settle again although nothing happens.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<Time> {
+        let accelerators = &self.accelerators;
+        // With nothing to grant it to, an accelerator that may be sent a batch ahead changes nothing.
+        let ahead = accelerators.next_ahead().filter(|_| self.candidates.has_any());
+        // Without an accelerator to grant an opening window changes nothing.
+        let opening = self.candidates.next_opening().filter(|_| accelerators.has_available());
+        [ahead, opening, accelerators.next_look(&self.running)].into_iter().flatten().min()
+    }
+
+    /// Whether the end of a batch could lead to anything now: a candidate may be granted, an
+    /// accelerator or a model is about to go, or a dead accelerator to come back. Where that holds of
+    /// neither the matcher nor a shard, the end of a batch may be told later, as long as it is told
+    /// with the time at which it came.
+    #[must_use]
+    pub fn awaits_ends(&self) -> bool {
+        self.candidates.has_any() || !self.accelerators.all_serve() || self.running.has_closed()
+    }
+
+    /// Takes a shard's answer to a grant; one to no grant has no effect. Returns the batch if it has
+    /// ended already: its end may be known before its beginning.
+    fn reply(&mut self, now: Time, reply: Reply) -> Option<BatchEnded> {
+        let Reply { accelerator: id, batch, sent } = reply;
+        let accelerator = self.accelerators.list.get_mut(id.index())?;
+        let pending = accelerator.pending.take_if(|pending| pending.granted.batch == batch)?;
+        let PendingGrant { granted, ended, .. } = pending;
+        if let Some(sent) = sent {
+            let batch = Outstanding { granted, sent };
+            accelerator.send(batch);
+            // It died while the grant was on its way.
+            if accelerator.is_dead {
+                self.accelerators.lose(now, id, &batch, &mut self.running);
+            }
+        } else {
+            self.running.remove(granted);
+        }
+        self.account(&pending, sent);
+        self.accelerators.release(now, id);
+        self.accelerators.note_drained(id);
+        ended.and_then(|exec| self.complete(now, id, batch, exec))
+    }
+
+    /// An accelerator completed a batch, after running it for `exec`; zero when nothing is to be
+    /// learned from it. No effect when it runs no such batch. The end of a batch that was given up
+    /// only tells that its accelerator is not dead.
+    fn complete(
+        &mut self,
+        now: Time,
+        id: AcceleratorId,
+        batch: BatchId,
+        exec: Span,
+    ) -> Option<BatchEnded> {
+        let accelerator = self.accelerators.list.get_mut(id.index())?;
+        let Some(Outstanding { granted, sent }) = accelerator.end(now, batch) else {
+            accelerator.end_unsent(batch, exec);
+            return None;
+        };
+        if accelerator.is_dead {
+            self.accelerators.end_lost(now, id);
+            return None;
+        }
+        self.running.remove(granted);
+        let model = granted.model;
+        let ratio = (exec > Span::ZERO).then(|| {
+            let usual = self.running.usual_of(model);
+            self.accelerators.learn(now, id, usual, Slowdown::of(exec, sent.table))
+        });
+        self.accelerators.release(now, id);
+        self.accelerators.note_drained(id);
+        Some(BatchEnded { model, ratio })
+    }
+
+    /// Hands out what became of accelerators; the shards count lost batches as ended.
+    fn hand_out_news(&mut self, todo: &mut Actions, send: &mut impl FnMut(MatcherToShard)) {
+        for news in self.accelerators.news.drain(..) {
+            if let Action::Lost { model, .. } = news {
+                send(MatcherToShard::BatchEnded(BatchEnded { model, ratio: None }));
+            }
+            todo.list.push(news);
+        }
+    }
+
+    /// Matches ready candidates to free accelerators and hands each grant to `issue`.
+    fn assign(&mut self, now: Time, mut issue: impl FnMut(Grant)) {
+        self.accelerators.advance(now);
+        while let Some((model, offer)) = self.next_ready(now)
+            && let Some(id) = self.accelerator_for(now, &offer)
+        {
+            issue(self.grant(model, &offer, id));
+        }
+    }
+
+    /// The ready candidate to serve next: the first high one, unless the first low one is owed the
+    /// time of its batch.
+    fn next_ready(&mut self, now: Time) -> Option<(ModelId, Offer)> {
+        self.candidates.open_windows(now);
+        let low = self.candidates.first_low(now);
+        if let Some((_, offer)) = &low
+            && self.is_owed(offer)
+        {
+            return low;
+        }
+        let (limits, running) = (self.planner.level_limits(), self.running.by_level());
+        self.candidates.first_high(now, limits, running).or(low)
+    }
+
+    /// Whether low requests are owed the time of this batch.
+    fn is_owed(&self, low: &Offer) -> bool {
+        self.deficit.covers(low.exec_span.0 as f64)
+    }
+
+    /// The accelerator for this offer, unless it is kept from a low one.
+    fn accelerator_for(&mut self, now: Time, offer: &Offer) -> Option<AcceleratorId> {
+        let id = self.accelerators.choose(now, offer)?;
+        let is_kept = offer.class == Class::Low && self.is_kept(now, offer, id);
+        (!is_kept).then_some(id)
+    }
+
+    /// Whether this accelerator is kept from a low batch: high requests need all that low ones leave,
+    /// or it is the last one that is free in time for the high candidate expected next.
+    fn is_kept(&mut self, now: Time, low: &Offer, id: AcceleratorId) -> bool {
+        if self.is_owed(low) {
+            return false;
+        }
+        let low_running = f64::from(self.running.low() + 1);
+        if low_running + low.reserved > f64::from(self.accelerators.serving()) {
+            return true;
+        }
+        let Some((expected, high)) = self.candidates.next_expected() else { return false };
+        self.accelerators.is_last_free(now, id, low, expected + high.lead)
+    }
+
+    /// Grants an accelerator to a candidate. Low requests pay for their batch in advance, so that what
+    /// they are owed is not spent twice.
+    fn grant(&mut self, model: ModelId, offer: &Offer, id: AcceleratorId) -> Grant {
+        let (passed_over, prepaid) = match offer.class {
+            Class::High => (self.candidates.has_ready_low(), 0.0),
+            Class::Low => (false, offer.exec_span.0 as f64),
+        };
+        self.deficit.prepay(prepaid);
+        let batch = BatchId(self.next_batch);
+        self.next_batch += 1;
+        let granted = Granted { batch, model, level: offer.level, class: offer.class };
+        let accelerator = self.accelerators.take(id);
+        accelerator.pending = Some(PendingGrant { granted, ended: None, passed_over, prepaid });
+        let (free, slowdown) = (accelerator.free, accelerator.slowdown());
+        let behind = accelerator.outstanding[0].is_some();
+        self.running.add(granted);
+        self.candidates.grant(model, offer);
+        Grant { model, accelerator: id, batch, free, slowdown, behind }
+    }
+
+    /// Settles the account of low candidates when it is known what became of a grant.
+    fn account(&mut self, pending: &PendingGrant, sent: Option<SentBatch>) {
+        let ran = sent.map_or(0.0, |sent| sent.exec.0 as f64);
+        let (earned, got) = match pending.granted.class {
+            Class::High if pending.passed_over => (self.low_share * ran, 0.0),
+            Class::High => (0.0, 0.0),
+            Class::Low => (0.0, ran - pending.prepaid),
+        };
+        let serving = f64::from(self.accelerators.serving());
+        self.deficit.settle(earned, got, debt_max(self.low_share, serving));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! One model at one moment: everything that a decision on it looks at, as values.
+//!
+//! In: queue, arrivals, plan and timing at one stage. Out: the [`Outlook`] on its next batch. The
+//! decisions themselves are next door: which heads to drop (`dropping`), what to offer (`offering`),
+//! what to seal (`sealing`).
+
+use super::arrivals::ModelArrivals;
+use super::low::LowTerms;
+use super::pool::PoolView;
+use super::published::Published;
+use super::timing::{ModelTiming, Stage};
+use crate::ids::ModelId;
+use crate::profile::Profile;
+use crate::request::{Class, Request};
+use crate::sched::lanes::Lanes;
+use crate::sched::low_share::Deficit;
+use crate::sched::message::ModelPlan;
+use crate::sched::timing::Timing;
+use crate::sched::window::Outlook;
+use crate::time::{Span, Time};
+
+/// One model at one moment.
+#[derive(Debug)]
+pub(super) struct Situation<'a> {
+    pub(super) model: ModelId,
+    pub(super) now: Time,
+    pub(super) pool: &'a PoolView,
+    pub(super) slo: Span,
+    pub(super) model_timing: &'a ModelTiming,
+    /// What counts at this stage, on the accelerator in question.
+    pub(super) timing: Timing<'a>,
+    /// Left free for executions that run longer than planned.
+    pub(super) allowance: Span,
+    pub(super) plan: &'a ModelPlan,
+    pub(super) published: &'a Published,
+    /// Rows that low requests are owed.
+    pub(super) deficit: Deficit,
+    pub(super) queue: &'a mut Lanes,
+    pub(super) arrivals: &'a mut ModelArrivals,
+}
+
+impl Situation<'_> {
+    /// The same on an accelerator where executions take as long as this profile says.
+    pub(super) fn with_profile<'b>(&'b mut self, profile: &'b Profile) -> Situation<'b> {
+        let timing = Timing { profile, ..self.timing };
+        Situation {
+            timing,
+            allowance: self.model_timing.overrun_allowance(&timing),
+            queue: &mut *self.queue,
+            arrivals: &mut *self.arrivals,
+            ..*self
+        }
+    }
+
+    /// What has to be left between the planned end of execution and the deadline.
+    pub(super) fn after_execution(&self) -> Span {
+        self.timing.delays.response + self.allowance
+    }
+
+    /// The timing at another stage.
+    pub(super) fn timing_at(&self, stage: Stage) -> Timing<'_> {
+        self.model_timing.at(stage)
+    }
+
+    /// The largest batch from the head on, for an accelerator that is free from `free` on; the
+    /// queue's prefix is fitted to it.
+    pub(super) fn outlook(&mut self, head: &Request, free: Time) -> Outlook {
+        if let Some(outlook) = self.together(free) {
+            return outlook;
+        }
+        let rows_max = match head.class {
+            Class::High => u32::MAX,
+            Class::Low => self.low_terms().rows_max.max(head.rows),
+        };
+        let Situation { now, timing, allowance, .. } = *self;
+        let end = head.deadline - timing.delays.response;
+        let mut due = end - allowance;
+        let queue = self.queue.leading_mut();
+        let most = u32::try_from(queue.rows()).unwrap_or(u32::MAX).min(rows_max);
+        let mut prefix = queue.fit(timing.rows_in_time(now, free, due, most));
+        if prefix.count == 0 {
+            // Room is left free for long executions by choice; a request that needs that room runs
+            // in it.
+            due = end;
+            prefix = queue.fit(timing.rows_in_time(now, free, due, most));
+        }
+        let next = queue.rows_behind(prefix.count);
+        let request_rows = queue.request_rows();
+        let suffices = self.plan.high_need.is_some_and(|need| prefix.rows >= need.rows);
+        Outlook {
+            arrival: head.arrival,
+            due,
+            rows: prefix.rows,
+            next,
+            together: false,
+            low_waits: self.queue.is_mixed() && suffices,
+            request_rows,
+            companions_per_ns: self.arrivals.companions_per_ns(now),
+        }
+    }
+
+    /// The batch of everything that is queued, high and low, if one batch meets every deadline.
+    fn together(&mut self, free: Time) -> Option<Outlook> {
+        if !self.queue.is_mixed() {
+            return None;
+        }
+        let rows = u32::try_from(self.queue.rows()).ok()?;
+        let (deadline, arrival) = self.queue.earliest()?;
+        let due = deadline - self.after_execution();
+        let room = self.timing.rows_in_time(self.now, free, due, rows);
+        (rows <= room.min(self.low_rows_max())).then(|| Outlook {
+            arrival,
+            due,
+            rows,
+            next: None,
+            together: true,
+            low_waits: false,
+            request_rows: self.queue.leading().request_rows(),
+            companions_per_ns: self.arrivals.companions_per_ns(self.now),
+        })
+    }
+
+    /// The largest batch that low requests may make where high ones, of the tightest objective,
+    /// have to wait for it.
+    pub(super) fn low_rows_max(&self) -> u32 {
+        super::low::rows_max(self.pool, self.timing.profile, self.now)
+    }
+
+    /// How low requests of the model run on their own.
+    pub(super) fn low_terms(&self) -> LowTerms {
+        LowTerms::of(self.pool, self.timing.profile, self.slo, self.now)
+    }
+}

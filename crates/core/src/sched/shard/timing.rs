@@ -1,0 +1,185 @@
+//! How one model's batches are timed: the execution times, delays and allowances that its plans
+//! count with.
+//!
+//! In: the loaded profile, measured delays, slowdown and overrun. Out: a [`Timing`] for each stage on
+//! the way from an offer to a sealed batch.
+
+use crate::profile::Profile;
+use crate::request::Delays;
+use crate::sched::timing::Timing;
+use crate::slowdown::Slowdown;
+use crate::time::Span;
+
+/// How far a batch has come on its way to an accelerator, which tells what of the control delay is
+/// still ahead of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its shard offers it: the candidate has to reach the matcher, and the grant to come back.
+    Offered,
+    /// The matcher grants it: the grant has to come back.
+    Granted,
+    /// The grant has come.
+    Sealed,
+}
+
+impl Stage {
+    /// Messages between shard and matcher that are behind it.
+    fn messages(self) -> u64 {
+        match self {
+            Stage::Offered => 0,
+            Stage::Granted => 1,
+            Stage::Sealed => 2,
+        }
+    }
+}
+
+/// The timing of one model.
+#[derive(Clone, Debug)]
+pub(super) struct ModelTiming {
+    slo: Span,
+    /// Execution times at the model's planned slowdown.
+    profile: Profile,
+    /// The pool's delays, as far as the objective has room for them, from an offer on.
+    delays: Delays,
+    /// How long a message between shard and matcher takes, as far as the objective has room.
+    message: Span,
+    /// What a request needs at least from its arrival to its deadline: as a rule, and where the
+    /// shard is behind.
+    least: [Span; 2],
+    /// How much longer than planned executions were measured to run.
+    overrun: Span,
+}
+
+impl ModelTiming {
+    /// The timing of a model with this loaded profile, in a pool with these delays.
+    pub(super) fn new(slo: Span, profile: Profile, delays: &Delays, message: Span) -> ModelTiming {
+        let mut timing = ModelTiming {
+            slo,
+            profile,
+            delays: Delays::default(),
+            message: Span::ZERO,
+            least: [Span::ZERO; 2],
+            overrun: Span::ZERO,
+        };
+        timing.set_delays(delays, message);
+        timing
+    }
+
+    /// The profile at the model's planned slowdown.
+    pub(super) fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// How long a message between shard and matcher takes.
+    pub(super) fn message(&self) -> Span {
+        self.message
+    }
+
+    /// What counts at this stage.
+    #[inline]
+    pub(super) fn at(&self, stage: Stage) -> Timing<'_> {
+        Timing { profile: &self.profile, delays: self.delays_at(stage) }
+    }
+
+    /// The delays that are ahead at this stage.
+    #[inline]
+    pub(super) fn delays_at(&self, stage: Stage) -> Delays {
+        let passed = self.message.times(stage.messages());
+        Delays { control: self.delays.control.saturating_sub(passed), ..self.delays }
+    }
+
+    /// Plans with this slowdown and these delays from now on.
+    pub(super) fn set_slowdown(&mut self, slowdown: Slowdown, delays: &Delays, message: Span) {
+        self.profile.set_slowdown(slowdown);
+        self.set_delays(delays, message);
+    }
+
+    /// Plans with these delays from now on, as far as the objective has room for them.
+    pub(super) fn set_delays(&mut self, delays: &Delays, message: Span) {
+        (self.delays, self.message) = within_objective(delays, message, self.slo, &self.profile);
+        let least = self.profile.exec(1) + self.delays.lead(1) + self.delays.response;
+        self.least = [least, least + Span(self.slo.saturating_sub(least).0 / 2)];
+    }
+
+    /// Plans with this overrun from now on.
+    pub(super) fn set_overrun(&mut self, overrun: Span) {
+        self.overrun = overrun;
+    }
+
+    /// What a request needs at least from its arrival to its deadline.
+    pub(super) fn least(&self) -> Span {
+        self.least[0]
+    }
+
+    /// The same, where the shard may be behind.
+    pub(super) fn least_now(&self, is_behind: bool) -> Span {
+        self.least[usize::from(is_behind)]
+    }
+
+    /// What is left free for executions that run longer than planned: at most a quarter of the room
+    /// that the objective has for them. More would make batches so small that the lost throughput
+    /// costs many more requests than it saves.
+    #[inline]
+    pub(super) fn overrun_allowance(&self, timing: &Timing<'_>) -> Span {
+        let Timing { profile, delays } = timing;
+        let taken = profile.exec(1) + delays.lead(1) + delays.response;
+        self.overrun.min(Span(self.slo.saturating_sub(taken).0 / 4))
+    }
+}
+
+/// The delays together with those of a message and its answer, and a message's own, shrunk to three
+/// quarters of what the objective leaves beside execution. Delays that were measured in a bad moment
+/// and taken whole could make every request hopeless; then no batch would run, and nothing would be
+/// measured again.
+fn within_objective(
+    delays: &Delays,
+    message: Span,
+    slo: Span,
+    profile: &Profile,
+) -> (Delays, Span) {
+    let left = slo.saturating_sub(profile.exec(1));
+    let all = Delays { control: delays.control + message.times(2), ..*delays };
+    let all = all.within(Span(left.0 / 4 * 3));
+    (all, message.min(Span(all.control.0 / 2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Span = Span::from_millis;
+
+    fn timing(control: Span, message: Span) -> ModelTiming {
+        let profile = Profile::linear(MS(1), MS(3), 8).expect("valid profile");
+        let delays = Delays { control, ..Delays::default() };
+        ModelTiming::new(MS(20), profile, &delays, message)
+    }
+
+    #[test]
+    fn each_message_that_has_arrived_is_no_delay_any_more() {
+        let timing = timing(MS(2), MS(1));
+        let stages = [Stage::Offered, Stage::Granted, Stage::Sealed];
+        let control = stages.map(|stage| timing.delays_at(stage).control);
+        assert_eq!(control, [MS(4), MS(3), MS(2)]);
+        assert_eq!(timing.least(), MS(8));
+        assert_eq!(timing.least_now(true), MS(14), "half of the 12 ms that are left");
+    }
+
+    #[test]
+    fn delays_never_take_more_than_three_quarters_of_the_room() {
+        let timing = timing(MS(500), MS(1));
+        assert_eq!(timing.delays_at(Stage::Offered).control, MS(12));
+        assert!(timing.least() <= MS(16));
+    }
+
+    #[test]
+    fn an_overrun_is_allowed_for_up_to_a_quarter_of_the_room() {
+        let mut timing = timing(MS(4), Span::ZERO);
+        let allowance = |timing: &ModelTiming| timing.overrun_allowance(&timing.at(Stage::Offered));
+        assert_eq!(allowance(&timing), Span::ZERO);
+        timing.set_overrun(MS(1));
+        assert_eq!(allowance(&timing), MS(1));
+        timing.set_overrun(MS(100));
+        assert_eq!(allowance(&timing), MS(3), "a quarter of 20 - 4 - 4");
+    }
+}
