@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use plotters::prelude::*;
 use resvg::{tiny_skia, usvg};
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -13,6 +14,8 @@ pub(crate) struct Chart<'a> {
     pub(crate) x: &'a str,
     pub(crate) y: &'a str,
     pub(crate) lines: Vec<Line<'a>>,
+    /// The name of the line `y = x`, where one helps to compare.
+    pub(crate) diagonal: Option<&'a str>,
 }
 
 /// One line: its name in the legend and its points.
@@ -22,6 +25,18 @@ pub(crate) struct Line<'a> {
 }
 
 const SIZE: (u32, u32) = (800, 500);
+/// Of lines, readable on light and dark pages and told apart by most people.
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0x2f, 0x81, 0xf7),
+    RGBColor(0xe8, 0x71, 0x0a),
+    RGBColor(0x2d, 0xa4, 0x4e),
+    RGBColor(0xa3, 0x71, 0xf7),
+    RGBColor(0xdb, 0x61, 0xa2),
+    RGBColor(0x1b, 0x9a, 0xaa),
+    RGBColor(0xa0, 0x64, 0x3c),
+    RGBColor(0xc9, 0x3c, 0x37),
+];
+const DIAGONAL: RGBColor = RGBColor(0x88, 0x88, 0x88);
 
 impl Chart<'_> {
     /// Draws the chart into `path`, replacing what was there only when all went well. A name that
@@ -45,9 +60,23 @@ impl Chart<'_> {
             .x_label_area_size(40)
             .y_label_area_size(60)
             .build_cartesian_2d(0.0..x_max * 1.02, 0.0..y_max * 1.05)?;
-        chart.configure_mesh().x_desc(self.x).y_desc(self.y).light_line_style(WHITE).draw()?;
-        for (number, line) in self.lines.iter().enumerate() {
-            let colour = Palette99::pick(number).to_rgba();
+        chart
+            .configure_mesh()
+            .x_desc(self.x)
+            .y_desc(self.y)
+            .max_light_lines(0)
+            .x_label_formatter(&label)
+            .y_label_formatter(&label)
+            .draw()?;
+        if let Some(name) = self.diagonal {
+            let style = DIAGONAL.stroke_width(1);
+            let end = f64::min(x_max, y_max * 1.05);
+            chart
+                .draw_series(DashedLineSeries::new([(0.0, 0.0), (end, end)], 6, 5, style))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        }
+        for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
             let style = colour.stroke_width(2);
             chart
                 .draw_series(LineSeries::new(line.points.iter().copied(), style))?
@@ -67,7 +96,14 @@ impl Chart<'_> {
     }
 }
 
-/// Writes a drawing as SVG, or as PNG where the path ends in `.png`.
+/// A number at an axis, without zeros that say nothing.
+fn label(number: &f64) -> String {
+    // Sums of steps such as 0.1 are a little off.
+    ((number * 1e6).round() / 1e6).to_string()
+}
+
+/// Writes a drawing as SVG, or as PNG where the path ends in `.png`. An SVG follows the page that it
+/// is on: white ground, black text and light rules change where that is dark.
 ///
 /// # Errors
 /// The file cannot be written, or there is no font to draw the texts of a PNG with.
@@ -75,9 +111,27 @@ pub(crate) fn write_picture(path: &Path, svg: &str) -> Result<()> {
     if path.extension().is_some_and(|ending| ending == "png") {
         replace(path, &png(svg)?)
     } else {
-        replace(path, svg.as_bytes())
+        replace(path, themed(svg).as_bytes())
     }
 }
+
+/// The drawing with colours for dark pages.
+fn themed(svg: &str) -> String {
+    let begin = svg.find("<svg").unwrap_or(0);
+    let inside = svg[begin..].find('>').map_or(0, |end| begin + end + 1);
+    let (head, drawing) = svg.split_at(inside);
+    let mut style = "<style>@media (prefers-color-scheme: dark) {".to_owned();
+    for (light, dark) in DARK {
+        for property in ["fill", "stroke"] {
+            let _ = write!(style, " [{property}=\"{light}\"] {{ {property}: {dark} }}");
+        }
+    }
+    format!("{head}\n{style} }}</style>{drawing}")
+}
+
+/// Colours of light pages, and those that take their place on dark ones.
+const DARK: [(&str, &str); 3] =
+    [("#FFFFFF", "#0d1117"), ("#000000", "#e6edf3"), ("#DDDDDD", "#30363d")];
 
 /// Bitmaps have twice the pixels, for dense screens and print.
 const PNG_SCALE: f32 = 2.0;
@@ -130,7 +184,8 @@ mod tests {
     #[test]
     fn a_chart_names_its_lines() {
         let line = Line { name: "eager", points: vec![(0.0, 1.0), (2.0, 3.0)] };
-        let chart = Chart { title: "goodput", x: "offered", y: "good", lines: vec![line] };
+        let chart =
+            Chart { title: "goodput", x: "offered", y: "good", lines: vec![line], diagonal: None };
         let mut svg = String::new();
         chart.draw(&mut svg).unwrap();
         assert!(svg.contains("eager") && svg.contains("goodput") && svg.ends_with("</svg>\n"));
@@ -140,7 +195,8 @@ mod tests {
     fn a_picture_is_written_as_its_name_says() {
         let folder = tempfile::tempdir().unwrap();
         let line = Line { name: "eager", points: vec![(0.0, 1.0), (2.0, 3.0)] };
-        let chart = Chart { title: "goodput", x: "offered", y: "good", lines: vec![line] };
+        let chart =
+            Chart { title: "goodput", x: "offered", y: "good", lines: vec![line], diagonal: None };
         for (name, start) in [("a.svg", &b"<svg"[..]), ("a.png", &b"\x89PNG"[..])] {
             let path = folder.path().join(name);
             chart.write(&path).unwrap();

@@ -75,5 +75,6 @@ fn chart<'a>(name: &'a str, measured: &Measured) -> Chart<'a> {
             Line { name: "p50", points: points(|size| size.p50) },
             Line { name: "p95", points: points(|size| size.p95) },
         ],
+        diagonal: None,
     }
 }

@@ -211,11 +211,13 @@ impl Engine {
             let points = lines.map(|line| (line.offered_per_s, line.good_per_s)).collect();
             plot::Line { name: mode, points }
         };
-        let offered = self.lines.iter().filter(|line| line.mode == MODES[0].name());
-        let all = offered.map(|line| (line.offered_per_s, line.offered_per_s)).collect();
-        let mut lines: Vec<_> = MODES.into_iter().map(|mode| line(mode.name())).collect();
-        lines.push(plot::Line { name: "offered", points: all });
-        plot::Chart { title: model, x: "offered requests/s", y: "good requests/s", lines }
+        plot::Chart {
+            title: model,
+            x: "offered requests/s",
+            y: "good requests/s",
+            lines: MODES.into_iter().map(|mode| line(mode.name())).collect(),
+            diagonal: Some("all offered"),
+        }
     }
 }
 

@@ -202,6 +202,7 @@ pub(super) fn chart<'a>(names: &'a [String], runs: &[Series]) -> Chart<'a> {
         x: "seconds",
         y: "accelerators",
         lines: lines.map(|(name, points)| Line { name, points }).collect(),
+        diagonal: None,
     }
 }
 

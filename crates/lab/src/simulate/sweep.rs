@@ -233,10 +233,12 @@ fn draw<'a>(sweep: &Sweep, names: &'a [String], rows: &[&[Vec<Point>]]) -> Chart
         let points = points.filter(|(_, figure)| figure.is_finite()).collect();
         Line { name, points }
     };
+    let is_offered = sweep.parameter == Parameter::Rate && measure == Measure::Good;
     Chart {
         title: measure.title(),
         x: sweep.parameter.title(),
         y: measure.title(),
         lines: names.iter().enumerate().map(line).collect(),
+        diagonal: is_offered.then_some("all offered"),
     }
 }
