@@ -6,6 +6,7 @@
 mod command;
 mod instructions;
 mod perf_analyzer;
+mod pictures;
 mod python;
 mod steps;
 mod tidy;
@@ -48,6 +49,12 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Make the pictures of the documents anew, by the commands in docs/plots/pictures.toml
+    Pictures {
+        /// Change none; fail if one is not what its command makes
+        #[arg(long)]
+        check: bool,
+    },
     /// Make the Python environment of the tests under target/ and print how to use it
     Python,
 }
@@ -68,6 +75,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { only, pytest } => steps::run(&workspace, &only, &pytest),
         Task::Tidy => tidy::run(&workspace),
         Task::Instructions { write } => instructions::run(&workspace, write),
+        Task::Pictures { check } => pictures::run(&workspace, check),
         Task::Python => print_exports(&Environment::prepare(&workspace)?),
     }
 }
