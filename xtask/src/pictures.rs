@@ -23,8 +23,8 @@ struct Pictures {
 impl Pictures {
     fn read(workspace: &Workspace) -> Result<Pictures> {
         let path = workspace.root.join(FOLDER).join("pictures.toml");
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
     }
 
@@ -37,11 +37,8 @@ impl Pictures {
 /// one is not what is checked in.
 pub(crate) fn run(workspace: &Workspace, check: bool) -> Result<()> {
     let pictures = Pictures::read(workspace)?;
-    let folder = if check {
-        workspace.target.join("pictures")
-    } else {
-        workspace.root.join(FOLDER)
-    };
+    let folder =
+        if check { workspace.target.join("pictures") } else { workspace.root.join(FOLDER) };
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut changed = Vec::new();
     for (name, line) in pictures.all() {
