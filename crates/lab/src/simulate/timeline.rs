@@ -159,10 +159,10 @@ impl Timeline {
         let (from, to) = (self.from, self.to);
         let Some(run) = self.runs.last_mut() else { return };
         match observed {
-            Observed::Arrived { now, model } if now >= from && now < to => {
-                if self.arrivals.len() < BATCHES_MAX {
-                    self.arrivals.push(Arrival { at: now, model: model.index() });
-                }
+            Observed::Arrived { now, model }
+                if now >= from && now < to && self.arrivals.len() < BATCHES_MAX =>
+            {
+                self.arrivals.push(Arrival { at: now, model: model.index() });
             }
             Observed::Started { start, requests, begin, end, .. }
                 if begin < to && end > from && run.batches.len() < BATCHES_MAX =>
