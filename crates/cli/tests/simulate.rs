@@ -116,14 +116,21 @@ fn a_sweep_prints_csv_and_draws() {
 #[test]
 fn a_timeline_is_drawn_and_traced() {
     let folder = folder(SCENARIO);
-    let output = simulate(folder.path(), "timeline s.toml --plot t.svg --trace t.json");
+    let timeline = "timeline s.toml --policy consolidate,eager --plot t.svg --trace t.json";
+    let output = simulate(folder.path(), timeline);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let svg = std::fs::read_to_string(folder.path().join("t.svg")).expect("a picture");
-    assert!(svg.contains("accelerator 1") && svg.ends_with("</svg>\n"));
+    for part in [">accelerator 1<", ">consolidate<", ">eager<", "prefers-color-scheme: dark"] {
+        assert!(svg.contains(part), "{part}: {svg}");
+    }
+    assert!(svg.ends_with("</svg>\n"));
     let trace = std::fs::read(folder.path().join("t.json")).expect("a trace");
     let trace: Value = serde_json::from_slice(&trace).expect("JSON");
-    let batches = trace["traceEvents"].as_array().expect("events").iter();
-    assert!(batches.filter(|event| event["ph"] == "X").count() > 3, "{trace}");
+    let events = trace["traceEvents"].as_array().expect("events");
+    for pid in [0, 1] {
+        let batches = events.iter().filter(|event| event["ph"] == "X" && event["pid"] == pid);
+        assert!(batches.count() > 3, "{pid}: {trace}");
+    }
 }
 
 /// A scenario over these requests instead of generated ones.
