@@ -80,7 +80,7 @@ fn run(task: Task) -> Result<()> {
     }
 }
 
-/// Prints the environment as shell lines, for whoever runs `cargo test` or pytest by hand.
+/// Prints the environment as shell lines, for running `cargo test` or pytest by hand.
 fn print_exports(environment: &Environment) -> Result<()> {
     for (name, value) in environment.variables() {
         println!("export {name}='{}'", value.display());

@@ -41,10 +41,10 @@ impl Step {
     /// What to do when the step fails.
     fn remedy(self) -> &'static str {
         match self {
-            Step::Tidy => "mend the lines above",
+            Step::Tidy => "fix the lines above",
             Step::Fmt => "run `cargo fmt --all` (`rustup component add rustfmt` if it is missing)",
             Step::Clippy => {
-                "mend the warnings above (`rustup component add clippy` if it is missing)"
+                "fix the warnings above (`rustup component add clippy` if it is missing)"
             }
             Step::Python => {
                 "see above; `rm -r target/python` starts over, and the network is needed once"

@@ -42,12 +42,13 @@ enum ToWorker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
     /// Its thread has ended.
-    #[error("accelerator {} has stopped: restart the server to have it back", .0.0)]
+    #[error("accelerator {} has stopped: restart the server", .0.0)]
     Stopped(AcceleratorId),
     /// It does not end what it runs, and as many loads and unloads wait for it as can.
     #[error(
-        "accelerator {} does not end its batch, and takes no more loads and unloads until it has, \
-         for {CHANGES_MAX} wait at most: try again then; if it never ends it, restart the server",
+        "accelerator {} does not complete its batch, and {CHANGES_MAX} loads and unloads wait for it \
+         already, the most there may be: try again when the batch is complete; if it never is, \
+         restart the server",
         .0.0
     )]
     Stuck(AcceleratorId),
@@ -118,8 +119,8 @@ impl WorkerPort {
         self.change(ToWorker::Load { model, resident: Box::new(resident) })
     }
 
-    /// Gives a model up once the batches that wait have run, without waiting for it. `done` gets it
-    /// back, for whoever has the time to free its memory.
+    /// Gives a model up once the batches that wait have run, without waiting for it. `done` gets the
+    /// model back, so that its memory is freed elsewhere.
     ///
     /// # Errors
     /// There is no room, or the thread has ended.
@@ -132,7 +133,7 @@ impl WorkerPort {
     }
 
     fn change(&self, message: ToWorker) -> Result<(), Unreachable> {
-        // Counted before it is there: whoever takes it out counts it down.
+        // Counted before it is sent, because the receiver counts it down.
         let sent = match self.changes.fetch_add(1, Ordering::AcqRel) {
             CHANGES_MAX.. => Err(Unreachable::Stuck(self.accelerator)),
             _ => self.inbox.try_send(message).map_err(|error| match error {
@@ -201,7 +202,7 @@ impl Worker {
         let _ = self.port.inbox.send_timeout(ToWorker::Stop, wait);
         while !self.thread.is_finished() {
             if Instant::now() >= until {
-                tracing::error!(accelerator, "the accelerator has not ended its batch");
+                tracing::error!(accelerator, "the accelerator has not completed its batch");
                 return false;
             }
             thread::sleep(STOP_AGAIN);

@@ -192,8 +192,8 @@ impl Models {
         }
     }
 
-    /// Waits until no accelerator holds a change of the models up. After a wait in vain whoever
-    /// asks next is told at once: many may ask.
+    /// Waits until no accelerator holds a change of the models up. After a wait in vain the next
+    /// callers are refused at once, because there may be many.
     fn wait_for_room(&mut self) -> Result<(), Unreachable> {
         let until = Instant::now() + if self.is_stuck { Duration::ZERO } else { self.patience };
         let mut workers = self.to.workers.iter();
@@ -351,7 +351,7 @@ fn free<T>(mut freed: oneshot::Receiver<T>, patience: Duration) {
     }
 }
 
-/// What whoever asked for a load is told.
+/// The answer to a failed load.
 fn not_loaded(error: &LoadError) -> RepositoryError {
     let text = error.to_string();
     match *error.problem {

@@ -1,9 +1,9 @@
 //! A pool in this process: accelerators, scheduler and the thread that loads models, without
 //! any socket.
 //!
-//! Its threads end when the pool is stopped. One that ends earlier takes with it what only it
-//! could do, so the whole pool counts as broken: whoever runs it is told, and nothing waits for
-//! what cannot come any more.
+//! Its threads end when the pool is stopped. No other thread can do the work of one that ends
+//! earlier, so the whole pool then counts as broken: its owner is told, and nothing waits for
+//! messages that cannot come any more.
 
 use crate::config::PoolConfig;
 use crate::models::{Destinations, Models};

@@ -35,7 +35,7 @@ impl Refusals {
             // Never completed, the batch keeps the scheduler from granting this accelerator more.
             self.breaking.send_replace(Some(text));
         } else if let Err(error) = self.complete(accelerator, &plan) {
-            tracing::error!("cannot say so: {error}");
+            tracing::error!("the scheduler cannot be told of it: {error}");
             self.breaking.send_replace(Some(text));
         }
     }

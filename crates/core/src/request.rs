@@ -94,7 +94,7 @@ pub struct Delays {
     pub data: Span,
     /// Backend to client: from the end of execution until the answer is sent.
     pub response: Span,
-    /// How late timers fire: whoever waits for the last moment wakes up that much earlier.
+    /// How late timers fire: a wait for the last moment ends that much earlier.
     pub jitter: Span,
 }
 

@@ -72,7 +72,7 @@ fn what_else_is_meant_for_the_former_changes_nothing() {
         _ => None,
     });
     assert_eq!(started, Some((MODEL, 2, Span::from_millis(7))));
-    assert!(did.contains(&Action::Removed { model: FORMER }), "whoever asks is told: {did:?}");
+    assert!(did.contains(&Action::Removed { model: FORMER }), "the caller is told: {did:?}");
     world.tell(Event::Arrive { model: MODEL, request: request(3) });
     assert_eq!(world.settle(), [], "it still serves");
 }

@@ -263,7 +263,7 @@ impl<'a> World<'a> {
             }
             Happening::CancelOldest => {
                 let Some((&id, &(model, request))) = self.open.first_key_value() else { return };
-                // Whoever cancels has given the request its outcome already.
+                // The frontend that cancels has given the request its outcome already.
                 self.open.remove(&id);
                 self.event(Event::Cancel { model, request: id, deadline: request.deadline });
             }

@@ -26,9 +26,9 @@ pub(crate) enum FromMatcher {
     Late(Span),
 }
 
-/// Messages that a ring holds; more wait outside of it, see [`Outbox`]. Whoever goes round a ring
-/// touches all of it: one with room for a report or a plan of the most models there can be would
-/// not stay in a core's cache.
+/// Messages that a ring holds; more wait outside of it, see [`Outbox`]. A writer goes
+/// round the whole ring: a ring with room for a report or a plan of the most models there can be
+/// would not stay in a core's cache.
 const RING_MAX: usize = 4096;
 
 /// The shard's end of the ways between it and the matcher.

@@ -70,7 +70,7 @@ impl LiveMatcher {
                 share.add(|all| own.count(party, all));
             }
             Message::Control(MatcherControl::Serve { accelerator, serves, done }) => {
-                // Whoever asked may have given up.
+                // The caller may have given up.
                 let _ = done.send(own.serve(now, party, accelerator, serves));
             }
         });
@@ -179,7 +179,7 @@ impl Own {
         };
         party.on_event(now, &event, |_| {});
         let (state, serving) = (party.state(accelerator), party.serving());
-        // Before whoever asked for it is answered.
+        // Before the caller is answered.
         self.serving.tell(serving);
         let number = accelerator.0;
         let what =
@@ -221,7 +221,7 @@ fn changed(said: &mut [Outbox<FromMatcher>], party: &Matcher, action: &Action) {
     let serving = party.serving();
     if serving == 0 && !matches!(action, Action::Recovered { .. }) {
         tracing::warn!(
-            "no accelerator serves: what is queued is dropped when it can wait no longer"
+            "no accelerator serves: queued requests are dropped when they can no longer be in time"
         );
     }
     match *action {
@@ -232,17 +232,21 @@ fn changed(said: &mut [Outbox<FromMatcher>], party: &Matcher, action: &Action) {
                 model = %model,
                 overdue_ms = overdue.as_millis_f64(),
                 serving,
-                "the accelerator has not ended a batch: it is taken out of the pool until it has, \
-                 and the batch is given up"
+                "the accelerator has not completed a batch: it is taken out of the pool until it \
+                 has, and the batch is given up"
             );
             let home = home(model, said.len());
             said[home].saying(|say| say(FromMatcher::Lost(batch, accelerator)));
         }
         Action::Recovered { accelerator } => {
-            tracing::info!(accelerator = accelerator.0, serving, "the accelerator is back");
+            tracing::info!(accelerator = accelerator.0, serving, "the accelerator serves again");
         }
         Action::Drained { accelerator } => {
-            tracing::info!(accelerator = accelerator.0, serving, "the accelerator runs nothing");
+            tracing::info!(
+                accelerator = accelerator.0,
+                serving,
+                "the accelerator runs no batch any more"
+            );
         }
         // A shard's.
         Action::Start(_) | Action::Drop { .. } | Action::Removed { .. } => {}

@@ -218,8 +218,8 @@ impl<E: Effects> LiveShard<E> {
         &mut self.effects
     }
 
-    /// Reads nothing any more. In this order: whoever submits after the inbox is closed is told
-    /// so, and whoever did before has put the request where `over` finds it.
+    /// Reads nothing any more. The order matters: a request that is submitted after the inbox is
+    /// closed is refused, and `over` finds every request that was submitted before.
     pub(crate) fn end(self, failed: bool) {
         let LiveShard { inbox, mut effects, .. } = self;
         drop(inbox);

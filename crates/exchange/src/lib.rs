@@ -1,6 +1,6 @@
 //! What the scheduler's threads hand to each other: a bounded [`ring`] where every message counts
 //! (requests in, completions in), a [`board`] of latest-value slots where only the newest counts
-//! (candidates), and the [`Doorbell`] that wakes the one who reads them.
+//! (candidates), and the [`Doorbell`] that wakes their reader.
 //!
 //! Each has one writer and one reader, each end belongs to one thread at a time, and nothing
 //! allocates after it was made. One doorbell serves everything that its consumer reads:

@@ -111,8 +111,8 @@ impl<T> Burst<'_, T> {
     ///
     /// # Errors
     ///
-    /// [`Full`] when there is no room; the consumer is awake then, or being woken: whoever waits
-    /// for room need not end the burst first.
+    /// [`Full`] when there is no room. The consumer is then awake, or being woken, so a sender that
+    /// waits for room need not end the burst first.
     pub fn send(&mut self, message: T) -> Result<(), Full<T>> {
         let sent = self.sender.push(message);
         match sent {

@@ -51,7 +51,7 @@ pub(crate) fn store<T: Value>(slot: &[AtomicU64], value: T) {
     let [version, cells @ ..] = slot else { return };
     let before = version.load(Relaxed);
     version.store(before + 1, Relaxed);
-    // Whoever sees one of the words below sees the odd version, too.
+    // A reader that sees one of the words below sees the odd version, too.
     fence(Release);
     for (cell, &word) in cells.iter().zip(value.to_words().as_ref()) {
         cell.store(word, Relaxed);

@@ -234,7 +234,7 @@ impl Bound {
         let ended = futures_util::future::join_all(ports);
         let mut ended = std::pin::pin!(ended);
         if tokio::time::timeout(self.drain, &mut ended).await.is_err() {
-            tracing::info!("connections still open at the end of the drain time are cut");
+            tracing::info!("closing the connections that are still open after the drain time");
             self.stopper.cut();
             ended.await;
         }

@@ -110,9 +110,9 @@ fn run(
     }
     pool.catalog.update(|catalog| catalog.ready = true);
     let ended = runtime.block_on(drive(args, config, &pool));
-    ensure!(runtime.block_on(pool.drain()), "a batch did not end");
+    ensure!(runtime.block_on(pool.drain()), "a batch did not complete");
     drop(models);
-    ensure!(pool.stop(), "an accelerator did not end its batch");
+    ensure!(pool.stop(), "an accelerator did not complete its batch");
     ended
 }
 

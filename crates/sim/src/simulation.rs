@@ -37,7 +37,7 @@ impl Contender for Scheduler {
     }
 }
 
-/// A step of a run, for whoever draws or checks it.
+/// A step of a run, for observers that draw or check it.
 #[derive(Clone, Copy, Debug)]
 pub enum Observed<'a> {
     /// A request arrived.

@@ -29,7 +29,7 @@ pub enum WorkloadError {
         cv: f64,
     },
     /// Bursts without length.
-    #[error("bursts of {on} with pauses of {off}: bursts must last longer than nothing")]
+    #[error("bursts of {on} with pauses of {off}: bursts must be longer than zero")]
     Bursts {
         /// Mean length of a burst.
         on: Span,
@@ -53,7 +53,7 @@ pub enum WorkloadError {
     /// A schedule without any requests.
     #[error("the schedule has no time with a positive factor: no request would ever arrive")]
     Silent,
-    /// A popularity that is no set of weights.
+    /// A popularity that is not a set of weights.
     #[error("{what} is {value}: popularity needs numbers of at least zero, not all of them zero")]
     Popularity {
         /// Which number.

@@ -1,4 +1,4 @@
-//! The width of the lines of Markdown: people read documents in terminals and in diffs, too.
+//! The width of the lines of Markdown: people also read documents in terminals and in diffs.
 
 use std::path::Path;
 

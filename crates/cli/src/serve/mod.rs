@@ -113,7 +113,7 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
     }
 }
 
-const NOT_ENDED: &str = "a batch did not end: stopped without it";
+const NOT_ENDED: &str = "a batch did not complete: stopped without it";
 
 /// The frontend at work.
 struct Serving {
@@ -131,14 +131,16 @@ async fn shut_down(
 ) -> Result<()> {
     let drained = match broken {
         None => {
-            tracing::info!("shutting down: no new requests, what is queued ends or is dropped");
+            tracing::info!(
+                "shutting down: new requests are refused, queued requests complete or are dropped"
+            );
             match pool.drain().await {
                 true => Ok(()),
                 false => Err(anyhow!("{NOT_ENDED}")),
             }
         }
         Some(broken) => {
-            tracing::error!("cannot go on: {broken}");
+            tracing::error!("the server cannot go on: {broken}");
             pool.catalog.update(|catalog| catalog.intake = Intake::Closed);
             Err(anyhow!(broken).context("the server cannot go on"))
         }
@@ -173,7 +175,7 @@ fn spawn_models(
         let result = result.map_err(anyhow::Error::from).and_then(|()| {
             if !failed.is_empty() && !skip_failed {
                 bail!(
-                    "cannot serve {} (the log says why): mend or remove it, or pass --skip-failed",
+                    "cannot serve {} (the log says why): fix or remove it, or pass --skip-failed",
                     failed.join(", ")
                 );
             }

@@ -10,7 +10,7 @@ use symphony_frontend::Addresses;
 #[derive(Debug)]
 pub(crate) struct PortsFile {
     path: PathBuf,
-    /// Written under another name first: whoever waits for the file finds it whole.
+    /// Written under another name first, so that a program that waits for the file finds it whole.
     unfinished: PathBuf,
     file: File,
 }

@@ -48,7 +48,7 @@ impl Signals {
 async fn reload(repository: &RepositoryPort) {
     tracing::info!("reading the repository again");
     match repository.reload().await {
-        Ok(()) => tracing::info!("the repository is as served"),
-        Err(error) => tracing::error!("not everything could be loaded: {error}"),
+        Ok(()) => tracing::info!("every model of the repository is served as it is there"),
+        Err(error) => tracing::error!("some models could not be loaded: {error}"),
     }
 }

@@ -39,7 +39,7 @@ impl Ledger {
     }
 }
 
-/// The body of a call, as whoever decodes its messages reads it: none of them is compressed.
+/// The body of a call as its decoder reads it: no message is compressed.
 #[derive(Debug)]
 pub(super) struct Messages<B> {
     arriving: Arriving<B>,
@@ -74,7 +74,7 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    /// Takes decompressing over from whoever reads them.
+    /// Takes decompressing over from the decoder.
     pub(super) fn new(
         head: &mut Parts,
         body: B,

@@ -123,7 +123,7 @@ fn live(args: &PoolBenchArgs, config: &PoolConfig, repository: &Repository) -> R
     let figures = runtime.block_on(drive(args, &pool, &repository.model));
     runtime.block_on(pool.drain());
     drop(models);
-    ensure!(pool.stop(), "an accelerator did not end its batch");
+    ensure!(pool.stop(), "an accelerator did not complete its batch");
     figures
 }
 

@@ -117,7 +117,7 @@ fn sweep(args: &SweepArgs, written: Option<Sweep>) -> Result<Sweep> {
     }
 }
 
-/// Says something beside the table, to whoever listens.
+/// Prints a line beside the table.
 fn note(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

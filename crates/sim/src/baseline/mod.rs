@@ -1,7 +1,7 @@
 //! The rivals, as fair as their papers let them be. Each file's head says which rules it follows
 //! and where it had to decide.
 //!
-//! They all share what is no matter of scheduling policy: queues in order of deadline, a head
+//! They share everything that is not a matter of scheduling policy: queues in order of deadline, a head
 //! that cannot meet its deadline even alone is dropped at once, batches planned with the same
 //! profile, delays and overrun that the scheduler is told, and sent ahead by the delays.
 

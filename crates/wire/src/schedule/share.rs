@@ -33,7 +33,7 @@ impl<T: Default> Drop for Gathered<T> {
     fn drop(&mut self) {
         let answer = self.answer.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(reply) = self.reply.take() {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = reply.send(std::mem::take(answer));
         }
     }

@@ -36,7 +36,7 @@ pub enum TraceFault {
     #[error("cannot read the trace: {0}")]
     Read(#[from] std::io::Error),
     /// A line that is longer than any request.
-    #[error("a line of more than {max} bytes: this is no trace")]
+    #[error("a line of more than {max} bytes: this is not a trace")]
     LineLength {
         /// The bound.
         max: u64,
@@ -89,7 +89,7 @@ pub enum TraceFault {
         expected: usize,
     },
     /// A count that is no number.
-    #[error("minute {minute}: `{text}` is no number of requests from 0 to 4294967295")]
+    #[error("minute {minute}: `{text}` is not a number of requests from 0 to 4294967295")]
     Count {
         /// The column's minute, from 1.
         minute: usize,
@@ -101,7 +101,7 @@ pub enum TraceFault {
     Empty,
 }
 
-/// The arrivals of a reader up to its first error, which is kept: for whoever consumes plain
+/// The arrivals of a reader up to its first error, which is kept: for a consumer that takes plain
 /// arrivals and asks afterwards how they ended.
 #[derive(Debug)]
 pub struct UntilError<I> {
