@@ -1,13 +1,15 @@
 """Calls the kserve client and prints what it gives, as JSON.
 
 A program of its own, because kserve and tritonclient bring the same protocol under the same names
-and cannot be imported together. Reads `{"http", "grpc", "model", "inputs"}` from standard input.
+and cannot be imported together. Reads `{"http", "grpc", "model", "inputs", "floats"}` from standard
+input; `floats` is the input of the model `echo`.
 """
 
 import asyncio
 import json
 import sys
 
+import httpx
 import numpy as np
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest
 from kserve.inference_client import RESTConfig
@@ -20,6 +22,21 @@ def request(asked, binary):
         inputs.append(InferInput(name, list(array.shape), "INT32"))
         inputs[-1].set_data_from_numpy(array, binary_data=binary)
     return InferRequest(model_name=asked["model"], infer_inputs=inputs, request_id="request 7")
+
+
+def floats(asked, binary):
+    array = np.array(asked["floats"], np.float32)
+    tensor = InferInput("x", list(array.shape), "FP32")
+    tensor.set_data_from_numpy(array, binary_data=binary)
+    parameters = {"binary_data_output": True}
+    return InferRequest(model_name="echo", infer_inputs=[tensor], parameters=parameters)
+
+
+async def refused(call):
+    try:
+        return answer(await call)
+    except httpx.HTTPStatusError as error:
+        return str(error)
 
 
 def answer(response):
@@ -39,6 +56,10 @@ async def rest(asked):
             "model ready": await client.is_model_ready(address, model),
             "binary": answer(await client.infer(address, request(asked, True), model)),
             "values": answer(await client.infer(address, request(asked, False), model)),
+            "binary floats": answer(await client.infer(address, floats(asked, True), "echo")),
+            "values of floats": await refused(
+                client.infer(address, floats(asked, False), "echo")
+            ),
         }
 
 
@@ -50,6 +71,8 @@ async def grpc(asked):
             "model ready": await client.is_model_ready(asked["model"]),
             "binary": answer(await client.infer(request(asked, True))),
             "values": answer(await client.infer(request(asked, False))),
+            "binary floats": answer(await client.infer(floats(asked, True))),
+            "values of floats": answer(await client.infer(floats(asked, False))),
         }
 
 

@@ -166,7 +166,60 @@ HTTP = {
     "integer out of range": Case(
         400, ["INPUT0"], asking(FIRST | {"data": [2**31] * 16}, SECOND), "simple"
     ),
+    "NaN for an integer": Case(
+        400,
+        ["INPUT0", "element 15", "NaN", "INT32"],
+        asking(FIRST | {"data": [0] * 15 + [float("nan")]}, SECOND),
+        "simple",
+    ),
+    "NaN as a dimension": Case(400, ["NaN", "byte"], asking(GOOD | {"shape": [1, float("nan")]})),
+    "infinity as an id": Case(400, ["Infinity", "byte"], asking(GOOD, id=float("inf"))),
+    "infinity out of place": Case(400, ["JSON"], asking(GOOD).replace(b"1.0", b"Infinity 1.0")),
     "number for a text": Case(400, ["x"], asking(wire.tensor([[1] * 4], [1, 4], "BYTES")), "text"),
+    # Parameters.
+    "sequence": Case(
+        501,
+        ["sequence_id", "7", "sequences are not supported"],
+        asking(GOOD, parameters={"sequence_id": 7, "sequence_start": True, "sequence_end": False}),
+    ),
+    "sequence by name": Case(501, ["sequence_id"], asking(GOOD, parameters={"sequence_id": "a"})),
+    "sequence without id": Case(
+        501, ["sequence_end"], asking(GOOD, parameters={"sequence_end": True})
+    ),
+    "unknown reserved parameter": Case(
+        501, ["triton_trace", "another name"], asking(GOOD, parameters={"triton_trace": 1})
+    ),
+    "headers as parameter": Case(501, ["headers"], asking(GOOD, parameters={"headers": {"a": 1}})),
+    "parameter in the wrong place": Case(
+        400, ["binary_data", "an output"], asking(GOOD, parameters={"binary_data": True})
+    ),
+    "limit on an input": Case(
+        400, ["timeout", "x", "the request"], asking(GOOD | {"parameters": {"timeout": 5}})
+    ),
+    "parameter of another kind": Case(
+        400, ["binary_data_output", "yes"], asking(GOOD, parameters={"binary_data_output": "yes"})
+    ),
+    "parameters of another kind": Case(400, ["parameters"], asking(GOOD, parameters=[1])),
+    "doubled parameter": Case(
+        400,
+        ["timeout", "twice"],
+        asking(GOOD, parameters={"timeout": 1}).replace(b"1}", b'1, "timeout": 2}'),
+    ),
+    "classification": Case(
+        501,
+        ["classification", "y"],
+        asking(GOOD, outputs=[{"name": "y", "parameters": {"classification": 2}}]),
+    ),
+    "shared memory in": Case(
+        501,
+        ["shared_memory_region", "x"],
+        asking(GOOD | {"parameters": {"shared_memory_region": "r", "shared_memory_byte_size": 12}}),
+    ),
+    "shared memory out": Case(
+        501,
+        ["shared_memory_region", "y"],
+        asking(GOOD, outputs=[{"name": "y", "parameters": {"shared_memory_region": "r"}}]),
+    ),
     # Data as bytes.
     "bytes too short": Case(400, ["x"], **binary(raw_tensor(8), data=bytes(8))),
     "bytes too long": Case(400, ["x"], **binary(raw_tensor(16), data=bytes(16))),
@@ -340,7 +393,26 @@ def unknown_output():
     return request
 
 
+def sequence():
+    request = wire.message("affine", ROW, sequence_id=7)
+    request.parameters["sequence_start"].bool_param = True
+    return request
+
+
+def classified():
+    request = wire.message("affine", ROW)
+    request.outputs.add(name="y").parameters["classification"].int64_param = 2
+    return request
+
+
+def shared_output():
+    request = wire.message("affine", ROW)
+    request.outputs.add(name="y").parameters["shared_memory_region"].string_param = "r"
+    return request
+
+
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
+UNSUPPORTED = grpc.StatusCode.UNIMPLEMENTED
 GRPC = {
     "empty message": (NOT_FOUND, [], service_pb2.ModelInferRequest),
     "unknown model": (NOT_FOUND, ["nobody"], of_model("nobody")),
@@ -367,6 +439,14 @@ GRPC = {
     "missing input": (INVALID, ["x"], lambda: service_pb2.ModelInferRequest(model_name="affine")),
     "unknown output": (INVALID, ["q"], unknown_output),
     "bad timeout": (INVALID, ["timeout"], lambda: wire.message("affine", ROW, timeout=-1)),
+    "sequence": (UNSUPPORTED, ["sequence_id", "7", "sequences are not supported"], sequence),
+    "unknown reserved parameter": (
+        UNSUPPORTED,
+        ["triton_trace", "another name"],
+        lambda: wire.message("affine", ROW, triton_trace=1),
+    ),
+    "classification": (UNSUPPORTED, ["classification", "y"], classified),
+    "shared memory out": (UNSUPPORTED, ["shared_memory_region", "y"], shared_output),
 }
 
 

@@ -97,6 +97,25 @@ def test_values_come_back(typed_server, datatype, engine, protocol):
     np.testing.assert_array_equal(result, values)
 
 
+@pytest.mark.parametrize(
+    ("engine", "datatype", "protocol"), [way for way in WAYS if way[1] in ("FP32", "FP64")]
+)
+def test_floats_that_are_not_finite_come_back(typed_server, datatype, engine, protocol):
+    kind = {"FP32": np.float32, "FP64": np.float64}[datatype]
+    values = np.array([[np.nan, np.inf, -np.inf, 0.1], [1, np.nan, -0.0, -np.inf]], kind)
+    result = echoed(typed_server, f"{engine}_{datatype}", values, datatype, protocol)
+    np.testing.assert_array_equal(result, values)
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+def test_pythons_own_json_carries_floats_that_are_not_finite(typed_server, datatype):
+    values = [float("nan"), float("inf"), float("-inf"), 0.5]
+    tensor = {"name": "x", "shape": [1, 4], "datatype": datatype, "data": values}
+    answer = wire.infer(typed_server, f"{ECHO}_{datatype}", tensor)
+    assert answer.status == 200, answer
+    np.testing.assert_array_equal(answer.outputs()["y"]["data"], values)
+
+
 def echoed(server, model, values, datatype, protocol):
     if protocol == "grpc":
         module, address, options = tritonclient.grpc, server.grpc, {}

@@ -90,7 +90,19 @@ def test_a_limit_that_is_none_is_refused(server, value):
     assert "request-timeout-ms" in answer.error.lower()
 
 
-@pytest.mark.parametrize("value", [0, -5, "soon", 1.5, True, [1]])
+@pytest.mark.parametrize("value", [0, "0", None])
+def test_a_timeout_of_zero_is_no_limit(server, value):
+    answer = wire.infer(server, "narrow", wire.tensor(ROW), parameters={"timeout": value})
+    assert answer.status == 200, answer
+
+
+def test_a_timeout_of_zero_is_no_limit_over_grpc(server):
+    with wire.stub(server) as service:
+        answer = service.ModelInfer(wire.message("narrow", ROW, timeout=0), timeout=30)
+    assert answer.model_name == "narrow"
+
+
+@pytest.mark.parametrize("value", [-5, "soon", 1.5, True, [1]])
 def test_a_timeout_parameter_that_is_none_is_refused(server, value):
     answer = wire.infer(server, "glacial", wire.tensor(ROW), parameters={"timeout": value})
     assert answer.status == 400, answer

@@ -78,6 +78,34 @@ def test_only_the_named_output_comes(client, rng):
     np.testing.assert_array_equal(result.as_numpy("OUTPUT1"), arrays["INPUT0"] - arrays["INPUT1"])
 
 
+SEQUENCE = {"sequence_id": 7, "sequence_start": True, "sequence_end": True}
+
+
+def test_sequences_are_refused_by_name(client, rng):
+    with pytest.raises(InferenceServerException) as error:
+        client.infer("simple", inputs(tensors(rng)), **SEQUENCE)
+    assert error.value.status() == "StatusCode.UNIMPLEMENTED"
+    assert "sequence_id" in error.value.message()
+
+
+def test_sequences_are_refused_by_name_in_a_stream(client, shared_models, rng):
+    arrays = tensors(rng)
+    request = {"model_name": "simple", "inputs": inputs(arrays)}
+    (_, refused), (result, error) = stream_all(client, [request | SEQUENCE, request])
+    assert "sequence_id" in refused.message()
+    assert error is None
+    assert_answers(result, shared_models["simple"], arrays)
+
+
+def test_what_asks_for_nothing_and_parameters_of_the_users_own_are_accepted(
+    client, shared_models, rng
+):
+    arrays = tensors(rng)
+    given = {"sequence_id": "", "priority": 0, "timeout": 0, "parameters": {"my_own": 0.5}}
+    result = client.infer("simple", inputs(arrays), **given)
+    assert_answers(result, shared_models["simple"], arrays)
+
+
 def test_async_requests(client, shared_models, rng):
     sent = {str(index): tensors(rng) for index in range(32)}
     answers = queue.Queue()

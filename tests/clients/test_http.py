@@ -86,6 +86,23 @@ def test_floats(client, shared_models, rng):
         np.testing.assert_allclose(result.as_numpy("y"), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_sequences_are_refused_by_name(client, rng):
+    sequence = {"sequence_id": 7, "sequence_start": True, "sequence_end": True}
+    with pytest.raises(InferenceServerException) as error:
+        client.infer("simple", inputs(tensors(rng)), **sequence)
+    assert error.value.status() == "501"
+    assert "sequence_id" in error.value.message()
+
+
+def test_what_asks_for_nothing_and_parameters_of_the_users_own_are_accepted(
+    client, shared_models, rng
+):
+    arrays = tensors(rng)
+    given = {"sequence_id": 0, "priority": 0, "timeout": 0, "parameters": {"my_own": "value"}}
+    result = client.infer("simple", inputs(arrays), outputs=outputs(), **given)
+    assert_answers(result, shared_models["simple"], arrays)
+
+
 def test_all_outputs_come_when_none_is_named(client, shared_models, rng):
     arrays = tensors(rng)
     assert_answers(client.infer("simple", inputs(arrays)), shared_models["simple"], arrays)

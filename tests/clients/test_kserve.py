@@ -12,6 +12,7 @@ import models
 from symphony import SOON_S
 
 CALLS = Path(__file__).with_name("kserve_calls.py")
+NOT_FINITE = [[float("nan"), float("inf"), float("-inf"), 0.5]]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def answers(server, arrays):
         "grpc": server.grpc,
         "model": "simple",
         "inputs": {name: array.tolist() for name, array in arrays.items()},
+        "floats": NOT_FINITE,
     }
     done = subprocess.run(
         [sys.executable, CALLS],
@@ -50,6 +52,21 @@ def test_infer(answers, arrays, shared_models, protocol, form):
     assert set(answer["outputs"]) == set(expected)
     for name, values in answer["outputs"].items():
         np.testing.assert_array_equal(np.array(values), expected[name])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "form"),
+    [("rest", "binary floats"), ("grpc", "binary floats"), ("grpc", "values of floats")],
+)
+def test_floats_that_are_not_finite(answers, protocol, form):
+    np.testing.assert_array_equal(answers[protocol][form]["outputs"]["y"], NOT_FINITE)
+
+
+def test_floats_that_are_not_finite_in_its_json(answers):
+    """Its JSON writer makes each of them null, so that nobody can tell which it was."""
+    assert "400" in answers["rest"]["values of floats"]
+    assert "element 0 is null" in answers["rest"]["values of floats"]
+    assert "as binary data" in answers["rest"]["values of floats"]
 
 
 @pytest.mark.parametrize("question", ["live", "ready", "model ready"])

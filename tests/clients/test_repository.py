@@ -70,6 +70,29 @@ def test_load_and_unload(start, repository, connect):
     )
 
 
+def test_series_of_models_and_versions_that_are_gone_are_gone(start, repository, connect):
+    server = start(repository)
+    assert answer(server)
+
+    def good():
+        return {
+            dict(labels)["version"]: value
+            for (name, labels), value in server.scrape().items()
+            if name == "symphony_requests_total" and ("outcome", "good") in labels
+        }
+
+    assert good() == {"1": 1}
+    models.write(repository, "affine", models.affine(2), version=2, max_batch=4)
+    with connect(server) as client:
+        client.load_model("affine")
+        assert answer(server)
+        assert good() == {"2": 1}
+        client.unload_model("affine")
+        assert not any("affine" in line for line in server.metrics_page().splitlines())
+        client.load_model("affine")
+    assert good() == {"2": 0}
+
+
 def test_a_new_model_is_loaded(start, repository, connect):
     server = start(repository)
     path = models.write(repository, "triple", models.affine(3), max_batch=4)

@@ -30,7 +30,7 @@ pub(crate) struct ApiContext {
 
 impl ApiContext {
     pub(crate) fn new(services: &Services, request_bytes_max: usize) -> ApiContext {
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(services.catalog.clone()));
         let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), services.clock));
         let admission = Admission::new(
             services,

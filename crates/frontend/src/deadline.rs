@@ -1,30 +1,11 @@
-//! The limits a client may set for its own request, as each of them is written.
+//! The limits that a client may set in the headers of its request.
 //!
-//! Every form ends as a span from the request's arrival; whether it is earlier than the model's
-//! objective is decided at admission.
+//! Each is read as a span from the request's arrival, as is the parameter `timeout` (`parameters`);
+//! whether one is earlier than the model's objective is decided at admission.
 
 use crate::error::InferError;
 use crate::quote::brief;
 use symphony_core::Span;
-
-/// The `timeout` parameter: whole microseconds.
-///
-/// # Errors
-/// It is not positive.
-pub(crate) fn timeout_parameter(micros: i64) -> Result<Span, InferError> {
-    match u64::try_from(micros) {
-        Ok(micros) if micros > 0 => Ok(Span::from_micros(micros)),
-        _ => Err(not_a_timeout(&micros.to_string())),
-    }
-}
-
-/// The `timeout` parameter, sent as text.
-///
-/// # Errors
-/// It is not a positive whole number.
-pub(crate) fn timeout_text(text: &str) -> Result<Span, InferError> {
-    digits(text).map(Span::from_micros).ok_or_else(|| not_a_timeout(text))
-}
 
 /// The HTTP header `Request-Timeout-Ms`: milliseconds, a fraction allowed.
 ///
@@ -79,11 +60,12 @@ fn digits(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| plain && *number > 0)
 }
 
-fn not_a_timeout(value: &str) -> InferError {
-    InferError::Invalid(format!(
-        "the parameter \"timeout\" is {:?}: give a positive whole number of microseconds",
-        brief(value)
-    ))
+/// The earlier of two limits.
+pub(crate) fn earliest(a: Option<Span>, b: Option<Span>) -> Option<Span> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
 }
 
 #[cfg(test)]
@@ -93,17 +75,7 @@ mod tests {
     #[test]
     fn limits_read_as_spans_and_nonsense_is_refused() {
         type Parse = fn(&str) -> Result<Span, InferError>;
-        let parameter: Parse = |text| timeout_parameter(text.parse().unwrap());
-        let cases: [(Parse, &str, Option<u64>); 22] = [
-            (parameter, "1500", Some(1_500_000)),
-            (parameter, "0", None),
-            (parameter, "-5", None),
-            (timeout_text, "20", Some(20_000)),
-            (timeout_text, "0", None),
-            (timeout_text, "", None),
-            (timeout_text, "+3", None),
-            (timeout_text, "soon", None),
-            (timeout_text, "99999999999999999999", None),
+        let cases: [(Parse, &str, Option<u64>); 13] = [
             (header_ms, "12", Some(12_000_000)),
             (header_ms, "0.5", Some(500_000)),
             (header_ms, "0", None),

@@ -208,14 +208,6 @@ impl InferError {
 /// three and all headers together 8 KiB. Names and shapes in it may come from a client.
 const MESSAGE_MAX: usize = 1000;
 
-/// Refuses a tensor that is said to lie in shared memory.
-pub(crate) fn no_shared_memory(what: &str, name: &str) -> InferError {
-    InferError::Unsupported(format!(
-        "{what} {name:?} names a shared memory region, which this server does not read: \
-         send the data in the request"
-    ))
-}
-
 impl From<RepositoryError> for InferError {
     fn from(error: RepositoryError) -> InferError {
         let text = error.to_string();

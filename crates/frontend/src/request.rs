@@ -76,12 +76,3 @@ impl InferResponse {
         self.outputs.iter().filter_map(|output| Some((specs.get(output.index)?, &output.tensor)))
     }
 }
-
-/// The earlier of two limits.
-#[must_use]
-pub(crate) fn earliest(a: Option<Span>, b: Option<Span>) -> Option<Span> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}

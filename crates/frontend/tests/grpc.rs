@@ -74,6 +74,10 @@ fn parameter(choice: ParameterChoice) -> InferParameter {
     InferParameter { parameter_choice: Some(choice) }
 }
 
+fn parameters(name: &str, choice: ParameterChoice) -> HashMap<String, InferParameter> {
+    HashMap::from([(name.to_owned(), parameter(choice))])
+}
+
 fn changed(change: impl FnOnce(&mut ModelInferRequest)) -> ModelInferRequest {
     let mut request = request("echo");
     change(&mut request);
@@ -99,6 +103,31 @@ async fn raw_and_typed_contents_are_answered_raw() {
 
     let mut compressed = client.send_compressed(CompressionEncoding::Gzip);
     assert!(compressed.model_infer(request("echo")).await.is_ok());
+}
+
+#[tokio::test]
+async fn parameters_that_ask_for_nothing_and_the_users_own_are_accepted() {
+    use ParameterChoice::{BoolParam, DoubleParam, Int64Param, StringParam, Uint64Param};
+    let rig = Rig::start().await;
+    let mut client = client(&rig).await;
+    let given = changed(|request| {
+        for (name, choice) in [
+            ("my_own", DoubleParam(0.5)),
+            ("timeout", Int64Param(0)),
+            ("priority", Uint64Param(0)),
+            ("sequence_id", StringParam(String::new())),
+            ("sequence_start", BoolParam(false)),
+            ("triton_enable_empty_final_response", BoolParam(true)),
+            ("binary_data_output", BoolParam(false)),
+        ] {
+            request.parameters.insert(name.to_owned(), parameter(choice));
+        }
+        request.inputs[0].parameters = parameters("binary_data_size", Int64Param(8));
+        let parameters = parameters("binary_data", BoolParam(true));
+        request.outputs.push(InferRequestedOutputTensor { name: "x".to_owned(), parameters });
+    });
+    let answer = client.model_infer(given).await.unwrap().into_inner();
+    assert_eq!(answer.raw_output_contents, [Bytes::from_static(&[1; 8])]);
 }
 
 type BadCase = (&'static str, Code, ModelInferRequest);
@@ -174,22 +203,6 @@ fn bad_requests() -> Vec<BadCase> {
             }),
         ),
         (
-            "shared memory",
-            Code::Unimplemented,
-            other(|r| {
-                let region = parameter(ParameterChoice::StringParam("r".to_owned()));
-                r.inputs[0].parameters.insert("shared_memory_region".to_owned(), region);
-            }),
-        ),
-        (
-            "microseconds",
-            Code::InvalidArgument,
-            other(|r| {
-                r.parameters
-                    .insert("timeout".to_owned(), parameter(ParameterChoice::Int64Param(0)));
-            }),
-        ),
-        (
             "no input \"aaaa",
             Code::InvalidArgument,
             other(|r| {
@@ -201,6 +214,59 @@ fn bad_requests() -> Vec<BadCase> {
             Code::InvalidArgument,
             other(|r| {
                 r.inputs[0].shape = vec![1; 1000];
+            }),
+        ),
+    ]
+}
+
+fn bad_parameters() -> Vec<BadCase> {
+    let other = |change: fn(&mut ModelInferRequest)| changed(change);
+    vec![
+        (
+            "shared memory",
+            Code::Unimplemented,
+            other(|r| {
+                let region = parameter(ParameterChoice::StringParam("r".to_owned()));
+                r.inputs[0].parameters.insert("shared_memory_region".to_owned(), region);
+            }),
+        ),
+        (
+            "\"timeout\" is -1: give a whole number of microseconds",
+            Code::InvalidArgument,
+            other(|r| r.parameters = parameters("timeout", ParameterChoice::Int64Param(-1))),
+        ),
+        (
+            "\"timeout\" is 0.5",
+            Code::InvalidArgument,
+            other(|r| r.parameters = parameters("timeout", ParameterChoice::DoubleParam(0.5))),
+        ),
+        (
+            "\"priority\" is without a value",
+            Code::InvalidArgument,
+            other(|r| {
+                let empty = InferParameter { parameter_choice: None };
+                r.parameters = HashMap::from([("priority".to_owned(), empty)]);
+            }),
+        ),
+        (
+            "\"sequence_id\" is 7: sequences are not supported",
+            Code::Unimplemented,
+            other(|r| {
+                r.parameters = parameters("sequence_id", ParameterChoice::Int64Param(7));
+                r.parameters.extend(parameters("sequence_end", ParameterChoice::BoolParam(true)));
+            }),
+        ),
+        (
+            "\"triton_trace\" is not supported",
+            Code::Unimplemented,
+            other(|r| r.parameters = parameters("triton_trace", ParameterChoice::BoolParam(true))),
+        ),
+        (
+            "classification is not supported",
+            Code::Unimplemented,
+            other(|r| {
+                let parameters = parameters("classification", ParameterChoice::Int64Param(3));
+                r.outputs.push(InferRequestedOutputTensor { name: "x".to_owned(), parameters });
             }),
         ),
     ]
@@ -220,7 +286,8 @@ fn lost_requests() -> Vec<BadCase> {
 async fn bad_requests_are_refused_by_name_and_leave_nothing_behind() {
     let rig = Rig::start().await;
     let mut client = client(&rig).await;
-    let cases: Vec<BadCase> = [bad_tensors(), bad_requests(), lost_requests()].concat();
+    let cases: Vec<BadCase> =
+        [bad_tensors(), bad_requests(), bad_parameters(), lost_requests()].concat();
     for (part, code, request) in cases {
         let status = client.model_infer(request).await.unwrap_err();
         assert_eq!(status.code(), code, "{part}: {status}");

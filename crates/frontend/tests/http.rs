@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::io::Read;
 use support::{BODY_MAX, IN_FLIGHT_MAX, Reply, Rig};
 use symphony_wire::catalog::Intake;
+use symphony_wire::catalog::ServedModel;
 use symphony_wire::tensor::DataType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -157,6 +158,49 @@ async fn every_datatype_goes_there_and_back_as_binary_and_as_json() {
 }
 
 #[tokio::test]
+async fn floats_that_are_not_finite_go_there_and_back() {
+    let rig = Rig::start().await;
+    // As Python writes and reads them; no parser of strict JSON takes part.
+    let values = "[NaN,-Infinity,Infinity]";
+    for datatype in ["FP32", "FP64"] {
+        for data in [values, "[[ NaN , -Infinity ,Infinity]]"] {
+            let body = format!(
+                r#"{{"id":"NaN","inputs":[{{"name":"x","shape":[1,3],"data":{data},
+                "datatype":"{datatype}"}}]}}"#
+            );
+            let reply = rig.post(&format!("/v2/models/type_{datatype}/infer"), body).await;
+            assert_eq!(reply.status, 200, "{reply:?}");
+            let answer = reply.text();
+            assert!(answer.contains(r#""id":"NaN""#), "{answer}");
+            assert!(answer.contains(&format!("\"data\":{values}")), "{answer}");
+        }
+    }
+    for (datatype, part) in [("INT32", "element 1 is NaN"), ("BOOL", "NaN, not BOOL")] {
+        let body = format!(
+            r#"{{"inputs":[{{"name":"x","shape":[1,3],"datatype":"{datatype}","data":[1,NaN,0]}}]}}"#
+        );
+        let reply = rig.post(&format!("/v2/models/type_{datatype}/infer"), body).await;
+        expect_error(&reply, 400, part, datatype);
+        expect_error(&reply, 400, "input \"x\"", datatype);
+    }
+}
+
+#[tokio::test]
+async fn parameters_that_ask_for_nothing_and_the_users_own_are_accepted() {
+    let rig = Rig::start().await;
+    let request = json!({"id": null, "parameters": {
+            "my_own": {"deep": [1, {"deeper": null}]}, "timeout": 0, "priority": "0",
+            "sequence_id": 0, "sequence_start": false, "sequence_end": false, "headers": null,
+            "triton_enable_empty_final_response": true, "binary_data_output": true},
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2],
+            "parameters": {"content_type": "np", "shared_memory_region": null}}],
+        "outputs": [{"name": "x", "parameters": {
+            "classification": 0, "binary_data": false, "content_type": "np"}}]});
+    let answer = rig.post(ECHO, request.to_string()).await.json();
+    assert_eq!(answer["outputs"][0]["data"], json!([1.0, 2.0]), "{answer}");
+}
+
+#[tokio::test]
 async fn a_body_can_be_one_raw_tensor() {
     let rig = Rig::start().await;
     let cases: [(&str, &[u8], u16); 5] = [
@@ -290,9 +334,61 @@ fn bad_json() -> Vec<BadCase> {
     cases.extend(tensors.map(|(what, part, input)| {
         (what, 400, part, vec![], json!({"inputs": [input]}).to_string().into_bytes())
     }));
-    for (what, value) in [("zero", json!(0)), ("negative", json!(-1)), ("text", json!("soon"))] {
-        let body = json!({"inputs": [good], "parameters": {"timeout": value}}).to_string();
-        cases.push((what, 400, "microseconds", vec![], body.into_bytes()));
+    cases
+}
+
+fn bad_parameters() -> Vec<BadCase> {
+    let request = |parameters: Value| {
+        let mut request: Value = serde_json::from_str(&row()).unwrap();
+        request["parameters"] = parameters;
+        request
+    };
+    let on_input = |parameters: Value| {
+        let mut request = request(Value::Null);
+        request["inputs"][0]["parameters"] = parameters;
+        request
+    };
+    let on_output = |parameters: Value| {
+        let mut request = request(Value::Null);
+        request["outputs"] = json!([{"name": "x", "parameters": parameters}]);
+        request
+    };
+    let mut cases: Vec<BadCase> = [
+        ("negative", 400, "\"timeout\" is -1: give a whole", request(json!({"timeout": -1}))),
+        ("words", 400, "\"timeout\" is \"soon\"", request(json!({"timeout": "soon"}))),
+        ("a list", 400, "\"priority\" is [1]", request(json!({"priority": [1]}))),
+        ("a number", 400, "true or false", request(json!({"binary_data_output": 1}))),
+        ("a sequence", 501, "\"sequence_id\" is 7", request(json!({"sequence_id": 7}))),
+        ("a named sequence", 501, "is \"a\": sequences", request(json!({"sequence_id": "a"}))),
+        ("a start", 501, "\"sequence_start\" is true", request(json!({"sequence_start": true}))),
+        ("unknown", 501, "\"triton_trace\" is not supp", request(json!({"triton_trace": 0}))),
+        ("headers", 501, "\"headers\"", request(json!({"headers": {"a": "b"}}))),
+        ("misplaced", 400, "belongs to an output", request(json!({"binary_data": true}))),
+        ("on an input", 400, "belongs to the request", on_input(json!({"timeout": 5}))),
+        ("an offset", 501, "of input \"x\" is 8", on_input(json!({"shared_memory_offset": 8}))),
+        ("a region", 501, "of output \"x\"", on_output(json!({"shared_memory_region": "r"}))),
+        ("no object", 400, "an object of parameters", request(json!([1]))),
+    ]
+    .map(|(what, status, part, body)| (what, status, part, vec![], body.to_string().into_bytes()))
+    .into();
+    let texts = [
+        ("doubled", 400, "\"timeout\" is given twice", r#""timeout":5,"timeout":5"#.to_owned()),
+        ("very many", 501, "\"triton_a\"", r#""triton_a":[],"#.repeat(20_000) + r#""a":0"#),
+    ];
+    cases.extend(texts.map(|(what, status, part, members)| {
+        let body = request(json!({"here": 0})).to_string().replace(r#""here":0"#, &members);
+        (what, status, part, vec![], body.into_bytes())
+    }));
+    for (what, from, to, part) in [
+        ("NaN as a dimension", "shape\":[1,2]", "shape\":[1,NaN]", "NaN at byte"),
+        ("infinity as a name", "\"x\"", "-Infinity", "-Infinity at byte"),
+        ("NaN in other data", "\"inputs\"", "\"puts\":[{\"data\":NaN}],\"inputs\"", "NaN at byte"),
+        ("NaN and no JSON", "\"data\":[1", "\"data\":[NaN 1", "not JSON"),
+        ("NaN where text is", "\"data\":[1", "\"data\":[NaN,\"NaN\"", "element 1 is"),
+    ] {
+        let body = row().replacen(from, to, 1);
+        assert_ne!(body, row());
+        cases.push((what, 400, part, vec![], body.into_bytes()));
     }
     cases
 }
@@ -311,7 +407,7 @@ fn bad_binary() -> Vec<BadCase> {
         framed("bytes over", "1 bytes after the last", json!(8), &[0; 9]),
         framed("shorter than the shape", "needs 8", json!(4), &[0; 4]),
         framed("longer than the shape", "needs 8", json!(12), &[0; 12]),
-        framed("negative size", "binary_data_size -8", json!(-8), &[0; 8]),
+        framed("negative size", "of input \"x\" is -8", json!(-8), &[0; 8]),
         framed("size as text", "binary_data_size", json!("8"), &[0; 8]),
         framed("huge size", "are left", json!(u64::MAX), &[0; 8]),
     ];
@@ -341,7 +437,7 @@ fn bad_binary() -> Vec<BadCase> {
 #[tokio::test]
 async fn bad_requests_are_refused_by_name_and_leave_nothing_behind() {
     let rig = Rig::start().await;
-    let cases: Vec<BadCase> = bad_json().into_iter().chain(bad_binary()).collect();
+    let cases: Vec<BadCase> = [bad_json(), bad_parameters(), bad_binary()].concat();
     for (what, status, part, headers, body) in &cases {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let reply = rig.send("POST", ECHO, &headers, body.clone()).await;
@@ -462,6 +558,7 @@ async fn the_earliest_limit_decides_and_is_named() {
     let cases = [
         ("ignored", None, None, "the model's objective of 40.000ms".to_owned(), "still queued"),
         ("ignored", None, Some("9999"), "the model's objective of 40.000ms".to_owned(), "queued"),
+        ("ignored", Some(json!(0)), None, "the model's objective of 40.000ms".to_owned(), "queued"),
         ("ignored", Some(json!(20_000)), None, own("20.000ms"), "still queued"),
         ("ignored", Some(json!("20000")), Some("30"), own("20.000ms"), "still queued"),
         // Long enough that the request is surely taken before.
@@ -476,9 +573,9 @@ async fn the_earliest_limit_decides_and_is_named() {
         expect_error(&reply, 504, &format!("model {model:?}"), model);
     }
     assert_eq!(rig.inflight.len(), 0);
-    rig.until("the scheduler is told", |rig| rig.cancelled.lock().unwrap().len() == 4).await;
+    rig.until("the scheduler is told", |rig| rig.cancelled.lock().unwrap().len() == 5).await;
     let sample = r#"symphony_dropped_total{model="ignored",version="3",reason="expired"}"#;
-    assert_eq!(rig.metric(sample).await, 4.0);
+    assert_eq!(rig.metric(sample).await, 5.0);
     let sample = r#"symphony_requests_total{model="running",version="3",outcome="late"}"#;
     assert_eq!(rig.metric(sample).await, 1.0);
 }
@@ -769,4 +866,63 @@ async fn the_in_process_client_is_counted_with_the_others() {
     );
     assert_eq!(rig.metric(r#"symphony_accelerator_slowdown{accelerator="0"}"#).await, 2.0);
     assert_eq!(rig.metric(r#"symphony_model_slowdown{model="echo",version="3"}"#).await, 1.0);
+}
+
+/// The lines of the metrics page that name a model.
+async fn series(rig: &Rig, model: &str) -> Vec<String> {
+    let page = support::send(rig.addresses.metrics, "GET", "/metrics", &[], Bytes::new()).await;
+    let label = format!("model=\"{model}\"");
+    page.text().lines().filter(|line| line.contains(&label)).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn series_of_models_that_are_gone_are_gone() {
+    let rig = Rig::start().await;
+    let echo = rig.catalog.load().models["echo"].clone();
+    let serve = |name: &str| {
+        let model = ServedModel { name: name.to_owned(), ..ServedModel::clone(&echo) };
+        let model = std::sync::Arc::new(model);
+        rig.catalog.update(|catalog| drop(catalog.models.insert(name.to_owned(), model.clone())));
+    };
+    let unload = |name: &str| rig.catalog.update(|catalog| drop(catalog.models.remove(name)));
+    let good = r#"symphony_requests_total{model="echo",version="3",outcome="good"} "#;
+    let count = |lines: Vec<String>| {
+        lines.iter().find_map(|line| line.strip_prefix(good)).map(str::to_owned)
+    };
+
+    assert_eq!(rig.post(ECHO, row()).await.status, 200);
+    assert_eq!(count(series(&rig, "echo").await).as_deref(), Some("1"));
+    serve("echo");
+    assert_eq!(rig.post(ECHO, row()).await.status, 200);
+    let both = count(series(&rig, "echo").await);
+    assert_eq!(both.as_deref(), Some("2"), "loaded again while it serves, they go on");
+    unload("echo");
+    assert_eq!(series(&rig, "echo").await, [""; 0]);
+    serve("echo");
+    let anew = count(series(&rig, "echo").await);
+    assert_eq!(anew.as_deref(), Some("0"), "loaded after it was gone, they start anew");
+    unload("echo");
+
+    for number in 0..200 {
+        let name = format!("new{number}");
+        serve(&name);
+        let path = format!("/v2/models/{name}/infer");
+        assert_eq!(rig.post(&path, row()).await.status, 200);
+        unload(&name);
+    }
+    assert_eq!(series(&rig, "new0").await, [""; 0]);
+    assert_eq!(series(&rig, "new199").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn series_of_a_model_stay_until_its_last_request_has_its_outcome() {
+    let rig = std::sync::Arc::new(Rig::start().await);
+    let held = std::sync::Arc::clone(&rig);
+    let last = tokio::spawn(async move { held.post("/v2/models/held/infer", row()).await.status });
+    rig.until("queued", |rig| rig.held() == 1).await;
+    rig.catalog.update(|catalog| drop(catalog.models.remove("held")));
+    assert!(!series(&rig, "held").await.is_empty());
+    rig.release();
+    assert_eq!(last.await.unwrap(), 200);
+    assert_eq!(series(&rig, "held").await, [""; 0]);
 }

@@ -3,17 +3,17 @@
 //! Raw contents are slices of the message; typed contents are laid out as raw bytes. Answers
 //! are always raw, as clients of this protocol expect.
 
-use crate::deadline::{timeout_parameter, timeout_text};
-use crate::error::{InferError, no_shared_memory};
-use crate::priority;
+use crate::deadline::earliest;
+use crate::error::InferError;
+use crate::parameters::{self, Asked, Place, Value};
 use crate::proto::infer_parameter::ParameterChoice;
 use crate::proto::model_infer_request::InferInputTensor;
 use crate::proto::model_infer_response::InferOutputTensor;
 use crate::proto::{InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse};
-use crate::request::{InferRequest, InferResponse, InputTensor, earliest};
+use crate::request::{InferRequest, InferResponse, InputTensor};
 use bytes::Bytes;
 use std::collections::HashMap;
-use symphony_core::{Class, Span, Time};
+use symphony_core::{Span, Time};
 use symphony_wire::tensor::{DataType, bytes_contents};
 
 type Parameters = HashMap<String, InferParameter>;
@@ -27,8 +27,7 @@ pub(super) fn request(
     arrival: Time,
     limit: Option<Span>,
 ) -> Result<InferRequest, InferError> {
-    let own = timeout(&message.parameters)?;
-    let class = message.parameters.get("priority").map_or(Ok(None), class)?;
+    let asked = read_parameters(Place::Request, &message.parameters)?;
     let raw = message.raw_input_contents;
     if !raw.is_empty() && raw.len() != message.inputs.len() {
         return Err(InferError::Invalid(format!(
@@ -44,58 +43,46 @@ pub(super) fn request(
         .into_iter()
         .map(|tensor| input(tensor, raw.next()))
         .collect::<Result<Vec<_>, _>>()?;
-    let outputs = message.outputs.into_iter().map(|output| {
-        if output.parameters.contains_key("shared_memory_region") {
-            return Err(no_shared_memory("output", &output.name));
-        }
-        match output.parameters.get("classification").and_then(|p| p.parameter_choice.as_ref()) {
-            None | Some(ParameterChoice::Int64Param(0)) => Ok(output.name),
-            Some(_) => Err(InferError::Unsupported(format!(
-                "output {:?} asks for classification, which this server does not do: \
-                 ask for the tensor",
-                output.name
-            ))),
-        }
-    });
+    let mut outputs = Vec::new();
+    for output in message.outputs {
+        // Answers are raw whatever they say of binary data.
+        read_parameters(Place::Output(&output.name), &output.parameters)?;
+        outputs.push(output.name);
+    }
     Ok(InferRequest {
         id: message.id,
         inputs,
-        outputs: outputs.collect::<Result<_, _>>()?,
+        outputs,
         arrival,
-        limit: earliest(limit, own),
-        class,
+        limit: earliest(limit, asked.limit),
+        class: asked.class,
     })
 }
 
-fn timeout(parameters: &Parameters) -> Result<Option<Span>, InferError> {
-    let Some(parameter) = parameters.get("timeout") else { return Ok(None) };
-    let span = match &parameter.parameter_choice {
-        Some(ParameterChoice::Int64Param(micros)) => timeout_parameter(*micros),
-        Some(ParameterChoice::Uint64Param(micros)) => timeout_text(&micros.to_string()),
-        Some(ParameterChoice::StringParam(text)) => timeout_text(text),
-        Some(ParameterChoice::BoolParam(value)) => timeout_text(&value.to_string()),
-        Some(ParameterChoice::DoubleParam(value)) => timeout_text(&value.to_string()),
-        None => timeout_text(""),
-    };
-    span.map(Some)
+/// What the parameters of one place ask for.
+fn read_parameters(place: Place<'_>, given: &Parameters) -> Result<Asked, InferError> {
+    let reserved = given.iter().filter(|(name, _)| parameters::is_reserved(name));
+    let reserved = reserved.map(|(name, parameter)| (name.into(), value(parameter)));
+    parameters::read(place, reserved.collect())
 }
 
-fn class(parameter: &InferParameter) -> Result<Option<Class>, InferError> {
+fn value(parameter: &InferParameter) -> Value<'_> {
     match &parameter.parameter_choice {
-        Some(ParameterChoice::Int64Param(level)) => priority::parameter(&level.to_string()),
-        Some(ParameterChoice::Uint64Param(level)) => priority::parameter(&level.to_string()),
-        Some(ParameterChoice::StringParam(text)) => priority::parameter(text),
-        Some(ParameterChoice::BoolParam(value)) => priority::parameter(&value.to_string()),
-        Some(ParameterChoice::DoubleParam(value)) => priority::parameter(&format!("{value:?}")),
-        None => priority::parameter(""),
+        Some(ParameterChoice::BoolParam(value)) => Value::Bool(*value),
+        Some(ParameterChoice::Uint64Param(number)) => Value::Whole(*number),
+        Some(ParameterChoice::Int64Param(number)) => {
+            u64::try_from(*number).map_or_else(|_| Value::Other(number.to_string()), Value::Whole)
+        }
+        Some(ParameterChoice::StringParam(text)) => Value::Text(text.into()),
+        Some(ParameterChoice::DoubleParam(value)) => Value::Other(format!("{value:?}")),
+        None => Value::Other("without a value".to_owned()),
     }
 }
 
 fn input(tensor: InferInputTensor, raw: Option<Bytes>) -> Result<InputTensor, InferError> {
     let name = tensor.name;
-    if tensor.parameters.contains_key("shared_memory_region") {
-        return Err(no_shared_memory("input", &name));
-    }
+    // Messages say themselves how long contents are, so the size in the parameters adds nothing.
+    read_parameters(Place::Input(&name), &tensor.parameters)?;
     let datatype: DataType = tensor
         .datatype
         .parse()

@@ -5,19 +5,20 @@
 //! model, except where the form itself needs the model (the raw tensor).
 
 use super::elements;
+use super::nonfinite::JsonText;
 use crate::check::element_count;
-use crate::deadline::{timeout_parameter, timeout_text};
-use crate::error::{InferError, no_shared_memory};
-use crate::priority;
+use crate::deadline::earliest;
+use crate::error::InferError;
+use crate::parameters::{self, Asked, Place, Value};
 use crate::quote::{self, brief};
-use crate::request::{InferRequest, InputTensor, earliest};
+use crate::request::{InferRequest, InputTensor};
 use bytes::Bytes;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use symphony_core::{Class, Span, Time};
+use std::fmt;
+use symphony_core::{Span, Time};
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::tensor::{DataType, TensorSpec, bytes_count};
 
@@ -61,19 +62,12 @@ impl AnswerForm {
 #[derive(Deserialize)]
 struct JsonRequest<'a> {
     id: Option<String>,
-    parameters: Option<RequestParameters>,
+    #[serde(borrow)]
+    parameters: Option<JsonParameters<'a>>,
     #[serde(borrow)]
     inputs: Vec<JsonInput<'a>>,
     #[serde(borrow)]
     outputs: Option<Vec<JsonOutput<'a>>>,
-}
-
-/// Those parameters that mean something here; the protocol has clients send others too.
-#[derive(Default, Deserialize)]
-struct RequestParameters {
-    timeout: Option<Value>,
-    priority: Option<Value>,
-    binary_data_output: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -83,7 +77,8 @@ struct JsonInput<'a> {
     #[serde(borrow)]
     datatype: Cow<'a, str>,
     shape: Vec<i64>,
-    parameters: Option<TensorParameters>,
+    #[serde(borrow)]
+    parameters: Option<JsonParameters<'a>>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
@@ -92,15 +87,45 @@ struct JsonInput<'a> {
 struct JsonOutput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    parameters: Option<TensorParameters>,
+    #[serde(borrow)]
+    parameters: Option<JsonParameters<'a>>,
 }
 
-#[derive(Default, Deserialize)]
-struct TensorParameters {
-    binary_data_size: Option<Value>,
-    binary_data: Option<bool>,
-    shared_memory_region: Option<IgnoredAny>,
-    classification: Option<Value>,
+/// The reserved parameters of one place, as they stand in the text. Those of the user's own are
+/// passed over.
+#[derive(Default)]
+struct JsonParameters<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// A text that is borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct JsonString<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for JsonParameters<'a> {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<JsonParameters<'a>, D::Error> {
+        json.deserialize_map(ReservedOnly).map(JsonParameters)
+    }
+}
+
+struct ReservedOnly;
+
+impl<'de> Visitor<'de> for ReservedOnly {
+    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of parameters")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut reserved = Vec::new();
+        while let Some(JsonString(name)) = map.next_key()? {
+            if parameters::is_reserved(&name) && reserved.len() < parameters::RESERVED_MAX {
+                reserved.push((name, map.next_value()?));
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(reserved)
+    }
 }
 
 /// The value of `Inference-Header-Content-Length`.
@@ -145,48 +170,76 @@ fn json(envelope: &Envelope, length: Option<usize>) -> Result<Decoded, InferErro
             body.len()
         ))
     })?;
-    let parsed: JsonRequest<'_> = serde_json::from_slice(text).map_err(|error| {
-        InferError::Invalid(format!("the request is not JSON as the protocol has it: {error}"))
-    })?;
-    let parameters = parsed.parameters.unwrap_or_default();
-    let outputs = parsed.outputs.unwrap_or_default();
-    let own = parameters.timeout.as_ref().map(timeout).transpose()?;
-    let class = parameters.priority.as_ref().map_or(Ok(None), class)?;
-    let mut binary = Binary { body, next: length };
+    let plain = JsonText::plain(text);
+    let error = match serde_json::from_slice(plain.json()) {
+        Ok(parsed) => return request(envelope, length, &plain, parsed),
+        Err(error) => error,
+    };
+    // Numbers that are not finite may be all that is wrong with it.
+    let replaced = JsonText::replaced(text)?.ok_or_else(|| not_json(&error))?;
+    let parsed = serde_json::from_slice(replaced.json()).map_err(|error| not_json(&error))?;
+    request(envelope, length, &replaced, parsed)
+}
+
+fn not_json(error: &serde_json::Error) -> InferError {
+    InferError::Invalid(format!("the request is not JSON as the protocol has it: {error}"))
+}
+
+/// A request from its parsed JSON, which ends at `length` in the body.
+fn request(
+    envelope: &Envelope,
+    length: usize,
+    text: &JsonText<'_>,
+    parsed: JsonRequest<'_>,
+) -> Result<Decoded, InferError> {
+    let asked = read_parameters(Place::Request, parsed.parameters)?;
+    let mut binary = Binary { body: &envelope.body, next: length };
     let inputs = parsed
         .inputs
         .into_iter()
-        .map(|input| read_input(input, &mut binary))
+        .map(|input| read_input(input, text, &mut binary))
         .collect::<Result<Vec<_>, _>>()?;
     binary.end()?;
-    let form = answer_form(parameters.binary_data_output.unwrap_or(false), &outputs)?;
+    let mut form = AnswerForm { binary: asked.binary_outputs, by_name: Vec::new() };
+    let mut outputs = Vec::new();
+    for output in parsed.outputs.unwrap_or_default() {
+        let name = output.name.into_owned();
+        let own = read_parameters(Place::Output(&name), output.parameters)?.binary;
+        form.by_name.extend(own.map(|binary| (name.clone(), binary)));
+        outputs.push(name);
+    }
     Ok(Decoded {
         request: InferRequest {
             id: parsed.id.unwrap_or_default(),
             inputs,
-            outputs: outputs.into_iter().map(|output| output.name.into_owned()).collect(),
+            outputs,
             arrival: envelope.arrival,
-            limit: earliest(envelope.limit, own),
-            class,
+            limit: earliest(envelope.limit, asked.limit),
+            class: asked.class,
         },
         form,
     })
 }
 
-fn timeout(value: &Value) -> Result<Span, InferError> {
-    match value {
-        Value::String(text) => timeout_text(text),
-        other => match other.as_i64() {
-            Some(micros) => timeout_parameter(micros),
-            None => timeout_text(&other.to_string()),
-        },
-    }
+/// What the parameters of one place ask for. A client that writes `null` has not given one.
+fn read_parameters(
+    place: Place<'_>,
+    given: Option<JsonParameters<'_>>,
+) -> Result<Asked, InferError> {
+    let JsonParameters(given) = given.unwrap_or_default();
+    let given = given.into_iter().filter_map(|(name, raw)| Some((name, value(raw)?)));
+    parameters::read(place, given.collect())
 }
 
-fn class(value: &Value) -> Result<Option<Class>, InferError> {
-    match value {
-        Value::String(text) => priority::parameter(text),
-        other => priority::parameter(&other.to_string()),
+fn value(raw: &RawValue) -> Option<Value<'_>> {
+    let text = raw.get();
+    let whole = || text.parse().ok().map(Value::Whole);
+    let string = || serde_json::from_str(text).ok().map(|JsonString(text)| Value::Text(text));
+    match text {
+        "null" => None,
+        "true" => Some(Value::Bool(true)),
+        "false" => Some(Value::Bool(false)),
+        _ => whole().or_else(string).or_else(|| Some(Value::Other(brief(text)))),
     }
 }
 
@@ -221,27 +274,22 @@ impl Binary<'_> {
     }
 }
 
-fn read_input(input: JsonInput<'_>, binary: &mut Binary<'_>) -> Result<InputTensor, InferError> {
+fn read_input(
+    input: JsonInput<'_>,
+    text: &JsonText<'_>,
+    binary: &mut Binary<'_>,
+) -> Result<InputTensor, InferError> {
     let name = input.name.into_owned();
-    let parameters = input.parameters.unwrap_or_default();
-    if parameters.shared_memory_region.is_some() {
-        return Err(no_shared_memory("input", &name));
-    }
+    let size = read_parameters(Place::Input(&name), input.parameters)?.binary_size;
     let datatype: DataType = input
         .datatype
         .parse()
         .map_err(|error| InferError::Invalid(format!("input {name:?}: {error}")))?;
-    let data = match (parameters.binary_data_size, input.data) {
+    let data = match (size, input.data) {
         (Some(_), Some(_)) => Err("has both data and binary_data_size: send one".to_owned()),
-        (Some(size), None) => match size.as_u64().and_then(|size| usize::try_from(size).ok()) {
-            Some(size) => return tensor(name, datatype, input.shape, binary, size),
-            None => Err(format!(
-                "has binary_data_size {}: give a number of bytes",
-                brief(&size.to_string())
-            )),
-        },
+        (Some(size), None) => return tensor(name, datatype, input.shape, binary, size),
         (None, Some(data)) => match element_count(&input.shape) {
-            Some(elements) => elements::read(data, datatype, &input.shape, elements),
+            Some(elements) => elements::read(text.as_sent(data), datatype, &input.shape, elements),
             None => Err(format!(
                 "has the shape {}: dimensions must not be negative, \
                  and their product must be countable",
@@ -267,28 +315,6 @@ fn tensor(
 ) -> Result<InputTensor, InferError> {
     let data = binary.take(&name, size)?;
     Ok(InputTensor { name, datatype, shape, data })
-}
-
-fn answer_form(binary: bool, outputs: &[JsonOutput<'_>]) -> Result<AnswerForm, InferError> {
-    let mut form = AnswerForm { binary, by_name: Vec::new() };
-    for output in outputs {
-        let Some(parameters) = &output.parameters else { continue };
-        if parameters.shared_memory_region.is_some() {
-            return Err(no_shared_memory("output", &output.name));
-        }
-        let classes = parameters.classification.as_ref();
-        if classes.is_some_and(|classes| classes.as_u64() != Some(0)) {
-            return Err(InferError::Unsupported(format!(
-                "output {:?} asks for classification, which this server does not do: \
-                 ask for the tensor",
-                output.name
-            )));
-        }
-        if let Some(own) = parameters.binary_data {
-            form.by_name.push((output.name.clone().into_owned(), own));
-        }
-    }
-    Ok(form)
 }
 
 /// The whole body is the tensor of a model with one input; the answer is binary too.
@@ -343,7 +369,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
-    use symphony_core::{ModelId, Profile};
+    use symphony_core::{Class, ModelId, Profile};
     use symphony_wire::tensor::Signature;
 
     fn model() -> ServedModel {

@@ -6,6 +6,7 @@ mod body;
 mod decode;
 mod elements;
 mod encode;
+mod nonfinite;
 mod route;
 
 use crate::arriving::{Arriving, BodyLimits};

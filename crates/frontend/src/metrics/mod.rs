@@ -1,7 +1,9 @@
-//! What is counted, and where: one [`ModelMetrics`] per model version for as long as the process
-//! runs, one [`ModelHandle`] per load of it, resolved once and then reached by index.
+//! What is counted, and where: one [`ModelMetrics`] per served model version, one [`ModelHandle`]
+//! per load of it, resolved once and then reached by index.
 //!
-//! Counting takes no lock. Nothing here decides anything.
+//! Counters follow the catalog: those of a model that is gone go with the last request that counts
+//! there, so that models which come and go under ever new names leave nothing behind. Counting takes
+//! no lock. Nothing here decides anything.
 
 mod exposition;
 mod page;
@@ -10,10 +12,10 @@ use arc_swap::ArcSwap;
 pub(crate) use exposition::{Counter, Gauge, Histogram};
 pub(crate) use page::{Sources, render};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use symphony_core::{Class, DropReason, Span};
-use symphony_wire::catalog::ServedModel;
+use symphony_wire::catalog::{ServedModel, SharedCatalog};
 use symphony_wire::inflight::Execution;
 
 use crate::error::ErrorKind;
@@ -46,7 +48,7 @@ const ROWS_BOUNDS: [u64; 14] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 
 pub(crate) const DROPPED: [&str; DropReason::ALL.len() + 1] =
     ["hopeless", "overload", "queue_full", "evicted", "too_large", "unloaded", "expired"];
 
-/// Counters of one model version.
+/// Counters of one model version, from its first load until it is gone.
 #[derive(Debug)]
 pub(crate) struct ModelMetrics {
     pub(crate) name: String,
@@ -195,6 +197,22 @@ pub(crate) struct ModelHandle {
 }
 
 impl ModelHandle {
+    /// A load of a model, which goes on with the counters of its version if there are any.
+    fn new(
+        model: &Arc<ServedModel>,
+        models: &mut BTreeMap<ModelKey, Arc<ModelMetrics>>,
+    ) -> ModelHandle {
+        let key = (model.name.clone(), model.version.clone());
+        let metrics = models
+            .entry(key)
+            .or_insert_with(|| Arc::new(ModelMetrics::new(&model.name, &model.version)));
+        ModelHandle {
+            model: Arc::clone(model),
+            metrics: Arc::clone(metrics),
+            batches: (0..model.profile.rows_max()).map(|_| BatchSize::default()).collect(),
+        }
+    }
+
     /// A request was answered in time.
     pub(crate) fn good(&self, rows: u32, total: Span, execution: &Execution) {
         let metrics = &self.metrics;
@@ -249,12 +267,15 @@ impl ModelHandle {
     }
 }
 
+type ModelKey = (String, String);
+
 /// Every counter of the frontend.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Metrics {
-    /// By name and version, for as long as the process runs.
-    models: Mutex<BTreeMap<(String, String), Arc<ModelMetrics>>>,
-    /// The same, by the scheduler's identity of the model, for the path of a request.
+    catalog: SharedCatalog,
+    /// By name and version, of models that are served or still have requests.
+    models: Mutex<BTreeMap<ModelKey, Arc<ModelMetrics>>>,
+    /// Of served models, by the scheduler's identity of the model, for the path of a request.
     handles: ArcSwap<Vec<Option<Arc<ModelHandle>>>>,
     /// Refused requests by class, whether or not their model is known.
     refused: [Counter; REFUSED.len()],
@@ -275,17 +296,32 @@ pub(crate) const REFUSED: [(ErrorKind, &str); 7] = [
 ];
 
 impl Metrics {
-    /// Where requests for this load of a model are counted.
-    pub(crate) fn handle(&self, model: &Arc<ServedModel>) -> Arc<ModelHandle> {
-        let handles = self.handles.load();
-        match handles.get(model.id.index()) {
-            Some(Some(handle)) if Arc::ptr_eq(&handle.model, model) => Arc::clone(handle),
-            _ => self.new_handle(model),
+    pub(crate) fn new(catalog: SharedCatalog) -> Metrics {
+        Metrics {
+            catalog,
+            models: Mutex::default(),
+            handles: ArcSwap::default(),
+            refused: Default::default(),
+            in_flight: Gauge::default(),
+            http_connections: Gauge::default(),
+            grpc_connections: Gauge::default(),
         }
     }
 
-    /// Every model version that was ever served, in the order of names.
+    /// Where requests for this load of a model are counted.
+    pub(crate) fn handle(&self, model: &Arc<ServedModel>) -> Arc<ModelHandle> {
+        if let Some(handle) = known(&self.handles.load(), model) {
+            return handle;
+        }
+        self.follow();
+        // Where the model is gone already, its last requests are counted where nobody reads.
+        known(&self.handles.load(), model)
+            .unwrap_or_else(|| Arc::new(ModelHandle::new(model, &mut BTreeMap::new())))
+    }
+
+    /// Every model version that is served or still has requests, in the order of names.
     pub(crate) fn models(&self) -> Vec<Arc<ModelMetrics>> {
+        self.follow();
         self.lock().values().cloned().collect()
     }
 
@@ -295,31 +331,39 @@ impl Metrics {
         }
     }
 
-    fn new_handle(&self, model: &Arc<ServedModel>) -> Arc<ModelHandle> {
+    /// Brings the counters in line with the catalog: new ones for models that have none, and none
+    /// for models that are gone.
+    fn follow(&self) {
+        // The catalog is read under the lock, so that an older one never comes after a newer one.
         let mut models = self.lock();
-        let key = (model.name.clone(), model.version.clone());
-        let metrics = models
-            .entry(key)
-            .or_insert_with(|| Arc::new(ModelMetrics::new(&model.name, &model.version)));
-        let handle = Arc::new(ModelHandle {
-            model: Arc::clone(model),
-            metrics: Arc::clone(metrics),
-            batches: (0..model.profile.rows_max()).map(|_| BatchSize::default()).collect(),
-        });
-        // Under the lock, so that two of these never overwrite each other's work.
-        let mut handles = Vec::clone(&self.handles.load());
-        let index = model.id.index();
-        match handles.get(index) {
-            Some(Some(known)) if Arc::ptr_eq(&known.model, model) => return Arc::clone(known),
-            Some(_) => {}
-            None => handles.resize(index + 1, None),
+        let catalog = self.catalog.load();
+        let before = self.handles.load_full();
+        let mut handles = Vec::new();
+        for model in catalog.models.values() {
+            let handle = known(&before, model)
+                .unwrap_or_else(|| Arc::new(ModelHandle::new(model, &mut models)));
+            let index = model.id.index();
+            if index >= handles.len() {
+                handles.resize(index + 1, None);
+            }
+            handles[index] = Some(handle);
         }
-        handles[index] = Some(Arc::clone(&handle));
+        drop(before);
         self.handles.store(Arc::new(handles));
-        handle
+        // Handles count there: those of served models, and those that requests hold.
+        models.retain(|_, metrics| Arc::strong_count(metrics) > 1);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Arc<ModelMetrics>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ModelKey, Arc<ModelMetrics>>> {
         self.models.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The handle of this load of a model.
+fn known(
+    handles: &[Option<Arc<ModelHandle>>],
+    model: &Arc<ServedModel>,
+) -> Option<Arc<ModelHandle>> {
+    let handle = handles.get(model.id.index())?.as_ref()?;
+    Arc::ptr_eq(&handle.model, model).then(|| Arc::clone(handle))
 }

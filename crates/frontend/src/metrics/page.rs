@@ -123,10 +123,6 @@ pub(crate) struct Sources<'a> {
 
 /// The page as text.
 pub(crate) fn render(sources: &Sources<'_>) -> String {
-    for model in sources.catalog.models.values() {
-        // A model shows its zeros before its first request.
-        let _ = sources.metrics.handle(model);
-    }
     let models = sources.metrics.models();
     let mut page = Page::default();
     model_counters(&mut page, &models);
