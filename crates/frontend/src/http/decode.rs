@@ -143,11 +143,12 @@ pub(super) fn json_length(header: &str) -> Result<usize, InferError> {
     })
 }
 
-/// Bound on the bytes of tensors that so much JSON can hold. The shortest element is a digit and a
-/// comma, or for text two quotes and a comma.
+/// Bound on the bytes that decoding so much JSON takes: a copy of the text, which is made where it
+/// holds numbers that are not finite, and the tensors. The shortest element is a digit and a comma,
+/// or for text two quotes and a comma.
 pub(super) fn expansion(model: &ServedModel, text: usize) -> usize {
     let sizes = model.signature.inputs.iter().map(|input| input.datatype.size().unwrap_or(4));
-    text.div_ceil(2).saturating_mul(sizes.max().unwrap_or(0))
+    text.saturating_add(text.div_ceil(2).saturating_mul(sizes.max().unwrap_or(0)))
 }
 
 /// Decodes a request.
