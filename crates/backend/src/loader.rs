@@ -1,8 +1,8 @@
 //! From a model's directory to a model that is ready to serve: read, checked against what the
 //! engine is proven right on, loaded on every accelerator, measured.
 //!
-//! Nothing here knows what is being served: taking a loaded model into service, or leaving the
-//! old one there when a load fails, is the caller's.
+//! Nothing here knows which models are being served: the caller takes a loaded model into service,
+//! or keeps the old one when a load fails.
 
 mod error;
 mod objective;

@@ -1,8 +1,8 @@
 //! From an ONNX graph to something that serves batches: which form of the graph to load, what it
 //! takes and gives, and whether its rows may share a batch.
 //!
-//! What the file says decides which forms are tried; whether a form is right is decided by
-//! running it ([`crate::verify`]). Nothing here knows a particular engine.
+//! The file decides which forms are tried. Whether a form is right is decided by running it
+//! ([`crate::verify`]). Nothing here knows a particular engine.
 
 use crate::engine::{Engine, EngineError, Executable, Graph, LoadRequest};
 use crate::limits;

@@ -1,7 +1,7 @@
 //! The model repository on disk: which models there are, in which version, with which settings.
 //!
-//! A model is a directory. `NAME/model.toml` (optional) says how it is served and
-//! `NAME/<version>/model.onnx` what is; versions are whole numbers and the highest is served. A
+//! A model is a directory. `NAME/model.toml` (optional) says how the model is served, and
+//! `NAME/<version>/model.onnx` is the model; versions are whole numbers and the highest is served. A
 //! directory with only an ONNX file in it is version 1 of a model with default settings.
 //!
 //! Nothing here opens an ONNX file's contents or knows an engine.

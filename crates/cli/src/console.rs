@@ -1,4 +1,4 @@
-//! What commands say to the person who started them: on standard output, which is theirs.
+//! What commands print to the person who started them, on standard output.
 
 use std::fmt::Display;
 use std::io::{Write, stdout};

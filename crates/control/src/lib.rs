@@ -4,8 +4,8 @@
 //! - [`models`]: the models of a pool, loaded and unloaded on a thread of their own.
 //! - [`config`]: what a pool is started with.
 //!
-//! The crate knows no command line, no configuration file, no protocol, and of engines only the
-//! backend's face.
+//! The crate knows no command line, no configuration file and no protocol, and engines only through
+//! the interface of the backend.
 
 pub mod config;
 pub mod models;

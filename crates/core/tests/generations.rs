@@ -1,4 +1,4 @@
-//! A model that has the place of one that is gone: what is meant for the former never reaches it.
+//! A model in the place of one that was removed: messages for the old model never reach the new one.
 
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};

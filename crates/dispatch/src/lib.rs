@@ -1,7 +1,7 @@
 //! The live scheduler: drives the decisions of `symphony-core` with the real clock.
 //!
-//! Shards own models, one matcher owns the accelerators; on one thread together or on threads of
-//! their own they are the same parties that say the same to each other ([`threads`], [`spawn`]).
+//! Shards own models, and one matcher owns the accelerators. On one thread together or on threads
+//! of their own, they are the same parties and exchange the same messages ([`threads`], [`spawn`]).
 //! It knows no protocol and no engine.
 
 mod between;

@@ -1,8 +1,8 @@
 //! The threads of the live scheduler: each drains what has arrived, decides once, acts, and parks
 //! when nothing is left to do.
 //!
-//! A [`Thread`] is the thread without the thread: it is told the time, so that a test can drive it
-//! under a clock of its own, and a benchmark can put its load into the same loop.
+//! A [`Thread`] is the loop without its clock: it is told the time, so that a test can drive it under
+//! a clock of its own, and a benchmark can put its load into the same loop.
 
 use crate::between::between;
 use crate::effects::Effects;

@@ -1,5 +1,5 @@
-//! A board: many latest-value slots from one thread to another, and which of them have news, so
-//! that a reader of thousands looks only at those. It must not know what the values mean.
+//! A board: many latest-value slots from one thread to another, with marks for the slots that have
+//! news, so that a reader of thousands looks only at these. It must not know what the values mean.
 
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! A set of indices that one thread marks and another drains: one bit each, and above every 64
 //! words of them one summary word, so that finding nothing in thousands costs a few loads.
 //!
-//! A mark is always written, even where it stands already: only so is it sure to be drained after
-//! what was stored before it. It must not know what is marked.
+//! A mark is always written, even if it is there already: only then is it certain to be drained
+//! after the values that were stored before it. It must not know what is marked.
 
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 

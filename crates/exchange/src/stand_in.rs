@@ -1,6 +1,6 @@
 //! The ring under loom, which cannot see into rtrb's atomics: the part of rtrb's interface that
 //! this crate uses, with the same two counters and the same orderings on them. It shows that the
-//! bell misses nothing of what a ring publishes; it is no check of rtrb's own slots.
+//! bell misses nothing of what a ring publishes; it does not check rtrb's own slots.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, PoisonError};

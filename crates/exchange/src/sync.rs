@@ -1,5 +1,5 @@
 //! Where atomics, threads and the ring come from: the real ones, or loom's when it explores every
-//! interleaving. The rest of the crate names none of them itself.
+//! interleaving. The rest of the crate uses only these.
 
 #[cfg(not(loom))]
 mod real {

@@ -1,5 +1,5 @@
-//! Every operator a model uses, with what is known of its inputs: for checks of what an engine
-//! can run, which themselves live elsewhere.
+//! Every operator a model uses, with what is known of its inputs. Checks of what an engine can run
+//! use this list; they live elsewhere.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;

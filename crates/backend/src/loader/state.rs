@@ -1,5 +1,5 @@
-//! The state of a model's files, told by what the file system says of them: reading hundreds of
-//! megabytes to find that nothing changed would take its time from what is being served.
+//! The state of a model's files by the file system's account of them. Reading hundreds of megabytes
+//! to find that nothing changed would take time from the models that are being served.
 
 use crate::repository::{ConfigError, ModelDirectory, ModelKind, ModelSource, OnnxSource};
 use std::fs;

@@ -4,23 +4,23 @@
 //! A measured time is `table * model * accelerator` and some spread. Two estimators take it
 //! apart, without a way for them to chase each other:
 //!
-//! - [`UsualRatio`] and [`AcceleratorDrift`] compare an accelerator with the others *on the same model at the same
-//!   time*. What all of them share, the model's own drift included, cancels out; so an
-//!   accelerator's lag does not depend on what is thought of the models.
-//! - [`ModelDrift`] follows a model's times once the lag of the accelerator they come from is taken
-//!   out.
+//! - [`UsualRatio`] and [`AcceleratorDrift`] compare an accelerator with the others *on the same
+//!   model at the same time*. A drift that all of them share, the model's own included, cancels out,
+//!   so the slowdown of an accelerator does not depend on those of the models.
+//! - [`ModelDrift`] follows a model's times after dividing out the slowdown of their accelerator.
 //!
-//! Ratios are of the table as it was loaded, never of a plan that was already scaled: what is
-//! concluded from them does not come back in.
+//! Ratios are of the table as it was loaded, never of a plan that was already scaled, so a
+//! conclusion never feeds back into the next measurement.
 //!
 //! A loaded table holds a high percentile, the 95th. `ModelDrift` therefore takes the same percentile
-//! of the ratios: one that is usually 0.9 but one time in twenty 1.0 says that the table is right.
+//! of the ratios: a ratio that is usually 0.9, but one time in twenty 1.0, says that the table is
+//! right.
 
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
-/// Without a sample for so long, half of what was learned is given up. What is taken for slow
-/// gets less to do, so that nothing else would ever show that it has recovered.
+/// Without a sample for so long, half of what was learned is given up. A straggler gets less to do,
+/// so nothing else would ever show that it has recovered.
 const FORGET: Span = Span::from_secs(10);
 
 /// Ratios remembered of each model.

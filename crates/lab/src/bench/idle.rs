@@ -1,4 +1,4 @@
-//! `symphony bench idle`: what a server costs that has nothing to do, or little.
+//! `symphony bench idle`: what a server costs when it has little or nothing to do.
 
 use super::bare;
 use super::client::{Payload, Protocol, RemoteClient};

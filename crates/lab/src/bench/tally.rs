@@ -1,4 +1,4 @@
-//! What came of the requests of a run.
+//! The outcomes of the requests of a run.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What was asked for cannot be done as it was asked: exit code 2, as for a mistyped flag.
+//! Input that a command cannot work with: exit code 2, as for a mistyped flag.
 
 use std::fmt::{self, Display};
 

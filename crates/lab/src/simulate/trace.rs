@@ -1,5 +1,5 @@
-//! Recorded requests: read once to see that all is well, how many there are and whose, then
-//! replayed as often as there are runs.
+//! Recorded requests: read once to check them and to count those of each model, then replayed for
+//! each run.
 
 use super::input::BadInput;
 use super::model::SimulatedModel;

@@ -1,5 +1,5 @@
 //! Example models: real architectures with generated weights, for trying and measuring a server
-//! without a download. What they compute means nothing; what it costs is real.
+//! without a download. Their results mean nothing, but their costs are real.
 
 mod encoder;
 mod layers;

@@ -1,5 +1,4 @@
-//! Accelerators that join and leave a pool, by what is asked of it, and that are taken out of it when
-//! they stop answering.
+//! Accelerators that join and leave a pool: on request, and when they stop answering.
 //!
 //! Whether an accelerator is wanted and whether it answers are two things. A dead accelerator comes
 //! back by ending what it was sent, and then serves only if it is still wanted. Until then it keeps

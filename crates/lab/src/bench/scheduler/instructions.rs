@@ -1,5 +1,5 @@
-//! The instructions of a thread, as its processor counts them. Virtual machines often do not let
-//! a program ask; then nothing is told.
+//! The instructions of a thread, as its processor counts them. Virtual machines often give no
+//! access to the counters; then there is no figure.
 
 /// One turn in so many is counted: asking takes longer than some turns.
 const EVERY: u64 = 64;

@@ -1,4 +1,4 @@
-//! What every part of a scenario file is read with: refusals that name the line, and bounded
+//! Shared by the readers of every section of a scenario file: errors that name the line, and bounded
 //! numbers.
 
 use crate::simulate::input::BadInput;
