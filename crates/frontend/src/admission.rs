@@ -5,7 +5,7 @@
 
 use crate::Services;
 use crate::admitted::Admitted;
-use crate::budget::{Budget, Held};
+use crate::budget::{ByteBudget, HeldBytes};
 use crate::check;
 use crate::error::{InferError, Objective};
 use crate::metrics::{Metrics, ModelHandle};
@@ -29,7 +29,7 @@ pub(crate) struct Admission {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) recorder: Arc<Recorder>,
     /// The bytes that requests hold.
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Arc<ByteBudget>,
 }
 
 impl Admission {
@@ -45,7 +45,7 @@ impl Admission {
             clock: services.clock,
             metrics,
             recorder,
-            budget: Budget::new(request_bytes_max),
+            budget: ByteBudget::new(request_bytes_max),
         }
     }
 
@@ -58,7 +58,7 @@ impl Admission {
         &'a self,
         handle: &'a ModelHandle,
         request: InferRequest,
-        held: Held,
+        held: HeldBytes,
     ) -> Result<Admitted<'a>, InferError> {
         // An error needs the id that the request takes along.
         let id = request.id.clone();
@@ -70,7 +70,7 @@ impl Admission {
         &'a self,
         handle: &'a ModelHandle,
         request: InferRequest,
-        mut held: Held,
+        mut held: HeldBytes,
     ) -> Result<Admitted<'a>, InferError> {
         let model = &handle.model;
         let wanted = check::outputs(model, &request.outputs)?;

@@ -4,7 +4,7 @@
 //! has left, and the request leaves the queue.
 
 use crate::admission::Admission;
-use crate::budget::Held;
+use crate::budget::HeldBytes;
 use crate::error::{InferError, Missed, Objective};
 use crate::metrics::{Ending, ModelHandle};
 use crate::record::Entry;
@@ -32,7 +32,7 @@ pub(crate) struct Admitted<'a> {
     pub(crate) reply: oneshot::Receiver<Outcome>,
     /// Whether its ending has been recorded.
     pub(crate) is_settled: bool,
-    pub(crate) _held: Held,
+    pub(crate) _held: HeldBytes,
 }
 
 impl Admitted<'_> {

@@ -3,7 +3,7 @@
 //!
 //! Knows no protocol's framing.
 
-use crate::budget::{Budget, Held, SMALL};
+use crate::budget::{ByteBudget, HeldBytes, SMALL};
 use crate::error::InferError;
 use bytes::Bytes;
 use hyper::body::{Body, SizeHint};
@@ -29,7 +29,7 @@ const DISCARD_WAIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct BodyLimits {
     /// Of all requests together.
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) budget: Arc<ByteBudget>,
     /// Bound on one body or message in bytes, compressed or not.
     pub(crate) size_max: usize,
     /// A body that brings nothing for this long is given up.
@@ -49,7 +49,7 @@ pub(crate) enum Interrupted<E> {
 #[derive(Debug)]
 pub(crate) struct Arriving<B> {
     body: B,
-    held: Held,
+    held: HeldBytes,
     progress: Progress,
     size_max: usize,
 }
@@ -65,11 +65,11 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
     }
 
     /// What holds the bytes that have come.
-    pub(crate) fn held(&mut self) -> &mut Held {
+    pub(crate) fn held(&mut self) -> &mut HeldBytes {
         &mut self.held
     }
 
-    pub(crate) fn into_held(self) -> Held {
+    pub(crate) fn into_held(self) -> HeldBytes {
         self.held
     }
 
@@ -160,7 +160,7 @@ impl Progress {
     }
 
     /// Ready when the body has come too slowly.
-    fn poll_late(&mut self, context: &mut Context<'_>, held: &Held) -> Poll<InferError> {
+    fn poll_late(&mut self, context: &mut Context<'_>, held: &HeldBytes) -> Poll<InferError> {
         let every = LOOK_EVERY.min(self.timeout);
         let look = self.look.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
         while look.as_mut().poll(context).is_ready() {

@@ -44,20 +44,24 @@ fn machine_memory(meminfo: &str) -> Option<usize> {
 
 /// How many bytes requests hold, and how many they may.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct ByteBudget {
     held: AtomicU64,
     max: u64,
     refused: Counter,
 }
 
-impl Budget {
-    pub(crate) fn new(max: usize) -> Arc<Budget> {
-        Arc::new(Budget { held: AtomicU64::new(0), max: max as u64, refused: Counter::default() })
+impl ByteBudget {
+    pub(crate) fn new(max: usize) -> Arc<ByteBudget> {
+        Arc::new(ByteBudget {
+            held: AtomicU64::new(0),
+            max: max as u64,
+            refused: Counter::default(),
+        })
     }
 
     /// The account of one request, which holds nothing yet.
-    pub(crate) fn account(self: &Arc<Self>) -> Held {
-        Held { budget: Arc::clone(self), bytes: 0 }
+    pub(crate) fn account(self: &Arc<Self>) -> HeldBytes {
+        HeldBytes { budget: Arc::clone(self), bytes: 0 }
     }
 
     /// Bytes that are held.
@@ -99,17 +103,17 @@ impl Budget {
 
 /// What one request holds of the budget, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
-    budget: Arc<Budget>,
+pub(crate) struct HeldBytes {
+    budget: Arc<ByteBudget>,
     bytes: u64,
 }
 
-impl Held {
+impl HeldBytes {
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub(crate) fn budget(&self) -> &Budget {
+    pub(crate) fn budget(&self) -> &ByteBudget {
         &self.budget
     }
 
@@ -151,14 +155,14 @@ impl Held {
     }
 
     /// Hands a part of the bytes, or all if there are fewer, to an account of their own.
-    pub(crate) fn split(&mut self, bytes: u64) -> Held {
+    pub(crate) fn split(&mut self, bytes: u64) -> HeldBytes {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Held { budget: Arc::clone(&self.budget), bytes }
+        HeldBytes { budget: Arc::clone(&self.budget), bytes }
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldBytes {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -189,7 +193,7 @@ mod tests {
 
     #[test]
     fn bytes_are_held_until_the_account_is_gone() {
-        let budget = Budget::new(MAX);
+        let budget = ByteBudget::new(MAX);
         let mut held = budget.account();
         held.grow(1000).unwrap();
         held.resize(700).unwrap();
@@ -204,13 +208,13 @@ mod tests {
 
     #[test]
     fn beyond_the_budget_a_request_is_refused_and_small_ones_last() {
-        let budget = Budget::new(MAX);
+        let budget = ByteBudget::new(MAX);
         let mut large = budget.account();
         assert!(is_refused(large.grow(MAX)), "the last part is for small requests");
         large.grow(MAX - MAX / 16).unwrap();
         assert!(budget.is_scarce());
         assert!(is_refused(large.grow(1)));
-        let mut small: Vec<Held> = Vec::new();
+        let mut small: Vec<HeldBytes> = Vec::new();
         let refused = loop {
             let mut next = budget.account();
             match next.grow(64 << 10) {

@@ -1,6 +1,6 @@
 //! Compression of bodies and messages, within a limit and within the budget.
 
-use crate::budget::Held;
+use crate::budget::HeldBytes;
 use crate::error::InferError;
 use bytes::Bytes;
 use flate2::Compression;
@@ -74,7 +74,7 @@ impl Coding {
         self,
         data: &[u8],
         limit: usize,
-        held: &mut Held,
+        held: &mut HeldBytes,
         plain: &mut Vec<u8>,
     ) -> Result<(), InferError> {
         let mut source: Box<dyn Read + '_> = match self {
@@ -135,7 +135,7 @@ fn compress<W: Write>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
+    use crate::budget::ByteBudget;
     use proptest::prelude::*;
 
     #[test]
@@ -160,8 +160,8 @@ mod tests {
         for coding in [Coding::Gzip, Coding::Deflate] {
             let bomb = coding.compress(&zeros).unwrap();
             assert!(bomb.len() < 1 << 14);
-            let budget = Budget::new(8 << 20);
-            let plain = |limit: usize, held: &mut Held| {
+            let budget = ByteBudget::new(8 << 20);
+            let plain = |limit: usize, held: &mut HeldBytes| {
                 let mut plain = Vec::new();
                 coding.decompress(&bomb, limit, held, &mut plain).map(|()| plain)
             };
@@ -170,7 +170,7 @@ mod tests {
             let mut held = budget.account();
             assert_eq!(plain(1 << 20, &mut held).unwrap(), zeros[0]);
             assert_eq!((held.bytes(), budget.held()), (1 << 20, 1 << 20));
-            let no_room = plain(1 << 20, &mut Budget::new(1 << 19).account());
+            let no_room = plain(1 << 20, &mut ByteBudget::new(1 << 19).account());
             assert!(matches!(no_room, Err(InferError::Overloaded { .. })));
         }
     }
@@ -179,7 +179,7 @@ mod tests {
         #[test]
         fn any_bytes_decompress_or_are_refused(data in prop::collection::vec(any::<u8>(), 0..99)) {
             for coding in [Coding::Gzip, Coding::Deflate] {
-                let mut held = Budget::new(1 << 20).account();
+                let mut held = ByteBudget::new(1 << 20).account();
                 let mut plain = Vec::new();
                 if coding.decompress(&data, 1000, &mut held, &mut plain).is_ok() {
                     prop_assert_eq!(held.bytes(), plain.len() as u64);

@@ -23,16 +23,16 @@ const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Whether the request of a connection waits for its answer. The one that answers tells the socket.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Exchange(Arc<ExchangeFlags>);
+pub(crate) struct Dialogue(Arc<DialogueFlags>);
 
 #[derive(Debug, Default)]
-struct ExchangeFlags {
+struct DialogueFlags {
     is_answering: AtomicBool,
     /// The client knows interim responses.
     is_askable: AtomicBool,
 }
 
-impl Exchange {
+impl Dialogue {
     /// A request has come; it waits for its answer until what is returned is dropped.
     pub(crate) fn begin<B>(&self, request: &Request<B>) -> Answering {
         self.0.is_askable.store(request.version() == Version::HTTP_11, Ordering::Relaxed);
@@ -51,7 +51,7 @@ impl Exchange {
 
 /// An answer is being made.
 #[derive(Debug)]
-pub(crate) struct Answering(Exchange);
+pub(crate) struct Answering(Dialogue);
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -62,18 +62,18 @@ impl Drop for Answering {
 /// A client's socket.
 pub(crate) struct ClientStream {
     stream: TcpStream,
-    exchange: Exchange,
+    dialogue: Dialogue,
     /// A client that takes nothing of its answer for this long is given up.
     patience: Duration,
     /// Everything that was to be written has been.
     is_flushed: bool,
     /// Runs while the client takes nothing.
     stuck: Option<Pin<Box<Sleep>>>,
-    client: Client,
+    presence: Presence,
 }
 
 /// What is known of the client while its request is under way.
-enum Client {
+enum Presence {
     Sending,
     /// It sends nothing any more; it may wait for its answer. Ready when it does not.
     Ended(Pin<Box<dyn Future<Output = ()> + Send>>),
@@ -82,34 +82,34 @@ enum Client {
 }
 
 impl ClientStream {
-    pub(crate) fn new(stream: TcpStream, exchange: Exchange, patience: Duration) -> ClientStream {
-        let client = Client::Sending;
-        ClientStream { stream, exchange, patience, is_flushed: true, stuck: None, client }
+    pub(crate) fn new(stream: TcpStream, dialogue: Dialogue, patience: Duration) -> ClientStream {
+        let presence = Presence::Sending;
+        ClientStream { stream, dialogue, patience, is_flushed: true, stuck: None, presence }
     }
 
     /// Ready when the client has left.
     fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<Error> {
-        if matches!(self.client, Client::Sending) {
+        if matches!(self.presence, Presence::Sending) {
             let mut byte = [0];
             let mut byte = ReadBuf::new(&mut byte);
             match ready!(self.stream.poll_peek(context, &mut byte)) {
-                Ok(0) => self.client = self.ask(),
+                Ok(0) => self.presence = self.ask(),
                 // It has sent more meanwhile, which is read after the answer.
                 Ok(_) => return Poll::Pending,
                 Err(error) => return Poll::Ready(error),
             }
         }
-        let Client::Ended(left) = &mut self.client else { return Poll::Pending };
+        let Presence::Ended(left) = &mut self.presence else { return Poll::Pending };
         left.as_mut().poll(context).map(|()| ErrorKind::ConnectionReset.into())
     }
 
     /// Asks a client whose sending has ended whether it is still there.
-    fn ask(&self) -> Client {
-        if !self.is_flushed || !self.exchange.is_askable() {
-            return Client::Silent;
+    fn ask(&self) -> Presence {
+        if !self.is_flushed || !self.dialogue.is_askable() {
+            return Presence::Silent;
         }
         let asked = self.stream.try_write(INTERIM).and_then(|_| refusal(&self.stream));
-        asked.map_or(Client::Silent, Client::Ended)
+        asked.map_or(Presence::Silent, Presence::Ended)
     }
 
     /// Looks at how writing went: a client has to take something now and then.
@@ -176,7 +176,7 @@ impl AsyncWrite for ClientStream {
     /// connection, with nothing left to be written, which is when to look after the client.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.is_flushed = true;
-        if self.exchange.is_answering()
+        if self.dialogue.is_answering()
             && let Poll::Ready(left) = self.poll_left(context)
         {
             return Poll::Ready(Err(left));

@@ -3,7 +3,7 @@
 
 use crate::Services;
 use crate::admission::Admission;
-use crate::budget::{Budget, Held};
+use crate::budget::{ByteBudget, HeldBytes};
 use crate::error::InferError;
 use crate::metrics::{self, Metrics, ModelHandle};
 use crate::models;
@@ -65,7 +65,7 @@ impl ApiContext {
     }
 
     /// The bytes that requests hold.
-    pub(crate) fn budget(&self) -> &Arc<Budget> {
+    pub(crate) fn budget(&self) -> &Arc<ByteBudget> {
         &self.admission.budget
     }
 
@@ -77,7 +77,7 @@ impl ApiContext {
         &self,
         handle: &ModelHandle,
         request: InferRequest,
-        held: Held,
+        held: HeldBytes,
     ) -> Result<InferResponse, InferError> {
         self.admission.admit(handle, request, held)?.answered().await
     }

@@ -2,7 +2,7 @@
 //!
 //! Knows no protocol beyond how a connection is driven.
 
-use crate::connection::{ClientStream, Exchange};
+use crate::connection::{ClientStream, Dialogue};
 use crate::context::ApiContext;
 use crate::error::FrontendError;
 use crate::grpc::GrpcServices;
@@ -43,7 +43,7 @@ const STREAMS_MAX: u32 = 4096;
 /// HTTP/2 flow control windows: what a client may send that nobody has read, per stream and per
 /// connection. It is held beside the budget, so it is small, and yet enough for a fast network.
 const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// How far the shutdown has come; clones see the same.
 #[derive(Clone, Debug)]
@@ -125,19 +125,30 @@ impl Port {
     /// the cut.
     pub(crate) async fn serve(self, protocol: Protocol, limits: ConnectionLimits, stop: Stop) {
         let room = Arc::new(Semaphore::new(limits.count_max as usize));
-        let stopped = stop.clone().stopped();
-        let mut stopped = std::pin::pin!(stopped);
-        for number in 0.. {
-            let accepted = async {
-                // The semaphore is never closed.
-                let permit = Arc::clone(&room).acquire_owned().await.ok();
-                (self.listener.accept().await, permit)
-            };
-            let (accepted, permit) = tokio::select! {
-                accepted = accepted => accepted,
-                () = &mut stopped => break,
-            };
-            let stream = match accepted {
+        tokio::select! {
+            () = self.accept(&protocol, limits, &room, &stop) => {}
+            () = stop.clone().stopped() => {}
+        }
+        drop(self.listener);
+        // Every connection gives its permit back when it has ended.
+        tokio::select! {
+            _ = room.acquire_many(limits.count_max) => {}
+            () = stop.reached(Phase::Cutting) => {}
+        }
+    }
+
+    /// Accepts connections for ever, while there is room for one more, and has each served.
+    async fn accept(
+        &self,
+        protocol: &Protocol,
+        limits: ConnectionLimits,
+        room: &Arc<Semaphore>,
+        stop: &Stop,
+    ) {
+        let mut number = 0_u32;
+        // The semaphore is never closed.
+        while let Ok(permit) = Arc::clone(room).acquire_owned().await {
+            let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -147,9 +158,10 @@ impl Port {
             };
             // Answers are written at once; waiting to fill a packet would cost 40 ms.
             let _ = stream.set_nodelay(true);
+            number = number.wrapping_add(1);
             let age_max = limits.age_max.map(|age| spread(age, number));
-            let client = Client { stream, age_max, write_timeout: limits.write_timeout };
-            let connection = protocol.drive(client, &stop);
+            let client = Accepted { stream, age_max, write_timeout: limits.write_timeout };
+            let connection = protocol.drive(client, stop);
             let cut = stop.clone().reached(Phase::Cutting);
             tokio::spawn(async move {
                 let _permit = permit;
@@ -158,12 +170,6 @@ impl Port {
                     () = cut => {}
                 }
             });
-        }
-        drop(self.listener);
-        // Every connection gives its permit back when it has ended.
-        tokio::select! {
-            _ = room.acquire_many(limits.count_max) => {}
-            () = stop.reached(Phase::Cutting) => {}
         }
     }
 }
@@ -188,15 +194,15 @@ fn spread(age: Duration, number: u32) -> Duration {
 }
 
 /// A client that has just come.
-struct Client {
+struct Accepted {
     stream: TcpStream,
     age_max: Option<Duration>,
     write_timeout: Duration,
 }
 
-impl Client {
-    fn into_stream(self, exchange: Exchange) -> TokioIo<ClientStream> {
-        TokioIo::new(ClientStream::new(self.stream, exchange, self.write_timeout))
+impl Accepted {
+    fn into_stream(self, dialogue: Dialogue) -> TokioIo<ClientStream> {
+        TokioIo::new(ClientStream::new(self.stream, dialogue, self.write_timeout))
     }
 }
 
@@ -212,7 +218,7 @@ type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Protocol {
     /// The future that serves one connection. How a connection ended is the client's affair.
-    fn drive(&self, client: Client, stop: &Stop) -> Connection {
+    fn drive(&self, client: Accepted, stop: &Stop) -> Connection {
         let stop = stop.clone();
         match self {
             Protocol::Http(api) => Box::pin(serve_http(client, Arc::clone(api), stop)),
@@ -227,15 +233,15 @@ impl Protocol {
     }
 }
 
-fn serve_http(client: Client, api: Arc<HttpApi>, stop: Stop) -> impl Future<Output = ()> {
+fn serve_http(client: Accepted, api: Arc<HttpApi>, stop: Stop) -> impl Future<Output = ()> {
     let open = Open::new(&api.context, |metrics| &metrics.http_connections);
-    let exchange = Exchange::default();
+    let dialogue = Dialogue::default();
     let opened = Instant::now();
     let age_max = client.age_max;
-    let stream = client.into_stream(exchange.clone());
+    let stream = client.into_stream(dialogue.clone());
     let answer = service_fn(move |request| {
         let api = Arc::clone(&api);
-        let answering = exchange.begin(&request);
+        let answering = dialogue.begin(&request);
         async move {
             let mut response = api.answer(request).await;
             drop(answering);
@@ -251,11 +257,11 @@ fn serve_http(client: Client, api: Arc<HttpApi>, stop: Stop) -> impl Future<Outp
     }
 }
 
-async fn serve_grpc(client: Client, api: Arc<GrpcServices>, stop: Stop, open: Open) {
+async fn serve_grpc(client: Accepted, api: Arc<GrpcServices>, stop: Stop, open: Open) {
     let age_max = client.age_max;
     if speaks(&client.stream, stop.clone()).await {
         let service = service_fn(move |request| api.answer(request));
-        let connection = http2().serve_connection(client.into_stream(Exchange::default()), service);
+        let connection = http2().serve_connection(client.into_stream(Dialogue::default()), service);
         let old = async {
             match age_max {
                 Some(age) => tokio::time::sleep(age).await,
@@ -273,12 +279,12 @@ async fn serve_grpc(client: Client, api: Arc<GrpcServices>, stop: Stop, open: Op
     drop(open);
 }
 
-async fn serve_metrics(client: Client, context: Arc<ApiContext>, stop: Stop) {
+async fn serve_metrics(client: Accepted, context: Arc<ApiContext>, stop: Stop) {
     let answer = service_fn(move |request| {
         let context = Arc::clone(&context);
         async move { Ok::<_, Infallible>(answer_metrics(&context, request).await) }
     });
-    let stream = client.into_stream(Exchange::default());
+    let stream = client.into_stream(Dialogue::default());
     until_end(http1().serve_connection(stream, answer), stop.stopped()).await;
 }
 

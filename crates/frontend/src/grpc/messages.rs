@@ -5,7 +5,7 @@
 
 use super::{status, too_large};
 use crate::arriving::{Arriving, BodyLimits, Interrupted};
-use crate::budget::Held;
+use crate::budget::HeldBytes;
 use crate::coding::Coding;
 use crate::error::InferError;
 use bytes::{Bytes, BytesMut};
@@ -26,26 +26,26 @@ const AHEAD_MAX: usize = 1 << 20;
 
 /// What the messages of a call hold of the budget, oldest first: decoding does not hand it on.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ledger(Arc<Mutex<VecDeque<Held>>>);
+pub(super) struct MessageLedger(Arc<Mutex<VecDeque<HeldBytes>>>);
 
-impl Ledger {
+impl MessageLedger {
     /// What the oldest message holds; each is asked for once, when it was decoded.
-    pub(super) fn next(&self) -> Option<Held> {
+    pub(super) fn next(&self) -> Option<HeldBytes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    fn add(&self, held: Held) {
+    fn add(&self, held: HeldBytes) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(held);
     }
 }
 
 /// The body of a call as its decoder reads it: no message is compressed.
 #[derive(Debug)]
-pub(super) struct Messages<B> {
+pub(super) struct CallMessages<B> {
     arriving: Arriving<B>,
     /// How compressed messages are compressed, where that is something we know.
     coding: Option<Coding>,
-    ledger: Ledger,
+    ledger: MessageLedger,
     /// What has arrived and was not looked at yet.
     piece: Bytes,
     at: At,
@@ -62,14 +62,14 @@ enum At {
     /// In a message that has to be there whole.
     Compressed { data: BytesMut, length: usize },
     /// Behind it.
-    Decompressing(JoinHandle<Result<(Vec<u8>, Held), InferError>>),
+    Decompressing(JoinHandle<Result<(Vec<u8>, HeldBytes), InferError>>),
 }
 
 impl At {
     const START: At = At::Prefix { bytes: [0; PREFIX], have: 0 };
 }
 
-impl<B> Messages<B>
+impl<B> CallMessages<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
@@ -80,8 +80,8 @@ where
         body: B,
         limits: &BodyLimits,
         message_max: usize,
-    ) -> Messages<B> {
-        let ledger = Ledger::default();
+    ) -> CallMessages<B> {
+        let ledger = MessageLedger::default();
         head.extensions.insert(ledger.clone());
         let coding = head.headers.get("grpc-encoding").and_then(|coding| coding.to_str().ok());
         let coding = coding.and_then(|coding| Coding::of_content(coding).ok()).flatten();
@@ -90,7 +90,7 @@ where
         }
         let arriving = Arriving::new(body, limits);
         let piece = Bytes::new();
-        Messages { arriving, coding, ledger, piece, at: At::START, message_max }
+        CallMessages { arriving, coding, ledger, piece, at: At::START, message_max }
     }
 
     /// Moves on in what has arrived; returns what is to be handed on of it.
@@ -175,7 +175,7 @@ where
     }
 
     /// A message that was decompressed, as if it had come that way.
-    fn plain(&mut self, mut message: Vec<u8>, held: Held) -> Result<Bytes, Status> {
+    fn plain(&mut self, mut message: Vec<u8>, held: HeldBytes) -> Result<Bytes, Status> {
         let length =
             u32::try_from(message.len() - PREFIX).map_err(|_| too_large(self.size_max()))?;
         message[1..PREFIX].copy_from_slice(&length.to_be_bytes());
@@ -226,7 +226,7 @@ where
 /// Why work on a thread that may block is not done.
 const STOPPED: &str = "the server is shutting down";
 
-impl<B> Body for Messages<B>
+impl<B> Body for CallMessages<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
@@ -245,7 +245,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
+    use crate::budget::ByteBudget;
     use http_body_util::{BodyExt, StreamBody};
     use proptest::prelude::*;
     use std::convert::Infallible;
@@ -269,7 +269,7 @@ mod tests {
     fn read(
         sent: &[u8],
         lengths: &[usize],
-        budget: &Arc<Budget>,
+        budget: &Arc<ByteBudget>,
     ) -> (Result<Vec<u8>, Status>, Vec<u64>) {
         let (mut pieces, mut rest, mut lengths) = (Vec::new(), sent, lengths.iter().cycle());
         while !rest.is_empty() {
@@ -282,11 +282,11 @@ mod tests {
         let timeout = Duration::from_secs(60);
         let limits = BodyLimits { budget: Arc::clone(budget), size_max: MESSAGE_MAX, timeout };
         let body = StreamBody::new(tokio_stream::iter(pieces));
-        let messages = Messages::new(&mut head, body, &limits, MESSAGE_MAX);
+        let messages = CallMessages::new(&mut head, body, &limits, MESSAGE_MAX);
         assert!(head.headers.is_empty());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let read = runtime.block_on(messages.collect());
-        let ledger: &Ledger = head.extensions.get().unwrap();
+        let ledger: &MessageLedger = head.extensions.get().unwrap();
         let held = std::iter::from_fn(|| ledger.next()).map(|held| held.bytes()).collect();
         (read.map(|read| read.to_bytes().to_vec()), held)
     }
@@ -302,7 +302,7 @@ mod tests {
                 if *is_packed { framed(1, &gzip(data)) } else { framed(0, data) }
             });
             let plain: Vec<u8> = messages.iter().flat_map(|(_, data)| framed(0, data)).collect();
-            let budget = Budget::new(1 << 20);
+            let budget = ByteBudget::new(1 << 20);
             let (read, held) = read(&sent.collect::<Vec<_>>(), &lengths, &budget);
             prop_assert_eq!(read.unwrap(), plain);
             let expected = messages.iter().map(|(_, data)| (PREFIX + data.len()) as u64);
@@ -312,7 +312,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(sent in prop::collection::vec(any::<u8>(), 0..60)) {
-            let budget = Budget::new(1 << 20);
+            let budget = ByteBudget::new(1 << 20);
             let _ = read(&sent, &[7], &budget);
             prop_assert_eq!(budget.held(), 0);
         }
@@ -329,13 +329,13 @@ mod tests {
             ("over the limit", &long, MESSAGE_MAX * 4, "body_max_mib"),
             ("over it when packed", &framed(1, &long), MESSAGE_MAX * 4, "body_max_mib"),
         ] {
-            let budget = Budget::new(room);
+            let budget = ByteBudget::new(room);
             let status = read(sent, &[1 << 14], &budget).0.unwrap_err();
             assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{what}: {status}");
             assert!(status.message().contains(part), "{what}: {status}");
             assert_eq!(budget.held(), 0, "{what}");
         }
-        let budget = Budget::new(MESSAGE_MAX * 4);
+        let budget = ByteBudget::new(MESSAGE_MAX * 4);
         assert!(read(&bomb, &[100], &budget).0.is_ok());
     }
 }

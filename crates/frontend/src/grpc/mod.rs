@@ -7,7 +7,7 @@ mod health;
 mod messages;
 
 use crate::arriving::BodyLimits;
-use crate::budget::Held;
+use crate::budget::HeldBytes;
 use crate::context::ApiContext;
 use crate::deadline;
 use crate::describe;
@@ -23,7 +23,7 @@ use crate::readiness;
 use crate::serve::Stop;
 use futures_util::{Stream, StreamExt};
 use hyper::body::Incoming;
-use messages::{Ledger, Messages};
+use messages::{CallMessages, MessageLedger};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl GrpcServices {
         request: http::Request<Incoming>,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<> {
         let (mut head, body) = request.into_parts();
-        let messages = Messages::new(&mut head, body, &self.limits, message_max(&self.limits));
+        let messages = CallMessages::new(&mut head, body, &self.limits, message_max(&self.limits));
         self.routes.clone().call(http::Request::from_parts(head, messages))
     }
 }
@@ -96,7 +96,7 @@ fn too_large(limit: usize) -> Status {
 fn routes(api: GrpcApi) -> Result<Routes, FrontendError> {
     let health = health::service(Arc::clone(&api.context), api.stop.clone());
     let limit = message_max(&api.limits);
-    // `Messages` decompresses; this has clients told what they may send.
+    // `CallMessages` decompresses; this has clients told what they may send.
     let inference = GrpcInferenceServiceServer::new(api)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Deflate)
@@ -119,7 +119,7 @@ impl GrpcApi {
         &self,
         message: ModelInferRequest,
         limit: Result<Option<Span>, InferError>,
-        mut held: Held,
+        mut held: HeldBytes,
     ) -> Result<ModelInferResponse, InferError> {
         let arrival = self.context.clock.now();
         let handle = self.context.target(&message.model_name, &message.model_version)?;
@@ -140,13 +140,17 @@ impl GrpcApi {
     }
 
     /// What the message holds that was decoded last, of the call with these extensions.
-    fn held(&self, extensions: &Extensions) -> Held {
-        let held = extensions.get().and_then(Ledger::next);
+    fn held(&self, extensions: &Extensions) -> HeldBytes {
+        let held = extensions.get().and_then(MessageLedger::next);
         held.unwrap_or_else(|| self.limits.budget.account())
     }
 
     /// One request of a stream: an error is an answer like any other.
-    async fn streamed(&self, message: ModelInferRequest, held: Held) -> ModelStreamInferResponse {
+    async fn streamed(
+        &self,
+        message: ModelInferRequest,
+        held: HeldBytes,
+    ) -> ModelStreamInferResponse {
         let name = message.model_name.clone();
         let id = message.id.clone();
         let (error_message, mut response) = match self.infer(message, Ok(None), held).await {

@@ -1,7 +1,7 @@
 //! Bodies over HTTP: read within the limits, written in as few pieces as they came in.
 
 use crate::arriving::{Arriving, Interrupted};
-use crate::budget::Held;
+use crate::budget::HeldBytes;
 use crate::error::{ErrorKind, InferError};
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -17,7 +17,7 @@ const AHEAD_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) bytes: Bytes,
-    pub(super) held: Held,
+    pub(super) held: HeldBytes,
 }
 
 /// Reads a whole body.

@@ -10,7 +10,7 @@ mod nonfinite;
 mod route;
 
 use crate::arriving::{Arriving, BodyLimits};
-use crate::budget::Held;
+use crate::budget::HeldBytes;
 use crate::coding::Coding;
 use crate::context::ApiContext;
 use crate::deadline;
@@ -256,7 +256,7 @@ impl HttpApi {
         &self,
         headers: &HeaderMap,
         Received { bytes: mut body, mut held }: Received,
-    ) -> Result<(Envelope, Held), InferError> {
+    ) -> Result<(Envelope, HeldBytes), InferError> {
         let arrival = self.context.clock.now();
         let json_length =
             text_header(headers, &JSON_LENGTH)?.map(decode::json_length).transpose()?;
@@ -297,8 +297,8 @@ pub(crate) async fn answer_metrics(
 async fn decoded(
     model: Arc<ServedModel>,
     envelope: Envelope,
-    mut held: Held,
-) -> Result<(Decoded, Held), InferError> {
+    mut held: HeldBytes,
+) -> Result<(Decoded, HeldBytes), InferError> {
     let body = envelope.body.len();
     let text = envelope.json_length.unwrap_or(body);
     let is_large = text > INLINE_MAX;

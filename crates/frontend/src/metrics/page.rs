@@ -2,7 +2,7 @@
 
 use super::exposition::{Counter, Histogram, Kind, Page};
 use super::{ClassMetrics, DROPPED, Metrics, ModelMetrics, REFUSED};
-use crate::budget::Budget;
+use crate::budget::ByteBudget;
 use std::collections::HashMap;
 use std::sync::Arc;
 use symphony_core::Class;
@@ -114,7 +114,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) catalog: &'a Catalog,
     /// None when the scheduler did not answer in time.
     pub(crate) statistics: Option<Statistics>,
-    pub(crate) budget: &'a Budget,
+    pub(crate) budget: &'a ByteBudget,
     /// Whether requests for every start-up model can run.
     pub(crate) is_ready: bool,
     /// Admitted requests that nobody has taken yet.
