@@ -1,11 +1,11 @@
-//! Running other programs: a failure names the program and says what to do about it.
+//! Runs other programs. An error names the program and says what to do about it.
 
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// Runs `command` with our own output; fails when it cannot start or does not succeed.
+/// Runs `command` with our own output. Fails when it does not start or does not succeed.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().map_err(|error| not_started(command, &error))?;
     if !status.success() {
@@ -21,10 +21,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     if !output.status.success() {
         bail!("{} ({})", shown(command), output.status);
     }
-    String::from_utf8(output.stdout).with_context(|| format!("{} wrote no text", shown(command)))
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("the output of {} is not text", shown(command)))
 }
 
-/// Whether `command` starts and succeeds; says nothing of its own.
+/// Whether `command` starts and succeeds. Its output is hidden.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -35,13 +36,13 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 }
 
 /// The command line, as a person would type it.
-fn shown(command: &Command) -> String {
+pub(crate) fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
     words.extend(command.get_args().map(|argument| argument.to_string_lossy()));
     words.join(" ")
 }
 
-fn not_started(command: &Command, error: &std::io::Error) -> anyhow::Error {
+pub(crate) fn not_started(command: &Command, error: &std::io::Error) -> anyhow::Error {
     let program = command.get_program().to_string_lossy();
     if error.kind() == ErrorKind::NotFound {
         anyhow!("`{program}` is not installed: {}", remedy(&program))
@@ -50,7 +51,7 @@ fn not_started(command: &Command, error: &std::io::Error) -> anyhow::Error {
     }
 }
 
-/// What brings a missing program.
+/// How to install a missing program.
 fn remedy(program: &str) -> &'static str {
     match program {
         "dpkg-deb" => "install Debian's package `dpkg`",

@@ -1,5 +1,5 @@
-//! What a decision of the scheduler costs in instructions: counted under valgrind, where every run
-//! gives the same figure, and held to the figures that are checked in.
+//! What a decision of the scheduler costs in instructions. They are counted under valgrind, where
+//! every run gives the same figure, and compared with the figures that are checked in.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,10 +13,10 @@ use serde::Deserialize;
 use crate::command;
 use crate::workspace::{Workspace, cargo};
 
-/// A case may cost this much more than its figure.
+/// A case may cost this much more than its figure, as a share of it.
 const SLACK: f64 = 0.05;
 
-/// What the benchmark spends in the scheduler, by the names of its functions.
+/// The functions of the scheduler that the benchmark calls, by name.
 const SECTIONS: [&str; 3] = ["arrive", "settle", "complete"];
 
 const HEAD: &str = "\
@@ -25,16 +25,16 @@ const HEAD: &str = "\
 # a case takes 5 % more. A commit that raises a figure says why.
 ";
 
-/// Figures by case, and these by toolchain.
-type Figures = BTreeMap<String, BTreeMap<String, f64>>;
+/// The figures of each case, by toolchain.
+type InstructionFigures = BTreeMap<String, BTreeMap<String, f64>>;
 
-/// What one case was counted to cost.
+/// The counted cost of one case.
 #[derive(Debug, PartialEq)]
 struct Count {
     case: String,
     requests: u64,
     batches: u64,
-    /// Instructions, as in [`SECTIONS`].
+    /// Instructions of each of the [`SECTIONS`].
     sections: [u64; 3],
 }
 
@@ -46,8 +46,8 @@ impl Count {
     }
 }
 
-/// Counts all cases and fails where one takes more than its figure; with `write`, its figure is
-/// what was counted. Where nothing can be counted or compared it says so.
+/// Counts all cases and fails when one costs more than its figure. With `write`, the counts become
+/// the figures. Says so when nothing can be counted or compared.
 pub(crate) fn run(workspace: &Workspace, write: bool) -> Result<()> {
     if !command::succeeds(Command::new("valgrind").arg("--version")) {
         eprintln!("valgrind is not installed: no instructions are counted");
@@ -80,7 +80,7 @@ fn count_all(workspace: &Workspace) -> Result<Vec<Count>> {
     cases.lines().map(|case| count(&program, case, &profile)).collect()
 }
 
-/// Builds the benchmark as it is released, and tells where it is.
+/// Builds the benchmark in the release profile and returns its path.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Artifact {
@@ -92,17 +92,17 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
             .current_dir(&workspace.root)
             .args(build)
             .arg("--message-format=json")
-            // Other flags make other instructions.
+            // Other flags give other instructions.
             .env_remove("RUSTFLAGS"),
     )?;
     let artifacts = text.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
     artifacts
         .filter_map(|artifact| artifact.executable)
         .next_back()
-        .context("cargo built the benchmark and did not say where it is")
+        .context("cargo built the benchmark but did not print its path")
 }
 
-/// Runs one case under valgrind. Preparing it and the benchmark's own work are left out.
+/// Runs one case under valgrind. Its preparation and the work of the benchmark itself do not count.
 fn count(program: &Path, case: &str, profile: &Path) -> Result<Count> {
     let mut out_file = std::ffi::OsString::from("--callgrind-out-file=");
     out_file.push(profile);
@@ -116,7 +116,7 @@ fn count(program: &Path, case: &str, profile: &Path) -> Result<Count> {
     let text = fs::read_to_string(profile).with_context(|| profile.display().to_string())?;
     let counted = |unit: &str| -> Result<u64> {
         let line = output.lines().find_map(|line| line.strip_suffix(unit));
-        Ok(line.with_context(|| format!("{case} does not tell its{unit}"))?.parse()?)
+        Ok(line.with_context(|| format!("{case} does not print its{unit}"))?.parse()?)
     };
     Ok(Count {
         case: case.to_owned(),
@@ -126,8 +126,8 @@ fn count(program: &Path, case: &str, profile: &Path) -> Result<Count> {
     })
 }
 
-/// The instructions of all calls of a section, whatever it calls itself: in valgrind's format two
-/// lines behind the name of what is called stands a position and what the calls cost.
+/// The instructions of all calls of a section and everything it calls. In valgrind's format, two
+/// lines after the name of a called function there is a position with the cost of the calls.
 fn instructions(profile: &str, section: &str) -> u64 {
     let called = format!("cfn=decisions::spent::{section}");
     let lines: Vec<&str> = profile.lines().collect();
@@ -141,17 +141,17 @@ fn toolchain() -> Result<String> {
     let text = command::output(Command::new("rustc").arg("-vV"))?;
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.with_context(|| format!("rustc -vV tells no {name}"))
+        line.with_context(|| format!("rustc -vV does not print {name}"))
     };
     Ok(format!("{} {}", value("release: ")?, value("host: ")?))
 }
 
-fn read(file: &Path) -> Result<Figures> {
+fn read(file: &Path) -> Result<InstructionFigures> {
     let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     toml::from_str(&text).with_context(|| file.display().to_string())
 }
 
-fn written(figures: &Figures) -> String {
+fn written(figures: &InstructionFigures) -> String {
     let mut text = HEAD.to_owned();
     for (toolchain, cases) in figures {
         let _ = write!(text, "\n[\"{toolchain}\"]\n");
@@ -185,7 +185,7 @@ fn table(counts: &[Count], known: &BTreeMap<String, f64>) -> String {
     text
 }
 
-/// What takes more than its figure allows, and cases that have lost or never had one.
+/// Cases that cost more than their figure allows, and cases without a figure.
 fn complaints(counts: &[Count], known: &BTreeMap<String, f64>) -> Vec<String> {
     if known.is_empty() {
         return Vec::new();
@@ -232,7 +232,7 @@ mod tests {
     fn figures_read_back() {
         let cases = BTreeMap::from([("grants-4096".to_owned(), 1234.0)]);
         let figures = BTreeMap::from([("1.95.0 x86_64-unknown-linux-gnu".to_owned(), cases)]);
-        assert_eq!(toml::from_str::<Figures>(&written(&figures)).unwrap(), figures);
+        assert_eq!(toml::from_str::<InstructionFigures>(&written(&figures)).unwrap(), figures);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! perf_analyzer, the load generator that users of the open inference protocol know.
+//! perf_analyzer, the usual load generator for the open inference protocol.
 //!
-//! Its wheel holds one program built for glibc 2.38. Where the system's C library is older, it
-//! starts through the loader and the libraries of Debian 13, unpacked into a private folder; the
-//! system itself is not touched. Everything lies under one folder of the build directory.
+//! Its wheel holds one program, built for glibc 2.38. On systems with an older C library it starts
+//! with the loader and the libraries of Debian 13, unpacked into a private folder. The system
+//! itself is not changed. Everything is in one folder of the build directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,17 +15,18 @@ use crate::command;
 
 /// The pinned version.
 const VERSION: &str = "2.60.0";
-/// The tag of the wheel that holds the program; where glibc is older, plain `pip install` would
-/// pick an empty stub.
+/// The tag of the wheel that holds the program. On systems with an older glibc, plain `pip install`
+/// would choose an empty stub.
 const PLATFORM: &str = "manylinux_2_38_x86_64";
-/// The Debian release whose libraries the program can use, and the packages that carry them.
+/// The Debian release with the libraries that the program can use, and the packages that contain
+/// them.
 const RELEASE: &str = "trixie";
 const PACKAGES: [&str; 6] =
     ["libc6", "libstdc++6", "libgcc-s1", "libssl3t64", "zlib1g", "libzstd1"];
 const LIBRARIES: &str = "root/usr/lib/x86_64-linux-gnu";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Fetches perf_analyzer into `folder` unless it is there; returns a script that starts it.
+/// Fetches perf_analyzer into `folder` unless it is there, and returns a script that starts it.
 pub(crate) fn prepare(folder: &Path, python: &Path) -> Result<PathBuf> {
     let launcher = folder.join(format!("perf_analyzer-{VERSION}.sh"));
     if launcher.is_file() {
@@ -48,7 +49,7 @@ pub(crate) fn prepare(folder: &Path, python: &Path) -> Result<PathBuf> {
             program.display()
         )
     };
-    // Made under another name first: a launcher in its place means that everything is there.
+    // The launcher gets its final name last: if it exists, everything is there.
     let unproven = folder.join("unproven.sh");
     fs::write(&unproven, format!("#!/bin/sh\n{start}\n"))?;
     fs::set_permissions(&unproven, fs::Permissions::from_mode(0o755))?;
@@ -58,10 +59,10 @@ pub(crate) fn prepare(folder: &Path, python: &Path) -> Result<PathBuf> {
     Ok(launcher)
 }
 
-/// Downloads and unpacks the wheel; returns the program inside.
+/// Downloads and unpacks the wheel, and returns the program in it.
 fn fetch_program(folder: &Path, python: &Path) -> Result<PathBuf> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        bail!("perf_analyzer exists for Linux on x86-64 only: run the tests there");
+        bail!("perf_analyzer exists only for Linux on x86-64: run the tests there");
     }
     command::run(
         Command::new(python)
@@ -76,12 +77,12 @@ fn fetch_program(folder: &Path, python: &Path) -> Result<PathBuf> {
     command::run(Command::new(python).args(["-m", "zipfile", "-e"]).arg(&wheel).arg(folder))?;
     let program = folder.join("perf_analyzer/bin/perf_analyzer");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("its wheel holds no program {}", program.display()))?;
+        .with_context(|| format!("its wheel does not contain the program {}", program.display()))?;
     Ok(program)
 }
 
-/// Fetches the libraries with apt, from the mirror this machine is set up to use, with a source
-/// list, state and cache of its own.
+/// Fetches the libraries with apt from the configured mirror of this machine, with its own source
+/// list, state and cache.
 fn fetch_libraries(folder: &Path) -> Result<()> {
     let apt = folder.join("apt");
     for part in ["parts", "state/lists/partial", "cache/archives/partial", "debs"] {
@@ -120,14 +121,15 @@ fn apt_get(folder: &Path) -> Command {
     for (name, value) in options {
         command.arg("-o").arg(format!("{name}={}", value.display()));
     }
-    // As root, apt would fetch as another user, who may not be allowed into this folder.
+    // When it runs as root, apt would download as another user, which may not have access to this
+    // folder.
     command.args(["-o", "APT::Sandbox::User="]);
     command
 }
 
 /// The Debian mirror in this machine's own apt configuration.
 fn debian_mirror() -> Result<String> {
-    // What `update` would fetch is known even where no package list was ever read.
+    // This lists what `update` would fetch, even if no package list has ever been read.
     let lines = command::output(Command::new("apt-get").args(["--print-uris", "update"]))?;
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let codename =
@@ -140,9 +142,9 @@ fn debian_mirror() -> Result<String> {
     })
 }
 
-/// The mirror of the suite `codename`: security updates and other vendors' archives have other
-/// suite names. Where the suite goes by another name, such as `stable`, the archive that is called
-/// as Debian's mirrors call theirs.
+/// The mirror of the suite `codename`. Security updates and archives of other vendors have other
+/// suite names. When the suite has another name, such as `stable`, the archive whose path is that
+/// of Debian's mirrors.
 fn mirror_among(lines: &str, codename: &str) -> Option<String> {
     let addresses = || lines.lines().filter_map(|line| line.strip_prefix('\'')?.split('\'').next());
     let ending = format!("/dists/{codename}/InRelease");

@@ -1,6 +1,6 @@
-//! The environment of the tests: a virtual Python environment under the build directory with the
-//! packages that `tests/clients/requirements.txt` pins. Rust tests use it too: its onnxruntime
-//! library is the one they open, its Python the one they call.
+//! The environment of the tests: a virtual Python environment in the build directory with the
+//! packages that `tests/clients/requirements.txt` pins. Rust tests use it, too: they open its
+//! onnxruntime library and call its Python.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::command;
 use crate::perf_analyzer;
 use crate::workspace::Workspace;
 
-/// The Python versions for which every pinned package has a wheel, newest first.
+/// The Python versions for which all pinned packages have wheels, newest first.
 const VERSIONS: [&str; 3] = ["3.13", "3.12", "3.11"];
 
 /// A prepared environment.
@@ -23,18 +23,18 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Makes the environment, or takes the one that is there when the requirements are the same.
+    /// Makes the environment, or reuses the existing one if its requirements are the same.
     pub(crate) fn prepare(workspace: &Workspace) -> Result<Self> {
         let folder = workspace.target.join("python");
         let requirements = workspace.root.join("tests/clients/requirements.txt");
         let wanted = fs::read_to_string(&requirements)
             .with_context(|| format!("cannot read {}", requirements.display()))?;
         let stamp = folder.join("requirements.stamp");
-        // The interpreter is the system's: an upgrade of that may have taken it away.
+        // The interpreter belongs to the system, and an upgrade may have removed it.
         let runs = command::succeeds(Command::new(python_in(&folder)).args(["-c", ""]));
         if !runs || fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
             install(&folder, &requirements)?;
-            // Written last, so that an interrupted installation is made anew.
+            // This is written last, so that an interrupted installation is repeated.
             fs::write(&stamp, &wanted)
                 .with_context(|| format!("cannot write {}", stamp.display()))?;
         }
@@ -53,7 +53,7 @@ impl Environment {
         python_in(&self.folder)
     }
 
-    /// What the tests read: the variable's name and its value.
+    /// The environment variables that the tests read, with their values.
     pub(crate) fn variables(&self) -> Vec<(&'static str, PathBuf)> {
         vec![
             ("ORT_DYLIB_PATH", self.onnxruntime.clone()),
@@ -77,7 +77,7 @@ fn install(folder: &Path, requirements: &Path) -> Result<()> {
     command::run(Command::new(&system).args(["-m", "venv"]).arg(folder)).context(
         "Python cannot make virtual environments: install Debian's package `python3-venv`",
     )?;
-    // The file names every package, so pip has nothing to resolve.
+    // The file lists every package, so pip has nothing to resolve.
     command::run(
         Command::new(python_in(folder))
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
@@ -87,7 +87,7 @@ fn install(folder: &Path, requirements: &Path) -> Result<()> {
     .context("pip could not install the pinned packages: it needs the network or a package index")
 }
 
-/// An installed Python of a fitting version.
+/// An installed Python of a suitable version.
 fn find_python() -> Result<String> {
     let named = VERSIONS.iter().map(|version| format!("python{version}"));
     for program in std::iter::once("python3".to_owned()).chain(named) {
@@ -119,5 +119,5 @@ fn onnxruntime_library(folder: &Path) -> Result<PathBuf> {
             path.file_name()
                 .is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so"))
         })
-        .with_context(|| format!("{} holds no libonnxruntime.so", capi.display()))
+        .with_context(|| format!("{} does not contain libonnxruntime.so", capi.display()))
 }

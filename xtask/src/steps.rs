@@ -1,20 +1,24 @@
-//! The steps of `cargo xtask test`, in the order in which a mistake shows soonest.
+//! The steps of `cargo xtask test`, in the order in which they find a mistake soonest.
 
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 
+use crate::bounded;
 use crate::command;
 use crate::instructions;
 use crate::python::Environment;
 use crate::tidy;
 use crate::workspace::{Workspace, cargo};
 
-/// One step; the order here is the order they run in.
+/// The limit of all tests with clients together, in limits of one test binary.
+const CLIENTS_PER_BINARY: u32 = 6;
+
+/// A step. The steps run in this order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Step {
+pub(crate) enum TestStep {
     /// What no compiler checks
     Tidy,
     /// The formatting of every crate
@@ -25,7 +29,7 @@ pub(crate) enum Step {
     Python,
     /// Unit, property, whole-system and doc tests
     Test,
-    /// The exchange between threads, interleaving by interleaving
+    /// The exchange between threads, in every interleaving
     Loom,
     /// What the scheduler's decisions cost, in instructions
     Instructions,
@@ -33,41 +37,43 @@ pub(crate) enum Step {
     Clients,
 }
 
-impl Step {
+impl TestStep {
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// What to do when the step fails.
+    /// What to do when a step fails.
     fn remedy(self) -> &'static str {
         match self {
-            Step::Tidy => "fix the lines above",
-            Step::Fmt => "run `cargo fmt --all` (`rustup component add rustfmt` if it is missing)",
-            Step::Clippy => {
+            TestStep::Tidy => "fix the lines above",
+            TestStep::Fmt => {
+                "run `cargo fmt --all` (`rustup component add rustfmt` if it is missing)"
+            }
+            TestStep::Clippy => {
                 "fix the warnings above (`rustup component add clippy` if it is missing)"
             }
-            Step::Python => {
+            TestStep::Python => {
                 "see above; `rm -r target/python` starts over, and the network is needed once"
             }
-            Step::Test => "run the failing test alone with `cargo test -p CRATE NAME`",
-            Step::Loom => {
+            TestStep::Test => "run the failing test alone with `cargo test -p CRATE NAME`",
+            TestStep::Loom => {
                 "see crates/exchange/src/lib.rs; `LOOM_LOG=trace LOOM_LOCATION=1` shows the steps"
             }
-            Step::Instructions => {
-                "see where with callgrind_annotate target/callgrind.out; if it is worth it, \
-                 `cargo xtask instructions --write` makes it the figure, and the commit says why"
+            TestStep::Instructions => {
+                "callgrind_annotate target/callgrind.out shows where; if the cost is justified, \
+                 run `cargo xtask instructions --write` and say why in the commit"
             }
-            Step::Clients => {
+            TestStep::Clients => {
                 "run the failing test alone with `cargo xtask test --only clients -- -k NAME`"
             }
         }
     }
 
-    fn run(self, workspace: &Workspace, pytest: &[String]) -> Result<()> {
+    fn run(self, workspace: &Workspace, limits: &Limits, pytest: &[String]) -> Result<()> {
         match self {
-            Step::Tidy => tidy::run(workspace),
-            Step::Fmt => command::run(in_root(workspace).args(["fmt", "--all", "--check"])),
-            Step::Clippy => command::run(in_root(workspace).args([
+            TestStep::Tidy => tidy::run(workspace),
+            TestStep::Fmt => command::run(in_root(workspace).args(["fmt", "--all", "--check"])),
+            TestStep::Clippy => command::run(in_root(workspace).args([
                 "clippy",
                 "--workspace",
                 "--all-targets",
@@ -75,30 +81,50 @@ impl Step {
                 "-D",
                 "warnings",
             ])),
-            Step::Python => Environment::prepare(workspace).map(drop),
-            Step::Test => {
+            TestStep::Python => Environment::prepare(workspace).map(drop),
+            TestStep::Test => {
                 let environment = Environment::prepare(workspace)?;
-                command::run(
-                    in_root(workspace).args(["test", "--workspace"]).envs(environment.variables()),
-                )
+                let mut tests = cargo_test(workspace, limits)?;
+                command::run(tests.arg("--workspace").envs(environment.variables()))
             }
-            Step::Loom => command::run(&mut loom(workspace)),
-            Step::Instructions => instructions::run(workspace, false),
-            Step::Clients => clients(workspace, pytest),
+            TestStep::Loom => command::run(&mut loom(workspace, limits)?),
+            TestStep::Instructions => instructions::run(workspace, false),
+            TestStep::Clients => clients(workspace, limits, pytest),
         }
     }
 }
 
+/// How long tests may take. A test that hangs fails instead of blocking everything behind it.
+pub(crate) struct Limits {
+    /// The limit of one test binary. Cargo runs them one after the other.
+    test_binary: Duration,
+    /// The limit of all tests with clients together. Each test has its own limit in `pytest.ini`,
+    /// but that only works while Python still runs.
+    clients: Duration,
+}
+
+impl Limits {
+    /// The limits when a test binary may take `limit`.
+    pub(crate) fn of_test_binaries(limit: Duration) -> Self {
+        Self { test_binary: limit, clients: CLIENTS_PER_BINARY * limit }
+    }
+}
+
 /// Runs the steps named in `only`, or all.
-pub(crate) fn run(workspace: &Workspace, only: &[Step], pytest: &[String]) -> Result<()> {
+pub(crate) fn run(
+    workspace: &Workspace,
+    only: &[TestStep],
+    limits: &Limits,
+    pytest: &[String],
+) -> Result<()> {
     let steps = chosen(only);
     for (index, step) in steps.iter().enumerate() {
         let start = Instant::now();
         eprintln!("\n== {} ({} of {})", step.name(), index + 1, steps.len());
-        step.run(workspace, pytest).map_err(|error| {
+        step.run(workspace, limits, pytest).map_err(|error| {
             anyhow!("{error:#}\nstep {} failed: {}", step.name(), step.remedy())
         })?;
-        // The last runner's own summary stays the last line.
+        // The last line stays the summary of the last runner.
         if index + 1 < steps.len() {
             eprintln!("-- {} passed in {:.1} s", step.name(), start.elapsed().as_secs_f64());
         }
@@ -107,32 +133,46 @@ pub(crate) fn run(workspace: &Workspace, only: &[Step], pytest: &[String]) -> Re
 }
 
 /// The steps of `only` in their order, or all.
-fn chosen(only: &[Step]) -> Vec<Step> {
-    let wanted = |step: &Step| only.is_empty() || only.contains(step);
-    Step::value_variants().iter().copied().filter(wanted).collect()
+fn chosen(only: &[TestStep]) -> Vec<TestStep> {
+    let wanted = |step: &TestStep| only.is_empty() || only.contains(step);
+    TestStep::value_variants().iter().copied().filter(wanted).collect()
 }
 
-/// The tests under loom: built with its flag, and so beside everything else.
-fn loom(workspace: &Workspace) -> Command {
+/// `cargo test` with this program as the runner of each test binary, because cargo has no limit of
+/// its own.
+fn cargo_test(workspace: &Workspace, limits: &Limits) -> Result<Command> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let limit_s = limits.test_binary.as_secs();
     let mut command = in_root(workspace);
+    command.arg("test").arg("--config").arg(format!(
+        "target.'cfg(all())'.runner = ['{}', 'bounded', '--limit-s', '{limit_s}']",
+        program.display()
+    ));
+    Ok(command)
+}
+
+/// The tests under loom. They are built with its flag in a directory of their own.
+fn loom(workspace: &Workspace, limits: &Limits) -> Result<Command> {
+    let mut command = cargo_test(workspace, limits)?;
     command
-        .args(["test", "--package", "symphony-exchange", "--test", "loom", "--target-dir"])
+        .args(["--package", "symphony-exchange", "--test", "loom", "--target-dir"])
         .arg(workspace.target.join("loom"))
         .env("RUSTFLAGS", "--cfg loom");
-    command
+    Ok(command)
 }
 
-/// Runs the clients against the binary of the same profile that `cargo test` built.
-fn clients(workspace: &Workspace, pytest: &[String]) -> Result<()> {
+/// Runs the tests with clients against the binary of the profile in which `cargo test` builds.
+fn clients(workspace: &Workspace, limits: &Limits, pytest: &[String]) -> Result<()> {
     let environment = Environment::prepare(workspace)?;
     command::run(in_root(workspace).args(["build", "--bin", "symphony"]))?;
-    command::run(
+    bounded::run(
         Command::new(environment.python())
             .current_dir(workspace.root.join("tests/clients"))
             .args(["-m", "pytest"])
             .args(pytest)
             .envs(environment.variables())
             .env("SYMPHONY_TEST_BINARY", workspace.target.join("debug/symphony")),
+        limits.clients,
     )
 }
 
@@ -148,7 +188,7 @@ mod tests {
 
     #[test]
     fn steps_run_in_their_own_order() {
-        assert_eq!(chosen(&[Step::Fmt, Step::Tidy]), [Step::Tidy, Step::Fmt]);
+        assert_eq!(chosen(&[TestStep::Fmt, TestStep::Tidy]), [TestStep::Tidy, TestStep::Fmt]);
         assert_eq!(chosen(&[]).len(), 8);
     }
 }

@@ -1,6 +1,6 @@
-//! What cargo knows about the workspace: its folders, its packages and where they come from.
+//! What cargo knows about the workspace: its folders, its packages and their origin.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -8,12 +8,15 @@ use serde::Deserialize;
 
 use crate::command;
 
+/// The root of the workspace that this program was built from.
+pub(crate) const OWN_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
 /// The part of `cargo metadata` that is used here.
 #[derive(Deserialize)]
 pub(crate) struct Workspace {
     #[serde(rename = "workspace_root")]
     pub(crate) root: PathBuf,
-    /// The build directory; everything that is fetched or made for tests goes below it.
+    /// The build directory. Everything that is fetched or made for tests is in it.
     #[serde(rename = "target_directory")]
     pub(crate) target: PathBuf,
     #[serde(rename = "workspace_members")]
@@ -29,9 +32,30 @@ pub(crate) struct Package {
     pub(crate) version: String,
     /// An SPDX expression.
     pub(crate) license: Option<String>,
-    /// Where it came from; `None` for a path.
+    /// The origin of the package; `None` for a path.
     pub(crate) source: Option<String>,
     pub(crate) dependencies: Vec<Dependency>,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// One thing that cargo builds from a package.
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    kind: Vec<String>,
+    /// The file of its root module.
+    pub(crate) src_path: PathBuf,
+}
+
+impl Target {
+    /// Whether the target is the library or a program of its package.
+    pub(crate) fn is_built(&self) -> bool {
+        self.kind.iter().any(|kind| kind == "lib" || kind == "bin")
+    }
+
+    /// Whether the target is a test or a benchmark.
+    pub(crate) fn is_test(&self) -> bool {
+        self.kind.iter().any(|kind| kind == "test" || kind == "bench")
+    }
 }
 
 /// One line of a package's dependency tables.
@@ -41,17 +65,15 @@ pub(crate) struct Dependency {
 }
 
 impl Workspace {
-    /// Asks cargo about the workspace this program was built from.
+    /// Asks cargo about the workspace from which this program was built.
     pub(crate) fn load() -> Result<Self> {
-        let host = host_triple()?;
-        // Packages for other systems would be downloaded only to be looked at here.
-        let text = command::output(cargo().args(["metadata", "--format-version=1"]).args([
-            "--filter-platform",
-            &host,
-            "--manifest-path",
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"),
-        ]))?;
-        serde_json::from_str(&text).context("cargo metadata answered something else than expected")
+        // Without the filter cargo would also download packages for other systems.
+        metadata(Path::new(OWN_ROOT), &["--filter-platform", &host_triple()?])
+    }
+
+    /// Asks cargo about the workspace in `root`, without the packages of others.
+    pub(crate) fn load_own(root: PathBuf) -> Result<Self> {
+        metadata(&root, &["--no-deps"])
     }
 
     /// The packages of this repository.
@@ -59,15 +81,23 @@ impl Workspace {
         self.packages.iter().filter(|package| self.members.contains(&package.id))
     }
 
-    /// The packages from elsewhere.
+    /// The packages of others.
     pub(crate) fn foreign_packages(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().filter(|package| !self.members.contains(&package.id))
     }
 }
 
-/// The cargo that runs us.
+/// The cargo that runs this program.
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn metadata(root: &Path, options: &[&str]) -> Result<Workspace> {
+    let mut command = cargo();
+    command.args(["metadata", "--format-version=1", "--manifest-path"]);
+    command.arg(root.join("Cargo.toml")).args(options);
+    let text = command::output(&mut command)?;
+    serde_json::from_str(&text).context("cannot read what `cargo metadata` printed")
 }
 
 fn host_triple() -> Result<String> {
@@ -75,5 +105,5 @@ fn host_triple() -> Result<String> {
     text.lines()
         .find_map(|line| line.strip_prefix("host: "))
         .map(str::to_owned)
-        .context("rustc -vV names no host")
+        .context("rustc -vV does not print the host")
 }

@@ -90,6 +90,7 @@ mod tests {
             license: None,
             source: None,
             dependencies,
+            targets: Vec::new(),
         };
         let ours: Vec<&str> =
             ARROWS.iter().map(|(name, _)| *name).chain(["symphony-new"]).collect();

@@ -1,5 +1,5 @@
-//! The licences and origins of all packages, judged by the same lists as in `deny.toml`, so that
-//! the rules hold on machines without cargo-deny.
+//! Checks the licences and origins of all packages with the lists of `deny.toml`, so that the rules
+//! hold on machines without cargo-deny.
 
 use std::fs;
 use std::path::Path;
@@ -11,23 +11,23 @@ use crate::workspace::{Package, Workspace};
 
 /// The part of `deny.toml` that is enforced here.
 #[derive(Deserialize)]
-pub(super) struct Policy {
-    licenses: Licences,
-    sources: Sources,
+pub(super) struct DependencyPolicy {
+    licenses: AllowedLicences,
+    sources: AllowedSources,
 }
 
 #[derive(Deserialize)]
-struct Licences {
+struct AllowedLicences {
     allow: Vec<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Sources {
+struct AllowedSources {
     allow_registry: Vec<String>,
 }
 
-impl Policy {
+impl DependencyPolicy {
     /// Reads the policy from `deny.toml`.
     pub(super) fn read(path: &Path) -> Result<Self> {
         let text =
@@ -37,11 +37,11 @@ impl Policy {
 }
 
 /// Complains about every package of others whose licence or origin is not allowed.
-pub(super) fn check(policy: &Policy, workspace: &Workspace) -> Vec<String> {
+pub(super) fn check(policy: &DependencyPolicy, workspace: &Workspace) -> Vec<String> {
     workspace.foreign_packages().flat_map(|package| check_package(policy, package)).collect()
 }
 
-fn check_package(policy: &Policy, package: &Package) -> Vec<String> {
+fn check_package(policy: &DependencyPolicy, package: &Package) -> Vec<String> {
     let Package { name, version, .. } = package;
     let mut complaints = Vec::new();
     let expression = package.license.as_deref().unwrap_or("none stated");
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn packages_come_from_an_allowed_registry() {
-        let policy = Policy {
-            licenses: Licences { allow: ALLOWED.map(str::to_owned).to_vec() },
-            sources: Sources { allow_registry: vec!["https://index".to_owned()] },
+        let policy = DependencyPolicy {
+            licenses: AllowedLicences { allow: ALLOWED.map(str::to_owned).to_vec() },
+            sources: AllowedSources { allow_registry: vec!["https://index".to_owned()] },
         };
         for (source, expected) in [
             (Some("registry+https://index"), 0),
@@ -163,6 +163,7 @@ mod tests {
                 license: Some("MIT".to_owned()),
                 source: source.map(str::to_owned),
                 dependencies: Vec::new(),
+                targets: Vec::new(),
             };
             assert_eq!(check_package(&policy, &package).len(), expected, "{source:?}");
         }

@@ -1,8 +1,8 @@
-//! Relative links in Markdown lead somewhere.
+//! Checks that relative links in Markdown lead to a file.
 
 use std::path::Path;
 
-/// Complains about each relative link in `text` for whose path `exists` says no.
+/// Complains about each relative link in `text` whose path does not exist.
 pub(super) fn check(path: &Path, text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut complaints = Vec::new();
     let mut in_code = false;
@@ -24,7 +24,7 @@ pub(super) fn check(path: &Path, text: &str, exists: impl Fn(&str) -> bool) -> V
     complaints
 }
 
-/// The paths that the line's links name: without other sites, and without the place in the page.
+/// The paths that the line's links name, without other sites and without the anchor in the page.
 fn targets(line: &str) -> Vec<&str> {
     let inline = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     // `[name]: path` gives the path of links by name.

@@ -1,23 +1,27 @@
-//! Checks that no compiler makes: each is a function from text or metadata to a list of complaints,
-//! every complaint one line that names the place and what to do.
+//! Checks that no compiler makes. Each is a function from text or metadata to a list of complaints;
+//! each complaint is one line that names the place and says what to do.
 
 mod arrows;
+mod circles;
 mod columns;
 mod licences;
 mod links;
 mod text;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::files::own_files;
+use crate::source;
 use crate::workspace::Workspace;
 
 /// Runs every check and prints what it found; fails when there is anything.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    let policy = licences::Policy::read(&workspace.root.join("deny.toml"))?;
+    let policy = licences::DependencyPolicy::read(&workspace.root.join("deny.toml"))?;
     let mut complaints = arrows::check(workspace);
+    complaints.extend(circles::check(&source::read(workspace)?));
     complaints.extend(licences::check(&policy, workspace));
     let files = own_files(&workspace.root)?;
     for path in &files {
@@ -45,53 +49,21 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Every file that is not generated, in a fixed order.
-fn own_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let kind = entry.file_type()?;
-            if kind.is_dir() && !is_generated(&name) && !is_marked_generated(&entry.path()) {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                files.push(entry.path());
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// Build outputs, caches, and what version control keeps for itself.
-fn is_generated(folder: &str) -> bool {
-    folder.starts_with('.') || ["target", "__pycache__", "node_modules"].contains(&folder)
-}
-
-/// Build directories and Python environments of any name: their makers put a file there.
-fn is_marked_generated(folder: &Path) -> bool {
-    [".rustc_info.json", "CACHEDIR.TAG", "pyvenv.cfg"].iter().any(|mark| folder.join(mark).exists())
-}
-
-/// What people read and write.
+/// Whether people read and write the file.
 fn is_source(file: &Path) -> bool {
     let extension = file.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|name| ["rs", "py", "toml", "md", "proto", "sh"].contains(&name))
 }
 
-/// Bytes that no file here has use for.
+/// The largest size of a file, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
 
-/// What was not meant to be here, mostly: once in the history it is in every clone.
+/// Complains about large files, which are mostly mistakes. Once a file is in the history, it is in
+/// every clone.
 fn too_large(file: &Path, bytes: u64) -> Option<String> {
     let megabytes = bytes >> 20;
     (bytes > BYTES_MAX).then(|| {
-        format!("{}: {megabytes} MiB: take it out, or make it when it is needed", file.display())
+        format!("{}: {megabytes} MiB: remove it, or generate it when it is needed", file.display())
     })
 }
 
@@ -100,28 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_generated_is_left_out() {
-        let root = tempfile::tempdir().unwrap();
-        for path in [
-            "b.rs",
-            "a/c.md",
-            "a/d.onnx",
-            "target/e.rs",
-            ".git/f.rs",
-            "a/__pycache__/g.py",
-            "target-2/CACHEDIR.TAG",
-            "target-2/debug/h.rs",
-            "env/pyvenv.cfg",
-            "env/lib/i.py",
-        ] {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
-        }
-        let found = own_files(root.path()).unwrap();
-        assert_eq!(found, ["a/c.md", "a/d.onnx", "b.rs"].map(|path| root.path().join(path)));
-        let sources: Vec<_> = found.iter().filter(|path| is_source(path)).collect();
-        assert_eq!(sources, [&root.path().join("a/c.md"), &root.path().join("b.rs")]);
+    fn only_what_people_write_is_source() {
+        let sources =
+            ["a.rs", "b/c.md", "d.onnx", "LICENSE"].map(|path| is_source(Path::new(path)));
+        assert_eq!(sources, [true, true, false, false]);
     }
 
     #[test]

@@ -2,10 +2,20 @@
 
 use std::path::Path;
 
-/// The length at which a file wants to be two.
-const LINES_MAX: usize = 900;
+use crate::source::lines_before_tests;
 
-/// Words that stand for work left undone, written so that this file does not contain them.
+/// The most lines of a file before its tests.
+const LINES_MAX: usize = 600;
+
+/// Files that are still to be split.
+const NOT_YET: &[&str] = &[
+    "crates/cli/src/simulate/file.rs",
+    "crates/core/src/sched/matcher.rs",
+    "crates/core/src/sched/shard.rs",
+    "crates/core/src/sched/shard/model.rs",
+];
+
+/// Words that mark unfinished work, written so that this file does not contain them.
 const MARKS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 /// Macros with the same meaning, and one that is only for debugging.
 const MACROS: [&str; 3] =
@@ -17,9 +27,11 @@ pub(super) fn check(path: &Path, text: &str) -> Vec<String> {
     let shown = path.display();
     let is_rust = path.extension().is_some_and(|extension| extension == "rs");
     let is_code = is_rust || path.extension().is_some_and(|extension| extension == "py");
-    let lines = text.lines().count();
-    if is_code && lines > LINES_MAX {
-        complaints.push(format!("{shown}: {lines} lines, more than {LINES_MAX}: split it"));
+    let lines = lines_before_tests(text);
+    if is_code && lines > LINES_MAX && !NOT_YET.iter().any(|long| path == Path::new(long)) {
+        complaints.push(format!(
+            "{shown}: {lines} lines before its tests, more than {LINES_MAX}: split it by subject"
+        ));
     }
     if is_rust && !text.trim_start().starts_with("//!") {
         complaints.push(format!(
@@ -60,12 +72,14 @@ mod tests {
     #[test]
     fn each_rule_finds_its_own() {
         let long = format!("//! A module.\n{}", "\n".repeat(LINES_MAX));
+        let tests = format!("//! A module.\n\n#[cfg(test)]\nmod tests {{\n{}}}", "\n".repeat(600));
         for (path, text, expected) in [
             ("a.rs", "//! A module.\n", ""),
             ("a.rs", "\n//! A module.\n", ""),
             ("a.rs", "// Not it.\n", "a.rs:1: no `//!`"),
             ("a.py", "print()\n", ""),
-            ("a.rs", &long, "more than 900"),
+            ("a.rs", &long, "more than 600"),
+            ("a.rs", &tests, ""),
             ("a.md", &long, ""),
             ("a.rs", concat!("//! A.\n\n// TO", "DO: x"), "a.rs:3: `"),
             ("a.md", concat!("FIX", "ME"), "a.md:1: `"),
