@@ -1,77 +1,78 @@
-//! What an inference engine is to the rest of the backend: it loads an ONNX graph once per
+//! What an inference engine does for the rest of the backend: it loads an ONNX graph once per
 //! accelerator and runs batches on it.
 //!
 //! Nothing here knows a particular engine, the scheduler, or where a batch's rows come from.
 
-use crate::batch::{Batch, Representation};
+use crate::batch::{Batch, MemoryError, Representation};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use symphony_onnx::Model;
+use symphony_onnx::OnnxModel;
 use symphony_wire::tensor::{OutputTensor, Signature};
 
-/// What an engine is given to load.
+/// A model for an engine to load.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadRequest<'a> {
     /// The model's name, for errors and logs.
     pub name: &'a str,
     /// The graph.
     pub graph: Graph<'a>,
-    /// What the graph takes and gives; an output's dimensions may still be unknown.
+    /// The inputs and outputs of the graph. Dimensions of an output may still be unknown.
     pub signature: &'a Signature,
-    /// How many accelerators to load it on; not more than the engine was made for.
+    /// The number of accelerators to load it on, at most as many as the engine was created for.
     pub accelerators: usize,
 }
 
 /// The machine's cores, split into accelerators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cores {
-    /// How many accelerators, at least one.
+    /// The number of accelerators, at least one.
     pub accelerators: usize,
-    /// Threads that each computes with, at least one.
+    /// The compute threads of each accelerator, at least one.
     pub threads: usize,
 }
 
 /// An ONNX graph and the file it came from.
 #[derive(Clone, Copy, Debug)]
 pub struct Graph<'a> {
-    /// The graph as it is to be run.
-    pub model: &'a Model,
-    /// Its file. Weights outside the file lie beside it.
+    /// The graph to run.
+    pub model: &'a OnnxModel,
+    /// The file it was read from. External weights lie in the same directory.
     pub path: &'a Path,
-    /// Whether `model` was changed after it was read, so that the file is no longer it.
+    /// Whether `model` was changed after it was read and no longer matches the file.
     pub patched: bool,
 }
 
 /// An inference engine.
 pub trait Engine: Send + Sync {
-    /// Its name in configurations, such as `rten`.
+    /// The engine's name in configurations, such as `rten`.
     fn name(&self) -> &'static str;
 
-    /// Its version: profiles measured with another one are not its own.
+    /// The engine's version. A profile that was measured with another version is not used.
     fn version(&self) -> String;
 
-    /// The platform name that clients are told, such as `rten_onnx`.
+    /// The platform name that clients see, such as `rten_onnx`.
     fn platform(&self) -> &'static str;
 
-    /// Loads a model on every accelerator, sharing between them what can be shared.
+    /// Loads a model on every accelerator and shares between them whatever can be shared.
     ///
     /// # Errors
-    /// The engine cannot run this graph, or not with these types; the error says what to do.
+    /// The engine cannot run this graph, or does not support one of its types. The error says what
+    /// to do.
     fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError>;
 }
 
 /// One loaded model on one accelerator.
 pub trait Executable: Send {
-    /// How it wants the elements of a batch.
+    /// The form in which the engine takes the elements of a batch.
     fn representation(&self) -> Representation {
         Representation::Declared
     }
 
-    /// Runs a batch. Outputs come in the signature's order, each with its full shape.
+    /// Runs a batch. Returns the outputs in the signature's order, each with its full shape.
     ///
     /// # Errors
-    /// The engine failed on this batch; it can be given another.
+    /// The engine failed on this batch. It can still run other batches.
     fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError>;
 }
 
@@ -101,7 +102,7 @@ pub enum EngineError {
         engine: &'static str,
         /// The model.
         model: String,
-        /// What it said.
+        /// The engine's own message.
         problem: String,
     },
     /// A file that holds weights cannot be read.
@@ -111,7 +112,7 @@ pub enum EngineError {
         path: PathBuf,
         /// The model.
         model: String,
-        /// What the system said.
+        /// The operating system's message.
         problem: String,
     },
     /// The engine failed on a batch.
@@ -121,7 +122,7 @@ pub enum EngineError {
         engine: &'static str,
         /// Rows in the batch.
         rows: u32,
-        /// What it said.
+        /// The engine's own message.
         problem: String,
     },
     /// An output is not what the model declares.
@@ -135,24 +136,14 @@ pub enum EngineError {
         problem: String,
     },
     /// The inputs of the largest batch do not fit in memory.
-    #[error(
-        "input {input:?} needs {bytes} bytes for {rows} rows, more than there is: lower max_batch \
-         in model.toml"
-    )]
-    Memory {
-        /// The input.
-        input: String,
-        /// Rows of the largest batch.
-        rows: u32,
-        /// Bytes they take, as far as that can be said.
-        bytes: u128,
-    },
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The engine panicked.
     #[error("{engine} panicked while {action}: {message}")]
     Panic {
         /// The engine.
         engine: &'static str,
-        /// What it was doing.
+        /// What the engine was doing.
         action: &'static str,
         /// The panic's message.
         message: String,
@@ -162,11 +153,11 @@ pub enum EngineError {
     Library(String),
 }
 
-/// Calls into an engine that may panic, and turns a panic into an error. What the call had
-/// borrowed must not be trusted to be whole after one: drop it or reset it.
+/// Calls an engine that may panic and turns a panic into an error. After a panic, drop or reset
+/// whatever the call had borrowed: it may be in any state.
 ///
 /// # Errors
-/// The call's own, or [`EngineError::Panic`].
+/// The error of the call itself, or [`EngineError::Panic`].
 pub(crate) fn guarded<T>(
     engine: &'static str,
     action: &'static str,
@@ -177,7 +168,7 @@ pub(crate) fn guarded<T>(
     })
 }
 
-/// The text of a panic.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -1,5 +1,5 @@
-//! The engines, each behind the [`Engine`](crate::engine::Engine) interface or, for the emulated
-//! one, which loads no graph, behind [`Executable`](crate::engine::Executable).
+//! The engines. Those that run ONNX graphs stand behind [`Engine`](crate::engine::Engine); the
+//! emulated one, which has no graph, stands behind [`Executable`](crate::engine::Executable).
 
 pub mod emulated;
 pub mod onnxruntime;

@@ -1,7 +1,8 @@
 //! The backend: loads models into inference engines, assembles batches, runs them, and measures
 //! how long they take.
 //!
-//! It knows no protocol and makes no scheduling decision: it runs the batches it is told to run.
+//! It knows no protocol and makes no scheduling decision: it runs the batches that the scheduler
+//! sends.
 
 pub mod batch;
 pub mod engine;

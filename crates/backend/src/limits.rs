@@ -1,25 +1,26 @@
-//! Bounds on what one model's tensors may take, whatever describes them: a file that asks for more
-//! is refused before anything is allocated, because running out of memory ends the whole process.
+//! Bounds on the memory of one model's tensors. A file that asks for more is refused before
+//! anything is allocated, because running out of memory ends the whole process.
 
 use symphony_wire::tensor::TensorSpec;
 
-/// Bytes of one row of all inputs, or of all outputs as far as they are declared.
+/// Bytes of one row over all inputs, or over all outputs as far as their shapes are declared.
 pub(crate) const ROW_BYTES_MAX: u64 = 1 << 30;
 
-/// The same for the largest batch.
+/// The same bound for the largest batch.
 pub(crate) const BATCH_BYTES_MAX: u64 = 4 << 30;
 
-/// Bytes of one row, dimensions that are not fixed counted as 1; `None` when there is no such
-/// number.
+/// Bytes of one row, where a dimension that is not fixed counts as 1. Returns `None` when the
+/// number is too large to represent.
 pub(crate) fn row_bytes(spec: &TensorSpec) -> Option<u64> {
-    // A string costs its text besides; it is bounded with the request that brings it.
+    // The text of a string is bounded with the request that carries it.
     let element = spec.datatype.size().unwrap_or(size_of::<String>()) as u64;
     let mut dims = spec.row_shape.iter().map(|dim| dim.unwrap_or(1) as u64);
     dims.try_fold(element, u64::checked_mul)
 }
 
-/// The position of the input (or output) with which all up to it exceed a bound, when a batch has
-/// up to `rows_max` rows, and the bound in words; `None` when all keep both.
+/// Sums the sizes of inputs (or outputs) in order, for batches of up to `rows_max` rows, and
+/// returns the position at which the sum exceeds a bound, with the bound in words. Returns `None`
+/// when both bounds hold.
 pub(crate) fn excess(specs: &[TensorSpec], rows_max: u32) -> Option<(usize, String)> {
     let mut row = 0u64;
     for (at, spec) in specs.iter().enumerate() {

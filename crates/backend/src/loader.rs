@@ -1,8 +1,8 @@
-//! From a model's directory to a model that is ready to serve: read, checked against what the
-//! engine is proven right on, loaded on every accelerator, measured.
+//! Loads a model from its directory: it is read, checked against the operators that the engine is
+//! proven to run correctly, loaded on every accelerator, and measured.
 //!
-//! Nothing here knows which models are being served: the caller takes a loaded model into service,
-//! or keeps the old one when a load fails.
+//! Nothing here knows which models are being served. The caller puts a loaded model into service,
+//! and keeps the old one when a load fails.
 
 mod error;
 mod objective;
@@ -11,7 +11,7 @@ mod state;
 
 pub use error::{LoadError, LoadProblem};
 pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
-pub use state::ModelState;
+pub use state::LoadedFiles;
 
 use crate::engine::{Engine, EngineError, Executable};
 use crate::engines::emulated::{self, Emulation};
@@ -33,73 +33,73 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_core::{Class, Profile, Span};
-use symphony_onnx::Model;
+use symphony_onnx::OnnxModel;
 use symphony_wire::clock::Clock;
 use symphony_wire::tensor::Signature;
 use tracing::{info, warn};
 
-/// How many made-up rows a model is measured with, at most; fewer of rows that are large.
+/// The most generated rows with which a model is measured. Models with large rows get fewer.
 const SAMPLE_ROWS: usize = 8;
 const SAMPLE_BYTES_MAX: u64 = 64 << 20;
-/// Any number: the rows are the same on every start.
+/// An arbitrary seed: the rows are the same on every start.
 const SAMPLE_SEED: u64 = 0x5eed;
 
 /// A model that is ready to serve.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedModel {
     /// Name in the repository.
     pub name: String,
     /// Version in the repository.
     pub version: String,
-    /// What it takes and gives; every output's shape is known.
+    /// The inputs and outputs. The shape of every output is known.
     pub signature: Arc<Signature>,
     /// The latency objective.
     pub slo: Span,
-    /// Whether the objective is a guess, because `model.toml` gives none.
+    /// Whether the objective is a guess, because `model.toml` does not set one.
     pub slo_guessed: bool,
-    /// Largest batch in rows.
+    /// The largest batch, in rows.
     pub rows_max: u32,
-    /// Bound on queued requests.
+    /// The most requests that may be queued.
     pub queue_max: u32,
-    /// How much its losses under overload count beside the other models'.
+    /// The weight of its dropped requests under overload, relative to other models.
     pub loss_weight: f64,
-    /// The class of requests that ask for none.
+    /// The class of requests that do not set one.
     pub class: Class,
     /// The engine that runs it.
     pub engine: &'static str,
-    /// The platform name that clients know.
+    /// The platform name that clients see.
     pub platform: &'static str,
-    /// What plans count with.
+    /// The profile that plans use.
     pub plan: Arc<Profile>,
-    /// The profile, and what it was made from.
+    /// The profile with the measurements behind it.
     pub measured: Measured,
-    /// The model on each accelerator, by number; the first has run every batch size.
+    /// The model on each accelerator, by number. All have run one row and the largest batch.
     pub residents: Vec<Resident>,
-    /// What it was loaded from: a later load changes nothing while this is current.
-    pub state: ModelState,
+    /// The files it was loaded from. A later load changes nothing while they are current.
+    pub state: LoadedFiles,
 }
 
 /// Loads models, one at a time.
 pub struct Loader {
     config: LoaderConfig,
     rten: Rten,
-    /// The library, or why it cannot be used.
+    /// The opened library, or why it cannot be used.
     onnxruntime: Result<Onnxruntime, EngineError>,
     machine: Machine,
     profiles: ProfileCache,
     clock: Clock,
 }
 
-/// What was read of a model that runs an ONNX file.
+/// An ONNX model that has been read from a file.
 struct OnnxFile {
     path: PathBuf,
-    model: Model,
-    /// The state that it and the files of its weights were in before they were read.
-    state: ModelState,
+    model: OnnxModel,
+    /// The state of the file and of its external weights, taken before they were read.
+    state: LoadedFiles,
 }
 
-/// An ONNX model on its engine.
-struct Running {
+/// A model that has been loaded on all accelerators and measured.
+struct PlacedModel {
     engine: &'static str,
     platform: &'static str,
     signature: Arc<Signature>,
@@ -115,8 +115,8 @@ impl std::fmt::Debug for Loader {
 }
 
 impl Loader {
-    /// Opens the engines. Without a usable onnxruntime library models run on rten; that is said
-    /// once, here.
+    /// Opens the engines. Without a usable onnxruntime library models run on rten, which is logged
+    /// here once.
     #[must_use]
     pub fn new(config: LoaderConfig) -> Loader {
         let rten = Rten::new(config.cores);
@@ -129,49 +129,49 @@ impl Loader {
         Loader { config, rten, onnxruntime, machine, profiles, clock }
     }
 
-    /// Its configuration.
+    /// The configuration of the loader.
     #[must_use]
     pub fn config(&self) -> &LoaderConfig {
         &self.config
     }
 
-    /// Reads, loads, checks and measures a model: seconds, half a minute at most for the
-    /// measuring of a usual one.
+    /// Reads, loads, checks and measures a model. This takes seconds; measuring alone takes up to
+    /// half a minute.
     ///
     /// # Errors
-    /// What is in the way of serving it, and what to do.
-    pub fn load(&self, directory: &ModelDirectory) -> Result<Loaded, LoadError> {
+    /// Why the model cannot be served, and what to do.
+    pub fn load(&self, directory: &ModelDirectory) -> Result<LoadedModel, LoadError> {
         self.load_directory(directory).map_err(|problem| LoadError::new(&directory.name, problem))
     }
 
-    /// Checks all that can be told without loading and measuring: files, settings, signature and
-    /// operators. An example that is yet to be generated is only looked up.
+    /// Checks everything that needs neither an engine nor a measurement: files, settings, signature
+    /// and operators. For a bundled example only its name is checked.
     ///
     /// # Errors
-    /// As [`Loader::load`], but for what an engine or a measurement would find.
+    /// As [`Loader::load`], except for the errors of an engine or a measurement.
     pub fn check(&self, directory: &ModelDirectory) -> Result<ModelSource, LoadError> {
         self.check_directory(directory).map_err(|problem| LoadError::new(&directory.name, problem))
     }
 }
 
 impl Loader {
-    fn load_directory(&self, directory: &ModelDirectory) -> Result<Loaded, LoadProblem> {
+    fn load_directory(&self, directory: &ModelDirectory) -> Result<LoadedModel, LoadProblem> {
         let source = directory.read()?;
         let (running, state) = match &source.kind {
             ModelKind::Onnx { file, choice, shapes } => {
                 self.run_onnx(&source, file, *choice, shapes)?
             }
-            ModelKind::Emulated(model) => (self.run_emulated(model)?, ModelState::new(&source)),
+            ModelKind::Emulated(model) => (self.run_emulated(model)?, LoadedFiles::new(&source)),
         };
         let ModelSource { name, version, terms, .. } = source;
-        let Running { engine, platform, signature, rows_max, residents, measured } = running;
+        let PlacedModel { engine, platform, signature, rows_max, residents, measured } = running;
         let plan = Arc::clone(&measured.plan);
         let slo = objective(terms.slo, &plan).map_err(|(slo, least)| LoadProblem::Objective {
             slo,
             least,
             engine,
         })?;
-        Ok(Loaded {
+        Ok(LoadedModel {
             name,
             version,
             signature,
@@ -207,7 +207,7 @@ impl Loader {
         Ok(source)
     }
 
-    /// Reads an ONNX file, written first if it is a bundled example.
+    /// Reads an ONNX file. A bundled example is generated first.
     fn read_onnx(&self, source: &ModelSource, file: &OnnxSource) -> Result<OnnxFile, LoadProblem> {
         let path = match file {
             OnnxSource::File(path) => path.clone(),
@@ -217,16 +217,16 @@ impl Loader {
                 directory.join("1").join("model.onnx")
             }
         };
-        let mut state = ModelState::new(source);
+        let mut state = LoadedFiles::new(source);
         state.add(&path)?;
-        let model = Model::read(&path)?;
+        let model = OnnxModel::read(&path)?;
         for weights in model.external_files() {
             state.add(weights)?;
         }
         Ok(OnnxFile { path, model, state })
     }
 
-    /// The engines a model may run on, the preferred one first.
+    /// The engines that a model may run on, in order of preference.
     fn engines(&self, choice: EngineChoice) -> Result<Vec<Installed<'_>>, LoadProblem> {
         let rten = Installed { kind: OnnxEngine::Rten, engine: &self.rten };
         let onnxruntime = self.onnxruntime.as_ref();
@@ -242,12 +242,12 @@ impl Loader {
         }
     }
 
-    /// Describes a model for the engines to load.
+    /// Describes a model in the form that engines load.
     fn prepare(
         &self,
         source: &ModelSource,
         shape: &BTreeMap<String, Vec<usize>>,
-        model: Model,
+        model: OnnxModel,
         path: &Path,
     ) -> Result<Prepared, LoadProblem> {
         let (name, rows_max) = (source.name.as_str(), source.terms.rows_max);
@@ -262,7 +262,7 @@ impl Loader {
         file: &OnnxSource,
         choice: EngineChoice,
         shapes: &BTreeMap<String, Vec<usize>>,
-    ) -> Result<(Running, ModelState), LoadProblem> {
+    ) -> Result<(PlacedModel, LoadedFiles), LoadProblem> {
         let OnnxFile { path, model, state } = self.read_onnx(source, file)?;
         let prepared = self.prepare(source, shapes, model, &path)?;
         let engines = self.engines(choice)?;
@@ -270,10 +270,11 @@ impl Loader {
             prove(installed, &prepared)?;
             Ok(prepared.load(installed.engine)?)
         })?;
-        // The engine has its own copy of the weights; measuring takes long enough to free this one.
+        // The engine has its own copy of the weights, and measuring takes long: free this one
+        // first.
         drop(prepared);
         let content = graph_fingerprint(&state, shapes)?;
-        // Engines and the hash read the files once more: what was checked must be what runs.
+        // The engine and the fingerprint read the files again: what was checked must be what runs.
         if !state.files_are_as_before() {
             return Err(LoadProblem::Changed);
         }
@@ -291,10 +292,10 @@ impl Loader {
         };
         let measured = self.profile(&key, source.terms.slo, &mut residents)?;
         let (engine, platform) = (engine.name(), engine.platform());
-        Ok((Running { engine, platform, signature, rows_max, residents, measured }, state))
+        Ok((PlacedModel { engine, platform, signature, rows_max, residents, measured }, state))
     }
 
-    fn run_emulated(&self, model: &EmulatedModel) -> Result<Running, LoadProblem> {
+    fn run_emulated(&self, model: &EmulatedModel) -> Result<PlacedModel, LoadProblem> {
         let signature = Arc::new(model.signature.clone());
         let rows_max = model.profile.rows_max();
         let emulation = Emulation::new(Arc::clone(&model.profile));
@@ -302,12 +303,12 @@ impl Loader {
         let residents = residents(&signature, rows_max, executables)?;
         let measured = Measured::known(&model.profile);
         let (engine, platform) = (emulated::NAME, emulated::PLATFORM);
-        Ok(Running { engine, platform, signature, rows_max, residents, measured })
+        Ok(PlacedModel { engine, platform, signature, rows_max, residents, measured })
     }
 
-    /// Measures the model on the first accelerator, unless a kept profile holds still, and warms
-    /// it up on the others. No objective is refused on account of a kept profile alone: it may
-    /// come from a busier hour.
+    /// Measures the model on the first accelerator, unless a kept profile still holds, and warms it
+    /// up on the others. A kept profile alone never refuses an objective, because it may have been
+    /// measured on a busier machine.
     fn profile(
         &self,
         key: &ProfileKey<'_>,
@@ -326,7 +327,10 @@ impl Loader {
             Some(kept) if objective(slo, &kept.plan).is_ok() && first.agrees(&kept)? => kept,
             kept => {
                 if kept.is_some() {
-                    info!(model = key.model, "the kept profile is off: measuring again");
+                    info!(
+                        model = key.model,
+                        "the kept profile no longer holds and is measured again"
+                    );
                 }
                 let measured = first.measure(&self.config.effort)?;
                 self.profiles.write(key, &measured);
@@ -346,26 +350,26 @@ impl Loader {
     }
 }
 
-/// How many made-up rows are worth their memory.
+/// How many generated rows to measure with, for the memory they take.
 fn sample_count(signature: &Signature) -> usize {
     let bytes = signature.inputs.iter().filter_map(limits::row_bytes);
     let row = bytes.fold(1, u64::saturating_add);
     usize::try_from(SAMPLE_BYTES_MAX / row).unwrap_or(SAMPLE_ROWS).clamp(1, SAMPLE_ROWS)
 }
 
-/// An engine that can be used.
+/// An engine that is available.
 #[derive(Clone, Copy)]
 struct Installed<'a> {
     kind: OnnxEngine,
     engine: &'a dyn Engine,
 }
 
-/// Refuses a model with operators that an engine may get wrong.
+/// Refuses a model with operators that the engine may compute wrongly.
 fn prove(installed: &Installed<'_>, prepared: &Prepared) -> Result<(), LoadProblem> {
     operators::check(installed.kind, prepared.model()).map_err(LoadProblem::Unproven)
 }
 
-/// The first engine on which an attempt succeeds, and what it gave.
+/// The first engine on which an attempt succeeds, with the result of the attempt.
 fn first_that<'a, T>(
     model: &str,
     engines: &[Installed<'a>],
@@ -389,7 +393,7 @@ fn first_that<'a, T>(
     }
 }
 
-/// Gives each accelerator's model its buffers.
+/// Allocates the buffers of the model on each accelerator.
 fn residents(
     signature: &Arc<Signature>,
     rows_max: u32,
@@ -399,9 +403,10 @@ fn residents(
     executables.into_iter().map(with_buffers).collect()
 }
 
-/// What decides how fast a model is, of its files and settings: the graph as it is loaded.
+/// The fingerprint of the files and settings on which the speed of a model depends: the graph as it
+/// is loaded.
 fn graph_fingerprint(
-    state: &ModelState,
+    state: &LoadedFiles,
     shapes: &BTreeMap<String, Vec<usize>>,
 ) -> Result<Fingerprint, ConfigError> {
     let mut content = FingerprintBuilder::default();

@@ -1,13 +1,13 @@
-//! No silent wrong answers: a model is refused at load where an engine is not proven right on an
-//! operator as the model uses it.
+//! Prevents silent wrong answers: a model is refused at load when it uses an operator in a way that
+//! its engine is not proven to compute correctly.
 //!
-//! What is proven stands in `operators/rten.txt` and `operators/onnxruntime.txt`. The test
-//! `conformance` runs the ONNX project's own tests on both engines, writes these tables anew and
-//! compares. A table says which element types, attributes and optional inputs of an operator were
-//! right in at least one case, and which combinations were wrong in any; what is in neither is
-//! refused. Each facet is proven by itself, not every combination. What no table can say: rten
-//! computes 64-bit integers with 32 bits, and only the inputs are checked for their range.
-//! Nothing here loads or runs a model.
+//! The proofs are in `operators/rten.txt` and `operators/onnxruntime.txt`. The test `conformance`
+//! runs the ONNX project's own tests on both engines, generates these tables again and compares
+//! them. A table says which element types, attributes and optional inputs of an operator were
+//! correct in at least one case, and which combinations were wrong in any case. Whatever is in
+//! neither list is refused. Each facet is proven by itself, not every combination of facets. One
+//! limit is in no table: rten computes 64-bit integers with 32 bits, and only the range of inputs
+//! is checked. Nothing here loads or runs a model.
 
 mod facets;
 mod schema;
@@ -18,12 +18,12 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::LazyLock;
 
-use symphony_onnx::{Model, Node};
+use symphony_onnx::{Node, OnnxModel};
 
 use facets::ABSENT;
-pub use facets::{Facet, Kind, OTHER, UNKNOWN};
-pub use table::{Row, Table, may_hold};
-use values::Values;
+pub use facets::{Facet, FacetKind, OTHER, UNKNOWN};
+pub use table::{ProvenRow, Table, may_hold};
+use values::KnownValues;
 
 /// The engines that run ONNX graphs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,10 +35,10 @@ pub enum OnnxEngine {
 }
 
 impl OnnxEngine {
-    /// Both.
+    /// Both engines.
     pub const ALL: [OnnxEngine; 2] = [OnnxEngine::Rten, OnnxEngine::Onnxruntime];
 
-    /// Its name in model.toml.
+    /// The name in `model.toml`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl OnnxEngine {
         }
     }
 
-    /// What it is proven right on, as checked in.
+    /// The table that is checked in, as text.
     #[must_use]
     pub fn table_text(self) -> &'static str {
         match self {
@@ -59,7 +59,7 @@ impl OnnxEngine {
     fn table(self) -> &'static Table {
         static TABLES: LazyLock<[Table; 2]> = LazyLock::new(|| {
             OnnxEngine::ALL.map(|engine| {
-                // A test reads both files: a line that does not parse is our bug.
+                // A test reads both files, so a line that does not parse is our own bug.
                 Table::parse(engine.table_text())
                     .unwrap_or_else(|line| panic!("{}.txt: {line}", engine.name()))
             })
@@ -74,7 +74,7 @@ impl fmt::Display for OnnxEngine {
     }
 }
 
-/// One use of an operator that an engine is not proven right on.
+/// A use of an operator that the engine is not proven to compute correctly.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "operator {operator} {limit} at opset {opset} (node {node:?}) is not proven right on {engine}: {remedy}"
@@ -82,23 +82,24 @@ impl fmt::Display for OnnxEngine {
 pub struct Unproven {
     /// The engine.
     pub engine: OnnxEngine,
-    /// The operator, its domain before it unless that is the standard one.
+    /// The operator, after its domain unless that is the standard one.
     pub operator: String,
-    /// The node's name, or its first output where it has none.
+    /// The node's name, or its first output when it has no name.
     pub node: String,
     /// The version of the operator set.
     pub opset: i64,
-    /// What about it is not proven.
+    /// The part that is not proven.
     pub limit: String,
     /// What to do.
     pub remedy: String,
 }
 
-/// Whether an engine is proven right on every operator of a model, as the model uses it.
+/// Checks that an engine is proven to compute every operator of a model, in the way the model uses
+/// it.
 ///
 /// # Errors
-/// Every use of an operator that is not proven, in the order of the graph, one of each kind.
-pub fn check(engine: OnnxEngine, model: &Model) -> Result<(), Vec<Unproven>> {
+/// Every use that is not proven, in the order of the graph, each kind once.
+pub fn check(engine: OnnxEngine, model: &OnnxModel) -> Result<(), Vec<Unproven>> {
     let mut unproven: Vec<Unproven> = Vec::new();
     let mut known = HashSet::new();
     for usage in usages(model) {
@@ -113,22 +114,22 @@ pub fn check(engine: OnnxEngine, model: &Model) -> Result<(), Vec<Unproven>> {
 /// One use of an operator, described for comparison with a table.
 #[derive(Clone, Debug)]
 pub struct Usage<'a> {
-    /// The operator, its domain before it unless that is the standard one.
+    /// The operator, after its domain unless that is the standard one.
     pub operator: String,
-    /// First and last version of the operator set in which it means what it means here; `None`
+    /// The first and last version of the operator set in which the operator means the same. `None`
     /// when the ONNX project has no such operator.
     pub versions: Option<(i64, i64)>,
-    /// What is to be proven of it.
+    /// The facets that must be proven.
     pub facets: BTreeSet<Facet>,
     node: Node<'a>,
-    /// The same under every newer version.
+    /// The facets under every newer version.
     newer: Vec<(i64, BTreeSet<Facet>)>,
 }
 
 /// Describes every node of a model.
 #[must_use]
-pub fn usages(model: &Model) -> Vec<Usage<'_>> {
-    let mut values = Values::of(model);
+pub fn usages(model: &OnnxModel) -> Vec<Usage<'_>> {
+    let mut values = KnownValues::of(model);
     let mut usages = Vec::new();
     for node in model.nodes() {
         let operator = match node.domain() {
@@ -170,7 +171,7 @@ impl Usage<'_> {
         })
     }
 
-    /// What of this use is not proven, in words.
+    /// Says in words which part of this use is not proven.
     fn limit(&self, engine: OnnxEngine, opset: i64) -> Option<String> {
         if self.node.is_local_function {
             return Some("(a function of the model)".to_owned());
@@ -184,7 +185,7 @@ impl Usage<'_> {
         Some(words.join(" and "))
     }
 
-    fn row(&self, engine: OnnxEngine, opset: i64) -> Option<&'static Row> {
+    fn row(&self, engine: OnnxEngine, opset: i64) -> Option<&'static ProvenRow> {
         self.versions.and_then(|_| engine.table().row(&self.operator, opset))
     }
 
@@ -212,17 +213,17 @@ impl Usage<'_> {
         ways.join(", or ")
     }
 
-    /// What to export in its place for the same engine and version.
+    /// Says what to export instead for the same engine and version.
     fn other_form(&self, engine: OnnxEngine, opset: i64) -> String {
         let row = self.row(engine, opset);
         let Some((row, limit)) = row.and_then(|row| Some((row, row.limit(&self.facets)?))) else {
             return "export the model without it".to_owned();
         };
         match limit.as_slice() {
-            [Facet { kind: Kind::Type, value, .. }] if value == UNKNOWN => {
+            [Facet { kind: FacetKind::Type, value, .. }] if value == UNKNOWN => {
                 "have onnx.shape_inference.infer_shapes write the types into the file".to_owned()
             }
-            [Facet { kind: Kind::Type, name, value }] if value != ABSENT => {
+            [Facet { kind: FacetKind::Type, name, value }] if value != ABSENT => {
                 match alternatives(row, name) {
                     Some(types) => format!("cast input {name} to {types}, which it is proven on"),
                     None => format!("export the model without input {name}"),
@@ -233,9 +234,9 @@ impl Usage<'_> {
     }
 }
 
-/// The element types an input is proven with, in words.
-fn alternatives(row: &Row, input: &str) -> Option<String> {
-    let types = row.proven.get(&(Kind::Type, input.to_owned()))?;
+/// The proven element types of an input, in words.
+fn alternatives(row: &ProvenRow, input: &str) -> Option<String> {
+    let types = row.proven.get(&(FacetKind::Type, input.to_owned()))?;
     let types: Vec<_> = types.iter().map(String::as_str).filter(|kind| *kind != ABSENT).collect();
     Some(match types.as_slice() {
         [] => return None,

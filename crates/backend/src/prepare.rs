@@ -1,8 +1,8 @@
-//! From an ONNX graph to something that serves batches: which form of the graph to load, what it
-//! takes and gives, and whether its rows may share a batch.
+//! Turns an ONNX graph into a model that serves batches: it chooses the form of the graph to load,
+//! finds its inputs and outputs, and checks whether its rows may share a batch.
 //!
-//! The file decides which forms are tried. Whether a form is right is decided by running it
-//! ([`crate::verify`]). Nothing here knows a particular engine.
+//! The file decides which forms are tried; a run of each form ([`crate::verify`]) decides whether
+//! it is correct. Nothing here knows a particular engine.
 
 use crate::engine::{Engine, EngineError, Executable, Graph, LoadRequest};
 use crate::limits;
@@ -11,20 +11,20 @@ use crate::verify::{self, Verdict};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use symphony_onnx::{Dim, ElementType, Model, TensorType, ValueInfo, ValueKind};
+use symphony_onnx::{Dim, ElementType, OnnxModel, TensorType, ValueInfo, ValueKind};
 use symphony_wire::tensor::{DataType, Signature, TensorSpec};
 
-/// What the configuration says about a model that is to be prepared.
+/// The part of a model's configuration that concerns its graph.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
     /// The model's name.
     pub name: &'a str,
-    /// Dimensions that the graph leaves open, by input: those of one row, or, for a model that
-    /// is not to be batched, all of them.
+    /// The dimensions of inputs that the graph leaves open: those of one row, or all of them for a
+    /// model that must not be batched.
     pub shape: &'a BTreeMap<String, Vec<usize>>,
-    /// The largest batch that is asked for, at least one row.
+    /// The largest batch that the configuration asks for, at least one row.
     pub rows_max: u32,
-    /// How many accelerators it is loaded on.
+    /// The number of accelerators to load it on.
     pub accelerators: usize,
 }
 
@@ -34,7 +34,7 @@ pub enum PrepareError {
     /// The graph is unusable.
     #[error(transparent)]
     Graph(#[from] symphony_onnx::Error),
-    /// An input or output is no tensor.
+    /// An input or output is not a tensor.
     #[error("{role} {name:?} is a {kind}, and only tensors can be served: {remedy}")]
     Kind {
         /// `input` or `output`.
@@ -49,7 +49,7 @@ pub enum PrepareError {
     /// An element type that no protocol carries.
     #[error(
         "{role} {name:?} has elements of type {element}, which clients cannot send: export \
-             the model with another type at its edge"
+             the model with another type for it"
     )]
     Element {
         /// `input` or `output`.
@@ -59,7 +59,7 @@ pub enum PrepareError {
         /// The type.
         element: ElementType,
     },
-    /// The graph does not even say how many dimensions an input has.
+    /// The graph does not give the number of dimensions of an input.
     #[error("the graph does not give the dimensions of input {input:?}: export it with shapes")]
     Rank {
         /// The input.
@@ -73,14 +73,14 @@ pub enum PrepareError {
     Open {
         /// The input.
         input: String,
-        /// Counted from 0, the batch dimension included.
+        /// Counted from 0, including the batch dimension.
         axis: usize,
-        /// How the graph calls it.
+        /// The name of the dimension in the graph.
         dim: String,
-        /// What to write.
+        /// An example of what to write.
         example: String,
     },
-    /// The configured dimensions are not as many as the input has.
+    /// The number of configured dimensions is not that of the input.
     #[error(
         "shape in model.toml gives input {input:?} {got} dimensions: give the {row} of one \
              row, or all {all}"
@@ -95,48 +95,48 @@ pub enum PrepareError {
         /// All dimensions.
         all: usize,
     },
-    /// A configured dimension is larger than any.
-    #[error("shape in model.toml gives input {input:?} a dimension of {size}")]
+    /// A configured dimension is too large.
+    #[error("shape in model.toml gives input {input:?} a dimension of {size}, which is too large")]
     ShapeSize {
         /// The input.
         input: String,
         /// The size.
         size: usize,
     },
-    /// The inputs or outputs are larger than any that are served.
+    /// The inputs or outputs are too large to be served.
     #[error("{role} {name:?}: {excess}")]
     Size {
         /// `input` or `output`.
         role: &'static str,
-        /// The name of the one with which they are.
+        /// The input or output that exceeds the bound.
         name: String,
-        /// The bound they exceed.
+        /// The bound that is exceeded.
         excess: String,
     },
-    /// The engine does not load it.
+    /// The engine does not load the graph.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// It loads but does not run.
+    /// The graph loads but does not run.
     #[error("a trial run of one row failed: {0}")]
     Trial(#[source] BatchError),
 }
 
-/// One form of the graph that might be served.
+/// A form of the graph that could be served.
 #[derive(Clone, Debug)]
 struct Form {
-    model: Model,
+    model: OnnxModel,
     patched: bool,
     signature: Signature,
 }
 
-/// A model as its file and its configuration describe it, before an engine has seen it.
+/// A model as its file and its configuration describe it, before an engine has loaded it.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     name: String,
     path: PathBuf,
     rows_max: u32,
     accelerators: usize,
-    /// The form with a batch dimension, and whether the graph had none of its own.
+    /// The form with a batch dimension, and where that dimension comes from.
     batched: Option<(Form, BatchDimension)>,
     /// The form for one request at a time.
     single: Form,
@@ -149,13 +149,13 @@ enum BatchDimension {
     Opened,
 }
 
-/// A model that an engine has loaded and that has been seen to run.
+/// A model that an engine has loaded and that has passed a trial run.
 pub struct Runnable {
-    /// What it takes and gives; outputs as a trial run showed them.
+    /// The inputs, and the outputs with the shapes that the trial run showed.
     pub signature: Arc<Signature>,
-    /// The largest batch it can run, not more than was asked for.
+    /// The largest batch that it can run, at most what the configuration asks for.
     pub rows_max: u32,
-    /// One per accelerator.
+    /// One executable per accelerator.
     pub executables: Vec<Box<dyn Executable>>,
 }
 
@@ -170,12 +170,16 @@ impl std::fmt::Debug for Runnable {
 }
 
 impl Prepared {
-    /// Reads off the graph what can be served.
+    /// Finds the forms of the graph that can be served.
     ///
     /// # Errors
-    /// A value at the graph's edge cannot be served, or a dimension is open; the error names it
-    /// and says what to do.
-    pub fn new(model: Model, path: &Path, options: &Options<'_>) -> Result<Prepared, PrepareError> {
+    /// An input or output cannot be served, or a dimension is open. The error names it and says
+    /// what to do.
+    pub fn new(
+        model: OnnxModel,
+        path: &Path,
+        options: &Options<'_>,
+    ) -> Result<Prepared, PrepareError> {
         check_edges(&model)?;
         let (model, fixed) = fix_dimensions(model, options.shape)?;
         check_open(&model)?;
@@ -215,21 +219,21 @@ impl Prepared {
         })
     }
 
-    /// The graph whose operators an engine must be right on.
+    /// The graph whose operators the engine must compute correctly.
     #[must_use]
-    pub fn model(&self) -> &Model {
+    pub fn model(&self) -> &OnnxModel {
         self.batched.as_ref().map_or(&self.single.model, |(form, _)| &form.model)
     }
 
-    /// Loads the model on an engine and runs a few rows: it comes back batched if batches give
-    /// what single rows give, and with `rows_max = 1` if not.
+    /// Loads the model on an engine and runs a few rows. The model is batched if batches give the
+    /// same results as single rows; otherwise it comes back with `rows_max = 1`.
     ///
     /// # Errors
-    /// The engine does not load it, or it fails on a single row.
+    /// The engine does not load the graph.
     pub fn load(&self, engine: &dyn Engine) -> Result<Runnable, PrepareError> {
         let Some((form, dimension)) = &self.batched else { return self.load_single(engine) };
         let opened = *dimension == BatchDimension::Opened;
-        // What the graph gave before it was changed is what it must give after.
+        // The changed graph must give the same results as the original.
         let reference = opened.then(|| self.reference(engine)).transpose()?;
         let executables = match self.load_form(engine, form, self.accelerators) {
             Ok(executables) => executables,
@@ -271,7 +275,7 @@ impl Prepared {
         Ok(Runnable { signature: Arc::new(signature), rows_max: 1, executables })
     }
 
-    /// What the single form gives for the trial rows.
+    /// The results of the single form for the trial rows.
     fn reference(&self, engine: &dyn Engine) -> Result<verify::Reference, PrepareError> {
         let executables = self.load_form(engine, &self.single, 1)?;
         verify::reference(self.single.signature.clone(), executables).map_err(PrepareError::Trial)
@@ -290,8 +294,8 @@ impl Prepared {
     }
 }
 
-/// Refuses what is no tensor, or has elements that cannot travel.
-fn check_edges(model: &Model) -> Result<(), PrepareError> {
+/// Refuses inputs and outputs that are not tensors or whose elements no protocol carries.
+fn check_edges(model: &OnnxModel) -> Result<(), PrepareError> {
     let signature = model.signature();
     let inputs = signature.inputs.iter().map(|value| ("input", value));
     let outputs = signature.outputs.iter().map(|value| ("output", value));
@@ -302,7 +306,7 @@ fn check_edges(model: &Model) -> Result<(), PrepareError> {
                 ValueKind::Sequence | ValueKind::Map => {
                     "export it with tensors (with skl2onnx: options={\"zipmap\": False})"
                 }
-                _ => "export the model with dense tensors at its edge",
+                _ => "export the model with dense tensors as inputs and outputs",
             };
             return Err(PrepareError::Kind { role, name: name(), kind: value.kind.name(), remedy });
         };
@@ -316,7 +320,7 @@ fn check_edges(model: &Model) -> Result<(), PrepareError> {
     Ok(())
 }
 
-/// The protocol's type for a graph's.
+/// The protocol's type for an element type of ONNX.
 fn datatype(element: ElementType) -> Option<DataType> {
     Some(match element {
         ElementType::Bool => DataType::Bool,
@@ -337,11 +341,11 @@ fn datatype(element: ElementType) -> Option<DataType> {
     })
 }
 
-/// Applies the configured shapes; says whether that changed the graph.
+/// Applies the configured shapes. Returns whether that changed the graph.
 fn fix_dimensions(
-    mut model: Model,
+    mut model: OnnxModel,
     shape: &BTreeMap<String, Vec<usize>>,
-) -> Result<(Model, bool), PrepareError> {
+) -> Result<(OnnxModel, bool), PrepareError> {
     let mut changed = false;
     for (input, sizes) in shape {
         let inputs = &model.signature().inputs;
@@ -372,7 +376,7 @@ fn is_open(dim: &Dim) -> bool {
     !matches!(dim, Dim::Fixed(_))
 }
 
-/// Dimensions of an input; its tensor type and rank have been checked.
+/// The dimensions of an input. Its type and rank must have been checked.
 fn dims_of(value: &ValueInfo) -> &[Dim] {
     match &value.kind {
         ValueKind::Tensor(TensorType { dims: Some(dims), .. }) => dims,
@@ -380,8 +384,8 @@ fn dims_of(value: &ValueInfo) -> &[Dim] {
     }
 }
 
-/// Refuses dimensions that are open, but for the leading ones.
-fn check_open(model: &Model) -> Result<(), PrepareError> {
+/// Refuses open dimensions other than the leading ones.
+fn check_open(model: &OnnxModel) -> Result<(), PrepareError> {
     for value in &model.signature().inputs {
         let dims = dims_of(value);
         let open = dims.iter().enumerate().skip(1).find(|(_, dim)| is_open(dim));
@@ -400,16 +404,16 @@ fn check_open(model: &Model) -> Result<(), PrepareError> {
 /// The leading dimensions of a graph's inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leading {
-    /// All are open: a batch, as it seems.
+    /// All are open, so they are probably the batch.
     Open,
-    /// Some are fixed to one, the others open: exported for one row.
+    /// Some are fixed to one and the others open: the graph was exported for one row.
     One,
-    /// One is fixed to something else, or an input is a scalar, or there are no inputs.
+    /// One is fixed to another number, or an input is a scalar, or there are no inputs.
     Other,
 }
 
 impl Leading {
-    fn of(model: &Model) -> Leading {
+    fn of(model: &OnnxModel) -> Leading {
         let inputs = &model.signature().inputs;
         let mut leading = inputs.iter().map(|value| dims_of(value).first());
         let is_one =
@@ -426,20 +430,20 @@ impl Leading {
     }
 }
 
-/// Fixes open leading dimensions to one row; says whether there were any.
-fn close_leading(mut model: Model) -> Result<(Model, bool), PrepareError> {
+/// Fixes open leading dimensions to one row. Returns whether there were any.
+fn close_leading(mut model: OnnxModel) -> Result<(OnnxModel, bool), PrepareError> {
     let open = |value: &&ValueInfo| dims_of(value).first().is_some_and(is_open);
     let inputs: Vec<String> =
         model.signature().inputs.iter().filter(open).map(|value| value.name.clone()).collect();
     for input in &inputs {
-        // A symbol that several inputs share is fixed with the first of them.
+        // A symbol that several inputs share is fixed together with the first of them.
         model.set_dim(input, 0, 1)?;
     }
     Ok((model, !inputs.is_empty()))
 }
 
-/// The graph's signature as clients see it.
-fn signature(model: &Model, batched: bool) -> Result<Signature, PrepareError> {
+/// The signature that clients see.
+fn signature(model: &OnnxModel, batched: bool) -> Result<Signature, PrepareError> {
     let spec = |value: &ValueInfo| {
         let ValueKind::Tensor(tensor) = &value.kind else { return None };
         let dims = tensor.dims.as_deref().unwrap_or_default().iter();
@@ -461,7 +465,7 @@ fn signature(model: &Model, batched: bool) -> Result<Signature, PrepareError> {
     })
 }
 
-/// Refuses inputs and outputs larger than any that are served.
+/// Refuses inputs and outputs that are too large to be served.
 fn check_sizes(signature: &Signature, rows_max: u32) -> Result<(), PrepareError> {
     for (role, specs) in [("input", &signature.inputs), ("output", &signature.outputs)] {
         if let Some((at, excess)) = limits::excess(specs, rows_max) {
@@ -471,9 +475,9 @@ fn check_sizes(signature: &Signature, rows_max: u32) -> Result<(), PrepareError>
     Ok(())
 }
 
-/// Whether activations are quantised with a scale taken from the whole batch, so that a row's
-/// result depends a little on its neighbours.
-fn is_dynamically_quantized(model: &Model) -> bool {
+/// Whether activations are quantised with a scale of the whole batch, so that the result of a row
+/// depends slightly on its neighbours.
+fn is_dynamically_quantized(model: &OnnxModel) -> bool {
     model.nodes().iter().any(|node| node.operator().starts_with("DynamicQuantize"))
 }
 

@@ -1,8 +1,10 @@
-//! How long a model takes, by batch size: measured, kept on disk, checked on later starts.
+//! How long a model takes, by batch size. Profiles are measured, kept on disk, and checked when the
+//! server starts again.
 //!
-//! What is measured is what the worker does for a batch: assembling it and running it. A plan
-//! counts with the 95th percentile; a simulation takes the median and the measured jitter. One
-//! accelerator is measured while the others idle, so what they cost each other is not in it.
+//! The measured time covers what the worker does for a batch: assembling it and running it. Plans
+//! use the 95th percentile; a simulation takes the median and the measured jitter. One accelerator
+//! is measured while the others idle, so a profile does not show how much accelerators slow each
+//! other down.
 //!
 //! Nothing here knows an engine, a file format or an objective.
 
@@ -32,9 +34,9 @@ pub struct SizeMeasurement {
     pub rows: u32,
     /// The median time.
     pub p50: Span,
-    /// The 95th percentile; of fewer than 20 runs, the longest.
+    /// The 95th percentile, or the longest time when there are fewer than 20 runs.
     pub p95: Span,
-    /// How often it ran.
+    /// The number of runs.
     pub runs: u32,
 }
 
@@ -43,34 +45,34 @@ pub struct SizeMeasurement {
 pub enum Origin {
     /// Measured just now.
     Measured,
-    /// Measured earlier and found to hold still.
+    /// Measured earlier and checked now.
     Cached,
-    /// Not measured: an emulated model takes the time it is told to.
+    /// Not measured: an emulated model takes the time that its configuration gives.
     Known,
 }
 
-/// A model's latency profile, and what it was made from.
+/// A model's latency profile with the measurements behind it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// The measurements, by growing batch size, as they came: not made monotone.
+    /// The measurements in order of batch size. They need not be monotone.
     pub sizes: Vec<SizeMeasurement>,
-    /// What plans count with: the 95th percentile of every batch size, made monotone.
+    /// The profile that plans use: the 95th percentile of every batch size, made monotone.
     pub plan: Arc<Profile>,
     /// The typical time of every batch size: the median, made monotone.
     pub typical: Arc<Profile>,
-    /// How far the 95th percentile lies above the median, as a share of it: the median of that
-    /// over the sizes. 0.05 says that one run in twenty takes 5 % longer or more.
+    /// How far the 95th percentile lies above the median, relative to the median; itself the median
+    /// over the sizes. 0.05 means that one run in twenty takes at least 5 % longer.
     pub jitter: f64,
-    /// Whether time ran out before every size had all its runs, or in-between sizes were left out.
+    /// Whether time ran out before every size had all of its runs, or sizes were skipped.
     pub shortened: bool,
-    /// Where it comes from.
+    /// The origin of the profile.
     pub origin: Origin,
 }
 
 /// Why a model could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfilingError {
-    /// A made-up request did not fit the batch.
+    /// A generated request did not fit the batch.
     #[error("measuring a batch of {rows} rows: {source}")]
     Input {
         /// Rows of the batch.
@@ -87,17 +89,17 @@ pub enum ProfilingError {
 }
 
 impl Measured {
-    /// The profile that follows from measurements.
+    /// Makes a profile from measurements.
     ///
     /// # Errors
-    /// There are none, or their sizes do not grow from 1.
+    /// There are no measurements, or their sizes do not grow from 1.
     pub(crate) fn from_sizes(
         sizes: Vec<SizeMeasurement>,
         shortened: bool,
         origin: Origin,
     ) -> Result<Measured, ProfileError> {
         let samples = |of: fn(&SizeMeasurement) -> Span| -> Vec<(u32, Span)> {
-            // A clock too coarse to see a run must not make it free.
+            // A clock that is too coarse to see a run must not make the run free.
             sizes.iter().map(|size| (size.rows, of(size).max(Span(1)))).collect()
         };
         let plan = Arc::new(Profile::from_samples(&samples(|size| size.p95))?);
@@ -106,7 +108,7 @@ impl Measured {
         Ok(Measured { sizes, plan, typical, jitter, shortened, origin })
     }
 
-    /// The profile of a model that takes exactly as long as it is told to.
+    /// The profile of an emulated model, which takes exactly the time it is configured for.
     #[must_use]
     pub fn known(profile: &Arc<Profile>) -> Measured {
         let at = |rows| SizeMeasurement {
@@ -125,7 +127,7 @@ impl Measured {
         }
     }
 
-    /// The measurements as a table for people, one line per size, in milliseconds.
+    /// The measurements as a readable table: one line per size, times in milliseconds.
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::from("  rows   p50 ms   p95 ms  p50 ms/row   rows/s   runs\n");
@@ -158,7 +160,8 @@ pub fn sizes_up_to(rows_max: u32) -> Vec<u32> {
     sizes
 }
 
-/// The value at or below which `percent` of the sorted values lie (nearest rank).
+/// The smallest value that is at least as large as `percent` percent of the sorted values (nearest
+/// rank).
 fn percentile(sorted: &[Span], percent: usize) -> Span {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(Span::ZERO)

@@ -1,5 +1,5 @@
-//! One loaded model on one accelerator with the buffers its batches are assembled in: the one
-//! path from requests to outputs that serving, profiling and verification share.
+//! A loaded model on one accelerator, with the buffers for its batches. Serving, profiling and
+//! verification all go from requests to outputs through it.
 
 use crate::batch::{Arena, InputError, OutputError, split};
 use crate::engine::{EngineError, Executable};
@@ -19,7 +19,7 @@ impl std::fmt::Debug for Resident {
     }
 }
 
-/// Why a batch was not run to its end.
+/// Why a batch did not run to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     /// A request does not fit the model.
@@ -37,7 +37,7 @@ impl Resident {
     /// Allocates the buffers for batches of up to `rows_max` rows.
     ///
     /// # Errors
-    /// There is not that much memory.
+    /// There is not enough memory.
     pub fn new(
         signature: Arc<Signature>,
         rows_max: u32,
@@ -47,19 +47,19 @@ impl Resident {
         Ok(Resident { signature, arena, executable })
     }
 
-    /// What the model takes and gives.
+    /// The inputs and outputs of the model.
     #[must_use]
     pub fn signature(&self) -> &Arc<Signature> {
         &self.signature
     }
 
-    /// The largest batch.
+    /// The largest batch, in rows.
     #[must_use]
     pub fn rows_max(&self) -> u32 {
         self.arena.rows_max()
     }
 
-    /// The executable alone, its buffers released.
+    /// Releases the buffers and returns the executable.
     #[must_use]
     pub fn into_executable(self) -> Box<dyn Executable> {
         self.executable
@@ -73,7 +73,7 @@ impl Resident {
     /// Adds a request to the batch.
     ///
     /// # Errors
-    /// It does not fit; the batch is as it was before.
+    /// The request does not fit. The batch is as it was before.
     pub fn push(&mut self, inputs: &Inputs) -> Result<(), InputError> {
         self.arena.push(inputs)
     }
@@ -81,15 +81,16 @@ impl Resident {
     /// Runs the batch.
     ///
     /// # Errors
-    /// The engine failed on it.
+    /// The engine failed on the batch.
     pub fn compute(&mut self) -> Result<Vec<OutputTensor>, EngineError> {
         self.executable.run(&self.arena.batch())
     }
 
-    /// Gives each request its part of a batch's outputs; `rows` as they were pushed.
+    /// Splits the outputs of a batch into those of its requests. `rows` holds the rows of each
+    /// request, in the order in which they were added.
     ///
     /// # Errors
-    /// An output is not one entry per row.
+    /// An output does not have one entry per row.
     pub fn split(
         &self,
         outputs: Vec<OutputTensor>,
@@ -101,7 +102,7 @@ impl Resident {
     /// Runs requests as one batch and returns the outputs of each.
     ///
     /// # Errors
-    /// A request does not fit, the engine failed, or its outputs are not per row.
+    /// A request does not fit, the engine failed, or an output does not have one entry per row.
     pub fn run(&mut self, requests: &[Inputs]) -> Result<Vec<Vec<OutputTensor>>, BatchError> {
         self.clear();
         for request in requests {

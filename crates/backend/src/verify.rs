@@ -1,8 +1,8 @@
-//! Trial runs of a freshly loaded model: do several rows in one batch give what they give one by
-//! one, and what shapes do outputs have.
+//! Trial runs of a newly loaded model: whether several rows in one batch give the same results as
+//! one by one, and which shapes the outputs have.
 //!
-//! The inputs are made up, so this finds structure that is wrong (a leading dimension that is no
-//! batch, rows that are mixed), not rounding.
+//! The inputs are generated, so the trial finds errors of structure (a leading dimension that is
+//! not a batch, rows that are mixed) and not of rounding.
 
 use crate::engine::Executable;
 use crate::profiling::sample_rows;
@@ -11,50 +11,50 @@ use half::{bf16, f16};
 use std::sync::Arc;
 use symphony_wire::tensor::{DataType, Inputs, OutputTensor, Signature};
 
-/// How far results may differ, as a share of the largest value in a row of an output: summation
-/// in another order, through many layers.
+/// How far results may differ, relative to the largest value in a row of an output. Batches sum in
+/// another order, through many layers.
 const TOLERANCE: f64 = 2e-3;
 
-/// The same for 16-bit floats.
+/// The same tolerance for 16-bit floats.
 const TOLERANCE_HALF: f64 = 3e-2;
 
-/// The same for models whose activations are quantised by the batch.
+/// The same tolerance for models that quantise activations over the batch.
 const TOLERANCE_QUANTIZED: f64 = 0.25;
 
-/// Chooses the trial rows.
+/// The seed of the trial rows.
 const SEED: u64 = 20_11;
 
-/// Outputs of the trial rows, one by one.
+/// The outputs of the trial rows, one by one.
 pub(crate) type Reference = Vec<Vec<OutputTensor>>;
 
-/// How to try a batched model.
+/// What to try with a batched model.
 #[derive(Debug)]
 pub(crate) struct Trial {
-    /// The largest batch that is asked for.
+    /// The largest batch that the configuration asks for.
     pub(crate) rows_max: u32,
-    /// What the rows must give, if that is known from another form of the graph.
+    /// The expected outputs, if they are known from another form of the graph.
     pub(crate) reference: Option<Reference>,
-    /// Whether rows are known to influence each other a little.
+    /// Whether the rows of a batch influence each other slightly by design.
     pub(crate) dynamic: bool,
 }
 
-/// What the trial found.
+/// The result of a trial.
 pub(crate) enum Verdict {
-    /// Batches are right.
+    /// Batches give correct results.
     Batched {
-        /// With the outputs' shapes as they were seen.
+        /// The signature with the output shapes that the trial observed.
         signature: Signature,
-        /// What was given to try.
+        /// The executables that were passed in.
         executables: Vec<Box<dyn Executable>>,
     },
-    /// Batches are wrong or fail; the text says how.
+    /// Batches fail or give wrong results. The text says how.
     Single(String),
 }
 
 /// Tries a model that has a batch dimension.
 ///
 /// # Errors
-/// It fails on a single row.
+/// The model fails on a single row.
 pub(crate) fn batched(
     mut signature: Signature,
     executables: Vec<Box<dyn Executable>>,
@@ -95,11 +95,11 @@ pub(crate) fn batched(
     Ok(Verdict::Batched { signature, executables: rejoin(resident, others) })
 }
 
-/// Tries a model that runs one request at a time; returns its signature with the outputs' shapes
-/// as they were seen.
+/// Tries a model that runs one request at a time. Returns its signature with the output shapes that
+/// the trial observed.
 ///
 /// # Errors
-/// It fails.
+/// The model fails on a row.
 pub(crate) fn single(
     mut signature: Signature,
     executables: Vec<Box<dyn Executable>>,
@@ -110,10 +110,10 @@ pub(crate) fn single(
     Ok((signature, rejoin(resident, others)))
 }
 
-/// What a model that runs one request at a time gives for the trial rows.
+/// The outputs of a model that runs one request at a time, for the trial rows.
 ///
 /// # Errors
-/// It fails.
+/// The model fails on a row.
 pub(crate) fn reference(
     signature: Signature,
     executables: Vec<Box<dyn Executable>>,
@@ -126,7 +126,7 @@ fn run_each(resident: &mut Resident, rows: &[Inputs]) -> Result<Reference, Batch
     rows.iter().map(|row| Ok(resident.run(std::slice::from_ref(row))?.remove(0))).collect()
 }
 
-/// Makes the first executable ready to run; the others stay as they are.
+/// Makes the first executable ready to run and returns the others unchanged.
 fn first(
     signature: &Signature,
     rows_max: u32,
@@ -142,7 +142,7 @@ fn rejoin(first: Resident, mut others: Vec<Box<dyn Executable>>) -> Vec<Box<dyn 
     others
 }
 
-/// Fills in the outputs' shapes. A dimension that differs between rows stays unknown.
+/// Sets the output shapes. A dimension that differs between rows stays unknown.
 fn observe(signature: &mut Signature, rows: &[Vec<OutputTensor>]) {
     let skip = usize::from(signature.batched);
     for (index, spec) in signature.outputs.iter_mut().enumerate() {
@@ -160,7 +160,7 @@ fn observe(signature: &mut Signature, rows: &[Vec<OutputTensor>]) {
     }
 }
 
-/// In what two runs of the same rows differ, if they do by more than rounding or `limit`.
+/// How two runs of the same rows differ, if they differ by more than rounding and `limit`.
 fn difference(
     signature: &Signature,
     expected: &[Vec<OutputTensor>],
@@ -186,7 +186,7 @@ fn is_close(datatype: DataType, expected: &[u8], got: &[u8], limit: f64) -> bool
     let tolerance = match datatype {
         DataType::Fp32 | DataType::Fp64 => TOLERANCE.max(limit),
         DataType::Fp16 | DataType::Bf16 => TOLERANCE_HALF.max(limit),
-        // A rounding step may fall the other way.
+        // Rounding may go the other way by one step.
         DataType::Int8 | DataType::Uint8 => {
             let off = expected.iter().zip(got).map(|(a, b)| a.wrapping_sub(*b));
             return off.into_iter().all(|off| limit > 0.0 || matches!(off, 0 | 1 | 255));
@@ -197,12 +197,12 @@ fn is_close(datatype: DataType, expected: &[u8], got: &[u8], limit: f64) -> bool
     let scale = expected.iter().copied().filter(|v| v.is_finite()).fold(0.0, |a, v| v.abs().max(a));
     let room = tolerance * scale + f64::from(f32::MIN_POSITIVE);
     expected.iter().zip(&got).all(|(a, b)| {
-        // Infinities are equal to themselves; what is no number stays none.
+        // Equal infinities pass, and so do two values that are not numbers.
         a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= room
     })
 }
 
-/// Floats as numbers to compare.
+/// Floats of any width as numbers to compare.
 fn numbers(datatype: DataType, data: &[u8]) -> Vec<f64> {
     match datatype {
         DataType::Fp16 => chunks(data).map(|b| f16::from_le_bytes(b).to_f64()).collect(),

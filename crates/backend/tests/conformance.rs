@@ -1,9 +1,10 @@
-//! Proves the engines: runs the ONNX project's own tests on each, derives the table of what was
-//! right, and compares it with the one checked in, which decides what may be loaded.
+//! Proves the engines: runs the ONNX project's own tests on each engine, derives the table of what
+//! was correct, and compares it with the table that is checked in, which decides what may be
+//! loaded.
 //!
-//! Kernels differ between processors, so what was wrong where the table was made may be right
-//! here: the checked-in table must claim nothing that is not proven here, and may claim less.
-//! `SYMPHONY_EXACT_TABLES=1` asks for the very same table, `SYMPHONY_WRITE_TABLES=1` writes it.
+//! Kernels differ between processors, so a case that was wrong where the table was generated may be
+//! correct here. The checked-in table must not claim more than this run proves, but it may claim
+//! less. `SYMPHONY_EXACT_TABLES=1` demands the same table, and `SYMPHONY_WRITE_TABLES=1` writes it.
 
 #[path = "conformance/case.rs"]
 mod case;
@@ -20,9 +21,9 @@ use symphony_backend::engine::{Cores, Engine};
 use symphony_backend::engines::onnxruntime::Onnxruntime;
 use symphony_backend::engines::rten::Rten;
 use symphony_backend::operators::{self, OTHER, OnnxEngine, Table};
-use symphony_onnx::Model;
+use symphony_onnx::OnnxModel;
 
-/// Where generated files go.
+/// The directory of generated files.
 fn scratch() -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance");
     fs::create_dir_all(&directory).expect("the target directory can be written");
@@ -41,7 +42,7 @@ fn run_python(script: &str, output: &Path) {
     assert!(status.success(), "{} failed: {status}", script.display());
 }
 
-/// What a case gave on every engine.
+/// The results of a case on every engine.
 struct Outcome {
     verdicts: [Verdict; 2],
     problems: [String; 2],
@@ -50,7 +51,7 @@ struct Outcome {
 fn run_all(cases: &[Case], engines: [&dyn Engine; 2]) -> Vec<Outcome> {
     let run =
         |engine: &dyn Engine| -> Vec<_> { cases.iter().map(|case| case.run(engine)).collect() };
-    // Engines may panic on what they do not expect: it counts as a refusal and needs no trace.
+    // Engines may panic on what they do not expect. A panic counts as a refusal and needs no trace.
     panic::set_hook(Box::new(|_| {}));
     let ran = thread::scope(|scope| {
         engines.map(|engine| scope.spawn(move || run(engine))).map(|thread| thread.join())
@@ -65,24 +66,25 @@ fn run_all(cases: &[Case], engines: [&dyn Engine; 2]) -> Vec<Outcome> {
     .collect()
 }
 
-/// Whether a case was right on an engine, and its expected outputs are beyond doubt: where a case
-/// was derived, onnxruntime must not have found something else.
+/// Whether a case was correct on an engine and its expected outputs are beyond doubt: for a derived
+/// case, onnxruntime must have found the same.
 fn is_proof(case: &Case, outcome: &Outcome, engine: OnnxEngine) -> bool {
     let doubtful =
         !case.original && outcome.verdicts[OnnxEngine::Onnxruntime as usize] == Verdict::Wrong;
     outcome.verdicts[engine as usize] == Verdict::Right && !doubtful
 }
 
-/// What the cases show of an engine, each use of an operator by itself.
+/// What the cases show about an engine, one sample per use of an operator.
 fn samples(engine: OnnxEngine, cases: &[Case], outcomes: &[Outcome]) -> Vec<Sample> {
     let mut samples = Vec::new();
     for (case, outcome) in cases.iter().zip(outcomes) {
         let is_right = is_proof(case, outcome, engine);
         let verdict = outcome.verdicts[engine as usize];
-        // What an engine refuses by itself is not proven, but no silent wrong answer either.
+        // What an engine refuses by itself is not proven, but it is no silent wrong answer either.
         let is_wrong = !is_right && verdict != Verdict::Refused;
         let usages = operators::usages(&case.model);
-        // Not by the operator's schema: an engine may be lenient, but nothing follows from it.
+        // The case does not follow the operator's schema. An engine may accept it, but that proves
+        // nothing.
         if usages.iter().flat_map(|usage| &usage.facets).any(|facet| facet.value == OTHER) {
             continue;
         }
@@ -95,7 +97,7 @@ fn samples(engine: OnnxEngine, cases: &[Case], outcomes: &[Outcome]) -> Vec<Samp
     samples
 }
 
-/// The table that follows from what the cases show.
+/// Makes the table that follows from the samples.
 fn table(engine: OnnxEngine, samples: &[Sample]) -> (String, Vec<String>) {
     let (rows, hopeless) = prove::rows(samples);
     let mut text =
@@ -106,7 +108,7 @@ fn table(engine: OnnxEngine, samples: &[Sample]) -> (String, Vec<String>) {
     (text, hopeless)
 }
 
-/// Writes down which cases prove nothing, and why.
+/// Logs the cases that prove nothing, with the reasons.
 fn log(engine: OnnxEngine, cases: &[Case], outcomes: &[Outcome], hopeless: &[String]) {
     let mut log = String::new();
     for (case, outcome) in cases.iter().zip(outcomes) {
@@ -122,7 +124,7 @@ fn log(engine: OnnxEngine, cases: &[Case], outcomes: &[Outcome], hopeless: &[Str
     fs::write(scratch().join(format!("{engine}.log")), log).expect("the log can be written");
 }
 
-/// The lines of one text that another has not.
+/// The lines of a text that another text lacks.
 fn missing(from: &str, of: &str) -> String {
     let lines: Vec<_> = of.lines().filter(|line| !from.lines().any(|l| l == *line)).collect();
     lines.join("\n")
@@ -154,7 +156,7 @@ fn check(name: &str, generated: &str) {
     );
 }
 
-/// Compares what the checked-in table of an engine claims with what this run proves.
+/// Compares the claims of the checked-in table of an engine with what this run proves.
 fn check_claims(engine: OnnxEngine, samples: &[Sample], generated: &str) {
     let name = format!("{engine}.txt");
     if is_set("SYMPHONY_WRITE_TABLES") || is_set("SYMPHONY_EXACT_TABLES") {
@@ -201,7 +203,7 @@ fn the_schemas_are_those_of_the_onnx_project() {
     check("schemas.txt", &fs::read_to_string(&path).expect("the schemas were written"));
 }
 
-/// Classifiers that use what rten lacks or gets wrong: LRN, and Softmax over several axes.
+/// Classifiers that use what rten lacks or computes wrongly: LRN, and Softmax over several axes.
 const BEYOND_RTEN: [&str; 4] =
     ["light_bvlc_alexnet", "light_inception_v1", "light_squeezenet", "light_zfnet512"];
 
@@ -214,9 +216,9 @@ fn exports_of_common_tools_are_within_what_is_proven() {
     for file in files {
         let path = file.expect("the directory can be read").path();
         let name = path.file_stem().and_then(|name| name.to_str()).expect("a plain name");
-        let model = Model::read(&path).unwrap_or_else(|error| panic!("{error}"));
+        let model = OnnxModel::read(&path).unwrap_or_else(|error| panic!("{error}"));
         for engine in OnnxEngine::ALL {
-            // The operators of scikit-learn are onnxruntime's alone.
+            // Only onnxruntime has the operators of scikit-learn.
             let beyond = name.starts_with("sklearn_") || BEYOND_RTEN.contains(&name);
             if engine == OnnxEngine::Rten && beyond {
                 continue;

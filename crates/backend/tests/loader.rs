@@ -1,5 +1,5 @@
-//! From directories to models that are ready to serve, without an onnxruntime library. Its own
-//! process: a process opens one library at most.
+//! Loads models from directories, without an onnxruntime library. This is a process of its own,
+//! because a process opens at most one library.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use symphony_backend::engine::{Cores, Engine};
 use symphony_backend::engines::rten::Rten;
-use symphony_backend::loader::{Loaded, Loader, LoaderConfig};
+use symphony_backend::loader::{LoadedModel, Loader, LoaderConfig};
 use symphony_backend::profiling::{Effort, Origin, sample_rows};
 use symphony_backend::repository::{ModelDirectory, Repository};
 use symphony_core::{Class, Span};
@@ -57,7 +57,7 @@ impl Fixture {
         Repository::open(&self.root.path().join("models")).unwrap().find("m").unwrap()
     }
 
-    fn load(&self) -> Loaded {
+    fn load(&self) -> LoadedModel {
         self.loader.load(&self.directory()).unwrap()
     }
 
@@ -82,7 +82,7 @@ fn digits() -> Vec<u8> {
     fs::read(models.join("digits/1/model.onnx")).unwrap()
 }
 
-/// What loading says, and that checking alone says the same if it is to.
+/// Checks what loading says and, with `check_finds_it`, that checking alone says the same.
 #[expect(clippy::needless_pass_by_value, reason = "the form expect! gives")]
 fn refused(files: &[(&str, &[u8])], check_finds_it: bool, expected: Expect) {
     let fixture = Fixture::new(files);
@@ -136,7 +136,7 @@ fn a_damaged_profile_is_measured_again() {
     fs::write(&profile, "size = 3").unwrap();
     assert_eq!(fixture.load().measured.origin, Origin::Measured);
     assert!(fs::read_to_string(&profile).unwrap().contains("p95_ns"));
-    // A profile that cannot be true is measured again, too.
+    // An implausible profile is measured again, too.
     let good = fs::read_to_string(&profile).unwrap();
     let slower: String = good
         .lines()
@@ -171,7 +171,7 @@ fn a_model_is_current_until_files_version_or_settings_change() {
     assert!(!is_current());
     fs::remove_dir_all(fixture.root.path().join("models/m/2")).unwrap();
     assert!(is_current());
-    // The same contents under the same name are another file.
+    // The same contents in a new file count as a change.
     fixture.write("1/new", &digits());
     let version = fixture.root.path().join("models/m/1");
     fs::rename(version.join("new"), version.join("model.onnx")).unwrap();
@@ -185,7 +185,7 @@ fn a_model_is_current_until_files_version_or_settings_change() {
 #[test]
 fn weights_beside_the_model_are_part_of_it() {
     use symphony_onnx::proto::{StringStringEntryProto, tensor_proto::DataLocation};
-    let mut proto = symphony_onnx::Model::decode(digits().into()).unwrap().proto().clone();
+    let mut proto = symphony_onnx::OnnxModel::decode(digits().into()).unwrap().proto().clone();
     let tensors = &mut proto.graph.as_mut().unwrap().initializer;
     let tensor = tensors.iter_mut().find(|tensor| tensor.raw_data.is_some()).unwrap();
     let weights = tensor.raw_data.take().unwrap();
@@ -273,7 +273,7 @@ fn what_cannot_be_served_is_refused() {
         &[("model.toml", hasty.as_bytes())],
         false,
         expect![[
-            r#"model "m" cannot be served: slo_ms = 5.5 cannot be met: one row alone takes 6.000ms (95th percentile) on emulated; give at least that, or an engine or machine that is faster"#
+            r#"model "m" cannot be served: slo_ms = 5.5 cannot be met: one row alone takes 6.000ms (95th percentile) on emulated; raise slo_ms to at least that, or use a faster engine or machine"#
         ]],
     );
 }

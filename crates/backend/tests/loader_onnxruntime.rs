@@ -1,18 +1,18 @@
-//! Which engine a model is loaded on, where the onnxruntime library is installed.
+//! Which engine a model is loaded on when the onnxruntime library is installed.
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::fs;
 use std::path::Path;
 use symphony_backend::engine::Cores;
-use symphony_backend::loader::{LoadError, Loaded, Loader, LoaderConfig};
+use symphony_backend::loader::{LoadError, LoadedModel, Loader, LoaderConfig};
 use symphony_backend::profiling::Effort;
 use symphony_backend::repository::Repository;
 use symphony_core::Span;
-use symphony_onnx::Model;
+use symphony_onnx::OnnxModel;
 
 /// Loads one model from a repository of its own.
-fn load(settings: &str, onnx: Option<&[u8]>) -> Result<Loaded, LoadError> {
+fn load(settings: &str, onnx: Option<&[u8]>) -> Result<LoadedModel, LoadError> {
     assert!(
         std::env::var_os("ORT_DYLIB_PATH").is_some(),
         "this test needs the onnxruntime library: run `cargo xtask test`, or set ORT_DYLIB_PATH"
@@ -61,7 +61,7 @@ fn an_example_is_generated_and_loaded() {
 
 #[test]
 fn what_no_engine_runs_is_refused_with_what_each_says() {
-    let mut model = Model::decode(digits().into()).unwrap();
+    let mut model = OnnxModel::decode(digits().into()).unwrap();
     model
         .edit(|proto| {
             for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {

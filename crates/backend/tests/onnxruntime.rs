@@ -1,4 +1,4 @@
-//! The engine onnxruntime, with its library; and that the embedded engine agrees with it.
+//! The engine onnxruntime with its library, and whether the embedded engine agrees with it.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first error")]
 
@@ -16,7 +16,7 @@ use symphony_onnx::builder::GraphBuilder;
 use symphony_onnx::examples::{Encoder, WideDense, encoder, mobilenet_v2, resnet50, wide_dense};
 use symphony_onnx::proto::StringStringEntryProto;
 use symphony_onnx::proto::tensor_proto::DataLocation;
-use symphony_onnx::{Dim, ElementType, Model};
+use symphony_onnx::{Dim, ElementType, OnnxModel};
 use symphony_wire::tensor::{DataType, Inputs, OutputTensor, bytes_contents};
 
 const CORES: Cores = Cores { accelerators: 2, threads: 1 };
@@ -29,15 +29,15 @@ fn onnxruntime() -> Onnxruntime {
     Onnxruntime::open(None, CORES).unwrap()
 }
 
-/// Loads a model for batches of up to four rows, from a file as serving does.
-fn load(engine: &dyn Engine, model: &Model, shape: &[(&str, usize)]) -> Runnable {
+/// Loads a model from a file, as serving does, for batches of up to four rows.
+fn load(engine: &dyn Engine, model: &OnnxModel, shape: &[(&str, usize)]) -> Runnable {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.onnx");
     std::fs::write(&path, model.encode()).unwrap();
     let shape: BTreeMap<_, _> =
         shape.iter().map(|(name, size)| ((*name).to_owned(), vec![*size])).collect();
     let options = Options { name: "m", shape: &shape, rows_max: 4, accelerators: 2 };
-    let model = Model::read(&path).unwrap();
+    let model = OnnxModel::read(&path).unwrap();
     Prepared::new(model, &path, &options).unwrap().load(engine).unwrap()
 }
 
@@ -52,8 +52,9 @@ fn floats(tensor: &OutputTensor) -> Vec<f32> {
     tensor.data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
-/// Both engines load a model and give the same for a batch of two requests, three rows in all.
-fn check_agreement(model: &Model, shape: &[(&str, usize)]) {
+/// Checks that both engines load a model and give the same results for a batch of two requests with
+/// three rows.
+fn check_agreement(model: &OnnxModel, shape: &[(&str, usize)]) {
     let theirs = load(&onnxruntime(), model, shape);
     let ours = load(&Rten::new(CORES), model, shape);
     assert_eq!(theirs.signature, ours.signature);
@@ -78,7 +79,7 @@ fn check_agreement(model: &Model, shape: &[(&str, usize)]) {
 fn the_engines_agree_on_the_digits() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path: PathBuf = path.join("../../examples/models/digits/1/model.onnx");
-    check_agreement(&Model::read(&path).unwrap(), &[]);
+    check_agreement(&OnnxModel::read(&path).unwrap(), &[]);
 }
 
 #[test]
@@ -131,7 +132,7 @@ fn every_type_goes_through() {
         let runnable = load(&engine, &graph.finish().unwrap(), &[]);
         assert_eq!(runnable.signature.outputs[0].datatype, datatype);
         let contents = |seed: u8| match datatype.size() {
-            // Ones of any integer and, for floats, numbers that are not NaN.
+            // Ones for integers and, for floats, numbers that are not NaN.
             Some(size) => Bytes::from([vec![1; size], vec![seed & 1; size]].concat()),
             None => bytes_contents([b"\xc3\xa4 long enough".as_slice(), &[seed, b'x']]).into(),
         };
@@ -198,7 +199,7 @@ fn weights_outside_the_model_file_are_found() {
     let options = Options { name: "outside", shape: &shape, rows_max: 4, accelerators: 2 };
     for engine in [&onnxruntime() as &dyn Engine, &Rten::new(CORES)] {
         // The shape changes the graph, so it is loaded from memory.
-        let prepared = Prepared::new(Model::read(&path).unwrap(), &path, &options).unwrap();
+        let prepared = Prepared::new(OnnxModel::read(&path).unwrap(), &path, &options).unwrap();
         let runnable = prepared.load(engine).unwrap();
         let ones = [1f32, 1.0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
         let request = Inputs { rows: 1, tensors: vec![ones.into()] };

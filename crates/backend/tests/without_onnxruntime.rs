@@ -1,5 +1,5 @@
-//! A process without a usable onnxruntime library: a clear error for every kind of wrong file,
-//! never a panic. A process of its own, because a library once opened stays.
+//! A process without a usable onnxruntime library: every kind of wrong file gives a clear error and
+//! never a panic. This is a process of its own, because an opened library stays open.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first error")]
 
@@ -32,7 +32,7 @@ fn a_wrong_file_in_its_place_is_a_clear_error() {
     let text = directory.path().join("libonnxruntime.so");
     std::fs::write(&text, "not a library").unwrap();
     check(&text, "failed to load from");
-    // A directory is searched: the broken file is found there too.
+    // A directory is searched, so the broken file is found there, too.
     check(directory.path(), "failed to load from");
     std::fs::remove_file(&text).unwrap();
     check(directory.path(), "no library found");
@@ -43,7 +43,7 @@ fn a_wrong_file_in_its_place_is_a_clear_error() {
 #[cfg(unix)]
 #[test]
 fn what_is_no_file_is_never_opened() {
-    // Opening a device or a pipe as a library could wait forever.
+    // Opening a device or a pipe as a library could block forever.
     check(Path::new("/dev/zero"), "not a file");
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use symphony_backend::loader::{self, LoadError, LoadProblem, Loaded, Loader};
+use symphony_backend::loader::{self, LoadError, LoadProblem, LoadedModel, Loader};
 use symphony_backend::repository::{ConfigError, ModelDirectory, Repository};
 use symphony_backend::resident::Resident;
 use symphony_backend::worker::{Unreachable, WorkerPort};
@@ -66,7 +66,7 @@ struct Entry {
 struct Serving {
     model: Arc<ServedModel>,
     /// What it was loaded from.
-    from: loader::ModelState,
+    from: loader::LoadedFiles,
 }
 
 /// Identities that are free to use. The lowest is used first, for tables are indexed by them.
@@ -203,7 +203,7 @@ impl Models {
     }
 
     /// Puts a loaded model in service, in place of the one of that name before.
-    fn take_over(&mut self, loaded: Loaded) -> Result<LoadReport, LoadError> {
+    fn take_over(&mut self, loaded: LoadedModel) -> Result<LoadReport, LoadError> {
         let id = self.ids.take();
         if let Err(error) = self.hand_out(id, loaded.residents) {
             self.ids.give_back(id);

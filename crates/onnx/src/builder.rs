@@ -1,10 +1,10 @@
-//! Writing graphs: nodes, stored tensors, inputs and outputs, put together in order.
+//! Builds graphs from nodes, stored tensors, inputs and outputs, in order.
 
 use bytes::Bytes;
 
 use crate::element::ElementType;
 use crate::error::Error;
-use crate::model::Model;
+use crate::model::OnnxModel;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::type_proto::{Tensor, Value};
 use crate::proto::{
@@ -15,8 +15,8 @@ use crate::signature::Dim;
 use crate::tensor;
 use crate::weights::Weights;
 
-/// The file format version written: the one that came with operator set 17, which all engines
-/// of the last years read.
+/// The version of the file format that is written. It came with operator set 17, and all engines of
+/// the last years read it.
 const IR_VERSION: i64 = 8;
 
 /// Attributes of nodes.
@@ -53,8 +53,8 @@ pub mod attribute {
     }
 }
 
-/// A graph under construction. Values are referred to by name; nodes must be added after the
-/// nodes they read from.
+/// A graph under construction. Values are referred to by name. Add a node after the nodes whose
+/// values it reads.
 #[derive(Debug)]
 pub struct GraphBuilder {
     graph: GraphProto,
@@ -63,7 +63,7 @@ pub struct GraphBuilder {
 }
 
 impl GraphBuilder {
-    /// An empty graph of a standard operator set; `seed` chooses its generated weights.
+    /// An empty graph of a standard operator set. `seed` is the seed of its generated weights.
     pub fn new(name: &str, opset: i64, seed: u64) -> GraphBuilder {
         let graph = GraphProto { name: Some(name.to_owned()), ..Default::default() };
         GraphBuilder { graph, opset, weights: Weights::new(seed) }
@@ -74,7 +74,7 @@ impl GraphBuilder {
         self.graph.input.push(value_info(name, element, dims));
     }
 
-    /// Declares an output: a value that a node gives.
+    /// Declares an output, which must be a value that a node computes.
     pub fn output(&mut self, name: &str, element: ElementType, dims: &[Dim]) {
         self.graph.output.push(value_info(name, element, dims));
     }
@@ -125,19 +125,19 @@ impl GraphBuilder {
 
     /// Stores generated numbers, uniform with mean 0 and the given standard deviation.
     pub fn random(&mut self, name: &str, dims: &[i64], deviation: f32) -> String {
-        // Impossible dimensions get no data here and an error from `finish`.
+        // Impossible dimensions get no data here, and `finish` returns an error.
         let count = tensor::element_count(dims).unwrap_or(0);
         let data = self.weights.uniform(count, deviation);
         self.raw(name, ElementType::Float32, dims, data)
     }
 
-    /// The model.
+    /// Finishes the model.
     ///
     /// # Errors
-    /// As [`Model::decode`]: names must be unique, data must fit dimensions, and there must be an
+    /// As [`OnnxModel::decode`]: names must be unique, data must fit dimensions, and there must be an
     /// output.
-    pub fn finish(self) -> Result<Model, Error> {
-        Model::from_proto(ModelProto {
+    pub fn finish(self) -> Result<OnnxModel, Error> {
+        OnnxModel::from_proto(ModelProto {
             ir_version: Some(IR_VERSION),
             producer_name: Some("symphony".to_owned()),
             opset_import: vec![OperatorSetIdProto {

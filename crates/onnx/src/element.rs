@@ -1,4 +1,4 @@
-//! Element types of tensors, all that the ONNX schema names.
+//! The element types of tensors: all that the ONNX schema names.
 
 use std::fmt;
 
@@ -22,12 +22,13 @@ macro_rules! element_types {
                 }
             }
 
-            /// Its `TensorProto.DataType` code.
+            /// The type's `TensorProto.DataType` code.
             pub fn code(self) -> i32 {
                 match self { $(ElementType::$variant => $code,)* }
             }
 
-            /// Bits one element takes in raw data; `None` for strings, which have no raw form.
+            /// The bits that one element takes in raw data; `None` for strings, which have no raw
+            /// form.
             pub fn bits(self) -> Option<usize> {
                 match self { $(ElementType::$variant => $bits,)* }
             }

@@ -1,4 +1,4 @@
-//! What can go wrong with a model file, each error naming the thing and what to do.
+//! Errors about model files. Each names the thing and says what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's message.
         source: io::Error,
     },
     /// A file or directory could not be written.
@@ -20,10 +20,10 @@ pub enum Error {
     Write {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's message.
         source: io::Error,
     },
-    /// The model in a file is unusable; the source says why.
+    /// The model in a file cannot be used. The source says why.
     #[error("{path}: {source}")]
     File {
         /// The model file.
@@ -31,13 +31,13 @@ pub enum Error {
         /// The reason.
         source: Box<Error>,
     },
-    /// The bytes are no protobuf message of the ONNX schema.
+    /// The bytes are not a protobuf message of the ONNX schema.
     #[error("not an ONNX model, or cut short: {0}")]
     Decode(#[from] prost::DecodeError),
-    /// The message decodes but a part every model has is missing.
+    /// The message decodes, but it lacks a part that every model has.
     #[error("not an ONNX model, or cut short: it has no {0}")]
     Missing(&'static str),
-    /// A graph input, output or initializer is unusable.
+    /// An input, output or initializer of the graph cannot be used.
     #[error("{role} {name:?}: {problem}")]
     Value {
         /// `input`, `output`, `value` or `initializer`.
@@ -72,23 +72,23 @@ pub enum Error {
         role: &'static str,
         /// Its name.
         name: String,
-        /// What is in the way.
+        /// Why it cannot.
         problem: String,
     },
     /// No input has this name.
     #[error("no input {name:?}; the model's inputs are {known:?}")]
     UnknownInput {
-        /// The name asked for.
+        /// The name that was asked for.
         name: String,
-        /// The names there are.
+        /// The names that exist.
         known: Vec<String>,
     },
-    /// A dimension cannot take the size asked for.
+    /// A dimension cannot have the size that was asked for.
     #[error("input {input:?}, dimension {axis}: {problem}")]
     Dimension {
         /// The input's name.
         input: String,
-        /// Counted from 0, the batch dimension included.
+        /// Counted from 0, including the batch dimension.
         axis: usize,
         /// What is wrong.
         problem: String,
@@ -96,9 +96,9 @@ pub enum Error {
     /// No bundled example has this name.
     #[error("no example {name:?}; there are {}", known.join(", "))]
     UnknownExample {
-        /// The name asked for.
+        /// The name that was asked for.
         name: String,
-        /// The names there are.
+        /// The names that exist.
         known: Vec<&'static str>,
     },
 }

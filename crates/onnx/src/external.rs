@@ -1,6 +1,7 @@
-//! Tensors stored outside the model file: which files they name, and whether those are safe.
+//! Tensors that are stored outside the model file: which files they name, and whether these are
+//! safe to read.
 //!
-//! A model may name any path; only plain paths below the model's own directory are followed.
+//! A model may name any path. Only plain paths below the model's own directory are followed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +11,8 @@ use crate::error::Error;
 use crate::proto::TensorProto;
 use crate::tensor;
 
-/// Checks that an external tensor lies in an existing file below `directory` and wholly inside
-/// it; returns the file's path.
+/// Checks that an external tensor lies completely within an existing file below `directory`.
+/// Returns the file's path.
 fn locate(tensor: &TensorProto, directory: &Path) -> Result<PathBuf, Error> {
     let entry = |key: &str| {
         tensor.external_data.iter().find(|e| e.key() == key).map(|e| e.value().to_owned())
@@ -57,7 +58,7 @@ fn locate(tensor: &TensorProto, directory: &Path) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// Every file the given tensors lie in, each checked against the tensors it holds.
+/// The files that hold the given tensors, each checked against its tensors.
 ///
 /// # Errors
 /// [`Error::External`] for a path outside `directory` or data outside the file, [`Error::Read`]
@@ -75,7 +76,7 @@ pub(crate) fn files<'a>(
     Ok(files.into_iter().collect())
 }
 
-/// Refuses the first external tensor, for a model that came without a directory.
+/// Refuses external tensors in a model that came without a directory.
 pub(crate) fn refuse<'a>(tensors: impl IntoIterator<Item = &'a TensorProto>) -> Result<(), Error> {
     match tensors.into_iter().find(|t| tensor::is_external(t)) {
         None => Ok(()),

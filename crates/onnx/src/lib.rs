@@ -1,8 +1,8 @@
-//! The ONNX file format: read a model's signature and operators, rewrite its batch dimension,
-//! and write graphs.
+//! The ONNX file format: reads the signature and the operators of a model, rewrites its batch
+//! dimension, and writes graphs.
 //!
-//! This crate knows files and graphs only. It knows no engine, no server and no tensor data that
-//! passes through one; what an engine can run is decided elsewhere from what is described here.
+//! This crate knows only files and graphs, and no engine, server or tensor data of requests. What
+//! an engine can run is decided elsewhere, from what is described here.
 
 pub mod builder;
 mod element;
@@ -11,6 +11,7 @@ pub mod examples;
 mod external;
 mod model;
 mod nodes;
+mod opset;
 mod rewrite;
 mod signature;
 mod tensor;
@@ -19,10 +20,10 @@ mod write;
 
 pub use element::ElementType;
 pub use error::Error;
-pub use model::Model;
+pub use model::OnnxModel;
 pub use nodes::{Attribute, Known, Node};
 pub use rewrite::BatchRewrite;
-pub use signature::{Dim, Signature, TensorType, ValueInfo, ValueKind};
+pub use signature::{Dim, GraphSignature, TensorType, ValueInfo, ValueKind};
 pub use tensor::ints as tensor_ints;
 
 /// The types of the ONNX schema, generated from `proto/onnx.proto`.

@@ -1,4 +1,4 @@
-//! A model file in memory: decoded, checked for consistency, encoded again.
+//! A model file in memory: it is decoded, checked for consistency, and encoded again.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -10,62 +10,62 @@ use prost::Message;
 
 use crate::error::Error;
 use crate::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
-use crate::signature::Signature;
+use crate::signature::GraphSignature;
 use crate::{external, tensor};
 
-/// The largest a protobuf message can be, and so a model file.
+/// The maximum size of a protobuf message, and therefore of a model file.
 const FILE_BYTES_MAX: u64 = (1 << 31) - 1;
 
-/// An ONNX model whose parts were checked against each other: it has a graph with outputs, names
-/// are unique, every stored tensor has the data its dimensions call for.
+/// An ONNX model whose parts have been checked against each other: it has a graph with outputs,
+/// names are unique, and every stored tensor has the data that its dimensions need.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Model {
+pub struct OnnxModel {
     proto: ModelProto,
-    signature: Signature,
+    signature: GraphSignature,
     external_files: Vec<PathBuf>,
 }
 
-impl Model {
-    /// Reads a model file. Weights in other files are not read, but checked: they must lie in the
-    /// model's directory or below.
+impl OnnxModel {
+    /// Reads a model file. Weights in other files are not read, but they must lie in the model's
+    /// directory or below it.
     ///
     /// # Errors
-    /// [`Error::File`] naming the path, with the reason; [`Error::Read`] for a file that cannot be
-    /// read, such as one that is none or is larger than a protobuf message can be.
-    pub fn read(path: &Path) -> Result<Model, Error> {
+    /// [`Error::File`] with the path and the reason; [`Error::Read`] when the file cannot be read,
+    /// is not a regular file, or is larger than a protobuf message can be.
+    pub fn read(path: &Path) -> Result<OnnxModel, Error> {
         let in_file = |source| Error::File { path: path.to_owned(), source: Box::new(source) };
         let bytes =
             contents(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let proto = ModelProto::decode(Bytes::from(bytes)).map_err(|e| in_file(e.into()))?;
         let directory = path.parent().unwrap_or(Path::new(""));
         let external_files = external::files(tensors(&proto), directory).map_err(in_file)?;
-        Model::checked(proto, external_files).map_err(in_file)
+        OnnxModel::checked(proto, external_files).map_err(in_file)
     }
 
-    /// Decodes a model; weights stay slices of `bytes`.
+    /// Decodes a model. The weights stay slices of `bytes`.
     ///
     /// # Errors
-    /// Says what is missing or contradictory; a model with weights in other files is refused, as
-    /// it came without its directory.
-    pub fn decode(bytes: Bytes) -> Result<Model, Error> {
-        Model::from_proto(ModelProto::decode(bytes)?)
+    /// Something is missing or contradictory. A model with weights in other files is refused,
+    /// because it came without its directory.
+    pub fn decode(bytes: Bytes) -> Result<OnnxModel, Error> {
+        OnnxModel::from_proto(ModelProto::decode(bytes)?)
     }
 
-    /// Takes a model built in memory, with the checks of [`Model::decode`].
+    /// Takes a model that was built in memory, with the checks of [`OnnxModel::decode`].
     ///
     /// # Errors
-    /// As [`Model::decode`].
-    pub fn from_proto(proto: ModelProto) -> Result<Model, Error> {
+    /// As [`OnnxModel::decode`].
+    pub fn from_proto(proto: ModelProto) -> Result<OnnxModel, Error> {
         external::refuse(tensors(&proto))?;
-        Model::checked(proto, Vec::new())
+        OnnxModel::checked(proto, Vec::new())
     }
 
-    fn checked(proto: ModelProto, external_files: Vec<PathBuf>) -> Result<Model, Error> {
+    fn checked(proto: ModelProto, external_files: Vec<PathBuf>) -> Result<OnnxModel, Error> {
         let graph = proto.graph.as_ref().ok_or(Error::Missing("graph"))?;
         if graph.output.is_empty() {
             return Err(Error::Missing("graph output"));
         }
-        // Version 3 of the file format brought operator sets; before it there was only one.
+        // Operator sets came with version 3 of the file format. Before it there was only one.
         if proto.ir_version() >= 3 && proto.opset_import.is_empty() {
             return Err(Error::Missing("operator set"));
         }
@@ -75,8 +75,8 @@ impl Model {
         for (tensor, node) in tensors_with_nodes(&proto) {
             tensor::check(tensor, node)?;
         }
-        let signature = Signature::of(graph)?;
-        Ok(Model { proto, signature, external_files })
+        let signature = GraphSignature::of(graph)?;
+        Ok(OnnxModel { proto, signature, external_files })
     }
 
     /// The model as an ONNX file.
@@ -85,43 +85,44 @@ impl Model {
     }
 
     /// Inputs and outputs, in the graph's order, without initializers.
-    pub fn signature(&self) -> &Signature {
+    pub fn signature(&self) -> &GraphSignature {
         &self.signature
     }
 
-    /// The version of an operator set the model imports; the standard set is `""`.
+    /// The version of an operator set that the model imports; the standard set is `""`.
     pub fn opset(&self, domain: &str) -> Option<i64> {
-        crate::nodes::opset(&self.proto, &self.proto.opset_import, domain)
+        crate::opset::opset(&self.proto, &self.proto.opset_import, domain)
     }
 
-    /// Files that hold weights outside the model file; empty for a self-contained model.
+    /// The files that hold weights outside the model file. Empty for a self-contained model.
     ///
-    /// Such a model must be loaded by path, and these files belong to any hash of it.
+    /// A model with such files must be loaded by path, and any hash of it must include them.
     pub fn external_files(&self) -> &[PathBuf] {
         &self.external_files
     }
 
-    /// The schema's own form.
+    /// The model in the form of the schema.
     pub fn proto(&self) -> &ModelProto {
         &self.proto
     }
 
-    /// Applies a change to the schema's own form, then checks the model again.
+    /// Changes the model in the form of the schema, then checks it again.
     ///
     /// # Errors
-    /// What [`Model::decode`] would say of the changed model, which is then left as it was.
+    /// The error of [`OnnxModel::decode`] for the changed model. The model is then left unchanged.
     pub fn edit(&mut self, change: impl FnOnce(&mut ModelProto)) -> Result<(), Error> {
-        // Cheap beside loading: raw weights are shared slices, only the graph is copied.
+        // This is cheap compared with loading: raw weights are shared slices, and only the graph is
+        // copied.
         let mut proto = self.proto.clone();
         change(&mut proto);
-        *self = Model::checked(proto, self.external_files.clone())?;
+        *self = OnnxModel::checked(proto, self.external_files.clone())?;
         Ok(())
     }
 }
 
-/// A file's contents, never more than a model file can have.
+/// Reads a file, but never more than a model file can hold.
 fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe would wait for a writer, and a device may never end.
+    // Opening a pipe would wait for a writer, and reading a device may never end.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a file"));
     }
@@ -138,7 +139,7 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > FILE_BYTES_MAX { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// Refuses an empty name and a name that comes twice.
+/// Refuses empty names and duplicates.
 fn unique<'a>(role: &'static str, names: impl Iterator<Item = &'a str>) -> Result<(), Error> {
     let mut seen = HashSet::new();
     for name in names {
@@ -156,8 +157,8 @@ fn tensors(model: &ModelProto) -> impl Iterator<Item = &TensorProto> {
     tensors_with_nodes(model).into_iter().map(|(tensor, _)| tensor)
 }
 
-/// Every stored tensor of the model, with the name of the node that holds it, empty for
-/// initializers. Depth is bounded: the decoder refuses deep nesting.
+/// Every stored tensor of the model with the name of the node that holds it, which is empty for
+/// initializers. The depth is bounded, because the decoder refuses deep nesting.
 fn tensors_with_nodes(model: &ModelProto) -> Vec<(&TensorProto, &str)> {
     let mut found = Vec::new();
     if let Some(graph) = &model.graph {

@@ -1,11 +1,12 @@
-//! Every operator a model uses, with what is known of its inputs. Checks of what an engine can run
-//! use this list; they live elsewhere.
+//! Lists every operator that a model uses, with what is known about its inputs. Other crates check
+//! with it what an engine can run.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::element::ElementType;
-use crate::model::Model;
+use crate::model::OnnxModel;
+use crate::opset::{opset, plain_domain};
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
@@ -21,7 +22,7 @@ pub enum Attribute<'a> {
     Float(f32),
     /// An integer.
     Int(i64),
-    /// A string: UTF-8 by the standard, unchecked here.
+    /// A string. The standard demands UTF-8, which is not checked here.
     Text(&'a [u8]),
     /// A stored tensor.
     Tensor(&'a TensorProto),
@@ -31,29 +32,29 @@ pub enum Attribute<'a> {
     Ints(&'a [i64]),
     /// Strings.
     Texts(&'a [Vec<u8>]),
-    /// The value the caller of the enclosing function gives for its attribute of this name.
+    /// The value that the caller of the enclosing function gives for its attribute of this name.
     Reference(&'a str),
-    /// A graph (its nodes are listed by themselves), sparse tensor, type or list of tensors.
+    /// A graph (whose nodes are listed separately), a sparse tensor, a type or a list of tensors.
     Other,
 }
 
-/// What the model file says of a value, before anything is run.
+/// What the model file says about a value before anything runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Known<'a> {
     /// Its tensor type, declared or taken from its stored data.
     pub tensor: Option<TensorType>,
-    /// Its data, when it is an initializer or a `Constant` node with a tensor.
+    /// Its data, if it is an initializer or a `Constant` node with a tensor.
     pub constant: Option<&'a TensorProto>,
 }
 
 /// One use of an operator, in the graph, in a graph inside a node, or in a local function.
 #[derive(Clone, Debug)]
 pub struct Node<'a> {
-    /// The schema's own form.
+    /// The node in the form of the schema.
     pub proto: &'a NodeProto,
     /// The version of its operator set; `None` when the model does not import its domain.
     pub opset: Option<i64>,
-    /// Whether it calls one of the model's own functions, whose nodes are listed by themselves.
+    /// Whether it calls one of the model's own functions, whose nodes are listed separately.
     pub is_local_function: bool,
     /// Whether it lies in a graph inside a node (`If`, `Loop`, `Scan`) or in a function.
     pub is_nested: bool,
@@ -66,12 +67,12 @@ impl<'a> Node<'a> {
         self.proto.op_type()
     }
 
-    /// Its domain; `""` is the standard one, also where the file writes `ai.onnx`.
+    /// Its domain; the standard one is `""`, even where the file writes `ai.onnx`.
     pub fn domain(&self) -> &'a str {
         plain_domain(self.proto.domain())
     }
 
-    /// Its name, or its first output where it has none: enough to find it in a viewer.
+    /// Its name, or its first output when it has no name: enough to find it in a viewer.
     pub fn label(&self) -> &'a str {
         match self.proto.name() {
             "" => self.proto.output.first().map_or("", String::as_str),
@@ -116,7 +117,8 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The number of inputs given; an optional one left out by an empty name does not count.
+    /// The number of given inputs. An optional input that is left out by an empty name does not
+    /// count.
     pub fn input_count(&self) -> usize {
         self.proto.input.iter().filter(|name| !name.is_empty()).count()
     }
@@ -126,18 +128,18 @@ impl<'a> Node<'a> {
         self.proto.input.get(position).is_some_and(|name| !name.is_empty())
     }
 
-    /// What the file says of the input at a position; nothing for one left out.
+    /// What the file says about the input at a position; nothing when it is left out.
     pub fn input(&self, position: usize) -> Known<'a> {
         let name = self.proto.input.get(position).map_or("", String::as_str);
         self.scope.find(name)
     }
 
-    /// The element type of an input, where the file says it.
+    /// The element type of an input, if the file gives it.
     pub fn input_element(&self, position: usize) -> Option<ElementType> {
         self.input(position).tensor.map(|t| t.element)
     }
 
-    /// The number of dimensions of an input, where the file says it.
+    /// The number of dimensions of an input, if the file gives it.
     pub fn input_rank(&self, position: usize) -> Option<usize> {
         self.input(position).tensor?.dims.map(|dims| dims.len())
     }
@@ -148,7 +150,8 @@ impl<'a> Node<'a> {
     }
 }
 
-/// What is known of the values of one graph; names not found here belong to the graph around it.
+/// What is known about the values of one graph. A name that is not found here belongs to the graph
+/// around it.
 #[derive(Debug, Default)]
 struct Scope<'a> {
     values: HashMap<&'a str, Known<'a>>,
@@ -210,9 +213,9 @@ impl<'a> Scope<'a> {
     }
 }
 
-impl Model {
-    /// Every node of the model: its graph's, in order, those of graphs inside nodes after the
-    /// node that holds them, then those of its functions.
+impl OnnxModel {
+    /// Every node of the model: those of its graph in order, with those of nested graphs after the
+    /// node that holds them, and then those of its functions.
     pub fn nodes(&self) -> Vec<Node<'_>> {
         let model = self.proto();
         let functions = model.functions.iter().map(|f| called(f.domain(), f.name(), f.overload()));
@@ -259,28 +262,11 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// What a node calls a function by: domain, name and overload.
+/// How a node names a function: by domain, name and overload.
 type Called<'a> = (&'a str, &'a str, &'a str);
 
 fn called<'a>(domain: &'a str, name: &'a str, overload: &'a str) -> Called<'a> {
     (plain_domain(domain), name, overload)
-}
-
-fn plain_domain(domain: &str) -> &str {
-    if domain == "ai.onnx" { "" } else { domain }
-}
-
-/// The imported version of a domain; files older than operator sets use the first.
-pub(crate) fn opset(
-    model: &ModelProto,
-    imports: &[OperatorSetIdProto],
-    domain: &str,
-) -> Option<i64> {
-    let domain = plain_domain(domain);
-    if imports.is_empty() && model.ir_version() < 3 && domain.is_empty() {
-        return Some(1);
-    }
-    imports.iter().find(|i| plain_domain(i.domain()) == domain).map(|i| i.version())
 }
 
 fn value(attribute: &AttributeProto) -> Attribute<'_> {
@@ -300,7 +286,7 @@ fn value(attribute: &AttributeProto) -> Attribute<'_> {
     }
 }
 
-/// The first files of the format name no type: the field that is filled tells it.
+/// Files of the first version of the format give no type: the field that is filled tells it.
 fn untyped(attribute: &AttributeProto) -> Attribute<'_> {
     match attribute {
         AttributeProto { f: Some(value), .. } => Attribute::Float(*value),

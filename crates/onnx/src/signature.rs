@@ -1,4 +1,4 @@
-//! What goes into a graph and what comes out: names, element types, dimensions.
+//! The inputs and outputs of a graph: names, element types and dimensions.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,9 +12,9 @@ use crate::proto::{GraphProto, TensorShapeProto, TypeProto, ValueInfoProto};
 /// One dimension of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dim {
-    /// A size the graph fixes; never negative.
+    /// A size that the graph fixes; never negative.
     Fixed(i64),
-    /// A symbol: equal names in one graph are equal sizes.
+    /// A symbol. Equal names in a graph mean equal sizes.
     Named(String),
     /// Any size.
     Unknown,
@@ -35,11 +35,11 @@ impl fmt::Display for Dim {
 pub struct TensorType {
     /// Its elements.
     pub element: ElementType,
-    /// Its dimensions, outermost first; `None` when the graph leaves even their number open.
+    /// Its dimensions, outermost first. `None` when the graph does not even give their number.
     pub dims: Option<Vec<Dim>>,
 }
 
-/// The kinds of value a graph can take or give.
+/// The kinds of values that a graph can take or return.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueKind {
     /// A dense tensor.
@@ -48,18 +48,18 @@ pub enum ValueKind {
     SparseTensor,
     /// A sequence of values.
     Sequence,
-    /// A map, as classifiers of older exporters give.
+    /// A map, which classifiers of older exporters return.
     Map,
     /// A value that may be absent.
     Optional,
-    /// A type only its own domain knows.
+    /// A type that only its own domain knows.
     Opaque,
     /// The graph gives no type.
     Unspecified,
 }
 
 impl ValueKind {
-    /// The kind in a word.
+    /// The name of the kind.
     pub fn name(&self) -> &'static str {
         match self {
             ValueKind::Tensor(_) => "tensor",
@@ -73,7 +73,7 @@ impl ValueKind {
     }
 }
 
-/// A named value at the edge of a graph.
+/// A named input or output of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueInfo {
     /// Its name, unique among the graph's inputs or outputs.
@@ -92,7 +92,7 @@ impl ValueInfo {
     }
 }
 
-/// Shown as `image: float [batch, 1, 8, 8]`.
+/// Prints `image: float [batch, 1, 8, 8]`.
 impl fmt::Display for ValueInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name)?;
@@ -105,20 +105,20 @@ impl fmt::Display for ValueInfo {
     }
 }
 
-/// The inputs a caller must give and the outputs they yield, in the graph's order.
+/// The inputs that a caller must give and the outputs that it receives, in the graph's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature {
-    /// Inputs without those that initializers already fill.
+pub struct GraphSignature {
+    /// The inputs, without those that initializers fill.
     pub inputs: Vec<ValueInfo>,
-    /// Outputs.
+    /// The outputs.
     pub outputs: Vec<ValueInfo>,
 }
 
-impl Signature {
-    pub(crate) fn of(graph: &GraphProto) -> Result<Signature, Error> {
+impl GraphSignature {
+    pub(crate) fn of(graph: &GraphProto) -> Result<GraphSignature, Error> {
         let filled = initialized(graph);
         let inputs = graph.input.iter().filter(|v| !filled.contains(v.name()));
-        Ok(Signature {
+        Ok(GraphSignature {
             inputs: inputs.map(|v| describe("input", v)).collect::<Result<_, _>>()?,
             outputs: graph
                 .output
@@ -129,7 +129,7 @@ impl Signature {
     }
 }
 
-/// Names of the values that initializers fill.
+/// The names of the values that initializers fill.
 pub(crate) fn initialized(graph: &GraphProto) -> HashSet<&str> {
     let dense = graph.initializer.iter().map(|t| t.name());
     let sparse = graph.sparse_initializer.iter().filter_map(|s| s.values.as_ref());
@@ -145,7 +145,7 @@ fn describe(role: &'static str, value: &ValueInfoProto) -> Result<ValueInfo, Err
     Ok(ValueInfo { name: value.name().to_owned(), kind })
 }
 
-/// The kind of value a type describes, or the element code that means nothing.
+/// The kind of value that a type describes. The error is an unknown element code.
 fn kind(r#type: Option<&TypeProto>) -> Result<ValueKind, i32> {
     Ok(match r#type.and_then(|t| t.value.as_ref()) {
         None => ValueKind::Unspecified,
@@ -164,7 +164,7 @@ fn kind(r#type: Option<&TypeProto>) -> Result<ValueKind, i32> {
     })
 }
 
-/// The tensor type a value declares, if it declares one that makes sense.
+/// The tensor type that a value declares, if it declares a valid one.
 pub(crate) fn tensor_type(r#type: Option<&TypeProto>) -> Option<TensorType> {
     match kind(r#type) {
         Ok(ValueKind::Tensor(tensor)) => Some(tensor),
@@ -180,7 +180,7 @@ pub(crate) fn dim(dim: &Dimension) -> Dim {
     match &dim.value {
         Some(dimension::Value::DimValue(size)) if *size >= 0 => Dim::Fixed(*size),
         Some(dimension::Value::DimParam(name)) if !name.is_empty() => Dim::Named(name.clone()),
-        // Some exporters write -1 or an empty symbol for a dimension left open.
+        // Some exporters write -1 or an empty symbol for an open dimension.
         _ => Dim::Unknown,
     }
 }

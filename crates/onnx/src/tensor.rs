@@ -1,4 +1,4 @@
-//! Stored tensors: are size and data consistent, and which integers do they hold.
+//! Stored tensors: whether their size and data are consistent, and which integers they hold.
 
 use bytes::Bytes;
 
@@ -17,12 +17,12 @@ pub(crate) fn is_external(tensor: &TensorProto) -> bool {
     tensor.data_location == Some(DataLocation::External as i32)
 }
 
-/// The number of elements; `None` for a negative dimension or one product too large.
+/// The number of elements. `None` for a negative dimension or a product that is too large.
 pub(crate) fn element_count(dims: &[i64]) -> Option<usize> {
     dims.iter().try_fold(1usize, |count, dim| count.checked_mul(usize::try_from(*dim).ok()?))
 }
 
-/// Bytes of `count` elements of a type in raw data, sub-byte elements packed.
+/// The bytes of `count` elements of a type in raw data. Elements smaller than a byte are packed.
 pub(crate) fn raw_len(element: ElementType, count: usize) -> Option<usize> {
     Some(count.checked_mul(element.bits()?)?.div_ceil(8))
 }
@@ -81,7 +81,7 @@ fn check_parts(tensor: &TensorProto) -> Result<(), String> {
     Err(format!("{element} {dims:?} needs {expected} {unit} but the file holds {stored}"))
 }
 
-/// How much the tensor's data field holds, in the unit of [`expected`].
+/// The size of the tensor's data field, in the unit of [`expected`].
 fn stored(tensor: &TensorProto, element: ElementType) -> usize {
     if let Some(raw) = &tensor.raw_data {
         return raw.len();
@@ -96,15 +96,15 @@ fn stored(tensor: &TensorProto, element: ElementType) -> usize {
     }
 }
 
-/// What [`stored`] must give for `count` elements.
+/// The size that [`stored`] must return for `count` elements.
 fn expected(tensor: &TensorProto, element: ElementType, count: usize) -> Option<usize> {
     if tensor.raw_data.is_some() {
         return raw_len(element, count);
     }
     match element {
         ElementType::Complex64 | ElementType::Complex128 => count.checked_mul(2),
-        // Two- and four-bit values lie packed in bytes, one byte in each stored integer;
-        // six-bit values are packed in raw data only.
+        // Two- and four-bit values are packed into bytes, with one byte in each stored integer.
+        // Six-bit values are packed only in raw data.
         _ => match element.bits() {
             Some(2 | 4) => raw_len(element, count),
             _ => Some(count),

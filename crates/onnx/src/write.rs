@@ -1,4 +1,4 @@
-//! Writing a model file without a second copy of its weights in memory.
+//! Writes a model file without a second copy of its weights in memory.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -8,7 +8,7 @@ use prost::Message;
 use prost::encoding::encode_varint;
 
 use crate::error::Error;
-use crate::model::Model;
+use crate::model::OnnxModel;
 use crate::proto::{GraphProto, ModelProto, TensorProto};
 
 // Keys of length-delimited fields: field number << 3 | 2.
@@ -16,8 +16,8 @@ const MODEL_GRAPH: u64 = 7 << 3 | 2;
 const GRAPH_INITIALIZER: u64 = 5 << 3 | 2;
 const TENSOR_RAW_DATA: u64 = 9 << 3 | 2;
 
-impl Model {
-    /// Writes the model as an ONNX file. The same message as [`Model::encode`] gives, its fields
+impl OnnxModel {
+    /// Writes the model as an ONNX file: the same message as [`OnnxModel::encode`], with its fields
     /// in another order.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Model {
 }
 
 fn write_model(out: &mut impl Write, model: &ModelProto) -> io::Result<()> {
-    // Sharing: weights are reference-counted slices.
+    // This copies no weights: they are reference-counted slices.
     let mut frame = model.clone();
     let graph = frame.graph.take().unwrap_or_default();
     out.write_all(&frame.encode_to_vec())?;

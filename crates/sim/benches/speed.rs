@@ -1,8 +1,8 @@
-//! How many requests a second are simulated on one core.
+//! How many requests one core simulates per second.
 //!
-//! `cargo bench -p symphony-sim` prints the rate for each case. A first argument takes another
-//! number of requests per case than 10 million; `cargo bench -p symphony-sim -- 1000000000` shows
-//! that memory does not grow with the run (watch the process, or the line printed at the end).
+//! `cargo bench -p symphony-sim` prints the rate of each case. The first argument sets the number
+//! of requests per case instead of 10 million; `cargo bench -p symphony-sim -- 1000000000` shows
+//! that memory does not grow with the run (watch the process, or the line at the end).
 
 #![expect(clippy::disallowed_types, reason = "a measurement of real time")]
 #![expect(clippy::disallowed_methods, reason = "the kernel knows how much memory it took")]
@@ -36,7 +36,7 @@ fn main() {
     }
 }
 
-/// Simulates about so many requests at 90 % of what staggered batches reach.
+/// Simulates about this many requests at 90 % of the rate that staggered batches reach.
 fn measure(policy: PolicyKind, models: usize, accelerators: u32, requests: f64) {
     let (alpha, beta, slo) =
         (Span::from_micros(1053), Span::from_micros(5072), Span::from_millis(25));

@@ -1,10 +1,10 @@
-//! What no schedule, or no staggered schedule, can pass: the yardsticks for goodput.
+//! Upper bounds for goodput: of any schedule, and of any staggered schedule.
 
 use symphony_core::{Profile, Span};
 
-/// Requests per second of one model on `accelerators` accelerators when batches start
-/// `l(b)/n` apart: `n*b/l(b)` with the largest `b` for which `l(b)*(1 + 1/n) <= slo`.
-/// Zero when not even one row fits.
+/// Requests per second of one model on `accelerators` accelerators when batches start `l(b)/n`
+/// apart: `n*b/l(b)` with the largest `b` for which `l(b)*(1 + 1/n) <= slo`. Zero when not even one
+/// row fits.
 #[must_use]
 pub fn staggered(profile: &Profile, slo: Span, accelerators: u32) -> f64 {
     let n = f64::from(accelerators);
@@ -12,17 +12,17 @@ pub fn staggered(profile: &Profile, slo: Span, accelerators: u32) -> f64 {
     rate(profile, profile.rows_within(budget), n)
 }
 
-/// Requests per second that no schedule of one model passes: `n*b/l(b)`, `l(b) <= slo`.
+/// The requests per second of one model that no schedule can exceed: `n*b/l(b)`, `l(b) <= slo`.
 #[must_use]
 pub fn bound(profile: &Profile, slo: Span, accelerators: u32) -> f64 {
     rate(profile, profile.rows_within(slo), f64::from(accelerators))
 }
 
-/// Total requests per second at which `accelerators` accelerators are busy all the time though
-/// every model runs the largest batches that gather within its objective:
-/// `sum(r_m * l_m(b_m)/b_m) = n`, `b_m` the largest with `(b - 1)/r_m + l_m(b) <= slo_m`.
-/// `models` are profile, objective and share of the total rate; the shares add up to one.
-/// Zero when a model's lone request misses its objective.
+/// The total requests per second at which `accelerators` accelerators are always busy even though
+/// every model runs the largest batches that gather within its objective: `sum(r_m * l_m(b_m)/b_m)
+/// = n`, `b_m` the largest with `(b - 1)/r_m + l_m(b) <= slo_m`. `models` holds the profile, the
+/// objective and the share of the total rate of each model; the shares add up to one. Zero when a
+/// single request of a model misses its objective.
 #[must_use]
 pub fn rate_limited(models: &[(&Profile, Span, f64)], accelerators: u32) -> f64 {
     let n = f64::from(accelerators);
@@ -40,7 +40,7 @@ pub fn rate_limited(models: &[(&Profile, Span, f64)], accelerators: u32) -> f64 
     held
 }
 
-/// Accelerators that a model with this rate keeps busy in its largest batches.
+/// The number of accelerators that a model with this rate keeps busy in its largest batches.
 fn occupied(profile: &Profile, slo: Span, rate: f64) -> f64 {
     if rate <= 0.0 {
         return 0.0;

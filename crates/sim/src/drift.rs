@@ -1,23 +1,23 @@
-//! Execution times that drift while the simulation runs: another process on the same device, a
-//! device that slows down as it gets hot.
+//! Execution times that drift during a simulation: another process runs on the same device, or the
+//! device slows down as it gets hot.
 
 use symphony_core::{AcceleratorId, Span, Time};
 
-/// One change of how long executions take, on all accelerators or some.
+/// A change of execution times on all or some accelerators.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// When it begins.
+    /// When the change begins.
     pub at: Time,
-    /// Executions then take this many times the profile's time; more than zero.
+    /// From then on executions take this many times the profile's time; more than zero.
     pub factor: f64,
-    /// How long it takes to get there, evenly; zero for a step.
+    /// How long the change takes, linearly; zero for a step.
     pub over: Span,
-    /// Which accelerators; `None` for all.
+    /// The accelerators that change; `None` for all.
     pub accelerators: Option<Vec<u32>>,
 }
 
-/// Changes, in the order in which they begin. One that begins before the last has ended goes on
-/// from where that has got to.
+/// Changes in the order in which they begin. A change that begins before the last one has ended
+/// starts from the factor reached by then.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Drift {
     /// The changes.
@@ -25,7 +25,7 @@ pub struct Drift {
 }
 
 impl Drift {
-    /// How many times the profile's time an execution takes that begins at `now`.
+    /// The factor on the profile's time for an execution that begins at `now`.
     #[must_use]
     pub fn factor(&self, now: Time, accelerator: AcceleratorId) -> f64 {
         let mine = |change: &&Change| {

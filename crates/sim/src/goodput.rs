@@ -5,25 +5,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use symphony_core::ModelId;
 use symphony_workload::{Arrivals, Process, Stream, WorkloadError};
 
-/// The share of late or dropped requests that no model may pass.
+/// The largest share of late or dropped requests that any model may have.
 pub const BAD_SHARE_MAX: f64 = 0.01;
 
-/// No policy is taken to reach more than this many times what no schedule can pass: a finite run
-/// exceeds that a little, because its last batches end after the measured time.
+/// The upper end of a search, as a multiple of the bound of any schedule. A finite run exceeds the
+/// bound slightly, because its last batches end after the measured time.
 pub const BOUND_SLACK: f64 = 1.05;
 
-/// Bisection stops when the interval is this share of the rate.
+/// The bisection stops when its interval is this share of the rate.
 const PRECISION: f64 = 0.002;
 
-/// How a total rate is split over models, and what their arrivals look like.
+/// How a total rate is split over models, and the process of their arrivals.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// The streams; the rate of each is its weight in the total rate. None has weight zero.
+    /// The streams. The rate of each is its weight in the total rate, which is never zero.
     pub streams: Vec<Stream>,
 }
 
 impl Load {
-    /// One stream per model, with these weights; models of weight zero have none.
+    /// Makes one stream per model with these weights. Models of weight zero have none.
     #[must_use]
     pub fn new(weights: &[f64], process: Process) -> Load {
         let streams = (0u32..)
@@ -43,7 +43,7 @@ impl Load {
         self.streams.iter().map(scaled).collect()
     }
 
-    /// Requests per second of each of `models` models at a total of `rate`.
+    /// The requests per second of each of `models` models at a total of `rate`.
     #[must_use]
     pub fn rates(&self, rate: f64, models: usize) -> Vec<f64> {
         let mut rates = vec![0.0; models];
@@ -56,7 +56,7 @@ impl Load {
     }
 }
 
-/// One run at a total of `rate` requests per second.
+/// Simulates one run at a total of `rate` requests per second.
 ///
 /// # Errors
 /// A stream cannot be generated.
@@ -72,7 +72,7 @@ pub fn run_at(
     Ok(run(scenario, &mut *policy, arrivals, seed))
 }
 
-/// Goodput searches to make: each policy with each seed. Every policy sees the same arrivals.
+/// The goodput searches of each policy with each seed. Every policy receives the same arrivals.
 #[derive(Clone, Copy, Debug)]
 pub struct Search<'a> {
     /// The pool.
@@ -83,23 +83,23 @@ pub struct Search<'a> {
     pub policies: &'a [PolicyKind],
     /// The seeds.
     pub seeds: &'a [u64],
-    /// No policy is taken to reach more than this many requests per second.
+    /// The highest rate to try, in requests per second.
     pub rate_max: f64,
-    /// How many searches run at a time; at least one.
+    /// The number of searches that run at the same time; at least one.
     pub threads: usize,
 }
 
-/// One policy's goodput in requests per second, one per seed, in order of the seeds.
+/// The goodput of one policy in requests per second, for each seed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Goodput {
-    /// By seed.
+    /// The goodput with each seed, in the order of the seeds.
     pub by_seed: Vec<f64>,
     /// The highest rate of the search.
     pub rate_max: f64,
 }
 
 impl Goodput {
-    /// The median over the seeds; the lower one of two in the middle.
+    /// The median over the seeds. Of two in the middle, the lower one.
     #[must_use]
     pub fn median(&self) -> f64 {
         let mut sorted = self.by_seed.clone();
@@ -107,7 +107,7 @@ impl Goodput {
         sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(0.0)
     }
 
-    /// The lowest and the highest over the seeds.
+    /// The lowest and the highest goodput over the seeds.
     #[must_use]
     pub fn spread(&self) -> (f64, f64) {
         let fold =
@@ -115,14 +115,15 @@ impl Goodput {
         (fold(f64::INFINITY, f64::min), fold(0.0, f64::max))
     }
 
-    /// How many seeds held every rate that was tried: their goodput may be higher.
+    /// The number of seeds with which every rate that was tried was held. Their goodput may be
+    /// higher.
     #[must_use]
     pub fn held_all(&self) -> usize {
         let highest = self.rate_max * (1.0 - PRECISION);
         self.by_seed.iter().filter(|rate| **rate >= highest).count()
     }
 
-    /// How many seeds held no rate that was tried, down to [`Goodput::rate_min`].
+    /// The number of seeds with which no rate was held, down to [`Goodput::rate_min`].
     #[must_use]
     pub fn held_nothing(&self) -> usize {
         self.by_seed.iter().filter(|rate| **rate <= 0.0).count()
@@ -136,8 +137,8 @@ impl Goodput {
 }
 
 impl Search<'_> {
-    /// Runs the searches and returns each policy's goodput, in order. `progress` is called after
-    /// each simulated run with how much of all the work is done, 0 to 1; from any thread.
+    /// Runs the searches and returns the goodput of each policy, in order. `progress` is called
+    /// after each simulated run, from any thread, with the share of the work that is done, 0 to 1.
     ///
     /// # Errors
     /// A stream cannot be generated.
@@ -152,26 +153,27 @@ impl Search<'_> {
     }
 }
 
-/// What a search goes through, whatever is simulated: recorded requests, for one.
+/// The searches of each policy with each seed, for anything that can be simulated, such as recorded
+/// requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Sought<'a> {
     /// The policies.
     pub policies: &'a [PolicyKind],
     /// The seeds.
     pub seeds: &'a [u64],
-    /// No policy is taken to reach more than this many requests per second.
+    /// The highest rate to try, in requests per second.
     pub rate_max: f64,
-    /// How many searches run at a time; at least one.
+    /// The number of searches that run at the same time; at least one.
     pub threads: usize,
 }
 
 impl Sought<'_> {
-    /// Runs the searches and returns each policy's goodput, in order. `simulate` makes one run of
-    /// a policy at a rate with a seed. `progress` is called after each run with how much of all
-    /// the work is done, 0 to 1. Both are called from any thread.
+    /// Runs the searches and returns the goodput of each policy, in order. `simulate` makes one run
+    /// of a policy at a rate with a seed. `progress` is called after each run with the share of the
+    /// work that is done, 0 to 1. Both are called from any thread.
     ///
     /// # Errors
-    /// The first that `simulate` returned, in order of policies and seeds.
+    /// The first error that `simulate` returned, in the order of policies and seeds.
     pub fn run<E: Send>(
         &self,
         simulate: impl Fn(PolicyKind, f64, u64) -> Result<Report, E> + Sync,
@@ -206,7 +208,7 @@ impl Sought<'_> {
     }
 }
 
-/// What `worker` returns on each of so many threads, together.
+/// Runs `worker` on each of this many threads and joins the results.
 #[expect(clippy::disallowed_methods, reason = "whole searches run side by side; each run replays")]
 fn side_by_side<T: Send>(threads: usize, worker: impl Fn() -> Vec<T> + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
@@ -216,14 +218,14 @@ fn side_by_side<T: Send>(threads: usize, worker: impl Fn() -> Vec<T> + Sync) -> 
     })
 }
 
-/// What a bisection typically needs.
+/// The number of runs that a bisection typically needs.
 const RUNS_TYPICAL: usize = 10;
 
-/// The lowest rate of a search, as a share of the highest: it ends the search for a policy that
-/// holds nothing.
+/// The lowest rate of a search, as a share of the highest. It ends the search for a policy that
+/// holds no rate.
 const FLOOR: f64 = 1e-3;
 
-/// The highest rate up to `rate_max` that `held` says is held, by bisection.
+/// Finds the highest rate up to `rate_max` for which `held` is true, by bisection.
 fn bisect<E>(rate_max: f64, held: impl Fn(f64) -> Result<bool, E>) -> Result<f64, E> {
     let (mut low, mut high) = (0.0, rate_max);
     while high - low > PRECISION * high && high > rate_max * FLOOR {
@@ -234,11 +236,11 @@ fn bisect<E>(rate_max: f64, held: impl Fn(f64) -> Result<bool, E>) -> Result<f64
 }
 
 /// The fewest accelerators, up to `accelerators_max`, with which every model has at most 1 % bad
-/// requests with every seed; `None` when not even all of them suffice. `simulate` makes one run on
-/// so many accelerators with a seed.
+/// requests with every seed. `None` when even all of them are too few. `simulate` makes one run on
+/// a number of accelerators with a seed.
 ///
 /// # Errors
-/// The first that `simulate` returned.
+/// The first error that `simulate` returned.
 pub fn fewest_accelerators<E>(
     seeds: &[u64],
     accelerators_max: u32,
@@ -252,7 +254,7 @@ pub fn fewest_accelerators<E>(
         }
         Ok(true)
     };
-    // Doubling first: runs with far too many accelerators are slow to no use.
+    // Double first: runs with far too many accelerators are slow.
     let (mut failed, mut tried) = (0, 1.min(accelerators_max));
     while !held(tried)? {
         if tried >= accelerators_max {

@@ -1,12 +1,14 @@
-//! A pool under simulated time: the scheduler of the live system, with modelled accelerators,
-//! network and clocks, and rival schedulers beside it.
+//! A pool in simulated time: the scheduler of the live system and rival schedulers, with models of
+//! the accelerators, the network and the clocks.
 //!
-//! The simulator drives a [`Policy`](symphony_core::sched::Policy) exactly as the live loop
-//! does. Equal times are ordered by a sequence number, and all chance comes from one pinned
-//! generator, so a run replays exactly, on every machine.
+//! The simulator drives a [`Policy`](symphony_core::sched::Policy) exactly as the live loop does. A
+//! sequence number orders equal times, and all random numbers come from one pinned generator, so a
+//! run replays exactly on every machine.
 
 pub mod baseline;
 pub mod bound;
+mod contender;
+mod delay;
 mod drift;
 pub mod goodput;
 mod mix;
@@ -17,11 +19,13 @@ mod scenario;
 mod simulation;
 mod split;
 
+pub use contender::Contender;
+pub use delay::Delay;
 pub use drift::{Change, Drift};
 pub use mix::{Mix, Tight};
 pub use policy::{PolicyKind, PolicyNameError};
 pub use random_case::{RandomCase, RandomModel};
 pub use report::{ModelReport, Report, Share};
-pub use scenario::{ClockError, Delay, Network, Scenario, SimModel};
-pub use simulation::{Contender, Observed, run, run_observed};
+pub use scenario::{ClockError, Network, Scenario, SimModel};
+pub use simulation::{Observed, run, run_observed};
 pub use split::{MESSAGE_MAX, Split, SplitScheduler};

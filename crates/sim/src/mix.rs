@@ -1,30 +1,31 @@
-//! Requests of one model that are not all alike: some of low priority, some with a deadline of
-//! their own. Which is which follows from seed and number alone, so every policy sees the same.
+//! Requests of one model that differ: some have low priority, and some have a deadline of their
+//! own. The kind of a request depends only on the seed and its number, so every policy receives the
+//! same ones.
 
 use symphony_core::{Class, RequestId, Span};
 use symphony_workload::random::Random;
 
-/// What share of a model's requests is of which kind.
+/// The shares of each kind among a model's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mix {
-    /// Of low priority, 0 to 1.
+    /// The share of requests of low priority, 0 to 1.
     pub low_share: f64,
-    /// With an earlier deadline than the model's objective gives.
+    /// The requests with a deadline that is earlier than the model's objective.
     pub tight: Option<Tight>,
 }
 
 /// Requests with a deadline of their own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tight {
-    /// How many they are, 0 to 1.
+    /// Their share, 0 to 1.
     pub share: f64,
-    /// When they are due, from their arrival.
+    /// The time from their arrival to their deadline.
     pub due: Span,
 }
 
-/// One request's kind.
+/// The kind of one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub(crate) struct RequestKind {
     pub(crate) class: Class,
     /// Its own objective, if it has one.
     pub(crate) tight: Option<Span>,
@@ -32,13 +33,13 @@ pub(crate) struct Kind {
 
 impl Mix {
     /// The kind of request `id` in the run with this seed.
-    pub(crate) fn kind(&self, seed: u64, id: RequestId) -> Kind {
+    pub(crate) fn kind(&self, seed: u64, id: RequestId) -> RequestKind {
         if *self == Mix::default() {
-            return Kind::default();
+            return RequestKind::default();
         }
         let mut random = Random::numbered(seed.rotate_left(32), id.number());
         let (low, tight) = (random.uniform(), random.uniform());
-        Kind {
+        RequestKind {
             class: if low <= self.low_share { Class::Low } else { Class::High },
             tight: self.tight.filter(|own| tight <= own.share).map(|own| own.due),
         }
@@ -54,8 +55,9 @@ mod tests {
         let due = Span::from_millis(12);
         let check = |low_share: f64, tight_share: f64| {
             let mix = Mix { low_share, tight: Some(Tight { share: tight_share, due }) };
-            let kinds: Vec<Kind> = (0..20_000).map(|id| mix.kind(7, RequestId::only(id))).collect();
-            let share = |is: fn(&Kind) -> bool| {
+            let kinds: Vec<RequestKind> =
+                (0..20_000).map(|id| mix.kind(7, RequestId::only(id))).collect();
+            let share = |is: fn(&RequestKind) -> bool| {
                 kinds.iter().filter(|kind| is(kind)).count() as f64 / kinds.len() as f64
             };
             assert!((share(|kind| kind.class == Class::Low) - low_share).abs() < 0.01);
@@ -64,6 +66,6 @@ mod tests {
         check(0.0, 1.0);
         check(0.3, 0.1);
         check(1.0, 0.0);
-        assert_eq!(Mix::default().kind(7, RequestId::only(1)), Kind::default());
+        assert_eq!(Mix::default().kind(7, RequestId::only(1)), RequestKind::default());
     }
 }

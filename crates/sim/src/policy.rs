@@ -1,4 +1,4 @@
-//! The policies by name: the scheduler's own rules, and its rivals.
+//! The policies by name: the rules of our own scheduler, and its rivals.
 
 use crate::baseline::{Clockwork, Nexus, Shepherd, Waiting, When};
 use crate::{Contender, Scenario, SplitScheduler};
@@ -10,50 +10,50 @@ use symphony_core::sched::{Mode, Scheduler};
 /// Which scheduler to simulate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PolicyKind {
-    /// The scheduler's own: full deferral with window drop.
+    /// Our own rule: full deferral with window drop.
     Consolidate,
-    /// The scheduler's own: the largest feasible batch whenever an accelerator is free.
+    /// Our own rule: the largest feasible batch whenever an accelerator is free.
     Eager,
-    /// The scheduler's own: as little waiting as the load allows.
+    /// Our own rule: as little waiting as the load allows.
     Adaptive,
-    /// The oldest request waits this long, or until this many rows are queued.
+    /// Waits until the oldest request has waited this long or this many rows are queued.
     Timeout {
         /// The time-out.
         delay: Span,
-        /// Rows that are enough; 0 for no such number.
+        /// The number of rows that start a batch; 0 for none.
         preferred: u32,
     },
-    /// Waits for this many rows, at most until waiting cannot make the batch bigger.
+    /// Waits for this many rows, but no longer than waiting can make the batch bigger.
     Target {
-        /// How many.
+        /// The number of rows.
         rows: u32,
     },
-    /// Waits until the batch can no longer grow; drops only what is hopeless.
+    /// Waits until the batch can no longer grow. Drops only requests that are hopeless.
     Frontrun,
     /// Waits until the batch must start.
     Latest,
-    /// Orders all models' batches by latest start, and plans ahead.
+    /// Plans ahead, in the order of the latest start of all models' batches.
     Clockwork,
-    /// Squishy bin packing; each accelerator has queues of its own.
+    /// Squishy bin packing. Each accelerator has its own queues.
     Nexus,
     /// The largest batch over all models, with preemption.
     Shepherd,
 }
 
-/// A name that names no policy.
+/// A name that is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown policy `{name}`: use consolidate, adaptive, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
      frontrun, latest, clockwork, nexus or shepherd"
 )]
 pub struct PolicyNameError {
-    /// What was given.
+    /// The name that was given.
     pub name: String,
 }
 
 impl PolicyKind {
-    /// The policy, ready to be driven. `rates` are the mean requests per second of each model,
-    /// for those that plan ahead from known rates.
+    /// Builds the policy. `rates` are the mean requests per second of each model, for policies that
+    /// plan ahead from known rates.
     #[must_use]
     pub fn build(self, scenario: &Scenario, rates: &[f64]) -> Box<dyn Contender> {
         let n = scenario.accelerators;
@@ -73,11 +73,11 @@ impl PolicyKind {
     }
 }
 
-/// Seed of the delays between the parties of a split scheduler: the same for every run, as they
-/// meet other requests in each.
+/// The seed of the delays between the parties of a split scheduler. It is the same for every run,
+/// because the delays meet other requests in each.
 const MESSAGES_SEED: u64 = 0;
 
-/// The live scheduler, whole or split.
+/// Our own scheduler, whole or split.
 fn own(mode: Mode, scenario: &Scenario) -> Box<dyn Contender> {
     let (n, share) = (scenario.accelerators, scenario.low_priority_share);
     let fixed = !scenario.adapt_profile;

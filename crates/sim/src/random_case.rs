@@ -1,5 +1,5 @@
-//! Scenarios drawn at random, so that no scheduler is judged by the cases that it was made for.
-//! Knows no policy.
+//! Random scenarios, so that no scheduler is judged only by the cases that it was made for. This
+//! knows no policy.
 
 use crate::Scenario;
 use crate::bound;
@@ -19,13 +19,13 @@ use symphony_workload::{Popularity, Process, WorkloadError};
 pub struct RandomCase {
     /// The models, the most popular first.
     pub models: Vec<RandomModel>,
-    /// How many accelerators there are.
+    /// The number of accelerators.
     pub accelerators: u32,
-    /// Exponent of the popularity.
+    /// The exponent of the Zipf popularity.
     pub zipf: f64,
-    /// Coefficient of variation of the gaps between a model's requests.
+    /// The coefficient of variation of the gaps between a model's requests.
     pub cv: f64,
-    /// Each model's part of the requests; they add up to one.
+    /// The share of each model in the requests; they add up to one.
     shares: Vec<f64>,
     seed: u64,
 }
@@ -44,25 +44,25 @@ pub struct RandomModel {
 
 const ROWS_MAX: u32 = 64;
 const WARMUP: Span = Span::from_secs(1);
-/// How many requests of each model a run must have at the best goodput: enough that one bad
-/// request by chance is far from the 1 % that is allowed.
+/// The requests that a run needs of each model at the best goodput: enough that one bad request by
+/// chance is far below the 1 % that is allowed.
 const REQUESTS_MIN: f64 = 2000.0;
 const SECONDS_MIN: f64 = 5.0;
-/// A run that would have to be less than so many times as long is not made again.
+/// Runs are repeated only when they have to be at least this many times as long.
 const LONG_ENOUGH: f64 = 2.0;
-/// How often at most it is made again, for longer.
+/// The most repetitions, each with longer runs.
 const LONGER_MAX: u32 = 3;
-/// Where no policy reaches this share of the rate-limited bound, runs are as long as if one did.
+/// When no policy reaches this share of the rate-limited bound, runs are as long as if one did.
 const SHARE_MIN: f64 = 0.01;
 
 impl RandomCase {
-    /// Case `number` of a seed, whatever the number of the others.
+    /// Draws case `number` of a seed. It does not depend on the other cases.
     ///
     /// # Errors
-    /// None in these ranges: what is drawn is checked as all popularity is.
+    /// None in these ranges: the check is the same as for any popularity.
     ///
     /// # Panics
-    /// Never in these ranges: the profiles drawn are valid.
+    /// Never in these ranges: all profiles in them are valid.
     pub fn draw(seed: u64, number: u64) -> Result<RandomCase, WorkloadError> {
         let mut random = Random::numbered(seed, number);
         let mut between = |range: RangeInclusive<f64>| {
@@ -94,11 +94,11 @@ impl RandomCase {
         bound::rate_limited(&mix, self.accelerators)
     }
 
-    /// The goodput of every policy, on the same requests: those of the case's seed, and of the
-    /// next ones as far as `seeds` goes.
+    /// The goodput of every policy on the same requests. The first seed is the case's own; the
+    /// others follow it.
     ///
     /// # Errors
-    /// A model's part of the rate cannot be simulated.
+    /// The rate of a model cannot be simulated.
     pub fn goodput(
         &self,
         policies: &[PolicyKind],
@@ -131,7 +131,7 @@ impl RandomCase {
         Search { scenario, load, policies, seeds, rate_max, threads: 1 }.run(|_| {})
     }
 
-    /// For how long the least popular model needs to be measured at a rate.
+    /// How long the least popular model must be measured at a rate, in seconds.
     fn seconds(&self, rate: f64) -> f64 {
         let least = self.shares.iter().copied().fold(1.0, f64::min);
         (REQUESTS_MIN / (least * rate)).max(SECONDS_MIN)
@@ -149,7 +149,8 @@ impl RandomCase {
         Scenario::ideal(models, self.accelerators, WARMUP, measured)
     }
 
-    /// What no schedule passes: every model always runs the largest batch in its objective.
+    /// The rate that no schedule can exceed: every model always runs the largest batch within its
+    /// objective.
     fn bound(&self) -> f64 {
         let per_request = |(model, share): (&RandomModel, &f64)| {
             share / bound::bound(&model.profile, model.slo, 1)

@@ -1,15 +1,15 @@
-//! What a run showed: outcomes and latencies per model, use per accelerator.
+//! The results of a run: outcomes and latencies of each model, and the use of each accelerator.
 
-use crate::mix::Kind;
+use crate::mix::RequestKind;
 use hdrhistogram::Histogram;
 use symphony_core::{Class, DropReason, Span};
 
-/// One run.
+/// The results of one run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Per model, by number.
+    /// The results of each model, by number.
     pub models: Vec<ModelReport>,
-    /// Share of the measured time that each accelerator was busy.
+    /// The share of the measured time for which each accelerator was busy.
     pub busy: Vec<f64>,
     /// The measured time.
     pub measured: Span,
@@ -20,32 +20,32 @@ pub struct Report {
 pub struct ModelReport {
     /// Requests that arrived.
     pub offered: u64,
-    /// Answered by their deadline.
+    /// Requests that were answered by their deadline.
     pub good: u64,
-    /// Answered after it.
+    /// Requests that were answered after their deadline.
     pub late: u64,
-    /// Not run, by reason, in the order of [`DropReason::ALL`].
+    /// Requests that were dropped, by reason, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
-    /// The same of each class, in the order of [`Class::ALL`].
+    /// The counts of each class, in the order of [`Class::ALL`].
     pub classes: [Share; Class::ALL.len()],
-    /// The same of those with a deadline of their own.
+    /// The counts of the requests with a deadline of their own.
     pub tight: Share,
-    /// Batches that held at least one of them.
+    /// Batches that held at least one of the requests.
     pub batches: u64,
-    /// Latency of the answered ones, in nanoseconds.
+    /// The latency of the answered requests, in nanoseconds.
     latency: Histogram<u64>,
 }
 
-/// Some of a model's requests.
+/// The counts of some of a model's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
     /// Requests that arrived.
     pub offered: u64,
-    /// Answered by their deadline.
+    /// Requests that were answered by their deadline.
     pub good: u64,
 }
 
-/// Three significant digits are more than a simulated latency deserves.
+/// Three significant digits are enough for a simulated latency.
 const LATENCY_DIGITS: u8 = 3;
 
 impl ModelReport {
@@ -62,14 +62,14 @@ impl ModelReport {
         }
     }
 
-    /// Counts a request of this kind that arrived.
-    pub(crate) fn arrived(&mut self, kind: Kind) {
+    /// Counts the arrival of a request of this kind.
+    pub(crate) fn arrived(&mut self, kind: RequestKind) {
         self.offered += 1;
         self.shares(kind).for_each(|share| share.offered += 1);
     }
 
-    /// Counts an answer that took `latency`; says whether it was in time.
-    pub(crate) fn answered(&mut self, latency: Span, slo: Span, kind: Kind) -> bool {
+    /// Counts an answer that took `latency`. Returns whether it was in time.
+    pub(crate) fn answered(&mut self, latency: Span, slo: Span, kind: RequestKind) -> bool {
         let good = latency <= kind.tight.unwrap_or(slo);
         if good {
             self.good += 1;
@@ -81,7 +81,7 @@ impl ModelReport {
         good
     }
 
-    fn shares(&mut self, kind: Kind) -> impl Iterator<Item = &mut Share> {
+    fn shares(&mut self, kind: RequestKind) -> impl Iterator<Item = &mut Share> {
         let tight = kind.tight.map(|_| &mut self.tight);
         tight.into_iter().chain([&mut self.classes[kind.class as usize]])
     }
@@ -90,19 +90,19 @@ impl ModelReport {
         self.dropped[reason as usize] += 1;
     }
 
-    /// Share of the offered requests that were late or dropped; zero when none were offered.
+    /// The share of the offered requests that were late or dropped; zero when none were offered.
     #[must_use]
     pub fn bad_share(&self) -> f64 {
         Share { offered: self.offered, good: self.good }.bad_share()
     }
 
-    /// Mean requests per batch; zero when none ran.
+    /// The mean number of requests per batch; zero when no batch ran.
     #[must_use]
     pub fn mean_batch(&self) -> f64 {
         if self.batches == 0 { 0.0 } else { (self.good + self.late) as f64 / self.batches as f64 }
     }
 
-    /// The latency that this share of the answered requests kept.
+    /// The quantile of the latency of the answered requests.
     #[must_use]
     pub fn latency(&self, quantile: f64) -> Span {
         Span(self.latency.value_at_quantile(quantile))
@@ -110,7 +110,7 @@ impl ModelReport {
 }
 
 impl Share {
-    /// Share of the offered requests that were late or dropped; zero when none were offered.
+    /// The share of the offered requests that were late or dropped; zero when none were offered.
     #[must_use]
     pub fn bad_share(&self) -> f64 {
         if self.offered == 0 { 0.0 } else { 1.0 - self.good as f64 / self.offered as f64 }
@@ -130,7 +130,7 @@ impl Report {
         self.models.iter().map(|model| model.good).sum::<u64>() as f64 / self.measured.as_secs_f64()
     }
 
-    /// The bad share of the model that has the largest.
+    /// The largest bad share of any model.
     #[must_use]
     pub fn worst_bad_share(&self) -> f64 {
         self.models.iter().map(ModelReport::bad_share).fold(0.0, f64::max)

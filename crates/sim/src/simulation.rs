@@ -1,43 +1,20 @@
 //! The event loop: arrivals, ends of batches and the policy's own timers, in order of time.
 //!
-//! Memory holds what is in flight, however long the run: arrivals are drawn one by one, and a
-//! batch's record is used again once it has ended.
+//! Memory holds only what is in flight, however long the run is: arrivals are drawn one by one, and
+//! the record of a batch is reused after its end.
 
+use crate::contender::Contender;
+use crate::delay::stretched;
 use crate::report::{ModelReport, Report};
-use crate::scenario::{Scenario, stretched};
+use crate::scenario::Scenario;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use symphony_core::sched::{Action, Actions, Event, Policy, Scheduler, Start};
+use symphony_core::sched::{Action, Actions, Event, Start};
 use symphony_core::{AcceleratorId, BatchId, DropReason, ModelId, Request, RequestId, Span, Time};
 use symphony_workload::Arrival;
 use symphony_workload::random::Random;
 
-/// What the simulator drives: a policy that may also take back what it started.
-///
-/// Preemption is the simulator's own: the live scheduler never does it, since an accelerator
-/// cannot be stopped in the middle of a batch without losing the work.
-pub trait Contender: Policy {
-    /// Moves the batches to stop now to the end of `stopped`: called after each settling, before
-    /// its actions. Stopping takes effect at once. Their work is lost, even where one has ended and
-    /// the policy has not heard of it yet; they never complete, and their requests are the
-    /// policy's again.
-    fn preempt(&mut self, stopped: &mut Vec<BatchId>) {
-        let _ = stopped;
-    }
-
-    /// Whether it follows measured execution times.
-    fn follows(&self) -> bool {
-        false
-    }
-}
-
-impl Contender for Scheduler {
-    fn follows(&self) -> bool {
-        Scheduler::follows(self)
-    }
-}
-
-/// A step of a run, for observers that draw or check it.
+/// A step of a run, for a drawing or a check.
 #[derive(Clone, Copy, Debug)]
 pub enum Observed<'a> {
     /// A request arrived.
@@ -51,13 +28,13 @@ pub enum Observed<'a> {
     Started {
         /// When.
         now: Time,
-        /// As the policy planned it.
+        /// The batch as the policy planned it.
         start: &'a Start,
         /// Its requests.
         requests: &'a [Request],
-        /// When it really begins.
+        /// When the batch really begins.
         begin: Time,
-        /// When it really ends, unless it is stopped.
+        /// When the batch really ends, unless it is stopped.
         end: Time,
     },
     /// A client got its answer.
@@ -68,7 +45,7 @@ pub enum Observed<'a> {
         model: ModelId,
         /// The request.
         request: &'a Request,
-        /// Whether that was after its objective.
+        /// Whether the answer came after its deadline.
         late: bool,
     },
     /// A request was dropped.
@@ -86,17 +63,17 @@ pub enum Observed<'a> {
     Preempted {
         /// When.
         now: Time,
-        /// Where it ran.
+        /// Where the batch ran.
         accelerator: AcceleratorId,
-        /// Which.
+        /// The batch.
         batch: BatchId,
     },
 }
 
-/// Runs the arrivals of warm-up and measured time through the policy, until each has its outcome.
-/// `seed` is for the scenario's own chances (network, execution, clock).
+/// Runs the arrivals of the warm-up and of the measured time through the policy, until each has its
+/// outcome. `seed` is the seed of the scenario's own random numbers (network, execution, clock).
 ///
-/// Arrivals must come in order of time and name models of the scenario.
+/// Arrivals must be in order of time and name models of the scenario.
 pub fn run(
     scenario: &Scenario,
     policy: &mut (impl Contender + ?Sized),
@@ -128,21 +105,21 @@ struct Simulation<'a, P: ?Sized, O> {
     network: Random,
     execution: Random,
     clock: Random,
-    /// When the policy hears of the end of batches. Batches are numbered in the order they
-    /// start: equal times are in order.
+    /// When the policy receives the ends of batches. Batches are numbered in the order in which
+    /// they start, which orders equal times.
     ends: BinaryHeap<Reverse<(Time, u64, usize)>>,
     started: u64,
-    batches: Vec<Running>,
-    /// Places in `batches` to be used again.
+    batches: Vec<SimBatch>,
+    /// Places in `batches` that can be reused.
     spare: Vec<usize>,
-    accelerators: Vec<Accelerator>,
+    accelerators: Vec<SimAccelerator>,
     models: Vec<ModelReport>,
     todo: Actions,
     stopped: Vec<BatchId>,
 }
 
 /// A batch on its accelerator.
-struct Running {
+struct SimBatch {
     batch: BatchId,
     accelerator: AcceleratorId,
     model: ModelId,
@@ -153,10 +130,10 @@ struct Running {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Accelerator {
-    /// When everything sent to it will have ended.
+struct SimAccelerator {
+    /// When everything that was sent to it will have ended.
     free: Time,
-    /// Time it ran, within the measured time.
+    /// How long it was busy within the measured time.
     busy: Span,
 }
 
@@ -173,7 +150,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             }
         }
         tell(Event::SetDelays(scenario.delays()));
-        // The arrivals' streams have the numbers from zero.
+        // The streams of arrivals are numbered from zero.
         let random = |number| Random::numbered(seed, u64::MAX - number);
         Simulation {
             scenario,
@@ -187,7 +164,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             started: 0,
             batches: Vec::new(),
             spare: Vec::new(),
-            accelerators: vec![Accelerator::default(); scenario.accelerators as usize],
+            accelerators: vec![SimAccelerator::default(); scenario.accelerators as usize],
             models: scenario.models.iter().map(|_| ModelReport::new()).collect(),
             todo,
             stopped: Vec::new(),
@@ -240,8 +217,8 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             let running = self.batches.iter_mut().find(|b| b.batch == batch && !b.stopped);
             let running = running.expect("a policy stops only batches that run");
             running.stopped = true;
-            let Running { accelerator, begin, end, .. } = *running;
-            // One that ended while the news was on its way is stopped too late to save time.
+            let SimBatch { accelerator, begin, end, .. } = *running;
+            // A batch that ended before the stop took effect has used its full time.
             self.count_busy(accelerator, begin, end.min(now));
             self.accelerators[accelerator.index()].free = now;
             (self.observe)(Observed::Preempted { now, accelerator, batch });
@@ -270,7 +247,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         self.todo = todo;
     }
 
-    /// Puts a batch behind what its accelerator already has.
+    /// Queues a batch behind what its accelerator already has.
     fn start(&mut self, now: Time, start: &Start, requests: &[Request]) {
         let network = self.scenario.network;
         let data = network.data.draw(&mut self.network).times(u64::from(start.rows));
@@ -288,7 +265,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         self.accelerators[start.accelerator.index()].free = end;
         (self.observe)(Observed::Started { now, start, requests, begin, end });
         let place = self.spare.pop().unwrap_or(self.batches.len());
-        let running = Running {
+        let running = SimBatch {
             batch: start.batch,
             accelerator: start.accelerator,
             model: start.model,
@@ -300,7 +277,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         match self.batches.get_mut(place) {
             Some(old) => {
                 let room = std::mem::take(&mut old.requests);
-                *old = Running { requests: room, ..running };
+                *old = SimBatch { requests: room, ..running };
             }
             None => self.batches.push(running),
         }
@@ -310,10 +287,10 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         self.started += 1;
     }
 
-    /// A batch ended: its requests have their outcome, and the policy hears of it.
+    /// Ends a batch: its requests have their outcome, and the policy receives its end.
     fn complete(&mut self, now: Time, place: usize) {
         self.spare.push(place);
-        let Running { batch, accelerator, model, begin, end, stopped, .. } = self.batches[place];
+        let SimBatch { batch, accelerator, model, begin, end, stopped, .. } = self.batches[place];
         let mut requests = std::mem::take(&mut self.batches[place].requests);
         if !stopped {
             self.count_busy(accelerator, begin, end);
@@ -357,7 +334,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
 
     fn report(self) -> Report {
         let measured = self.scenario.measured;
-        let share = |a: &Accelerator| a.busy.as_secs_f64() / measured.as_secs_f64();
+        let share = |a: &SimAccelerator| a.busy.as_secs_f64() / measured.as_secs_f64();
         let busy = self.accelerators.iter().map(share).collect();
         Report { busy, models: self.models, measured }
     }

@@ -1,10 +1,11 @@
-//! The scheduler as separate parties: shards and a matcher that know each other only by messages,
-//! each of which takes its time.
+//! The scheduler as separate parties: shards and a matcher that communicate only by messages, each
+//! with a delay.
 //!
-//! This is the scheduler on many cores, without the cores. The shards and the matcher are those
-//! of [`Scheduler`](symphony_core::sched::Scheduler), which delivers their messages at once; here
-//! they take as long as the scenario says, and none overtakes another on the same way, as in a
-//! ring. Nothing here decides anything: what a party does with a message is `core`'s.
+//! This is the scheduler on many cores, without the cores. The shards and the matcher are the same
+//! as in [`Scheduler`](symphony_core::sched::Scheduler), which delivers their messages at once.
+//! Here a message takes as long as the scenario says, and as in a ring no message overtakes another
+//! on the same link. Nothing here decides anything: `core` decides what a party does with a
+//! message.
 
 use crate::{Contender, Delay};
 use std::collections::VecDeque;
@@ -17,33 +18,33 @@ use symphony_workload::random::Random;
 /// How a scheduler is split.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Split {
-    /// Shards, to which models are dealt in turn; at least one.
+    /// The number of shards, to which models are dealt in turn; at least one.
     pub shards: u32,
-    /// How long a message from a shard to the matcher takes, and one back. The shards plan with
-    /// its [planning value](Delay::planned).
+    /// How long a message takes from a shard to the matcher, or back. The shards plan with its
+    /// [planning value](Delay::planned).
     pub message: Delay,
 }
 
-/// No message takes longer. Shards report and plans come back several times within the age of a
-/// plan, so that a pool without requests comes to rest.
+/// The longest delay of a message. Shards report and plans come back several times within the age
+/// of a plan, so that a pool without requests comes to rest.
 pub const MESSAGE_MAX: Span = Span::from_millis(10);
 
-/// A way from one party to another.
+/// A link from one party to another.
 #[derive(Clone, Debug)]
 struct Link<M> {
     underway: VecDeque<(Time, M)>,
-    /// When the last message arrives: none overtakes it.
+    /// When the last message arrives. No message overtakes another.
     last: Time,
 }
 
-/// How long messages take.
+/// The delays of messages.
 #[derive(Clone, Debug)]
 struct Messages {
     delay: Delay,
     random: Random,
 }
 
-/// A shard with its ways to the matcher and back.
+/// A shard with its links to and from the matcher.
 #[derive(Clone, Debug)]
 struct Member {
     shard: Shard,
@@ -93,7 +94,7 @@ impl Member {
         }
     }
 
-    /// Takes the messages that have arrived, then reports if it is time to.
+    /// Takes the messages that have arrived, then reports if it is time for that.
     fn take_in(&mut self, now: Time, messages: &mut Messages, todo: &mut Actions) {
         self.receive(now, messages, todo);
         let Member { shard, outbox, .. } = self;
@@ -109,8 +110,8 @@ impl Member {
 }
 
 impl SplitScheduler {
-    /// A scheduler for `accelerators` idle accelerators and no models yet. `seed` is for the
-    /// delays of its messages.
+    /// A scheduler for `accelerators` idle accelerators and no models yet. `seed` is the seed of
+    /// the message delays.
     #[must_use]
     pub fn new(mode: Mode, accelerators: u32, split: Split, seed: u64) -> SplitScheduler {
         let Split { shards, message } = split;
@@ -127,7 +128,7 @@ impl SplitScheduler {
         }
     }
 
-    /// The same, but plans go by the profiles as they were loaded, whatever is measured.
+    /// Plans with the profiles as they were loaded, whatever is measured.
     #[must_use]
     pub fn with_fixed_profiles(self) -> SplitScheduler {
         SplitScheduler { matcher: self.matcher.with_fixed_profiles(), ..self }
@@ -145,8 +146,8 @@ impl SplitScheduler {
         self
     }
 
-    /// The matcher takes the messages that have arrived from the shards, in their order, then does
-    /// something; what it says goes to the shards.
+    /// Lets the matcher take the messages that have arrived from the shards, in their order, and
+    /// then do `then`. Sends the matcher's messages to the shards.
     fn matcher(
         &mut self,
         now: Time,
@@ -162,14 +163,14 @@ impl SplitScheduler {
     }
 }
 
-/// The shard that owns a model. An identity that is used again comes to the same shard, so that
-/// what the old model's shard said last has arrived before the new one's says a word.
+/// The shard that owns a model. An id that is used again belongs to the same shard, so the last
+/// message about the old model arrives before the first one about the new model.
 fn home(shards: &mut [Member], model: ModelId) -> &mut Member {
     let count = shards.len();
     &mut shards[model.index() % count]
 }
 
-/// Sends something to the shard of a model, or to all shards.
+/// Sends a message to the shard of a model, or to all shards.
 fn tell(shards: &mut [Member], messages: &mut Messages, now: Time, message: MatcherToShard) {
     match message.model() {
         Some(model) => home(shards, model).inbox.send(now, messages, message),
@@ -186,7 +187,7 @@ impl Policy for SplitScheduler {
             | Event::RemoveModel { model }
             | Event::SetOverrun { model, .. } => {
                 let member = home(&mut self.shards, *model);
-                // What came before the event is known before it.
+                // Messages that arrived before the event are received before it.
                 member.receive(now, &mut self.messages, todo);
                 member.shard.on_event(now, event, todo);
             }

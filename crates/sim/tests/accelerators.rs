@@ -1,4 +1,4 @@
-//! Accelerators are drained and added under load, and one stops answering for a while: the others
+//! Accelerators are drained and added under load, and one stops answering for a while. The others
 //! go on, in both forms of the scheduler.
 
 use std::collections::VecDeque;
@@ -19,8 +19,8 @@ fn at(seconds: u64) -> Time {
     Time(Span::from_secs(seconds).0)
 }
 
-/// Accelerators that hang from one moment to another: what ends there meanwhile is not heard of
-/// before.
+/// Accelerators that hang for a while. The scheduler receives the ends of their batches only
+/// afterwards.
 #[derive(Clone, Copy)]
 struct Hanging {
     accelerator: AcceleratorId,
@@ -28,13 +28,14 @@ struct Hanging {
     to: Time,
 }
 
-/// A scheduler to which things happen at set times, and which notes what it started and said.
+/// A scheduler that receives events at set times. It records the batches that it started and the
+/// changes of accelerators that it reported.
 struct Staged {
     scheduler: Box<dyn Contender>,
     events: VecDeque<(Time, Event)>,
     hanging: Option<Hanging>,
     held: Vec<Event>,
-    /// What it said of accelerators, and when.
+    /// The reported changes of accelerators, with their times.
     said: Vec<(Time, Action)>,
     /// When each accelerator was last sent a batch.
     sent: Vec<Option<Time>>,
@@ -51,7 +52,7 @@ impl Staged {
         self.sent[accelerator]
     }
 
-    /// Whether the accelerator hangs when it says this.
+    /// Whether an accelerator hangs at the time of this event.
     fn holds_back(&self, now: Time, event: &Event) -> bool {
         match (event, self.hanging) {
             (Event::Complete { accelerator, .. }, Some(hanging)) => {
@@ -99,7 +100,7 @@ impl Policy for Staged {
 
 impl Contender for Staged {}
 
-/// The scheduler of `accelerators`, whole and split.
+/// The scheduler of this many accelerators, whole and split.
 fn both(mode: Mode, accelerators: u32) -> [Box<dyn Contender>; 2] {
     let split = Split { shards: 2, message: Delay::Constant(Span::from_micros(20)) };
     [
@@ -108,8 +109,8 @@ fn both(mode: Mode, accelerators: u32) -> [Box<dyn Contender>; 2] {
     ]
 }
 
-/// `l(b) = b + 5 ms`, objective 25 ms; `rate` requests per second of all models together for ten
-/// seconds after the first.
+/// Serves `rate` requests per second of all models together for ten seconds after the first, with
+/// `l(b) = b + 5 ms` and an objective of 25 ms.
 fn serve(staged: &mut Staged, rate: f64) -> Report {
     let terms = ModelTerms {
         profile: Arc::new(Profile::linear(ms(1.0), ms(5.0), 64).expect("a profile")),
@@ -137,7 +138,7 @@ fn drain(accelerator: u32) -> Event {
     Event::DrainAccelerator { accelerator: AcceleratorId(accelerator) }
 }
 
-/// A rate that half of the accelerators serve with ease.
+/// A rate that half of the accelerators serve easily.
 const EASY: f64 = 1200.0;
 
 #[test]
@@ -165,7 +166,7 @@ fn what_is_drained_is_sent_nothing() {
             let mut staged = Staged::new(scheduler, vec![(at(3), drain(0))]);
             serve(&mut staged, EASY);
             let last = staged.last_sent(0).expect("it served before");
-            // A grant may have been underway.
+            // A grant may have been on its way.
             assert!(last <= at(3) + ms(0.1), "{mode:?}: {last}");
         }
     }

@@ -1,5 +1,5 @@
-//! The adaptive mode against regressions: one seed of what `docs/evaluation.md` measures with nine,
-//! with room for what seeds differ.
+//! Guards the adaptive mode against regressions, with one seed where `docs/evaluation.md` measures
+//! nine, and with room for the differences between seeds.
 
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
@@ -44,7 +44,7 @@ fn report(scenario: &Scenario, load: &Load, policy: PolicyKind, rate: f64) -> Re
     run_at(scenario, load, &policy, rate, SEED).expect("valid load")
 }
 
-/// Every model is in time at this rate.
+/// Checks that every model is in time at this rate.
 #[track_caller]
 fn holds(scenario: &Scenario, load: &Load, rate: f64) {
     let bad = report(scenario, load, PolicyKind::Adaptive, rate).worst_bad_share();
@@ -107,8 +107,8 @@ fn past_the_peak_of_a_mix_no_model_pays_for_the_others() {
     assert!(report.worst_bad_share() - best <= 0.03, "{shares:?}");
 }
 
-/// The bad share of what arrives in the second that begins `after` a step of the load, between
-/// parts of `rate`.
+/// The bad share of the requests that arrive in the second that begins `after` a step of the load,
+/// between two shares of the rate.
 fn after_step(accelerators: u32, rate: f64, steps: [f64; 2], after: Span) -> f64 {
     let step = Time::ZERO + Span::from_secs(3);
     let schedule = Schedule::Steps(vec![(Time::ZERO, steps[0]), (step, steps[1])]);
@@ -131,10 +131,10 @@ fn steps_of_the_load_are_followed() {
     }
 }
 
-/// How many scenarios are drawn.
+/// The number of random scenarios.
 const CASES: u64 = 6;
-/// The least part of the best other goodput that any of them keeps. Where it is less than one, and
-/// why, is in `docs/evaluation.md`.
+/// The smallest share of the best other goodput in any of them. `docs/evaluation.md` says where it
+/// is less than one, and why.
 const RATIO_MIN: f64 = 0.93;
 
 #[test]

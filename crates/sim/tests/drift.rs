@@ -1,5 +1,5 @@
-//! Execution times that drift away from the profiles: plans follow, for the model or for the one
-//! accelerator that it concerns, and stand still when nothing moves.
+//! Execution times drift away from the profiles. Plans follow, for the affected model or the one
+//! affected accelerator, and stay the same when nothing changes.
 
 use std::sync::Arc;
 use symphony_core::sched::{Actions, Event, Mode, ModelTerms, Policy, Scheduler};
@@ -19,19 +19,19 @@ struct Case {
     follows: bool,
 }
 
-/// What happened, by second.
+/// What happened in each second.
 struct Seen {
-    /// Share of the requests that arrived in each second and were late or dropped.
+    /// The share of the requests that arrived in each second and were late or dropped.
     bad: Vec<f64>,
-    /// The first model's slowdown whenever it moved.
+    /// The first model's slowdown, whenever it changed.
     model_slowdowns: Vec<(Time, Slowdown)>,
-    /// The accelerators' slowdowns whenever one moved.
+    /// The accelerators' slowdowns, whenever one changed.
     accelerator_slowdowns: Vec<(Time, Vec<Slowdown>)>,
-    /// Batches started on the first accelerator.
+    /// The batches that started on the first accelerator, by second.
     first: Vec<u32>,
 }
 
-/// A scheduler whose estimates are watched.
+/// A scheduler whose estimates are recorded.
 struct Watched {
     scheduler: Scheduler,
     accelerators: u32,
@@ -124,7 +124,7 @@ fn step(at_s: u64, factor: f64, accelerators: Option<&[u32]>) -> Change {
 
 const MODES: [Mode; 3] = [Mode::Consolidate, Mode::Adaptive, Mode::Eager];
 
-/// One model on eight accelerators at a rate that they bear.
+/// One model on eight accelerators, at a rate that they can serve.
 fn usual() -> Case {
     Case {
         models: 1,
@@ -138,7 +138,7 @@ fn usual() -> Case {
 }
 
 impl Seen {
-    /// The first model's model_slowdowns from a moment on.
+    /// The first model's slowdowns between two times.
     fn model_slowdowns(&self, from_s: f64, to_s: f64) -> Vec<f64> {
         let first = self.model_slowdowns.partition_point(|(at, _)| at.as_secs_f64() <= from_s) - 1;
         let model_slowdowns =
@@ -146,7 +146,7 @@ impl Seen {
         model_slowdowns.map(|(_, slowdown)| slowdown.as_f64()).collect()
     }
 
-    /// An accelerator's accelerator_slowdowns between two moments.
+    /// An accelerator's slowdowns between two times.
     fn accelerator_slowdowns(&self, number: usize, from_s: f64, to_s: f64) -> Vec<f64> {
         let first =
             self.accelerator_slowdowns.partition_point(|(at, _)| at.as_secs_f64() <= from_s) - 1;
@@ -194,7 +194,7 @@ fn spread_alone_moves_next_to_nothing() {
             "{mode:?}: {:?}",
             seen.accelerator_slowdowns
         );
-        // The 95th percentile of what was told as the median.
+        // The 95th percentile of a spread whose median is what was told.
         check_within(&seen.model_slowdowns(1.0, 120.0), 1.18 * 0.93, 1.18 * 1.13);
         assert!(seen.model_slowdowns.len() <= 8, "{mode:?}: {:?}", seen.model_slowdowns);
     }
@@ -208,12 +208,13 @@ fn a_step_on_one_accelerator_is_its_own() {
             let rate = if models == 1 { 3500.0 } else { 2000.0 };
             let seen = run(mode, &Case { models, rate, changes, seconds: 60, ..usual() });
             check_within(&seen.accelerator_slowdowns(2, 5.4, 12.0), 1.8, 2.4);
-            // Where it is not needed nothing shows that it is as fast again: that is forgotten.
+            // An accelerator that is not needed cannot show that it is fast again, so its slowdown
+            // is forgotten.
             check_within(&seen.accelerator_slowdowns(2, 50.0, 60.0), 1.0, 1.0);
             for other in [0, 1, 3, 7] {
                 check_within(&seen.accelerator_slowdowns(other, 0.0, 60.0), 1.0, 1.0);
             }
-            // The models' plans stay what they were.
+            // The models' plans do not change.
             check_within(&seen.model_slowdowns(5.0, 60.0), 1.0, 1.2);
             seen.check_bad(6..60, 0.01);
         }
@@ -255,7 +256,7 @@ fn slow_drifts_are_followed() {
 
 #[test]
 fn at_low_load_a_slow_accelerator_is_left_alone_and_tried_again() {
-    // Two accelerators are enough for this, of which the first is always the first choice.
+    // Two accelerators are enough for this load, and the first is always the first choice.
     for mode in MODES {
         let changes = vec![step(5, 3.0, Some(&[0])), step(40, 1.0, Some(&[0]))];
         let seen = run(mode, &Case { rate: 250.0, seconds: 80, changes, ..usual() });
@@ -273,7 +274,7 @@ fn an_accelerator_on_which_nothing_is_in_time_gets_nothing() {
     for mode in MODES {
         let changes = vec![step(3, 6.0, Some(&[0]))];
         let seen = run(mode, &Case { rate: 3000.0, seconds: 10, changes, ..usual() });
-        // Alone a request takes 6 ms, there 36.
+        // A request alone takes 6 ms, and 36 ms there.
         assert_eq!(seen.first[5..9].iter().sum::<u32>(), 0, "{mode:?}: {:?}", seen.first);
         seen.check_bad(4..10, 0.01);
     }

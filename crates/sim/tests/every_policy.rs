@@ -1,6 +1,6 @@
-//! What holds for every policy, whatever the world is like: each request has one outcome, no
-//! accelerator runs two batches at once, nothing beats the clairvoyant, and the same seed gives
-//! the same run, byte for byte, on every machine.
+//! What holds for every policy in every world: each request has one outcome, no accelerator runs
+//! two batches at once, no policy beats the clairvoyant one, and the same seed gives the same run,
+//! byte for byte, on every machine.
 
 use expect_test::expect;
 use std::collections::BTreeMap;
@@ -44,8 +44,8 @@ fn ideal() -> Scenario {
     Scenario::ideal(models, 4, Span::from_millis(500), Span::from_secs(2))
 }
 
-/// The same with a network that takes time and has tails, executions that vary and take longer
-/// than planned, and a wrong clock.
+/// The same with a network that takes time and has tails, with executions that vary and take longer
+/// than planned, and with a wrong clock.
 fn rough() -> Scenario {
     let us = Span::from_micros;
     let slower = |sim: SimModel| SimModel {
@@ -61,7 +61,7 @@ fn rough() -> Scenario {
             response: Delay::Tailed { usual: us(150), tail: us(3000), share: 0.02 },
         },
         execution_sigma: 0.1,
-        // What is expected below is of plans that go by the profiles they were told.
+        // The expectations below hold for plans with the profiles as they were told.
         adapt_profile: false,
         clock_error: ClockError { offset_ns: -200_000, sigma: us(100) },
         ..scenario

@@ -1,4 +1,4 @@
-//! Memory is what is in flight: a run ten times as long takes no more.
+//! Memory holds only what is in flight: a run that is ten times as long needs no more.
 
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
@@ -7,7 +7,8 @@ use symphony_sim::goodput::{Load, run_at};
 use symphony_sim::{PolicyKind, Scenario};
 use symphony_workload::Process;
 
-/// The most bytes in use at a time during a run of this length, and the requests it had.
+/// The most bytes that are in use at once during a run of this length, and the number of its
+/// requests.
 fn peak(policy: PolicyKind, measured: Span) -> (u64, u64) {
     let (alpha, beta) = (Span::from_micros(1053), Span::from_micros(5072));
     let terms = ModelTerms {
@@ -39,7 +40,7 @@ fn memory_does_not_grow_with_the_run() {
         let (short, few) = peak(policy, Span::from_secs(5));
         let (long, many) = peak(policy, Span::from_secs(50));
         assert!(many > 9 * few);
-        // Queues and buffers keep the room of their longest moment, which comes by chance.
+        // Queues and buffers keep the capacity of their longest moment, which is random.
         assert!(long < short + short / 2, "{policy}: {short} bytes, {long} in ten times the time");
     }
 }

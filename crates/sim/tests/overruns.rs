@@ -1,4 +1,4 @@
-//! Executions that were measured to run longer than planned must not cost the pool its peak.
+//! Measured overruns of executions must not reduce the pool's peak.
 
 use std::sync::Arc;
 use symphony_core::sched::{Actions, Event, Mode, ModelTerms, Policy, Scheduler};
@@ -36,7 +36,7 @@ impl Policy for Measured {
 
 impl Contender for Measured {}
 
-/// Good requests per second of a wide dense model on one accelerator.
+/// The good requests per second of a wide dense model on one accelerator.
 fn good_rate(overrun_ms: f64, rate: f64) -> f64 {
     let ms = Span::from_millis_f64;
     let terms = ModelTerms {

@@ -1,5 +1,5 @@
-//! Two classes of requests: high ones are served as if the low ones were not there, as long as
-//! they fit; low ones get what is left, and at least their share.
+//! Two classes of requests: high ones are served as if there were no low ones, as long as they fit,
+//! and low ones get the rest, but at least their share.
 
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
@@ -65,8 +65,9 @@ fn of(report: &Report, class: Class) -> Share {
     sum
 }
 
-/// The bad share of high requests in percent is at most `high_bad`, and low ones have at least
-/// `low_good` requests per second; whether one shard owns all models or each has one of its own.
+/// Checks that the bad share of high requests is at most `high_bad` percent and that low ones get
+/// at least `low_good` requests per second, both with one shard for all models and with a shard for
+/// each.
 #[track_caller]
 fn check(models: &[Model], accelerators: u32, high_bad: f64, low_good: f64) {
     let shards = u32::try_from(models.len()).expect("a few models");
@@ -84,30 +85,30 @@ fn check(models: &[Model], accelerators: u32, high_bad: f64, low_good: f64) {
 
 #[test]
 fn high_requests_keep_their_objective_and_low_ones_get_what_is_left() {
-    // One model; the pool carries 5300 r/s.
+    // One model. The pool can serve 5300 r/s.
     check(&[resnet(0.3, 5000.0)], 8, 0.1, 1450.0);
     check(&[resnet(0.5, 8000.0)], 8, 0.1, 1500.0);
     check(&[resnet(0.9, 16_000.0)], 8, 0.1, 3900.0);
     check(&[resnet(0.5, 26_000.0)], 24, 0.1, 4200.0);
     check(&[resnet(0.5, 560.0)], 1, 1.0, 150.0);
-    // A model each; what is left of the accelerators shrinks with each model's batches.
+    // A model for each class. What is left of the accelerators shrinks with each model's batches.
     check(&[resnet(0.0, 2650.0), resnet(1.0, 5300.0)], 8, 0.1, 2500.0);
     check(&[resnet(0.0, 4770.0), resnet(1.0, 5300.0)], 8, 0.5, 600.0);
     check(&[resnet(0.0, 15_600.0), resnet(1.0, 17_400.0)], 24, 0.1, 1500.0);
     check(&[resnet(0.0, 190.0), resnet(1.0, 375.0)], 1, 1.0, 100.0);
-    // Batches of low requests that are longer than the objective of the high ones.
+    // The batches of low requests are longer than the objective of the high ones.
     let long = Model { line_ms: (5.09, 18.368), slo_ms: 150.0, low_share: 1.0, rate: 1760.0 };
     check(&[resnet(0.0, 2650.0), long], 8, 0.1, 400.0);
 }
 
-/// High requests alone are more than the pool carries, and low ones have at least `share` of what
-/// these get.
+/// Checks that low requests get at least `share` of what high ones get when high requests alone
+/// exceed the pool.
 #[track_caller]
 fn check_share(models: &[Model], accelerators: u32, share: f64) {
     let report = simulate(models, accelerators, share, None);
     let (high, low) = (of(&report, Class::High), of(&report, Class::Low));
     assert!(high.bad_share() > 0.2, "not an overload");
-    // The share is one of time, and low batches are a little smaller than high ones.
+    // The share is one of time, and low batches are slightly smaller than high ones.
     let got = low.good as f64 / high.good as f64;
     assert!(got >= 0.8 * share, "{got:.3} of what high requests get, {share} was promised");
     assert!(

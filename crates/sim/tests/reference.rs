@@ -1,5 +1,5 @@
-//! The reference points that two independent programs agree on: goodput in requests per second
-//! at 1 % bad, Poisson arrivals, no delays, median of three seeds.
+//! The reference points on which two independent programs agree: goodput in requests per second at
+//! 1 % bad requests, Poisson arrivals, no delays, median of three seeds.
 
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
@@ -29,7 +29,7 @@ fn one_model() -> Load {
     Load::new(&[1.0], Process::Poisson)
 }
 
-/// The median goodput of three seeds lies between `low` and `high`.
+/// Checks that the median goodput of three seeds lies between `low` and `high`.
 #[track_caller]
 fn check(scenario: &Scenario, load: &Load, policy: PolicyKind, low: f64, high: f64) {
     let (policies, seeds) = ([policy], [1, 2, 3]);
@@ -71,7 +71,7 @@ fn rows() -> [Scenario; 4] {
 
 #[test]
 fn nexus_reaches_its_reference_rows() {
-    // Batches held to their target give 634 in the last row, but 386 in the first.
+    // If the target limited batches, the last row would be 634, but the first 386.
     let references = [(423.0, 1.03), (4200.0, 1.03), (13230.0, 1.03), (640.0, 1.04)];
     for (scenario, (reference, above)) in rows().iter().zip(references) {
         check(scenario, &one_model(), PolicyKind::Nexus, reference * 0.97, reference * above);
@@ -88,7 +88,7 @@ fn shepherd_reaches_its_reference_rows() {
 
 #[test]
 fn frontrun_is_deferral_without_window_drop() {
-    // Our last row lies 3.5 % above its reference (as all of ours lie 1 to 3 % above in that row).
+    // Our last row lies 3.5 % above its reference. (In that row all of ours lie 1 to 3 % above.)
     let ranges = [(359.0, 359.0), (4890.0, 5050.0), (16360.0, 16360.0), (858.0, 866.0)];
     for (scenario, (low, high)) in rows().iter().zip(ranges) {
         check(scenario, &one_model(), PolicyKind::Frontrun, low * 0.97, high * 1.03);
@@ -102,10 +102,10 @@ fn a_mix_of_ten_models_reaches_its_reference() {
     let scenario = scenario(1053, 5072, 25, 10, 8);
     check(&scenario, &load, PolicyKind::Consolidate, 2700.0, 3100.0);
     check(&scenario, &load, PolicyKind::Eager, 3680.0 * 0.97, 3730.0 * 1.03);
-    // Reference 1300, within what our three seeds give: 1281 to 1360.
+    // The reference is 1300. Our three seeds give 1281 to 1360.
     check(&scenario, &load, PolicyKind::Nexus, 1300.0 * 0.97, 1300.0 * 1.06);
-    // Reference 1300, where equal batches go in order of model. The more urgent first, as here,
-    // is better.
+    // The reference is 1300 when equal batches go in order of model. With the more urgent one
+    // first, as here, it is better.
     check(&scenario, &load, PolicyKind::Shepherd, 1950.0, 2150.0);
 }
 

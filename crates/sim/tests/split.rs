@@ -1,5 +1,5 @@
-//! Shards and a matcher as separate parties: without delays they are the scheduler, and with any
-//! delays they keep its promises.
+//! Shards and a matcher as separate parties: without delays they decide exactly as the scheduler
+//! does, and with any delays they keep its promises.
 
 use proptest::prelude::*;
 use std::cmp::Reverse;
@@ -16,7 +16,7 @@ use symphony_workload::Process;
 
 const MODELS: u32 = 5;
 
-/// One thing that happens from outside.
+/// An event from outside.
 #[derive(Clone, Debug)]
 enum Happening {
     Arrive {
@@ -50,28 +50,28 @@ enum Happening {
     DrainAccelerator {
         accelerator: u32,
     },
-    /// Nothing comes for long enough that whatever does not end is noticed.
+    /// Nothing happens for so long that everything that does not end is noticed.
     Silence,
 }
 
-/// Accelerators that a history may name: one more than it may begin with.
+/// The accelerators that a history may name: one more than it may begin with.
 const ACCELERATORS: u32 = 5;
 
-/// How many times longer than it should a late execution takes: mostly long enough for its
-/// accelerator to be taken for dead.
+/// The factor on the time of a late execution. It mostly suffices for its accelerator to count as
+/// lost.
 const LATE: u64 = 300;
 
 #[derive(Clone, Debug)]
 struct History {
     mode: Mode,
     accelerators: u32,
-    /// Per row and per batch in microseconds, and the largest batch.
+    /// Time per row and per batch in microseconds, and the largest batch.
     profiles: Vec<(u64, u64, u32)>,
-    /// Executions take this share of the profile, in percent, one after the other.
+    /// The times of successive executions, in percent of the profile.
     speeds: Vec<u64>,
-    /// One in so many executions takes [`LATE`] times as long.
+    /// One in this many executions takes [`LATE`] times as long.
     late_every: usize,
-    /// And one in so many does not end.
+    /// One in this many executions does not end.
     endless_every: usize,
     /// Whether plans follow what was measured.
     follows: bool,
@@ -107,7 +107,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
 fn histories() -> impl Strategy<Value = History> {
     // Some batches are shorter than a message.
     let profile = (0u64..2000, prop_oneof![3 => 1u64..8000, 1 => 1u64..100], 1u32..20);
-    // Bursts, and gaps between them.
+    // Bursts with gaps between them.
     let gap = prop_oneof![3 => 0u64..100, 2 => 0u64..3000, 1 => 0u64..30_000];
     let seldom = || prop_oneof![Just(usize::MAX), 5usize..60];
     (
@@ -131,7 +131,7 @@ fn histories() -> impl Strategy<Value = History> {
         })
 }
 
-/// Up to 200 microseconds, or a tail beyond what is planned with.
+/// Up to 200 microseconds, or a tail beyond the planned delay.
 fn messages() -> impl Strategy<Value = Delay> {
     let us = |range: std::ops::Range<u64>| range.prop_map(Span::from_micros);
     prop_oneof![
@@ -145,18 +145,18 @@ fn messages() -> impl Strategy<Value = Delay> {
     ]
 }
 
-/// What a policy did in one step: its starts and drops in order, and who was removed.
+/// What a policy did in one step: its starts and drops in order, and the removed models.
 type Step = (Time, Actions, BTreeSet<ModelId>);
 
-/// A pool that runs what the policy says and checks it.
+/// A pool that runs what the policy decides, and checks it.
 struct World<'a, P> {
     history: &'a History,
     policy: P,
-    /// How long a message between the policy's parties is planned to take.
+    /// The planned delay of a message between the parties of the policy.
     message: Span,
     todo: Actions,
     delays: Delays,
-    /// Whether there have been delays, to hide which a batch is sent behind another.
+    /// Whether there have been delays during which a batch may be sent behind another.
     was_delayed: bool,
     now: Time,
     /// Requests without an outcome.
@@ -168,25 +168,25 @@ struct World<'a, P> {
     batches: BTreeSet<BatchId>,
     /// The model that has each place now.
     models: Vec<ModelId>,
-    /// Models that were told to go, and whether they are gone.
+    /// Models that the policy was told to remove, and whether they are gone.
     removed: BTreeMap<ModelId, bool>,
     steps: Vec<Step>,
     log: Vec<String>,
 }
 
-/// What an accelerator is to the policy, by what it was told and has said.
+/// The state of an accelerator in the policy, from what it was told and what it reported.
 #[derive(Clone, Debug, Default)]
 struct Member {
     is_wanted: bool,
-    /// Batches that were given up and have not ended.
+    /// Batches that the policy has given up and that have not ended.
     lost: BTreeSet<BatchId>,
-    /// It was told to drain, and has not said that it did.
+    /// It was told to drain and has not reported that it is drained.
     is_draining: bool,
-    /// When it was last told to drain, or given up: grants may still be underway.
+    /// When it was last told to drain, or given up. Grants may still be on their way.
     left: Option<Time>,
 }
 
-/// Steps of the policy within one history: more is going round in circles.
+/// The most steps of the policy in one history. More means that it goes in circles.
 const STEPS_MAX: usize = 100_000;
 
 impl<'a, P: Policy> World<'a, P> {
@@ -220,7 +220,7 @@ impl<'a, P: Policy> World<'a, P> {
         world
     }
 
-    /// Lets the whole history happen.
+    /// Runs the whole history.
     fn run(mut self) -> Vec<Step> {
         for (number, (gap_us, happening)) in (0u64..).zip(&self.history.happenings) {
             self.pass(Some(self.now + Span::from_micros(*gap_us)));
@@ -400,11 +400,11 @@ impl<'a, P: Policy> World<'a, P> {
 
     fn check_drop(&self, model: ModelId, request: &Request, reason: DropReason) {
         let terms = self.terms(model);
-        // There and back.
+        // To the accelerator and back.
         let lead = self.delays.lead(request.rows) + self.message.times(2);
         let end = self.now + lead + terms.profile.exec(request.rows) + self.delays.response;
         let justified = match reason {
-            // The slowdown of the executions is known to the policy alone.
+            // Only the policy knows the slowdown of the executions.
             DropReason::Hopeless => self.history.follows || end > request.deadline,
             DropReason::Overload => self.history.follows || end <= request.deadline,
             DropReason::TooLarge => request.rows > terms.profile.rows_max(),
@@ -501,7 +501,7 @@ proptest! {
     }
 }
 
-/// A head that shrinks the batches of others is not dropped while its own grant is on the way.
+/// A head that shrinks the batches of others is not dropped while its own grant is on its way.
 #[test]
 fn half_a_millisecond_of_message_costs_little_goodput() {
     let profile = Profile::linear(Span::from_micros(1053), Span::from_micros(5072), 64);
@@ -515,7 +515,7 @@ fn half_a_millisecond_of_message_costs_little_goodput() {
     let message = Delay::Constant(Span::from_micros(500));
     scenario.split = Some(Split { shards: 4, message });
     let load = Load::new(&[1.0], Process::Poisson);
-    // Without messages: 5 310 and 5 476.
+    // Without messages the goodput is 5 310 and 5 476.
     for (policy, rate) in [(PolicyKind::Consolidate, 5000.0), (PolicyKind::Adaptive, 4800.0)] {
         let bad = run_at(&scenario, &load, &policy, rate, 1).expect("valid load").worst_bad_share();
         assert!(bad <= BAD_SHARE_MAX, "{policy} at {rate} r/s: {:.2} % bad", bad * 100.0);

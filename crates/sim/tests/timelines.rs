@@ -1,4 +1,5 @@
-//! Schedules as one reads them in the paper: what starts when, where, and how large.
+//! Schedules in the form in which the paper shows them: what starts when, where, and how large it
+//! is.
 
 use expect_test::{Expect, expect};
 use std::fmt::Write;

@@ -12,9 +12,9 @@ use symphony_core::{ModelId, Time};
 /// One request of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// When it arrives.
+    /// The time of its arrival.
     pub time: Time,
-    /// Whose it is.
+    /// Its model.
     pub model: ModelId,
     /// Its rows, at least one.
     pub rows: u32,
@@ -23,59 +23,59 @@ pub struct Arrival {
 /// The requests of one model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stream {
-    /// Whose requests.
+    /// The model.
     pub model: ModelId,
-    /// How they follow each other.
+    /// The process of their arrivals.
     pub process: Process,
-    /// Mean requests per second where the schedule's factor is one; positive and finite.
+    /// The mean requests per second at a factor of one in the schedule; positive and finite.
     pub rate: f64,
-    /// How the rate changes.
+    /// How the rate changes over time.
     pub schedule: Schedule,
-    /// Rows of each request, at least one.
+    /// The rows of each request, at least one.
     pub rows: u32,
 }
 
 impl Stream {
-    /// Requests of one row at a rate that does not change.
+    /// Requests of one row at a constant rate.
     #[must_use]
     pub fn steady(model: ModelId, process: Process, rate: f64) -> Stream {
         Stream { model, process, rate, schedule: Schedule::Constant, rows: 1 }
     }
 }
 
-/// The arrivals of several models, merged in order of time; equal times in order of stream.
-/// Endless, unless the schedules end in silence.
+/// The arrivals of several streams, merged in order of time. Equal times are in order of stream. It
+/// never ends, unless the schedules end in silence.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
-    sources: Vec<Source>,
-    /// The next arrival of each stream that has one.
+    sources: Vec<StreamSource>,
+    /// The next arrival of each stream that has more.
     next: BinaryHeap<Reverse<(Time, usize)>>,
 }
 
 #[derive(Clone, Debug)]
-struct Source {
+struct StreamSource {
     model: ModelId,
     rows: u32,
     gaps: Gaps,
-    /// Nanoseconds at factor one.
+    /// The mean gap in nanoseconds, at factor one.
     gap_mean: f64,
     random: Random,
     course: Course,
 }
 
 impl Arrivals {
-    /// The arrivals of `streams`; each draws from its own generator, derived from `seed`, so that
-    /// adding a stream leaves the others as they were.
+    /// The arrivals of `streams`. Each stream has its own generator, derived from `seed`, so that
+    /// adding a stream does not change the others.
     ///
     /// # Errors
-    /// A rate is not a positive number, or a process or schedule is impossible.
+    /// A rate is not a positive number, or a process or schedule is not valid.
     pub fn new(streams: &[Stream], seed: u64) -> Result<Arrivals, WorkloadError> {
         let mut sources = (0u64..)
             .zip(streams)
-            .map(|(number, stream)| Source::new(stream, Random::numbered(seed, number)))
+            .map(|(number, stream)| StreamSource::new(stream, Random::numbered(seed, number)))
             .collect::<Result<Vec<_>, _>>()?;
         let first =
-            |(number, source): (usize, &mut Source)| Some(Reverse((source.next()?, number)));
+            |(number, source): (usize, &mut StreamSource)| Some(Reverse((source.next()?, number)));
         let next = sources.iter_mut().enumerate().filter_map(first).collect();
         Ok(Arrivals { sources, next })
     }
@@ -99,8 +99,8 @@ impl Iterator for Arrivals {
     }
 }
 
-impl Source {
-    fn new(stream: &Stream, mut random: Random) -> Result<Source, WorkloadError> {
+impl StreamSource {
+    fn new(stream: &Stream, mut random: Random) -> Result<StreamSource, WorkloadError> {
         let &Stream { model, process, rate, ref schedule, rows } = stream;
         let gap_mean = 1e9 / rate;
         if !(rate > 0.0 && gap_mean > 0.0 && gap_mean.is_finite()) {
@@ -110,7 +110,7 @@ impl Source {
             return Err(WorkloadError::Rows { model });
         }
         let gaps = process.gaps(gap_mean, &mut random)?;
-        Ok(Source { model, rows, gaps, gap_mean, random, course: schedule.course()? })
+        Ok(StreamSource { model, rows, gaps, gap_mean, random, course: schedule.course()? })
     }
 
     fn next(&mut self) -> Option<Time> {

@@ -2,7 +2,7 @@
 
 use symphony_core::{ModelId, Span};
 
-/// A description that makes no request stream.
+/// A description from which no requests can be generated.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum WorkloadError {
     /// A rate that is zero, negative or not a number.
@@ -25,10 +25,10 @@ pub enum WorkloadError {
     /// A coefficient of variation that the gamma process does not have.
     #[error("the coefficient of variation is {cv}: it must lie between 0.01 and 100")]
     Variation {
-        /// The given one.
+        /// The value that was given.
         cv: f64,
     },
-    /// Bursts without length.
+    /// Bursts of no length.
     #[error("bursts of {on} with pauses of {off}: bursts must be longer than zero")]
     Bursts {
         /// Mean length of a burst.
@@ -39,10 +39,10 @@ pub enum WorkloadError {
     /// A schedule's factor that is negative or not a number.
     #[error("the schedule has the factor {factor}: factors must be numbers from 0 to 1000000")]
     Factor {
-        /// The given one.
+        /// The value that was given.
         factor: f64,
     },
-    /// A schedule's points that do not follow each other in time.
+    /// Points of a schedule that are not in order of time.
     #[error("the schedule has {at} after {before}: its times must grow")]
     Order {
         /// The earlier entry.
@@ -56,17 +56,17 @@ pub enum WorkloadError {
     /// A popularity that is not a set of weights.
     #[error("{what} is {value}: popularity needs numbers of at least zero, not all of them zero")]
     Popularity {
-        /// Which number.
+        /// The name of the number.
         what: &'static str,
-        /// The given one.
+        /// The value that was given.
         value: f64,
     },
-    /// Weights for another number of models.
+    /// Weights for a different number of models.
     #[error("{weights} weights for {models} models: give one weight per model")]
     Weights {
-        /// How many weights were given.
+        /// The number of weights.
         weights: usize,
-        /// For how many models.
+        /// The number of models.
         models: usize,
     },
 }

@@ -1,10 +1,9 @@
-//! Request streams for the simulator and for load generators: seeded, so that the same seed
-//! gives the same requests on every machine.
+//! Generates request streams for the simulator and for load generators. The same seed gives the
+//! same requests on every machine.
 //!
-//! A [`Stream`] says what the requests of one model look like: how they follow each other
-//! ([`Process`]), how many there are ([`Stream::rate`]) and how that changes ([`Schedule`]).
-//! [`Arrivals`] merges streams; [`trace`] reads recorded arrivals instead. This crate knows
-//! nothing of schedulers.
+//! A [`Stream`] describes the requests of one model: the process of their arrivals ([`Process`]),
+//! their rate ([`Stream::rate`]) and its changes ([`Schedule`]). [`Arrivals`] merges streams;
+//! [`trace`] reads recorded arrivals instead. This crate knows nothing about schedulers.
 
 mod arrivals;
 mod error;

@@ -5,11 +5,12 @@ use crate::WorkloadError;
 /// How popular models are relative to each other.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Popularity {
-    /// All alike.
+    /// All the same.
     Uniform,
-    /// The model of rank `k` (from 1, in order of number) weighs `k` to the power of minus this.
+    /// The model of rank `k` (from 1, in order of number) has the weight `k^-s`, where `s` is this
+    /// exponent.
     Zipf(f64),
-    /// As listed, one per model.
+    /// These weights, one per model.
     Weights(Vec<f64>),
 }
 
@@ -17,8 +18,8 @@ impl Popularity {
     /// The share of the total rate of each of `models` models; they add up to one.
     ///
     /// # Errors
-    /// A weight or the exponent is negative or not a number, all weights are zero, or there is
-    /// not one weight per model.
+    /// A weight or the exponent is negative or not a number, all weights are zero, or the number of
+    /// weights is not the number of models.
     pub fn shares(&self, models: usize) -> Result<Vec<f64>, WorkloadError> {
         let number = |what, value: f64| match value {
             _ if value.is_finite() && value >= 0.0 => Ok(value),

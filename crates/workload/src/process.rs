@@ -1,29 +1,29 @@
-//! How the requests of one model follow each other: gaps with mean 1, to be stretched by rate.
+//! The arrival processes of one model: gaps with mean 1, which the rate stretches.
 
 use crate::WorkloadError;
 use crate::random::Random;
 use symphony_core::Span;
 
-/// How the requests of one model follow each other.
+/// An arrival process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Process {
     /// Evenly spaced.
     Constant,
-    /// Independent of each other: exponentially distributed gaps.
+    /// Independent requests: exponentially distributed gaps.
     Poisson,
-    /// Gamma-distributed gaps: more even than Poisson below a coefficient of variation of 1,
-    /// in clumps above it.
+    /// Gamma-distributed gaps: more even than Poisson below a coefficient of variation of 1, and in
+    /// clumps above it.
     Gamma {
         /// The coefficient of variation of the gaps, 0.01 to 100.
         cv: f64,
     },
-    /// Poisson bursts with silence between them; lengths of both are exponentially distributed.
-    /// The rate within a burst is such that the mean over bursts and pauses is the stream's.
-    /// Under a schedule, bursts and pauses pass faster where the factor is higher.
+    /// Poisson bursts with pauses between them. The lengths of both are exponentially distributed.
+    /// The rate within a burst is such that the mean over bursts and pauses is the stream's rate.
+    /// Under a schedule, bursts and pauses pass faster when the factor is higher.
     OnOff {
-        /// Mean length of a burst.
+        /// The mean length of a burst.
         on: Span,
-        /// Mean length of a pause.
+        /// The mean length of a pause.
         off: Span,
     },
 }
@@ -37,14 +37,14 @@ pub(crate) enum Gaps {
     OnOff(Bursts),
 }
 
-/// In units of the stream's mean gap.
+/// On and off phases, in units of the stream's mean gap.
 #[derive(Clone, Debug)]
 pub(crate) struct Bursts {
     on: f64,
     off: f64,
-    /// Mean gap within a burst.
+    /// The mean gap within a burst.
     gap: f64,
-    /// What is left of the current burst.
+    /// The rest of the current burst.
     left: f64,
 }
 

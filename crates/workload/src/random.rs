@@ -1,40 +1,39 @@
-//! Random numbers that are the same on every machine: one pinned generator, and logarithms and
+//! Random numbers that are the same on every machine: one pinned generator, with logarithms and
 //! powers from `libm`, because those of the platform differ in the last bit.
 
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-/// A seeded source of numbers.
+/// A seeded generator of random numbers.
 #[derive(Clone, Debug)]
 pub struct Random {
     generator: Pcg64Mcg,
 }
 
 impl Random {
-    /// The source that this seed names.
+    /// The generator of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Random {
         Random { generator: Pcg64Mcg::seed_from_u64(seed) }
     }
 
-    /// The source number `number` of a family with this seed: adding one leaves the others as
-    /// they were.
+    /// Generator `number` of a family with this seed. Adding one does not change the others.
     #[must_use]
     pub fn numbered(seed: u64, number: u64) -> Random {
         Random::new(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// Uniform above zero, up to and including one.
+    /// A uniform number above zero, up to and including one.
     pub fn uniform(&mut self) -> f64 {
         ((self.generator.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
-    /// Exponential with mean 1.
+    /// An exponential number with mean 1.
     pub fn exponential(&mut self) -> f64 {
         -libm::log(self.uniform())
     }
 
-    /// Normal with mean 0 and standard deviation 1 (Marsaglia's polar method).
+    /// A normal number with mean 0 and standard deviation 1 (Marsaglia's polar method).
     pub fn normal(&mut self) -> f64 {
         loop {
             let (x, y) = (2.0 * self.uniform() - 1.0, 2.0 * self.uniform() - 1.0);
@@ -45,8 +44,8 @@ impl Random {
         }
     }
 
-    /// Gamma with this shape and mean `shape` (Marsaglia and Tsang 2000; shapes below one by
-    /// their boost).
+    /// A gamma number with this shape and mean `shape` (Marsaglia and Tsang 2000, with their boost
+    /// for shapes below one).
     ///
     /// `shape` is positive.
     pub fn gamma(&mut self, shape: f64) -> f64 {

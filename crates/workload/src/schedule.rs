@@ -1,5 +1,5 @@
-//! How a rate changes over time: a factor, piecewise linear, and the way from "so many requests
-//! later" to "so much time later".
+//! How a rate changes over time: a piecewise linear factor. It converts a number of requests into
+//! the time that they take.
 
 use crate::WorkloadError;
 use symphony_core::{Span, Time};
@@ -7,12 +7,13 @@ use symphony_core::{Span, Time};
 /// A factor on a stream's rate over time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Schedule {
-    /// One, always.
+    /// Always one.
     #[default]
     Constant,
-    /// From each time on its factor; before the first, the first. Times grow.
+    /// Each factor holds from its time on; before the first time, the first factor holds. Times
+    /// grow.
     Steps(Vec<(Time, f64)>),
-    /// `from` until `begin`, then evenly to `to` at `end`, and that from there on.
+    /// `from` until `begin`, then linearly to `to` at `end`, and `to` from there on.
     Ramp {
         /// The factor before.
         from: f64,
@@ -29,17 +30,18 @@ pub enum Schedule {
         low: f64,
         /// The factor at noon.
         high: f64,
-        /// How long a day lasts.
+        /// The length of a day.
         period: Span,
     },
 }
 
-/// Straight lines that a [`Schedule::Day`] is made of: their sag is far below what matters.
+/// The number of straight lines that make up a [`Schedule::Day`]. Their difference from the cosine
+/// is negligible.
 const DAY_PIECES: u32 = 96;
 
 const FACTOR_MAX: f64 = 1e6;
 
-/// A factor that goes evenly from `from` to `to` over `length` nanoseconds.
+/// A factor that changes linearly from `from` to `to` over `length` nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     length: u64,
@@ -47,7 +49,7 @@ struct Piece {
     to: f64,
 }
 
-/// A position on a schedule that moves forward by the time that requests take.
+/// A position on a schedule, which moves forward by the time that requests take.
 #[derive(Clone, Debug)]
 pub(crate) struct Course {
     pieces: Vec<Piece>,
@@ -55,7 +57,7 @@ pub(crate) struct Course {
     current: usize,
     /// When the current piece began.
     base: u64,
-    /// Nanoseconds since then; a fraction, so that rounding does not add up.
+    /// Nanoseconds since then, as a fraction so that rounding errors do not add up.
     offset: f64,
 }
 
@@ -101,7 +103,7 @@ fn growing(before: Time, at: Time) -> Result<u64, WorkloadError> {
     }
 }
 
-/// All steps but the last, which has no end.
+/// All steps except the last, which has no end.
 fn step_pieces(steps: &[(Time, f64)]) -> Result<Vec<Piece>, WorkloadError> {
     let mut pieces = Vec::new();
     if let Some(&(Time(length), factor)) = steps.first() {
@@ -128,13 +130,14 @@ impl Piece {
         if self.from == self.to { 0.0 } else { (self.to - self.from) / self.length as f64 }
     }
 
-    /// What the factor adds up to between `offset` and the end of the piece.
+    /// The integral of the factor from `offset` to the end of the piece.
     fn area(&self, offset: f64) -> f64 {
         let at = self.from + self.slope() * offset;
         (at + self.to) / 2.0 * (self.length as f64 - offset)
     }
 
-    /// How far from `offset` the factor adds up to `amount`, which the piece has.
+    /// The distance from `offset` at which the integral of the factor reaches `amount`, which must
+    /// lie within the piece.
     fn reach(&self, offset: f64, amount: f64) -> f64 {
         let at = self.from + self.slope() * offset;
         let root = (at * at + 2.0 * self.slope() * amount).max(0.0).sqrt();
@@ -143,7 +146,8 @@ impl Piece {
 }
 
 impl Course {
-    /// Moves on by `gap` nanoseconds at factor one; `None` when the schedule has no more.
+    /// Moves on by `gap` nanoseconds at factor one. Returns `None` when the schedule has no more
+    /// requests.
     #[expect(clippy::cast_possible_truncation, reason = "float casts saturate")]
     #[expect(clippy::cast_sign_loss, reason = "offsets are positive")]
     pub(crate) fn advance(&mut self, mut gap: f64) -> Option<Time> {
@@ -169,7 +173,7 @@ impl Course {
 mod tests {
     use super::*;
 
-    /// Arrivals per second of simulated time, with one every 10 ms at factor one.
+    /// The arrivals in each second of simulated time, with one arrival every 10 ms at factor one.
     fn counts(schedule: &Schedule, seconds: usize) -> Vec<u32> {
         let mut course = schedule.course().unwrap();
         let mut counts = vec![0; seconds];

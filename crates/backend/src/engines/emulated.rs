@@ -1,5 +1,6 @@
-//! An engine that computes nothing: it takes as long as a given profile says and echoes its
-//! inputs. For tests of everything around a model, and for clusters larger than the machine.
+//! An engine that computes nothing: it takes as long as a given profile says and copies inputs to
+//! outputs. It serves tests of everything around a model, and pools that are larger than the
+//! machine.
 
 use crate::batch::{Batch, Elements, Representation, contents};
 use crate::engine::{EngineError, Executable};
@@ -14,55 +15,56 @@ use symphony_wire::tensor::{OutputTensor, Signature, TensorSpec, bytes_contents}
 /// The engine's name in configurations.
 pub const NAME: &str = "emulated";
 
-/// The platform name that clients are told.
+/// The platform name that clients see.
 pub const PLATFORM: &str = "emulated";
 
-/// How much of an execution is spent watching the clock, by default: about what a sleeping
-/// thread wakes too late by. Short, so that eight such engines leave two cores mostly free.
+/// The default length of the last part of an execution, in which the engine watches the clock:
+/// about the time by which a sleeping thread wakes too late. It is short, so that eight such
+/// engines leave two cores mostly free.
 pub const SPIN_DEFAULT: Duration = Duration::from_micros(60);
 
 /// What to emulate.
 #[derive(Clone, Debug)]
 pub struct Emulation {
-    /// Execution time by batch size.
+    /// The execution time of each batch size.
     pub profile: Arc<Profile>,
-    /// The last part of an execution, spent watching the clock instead of asleep. What takes no
-    /// longer than this does not sleep at all.
+    /// The last part of an execution, in which the engine watches the clock instead of sleeping.
+    /// Executions that are no longer than this do not sleep at all.
     pub spin: Duration,
 }
 
 impl Emulation {
-    /// Emulates a profile, with [`SPIN_DEFAULT`].
+    /// Emulates a profile with [`SPIN_DEFAULT`].
     #[must_use]
     pub fn new(profile: Arc<Profile>) -> Emulation {
         Emulation { profile, spin: SPIN_DEFAULT }
     }
 
-    /// One emulated model per accelerator.
+    /// Makes one emulated model per accelerator.
     #[must_use]
     pub fn load(&self, signature: &Signature, accelerators: usize) -> Vec<Box<dyn Executable>> {
-        let model = || Emulated { emulation: self.clone(), signature: signature.clone() };
+        let model = || EmulatedExecutable { emulation: self.clone(), signature: signature.clone() };
         (0..accelerators).map(|_| Box::new(model()) as Box<dyn Executable>).collect()
     }
 
-    /// Returns `exec` after `start`.
+    /// Returns when `exec` has passed since `start`.
     fn wait(&self, start: Instant, exec: Duration) {
         if let Some(asleep) = exec.checked_sub(self.spin).filter(|asleep| !asleep.is_zero()) {
             thread::sleep(asleep.saturating_sub(start.elapsed()));
         }
         while start.elapsed() < exec {
-            // Others may need the core more.
+            // Other threads may need the core.
             thread::yield_now();
         }
     }
 }
 
-struct Emulated {
+struct EmulatedExecutable {
     emulation: Emulation,
     signature: Signature,
 }
 
-impl Executable for Emulated {
+impl Executable for EmulatedExecutable {
     fn representation(&self) -> Representation {
         Representation::Raw
     }
@@ -87,7 +89,7 @@ fn alike(input: &TensorSpec, output: &TensorSpec) -> bool {
 }
 
 fn echo(batch: &Batch<'_>, index: usize) -> OutputTensor {
-    let input = batch.inputs().nth(index).expect("an output is echoed from an input that exists");
+    let input = batch.inputs().nth(index).expect("each output copies an input that exists");
     OutputTensor { shape: input.shape, data: bytes_of(input.elements) }
 }
 
@@ -116,7 +118,7 @@ fn zeros(spec: &TensorSpec, rows: u32, batched: bool) -> Result<OutputTensor, En
     let rows = batched.then_some(rows as usize);
     let shape: Option<Vec<usize>> =
         rows.map(Some).into_iter().chain(spec.row_shape.iter().copied()).collect();
-    // An empty string is four zero bytes: its length.
+    // An empty string is its length alone: four zero bytes.
     let width = spec.datatype.size().unwrap_or(4);
     let length = shape
         .as_ref()
@@ -158,7 +160,7 @@ mod tests {
                 ],
                 batched: true,
             };
-            // For BYTES: two elements, one of bytes that are no text and an empty one.
+            // For BYTES: one element that is not text and one that is empty.
             let contents: Bytes = match datatype.size() {
                 Some(size) => (0..=1).cycle().take(2 * size).collect::<Vec<u8>>().into(),
                 None => bytes_contents([b"\xff\0".as_slice(), b""]).into(),

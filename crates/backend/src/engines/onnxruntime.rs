@@ -1,13 +1,13 @@
-//! onnxruntime, its library opened at run time: faster than the embedded engine and right on more
-//! operators and types, where it is installed.
+//! The engine onnxruntime, whose library is opened at run time where it is installed. It is faster
+//! than the embedded engine and correct on more operators and types.
 //!
 //! The binding panics when it is used without a library, so nothing of it is called before
-//! [`Onnxruntime::open`] has found one that loads and is new enough.
+//! [`Onnxruntime::open`] has found a library that loads and is new enough.
 
 mod library;
 mod values;
 
-pub use library::{MINOR_VERSION_MIN, Places};
+pub use library::{MINOR_VERSION_MIN, NAME, Places};
 
 use crate::batch::Batch;
 use crate::engine::{Cores, Engine, EngineError, Executable, Graph, LoadRequest, guarded};
@@ -20,10 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use symphony_wire::tensor::{OutputTensor, TensorSpec};
 
-/// The engine's name in configurations.
-pub const NAME: &str = "onnxruntime";
-
-/// The library that this process has opened: there can be one only, and it stays.
+/// The library that this process has opened. There can be only one, and it stays open.
 static OPENED: Mutex<Option<Opened>> = Mutex::new(None);
 
 #[derive(Clone, Debug)]
@@ -40,12 +37,12 @@ pub struct Onnxruntime {
 }
 
 impl Onnxruntime {
-    /// Opens the library: the configured one, else that of `ORT_DYLIB_PATH`, else the first
-    /// usable one of an installed Python package or of the system. A process opens one library;
-    /// a later call gives the same.
+    /// Opens the library: the configured one, otherwise the one in `ORT_DYLIB_PATH`, otherwise the
+    /// first usable one of an installed Python package or of the system. A process opens one
+    /// library; later calls return the same one.
     ///
     /// # Errors
-    /// There is no library, or it does not load or is too old; the text says what to do.
+    /// There is no library, or it does not load, or it is too old. The text says what to do.
     pub fn open(configured: Option<&Path>, cores: Cores) -> Result<Onnxruntime, EngineError> {
         Onnxruntime::open_from(&Places::of_process(configured), cores)
     }
@@ -82,10 +79,10 @@ fn open(places: &Places) -> Result<Opened, EngineError> {
     Err(EngineError::Library(places.explain(&refusals)))
 }
 
-/// Loads a library and makes the process's one environment from it.
+/// Loads a library and creates the environment of the process with it.
 fn initialize(library: &Path) -> Result<Environment, EngineError> {
     let unusable = |problem: String| EngineError::Library(problem);
-    // Opening a pipe or a device as a library could wait forever.
+    // Opening a pipe or a device as a library could block forever.
     let metadata = fs::metadata(library).map_err(|error| unusable(error.to_string()))?;
     if !metadata.is_file() {
         return Err(unusable("not a file".to_owned()));
@@ -93,12 +90,13 @@ fn initialize(library: &Path) -> Result<Environment, EngineError> {
     let builder = ort::init_from(library).map_err(|error| unusable(error.to_string()))?;
     let builder = builder.with_name("symphony").with_telemetry(false).with_logger(Arc::new(log));
     let environment = builder.build().map_err(|error| unusable(error.to_string()))?;
-    // Below errors the library tells every detail of every graph.
+    // Below the level of errors the library logs every detail of every graph.
     environment.set_log_level(LogLevel::Error);
     Ok(environment)
 }
 
-/// The library's messages: what matters comes back as an error too, so they are details.
+/// The messages of the library. Those that matter also come back as errors, so they are logged as
+/// details.
 fn log(level: LogLevel, category: &str, _id: &str, location: &str, message: &str) {
     let level = format!("{level:?}");
     tracing::debug!(target: "onnxruntime", level, category, location, "{message}");
@@ -118,14 +116,17 @@ impl Engine for Onnxruntime {
     }
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
-        assert!(request.accelerators <= self.cores.accelerators, "an accelerator without threads");
-        let source = Source::of(request)?;
+        assert!(
+            request.accelerators <= self.cores.accelerators,
+            "the engine has no threads for an accelerator"
+        );
+        let source = GraphSource::of(request)?;
         let mut executables: Vec<Box<dyn Executable>> = Vec::new();
         for _ in 0..request.accelerators {
             let session = guarded(NAME, "loading a model", || self.session(&source))
                 .map_err(|error| refused(request.name, error.to_string()))?;
             let outputs = request.signature.outputs.clone();
-            executables.push(Box::new(Loaded { session, outputs }));
+            executables.push(Box::new(OnnxruntimeModel { session, outputs }));
         }
         Ok(executables)
     }
@@ -135,17 +136,17 @@ fn refused(model: &str, problem: String) -> EngineError {
     EngineError::Load { engine: NAME, model: model.to_owned(), problem }
 }
 
-/// What a session is made from.
-enum Source<'a> {
+/// What a session is created from.
+enum GraphSource<'a> {
     File(&'a Path),
     Memory { graph: bytes::Bytes, weights: Vec<(PathBuf, Arc<[u8]>)> },
 }
 
-impl<'a> Source<'a> {
-    fn of(request: &LoadRequest<'a>) -> Result<Source<'a>, EngineError> {
+impl<'a> GraphSource<'a> {
+    fn of(request: &LoadRequest<'a>) -> Result<GraphSource<'a>, EngineError> {
         let Graph { model, path, patched } = request.graph;
         if !patched {
-            return Ok(Source::File(path));
+            return Ok(GraphSource::File(path));
         }
         let directory = path.parent().unwrap_or(path);
         let mut weights = Vec::new();
@@ -159,18 +160,18 @@ impl<'a> Source<'a> {
             let content = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
             weights.push((location.to_owned(), content.into()));
         }
-        Ok(Source::Memory { graph: model.encode(), weights })
+        Ok(GraphSource::Memory { graph: model.encode(), weights })
     }
 }
 
 impl Onnxruntime {
-    /// One session, with the threads of one accelerator.
-    fn session(&self, source: &Source<'_>) -> Result<Session, EngineError> {
+    /// Creates a session with the threads of one accelerator.
+    fn session(&self, source: &GraphSource<'_>) -> Result<Session, EngineError> {
         let failed = |error: ort::Error| EngineError::Library(error.to_string());
         let mut builder = self.builder().map_err(failed)?;
         match source {
-            Source::File(path) => builder.commit_from_file(path),
-            Source::Memory { graph, weights } => {
+            GraphSource::File(path) => builder.commit_from_file(path),
+            GraphSource::Memory { graph, weights } => {
                 for (location, content) in weights {
                     builder = builder
                         .with_external_initializer_file_in_memory(location, Arc::clone(content))
@@ -189,19 +190,19 @@ impl Onnxruntime {
             .with_parallel_execution(false)?
             .with_intra_threads(self.cores.threads)?
             .with_inter_threads(1)?
-            // Threads that spin take cores from the other accelerators and from the server.
+            // Spinning threads would take cores from the other accelerators and from the server.
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?)
     }
 }
 
 /// A model on one accelerator.
-struct Loaded {
+struct OnnxruntimeModel {
     session: Session,
     outputs: Vec<TensorSpec>,
 }
 
-impl Executable for Loaded {
+impl Executable for OnnxruntimeModel {
     fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {
         let failed = |error: ort::Error| EngineError::Run {
             engine: NAME,

@@ -1,8 +1,8 @@
-//! The embedded engine: `rten`, which needs nothing installed.
+//! The embedded engine, `rten`. Nothing has to be installed for it.
 //!
-//! It computes with `f32`, `i32`, `i8` and `u8` only, so INT64 and BOOL are narrowed on the way in
-//! and given their declared type again on the way out; other types are refused at load. It may
-//! panic on graphs it does not expect, so every call into it is guarded.
+//! It computes only with `f32`, `i32`, `i8` and `u8`. INT64 and BOOL are therefore narrowed on
+//! input and converted back to their declared type on output; other types are refused at load. It
+//! may panic on graphs that it does not expect, so every call into it is guarded.
 
 use crate::batch::{Batch, Elements, Representation, contents};
 use crate::engine::{Cores, Engine, EngineError, Executable, Graph, LoadRequest, guarded};
@@ -16,7 +16,7 @@ use symphony_wire::tensor::{DataType, OutputTensor, TensorSpec};
 /// The engine's name in configurations.
 pub const NAME: &str = "rten";
 
-/// The version in the workspace's manifest, which pins it exactly.
+/// The version that the workspace's manifest pins.
 const VERSION: &str = "0.27.0";
 
 /// The engine, with the threads of every accelerator.
@@ -26,7 +26,7 @@ pub struct Rten {
 }
 
 impl Rten {
-    /// Starts the threads of every accelerator. The models on one accelerator share them.
+    /// Starts the threads of every accelerator. All models on an accelerator share them.
     #[must_use]
     pub fn new(cores: Cores) -> Rten {
         let pool = |_| Arc::new(ThreadPool::with_num_threads(cores.threads));
@@ -48,7 +48,10 @@ impl Engine for Rten {
     }
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
-        assert!(request.accelerators <= self.pools.len(), "an accelerator without threads");
+        assert!(
+            request.accelerators <= self.pools.len(),
+            "the engine has no threads for an accelerator"
+        );
         let signature = request.signature;
         let inputs = signature.inputs.iter().map(|spec| ("input", spec));
         for (role, spec) in inputs.chain(signature.outputs.iter().map(|spec| ("output", spec))) {
@@ -67,7 +70,7 @@ impl Engine for Rten {
         let inputs: Vec<NodeId> = ids(&signature.inputs)?;
         let outputs: Vec<NodeId> = ids(&signature.outputs)?;
         let executable = |pool: &Arc<ThreadPool>| {
-            Box::new(Loaded {
+            Box::new(RtenModel {
                 model: Arc::clone(&model),
                 options: RunOptions::default().with_thread_pool(Some(Arc::clone(pool))),
                 inputs: inputs.clone(),
@@ -79,7 +82,7 @@ impl Engine for Rten {
     }
 }
 
-/// Whether values of a type survive the way through the engine.
+/// Whether the engine can represent the values of a type.
 fn represents(datatype: DataType) -> bool {
     use DataType::{Bool, Fp32, Int8, Int32, Int64, Uint8};
     matches!(datatype, Bool | Fp32 | Int8 | Int32 | Int64 | Uint8)
@@ -87,7 +90,7 @@ fn represents(datatype: DataType) -> bool {
 
 fn load(request: &LoadRequest<'_>) -> Result<Model, EngineError> {
     let mut options = ModelOptions::with_all_ops();
-    // Inference of shapes can panic on graphs that run well without it, and gains no time.
+    // Shape inference can panic on graphs that run well without it, and it saves no time.
     options.prepack_weights(true).shape_inference(ShapeInferenceMode::Off);
     let Graph { model, path, patched } = request.graph;
     let is_named_onnx = path.extension().is_some_and(|extension| extension == "onnx");
@@ -99,7 +102,9 @@ fn load(request: &LoadRequest<'_>) -> Result<Model, EngineError> {
                 EngineError::Weights { path, model, problem }
             };
             let location = file.strip_prefix(directory).ok().and_then(|path| path.to_str());
-            let location = location.ok_or_else(|| unreadable("not a plain name".to_owned()))?;
+            let location = location.ok_or_else(|| {
+                unreadable("its path is not valid UTF-8 below the model's directory".to_owned())
+            })?;
             let weights = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
             options.external_data(location, weights);
         }
@@ -118,8 +123,8 @@ fn node(model: &Model, model_name: &str, name: &str) -> Result<NodeId, EngineErr
     model.node_id(name).map_err(|error| refused(model_name, error.to_string()))
 }
 
-/// A model on one accelerator. The weights are shared with the others.
-struct Loaded {
+/// A model on one accelerator. All accelerators share its weights.
+struct RtenModel {
     model: Arc<Model>,
     options: RunOptions,
     inputs: Vec<NodeId>,
@@ -127,7 +132,7 @@ struct Loaded {
     specs: Vec<TensorSpec>,
 }
 
-impl Executable for Loaded {
+impl Executable for RtenModel {
     fn representation(&self) -> Representation {
         Representation::Narrow
     }
@@ -149,7 +154,7 @@ impl Executable for Loaded {
     }
 }
 
-/// An input as the engine sees it; the elements stay where they are.
+/// An input in the engine's form, without a copy of its elements.
 fn view<'a>(shape: &[usize], elements: Elements<'a>) -> Result<ValueView<'a>, String> {
     match elements {
         Elements::Fp32(values) => {
@@ -168,7 +173,7 @@ fn view<'a>(shape: &[usize], elements: Elements<'a>) -> Result<ValueView<'a>, St
     }
 }
 
-/// An output in its declared type.
+/// Converts an output to its declared type.
 fn output(spec: &TensorSpec, value: Value) -> Result<OutputTensor, EngineError> {
     let got = value.dtype();
     let (shape, data) = match (spec.datatype, value) {

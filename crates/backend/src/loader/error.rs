@@ -9,63 +9,63 @@ use crate::worker::Unreachable;
 use std::fmt;
 use symphony_core::Span;
 
-/// A model that was not loaded, and why.
+/// A model that was not loaded, with the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("model {model:?} cannot be served: {problem}")]
 pub struct LoadError {
     /// The model's name.
     pub model: String,
-    /// What is in the way.
+    /// The reason.
     #[source]
     pub problem: Box<LoadProblem>,
 }
 
 impl LoadError {
-    /// The model was not loaded for this.
+    /// Makes the error of a model that was not loaded because of `problem`.
     #[must_use]
     pub fn new(model: &str, problem: LoadProblem) -> LoadError {
         LoadError { model: model.to_owned(), problem: Box::new(problem) }
     }
 }
 
-/// What is in the way of serving a model.
+/// Why a model cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadProblem {
-    /// Its directory or its `model.toml`.
+    /// Its directory or its `model.toml` is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Its ONNX file, or the example it is generated from.
+    /// Its ONNX file, or the example that it is generated from, is wrong.
     #[error(transparent)]
     Onnx(#[from] symphony_onnx::Error),
-    /// Its inputs or outputs.
+    /// Its inputs or outputs cannot be served.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
-    /// The pool has no place for it.
-    #[error("the pool serves {0} models already, the most it can: unload one first")]
+    /// The pool already serves as many models as it can.
+    #[error("the pool already serves {0} models, its maximum: unload one first")]
     TooMany(usize),
-    /// An accelerator that it would be loaded on.
+    /// An accelerator does not take it.
     #[error(transparent)]
     Accelerator(#[from] Unreachable),
-    /// The engine.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// Operators that the engine is not proven right on.
+    /// It uses operators that the engine is not proven to compute correctly.
     #[error("{}", Lines(.0))]
     Unproven(Vec<Unproven>),
-    /// No engine takes it.
+    /// No engine runs it.
     #[error("no engine runs it: {}", Lines(.0))]
     NoEngine(Vec<LoadProblem>),
-    /// Its files did not stay as they were while they were read.
+    /// Its files changed while they were read.
     #[error("its files changed while they were read: load it again when they are complete")]
     Changed,
     /// It could not be measured.
     #[error(transparent)]
     Profiling(#[from] ProfilingError),
-    /// The objective is out of reach.
+    /// Its objective cannot be met.
     #[error(
         "slo_ms = {} cannot be met: one row alone takes {least} (95th percentile) on {engine}; \
-         give at least that, or an engine or machine that is faster",
+         raise slo_ms to at least that, or use a faster engine or machine",
         slo.as_millis_f64()
     )]
     Objective {
@@ -78,10 +78,10 @@ pub enum LoadProblem {
     },
 }
 
-/// Most problems that are told: a file can be made to have any number of them.
+/// The most problems that one message lists. A file can be made to have any number of them.
 const PROBLEMS_MAX: usize = 10;
 
-/// Several problems in one line.
+/// Several problems on one line.
 struct Lines<'a, T>(&'a [T]);
 
 impl<T: fmt::Display> fmt::Display for Lines<'_, T> {

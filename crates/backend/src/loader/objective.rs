@@ -1,17 +1,18 @@
-//! The latency objective of a model: guessed where none is given, refused where it cannot be met.
+//! The latency objective of a model. A missing one is guessed, and one that cannot be met is
+//! refused.
 
 use crate::repository::Slo;
 use symphony_core::{Profile, Span};
 
-/// The least that is guessed.
+/// The smallest guess.
 const GUESS_LEAST: Span = Span::from_millis(100);
-/// How many times one row's latency is guessed: room to wait for a batch, and to run it.
+/// The guess as a multiple of the latency of one row: room to wait for a batch and to run it.
 const GUESS_TIMES: u64 = 4;
 
-/// The objective that was given, or a guess rounded up to whole milliseconds.
+/// The given objective, or a guess in whole milliseconds.
 ///
 /// # Errors
-/// The objective, and the time of one row alone, which is more.
+/// The objective is smaller than the time of one row. The error holds both.
 pub(super) fn objective(slo: Slo, plan: &Profile) -> Result<Span, (Span, Span)> {
     let least = plan.exec(1);
     match slo {

@@ -8,43 +8,45 @@ use std::env;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 
-/// Bound on accelerators of one process; beyond what one machine has, they are emulated ones.
+/// The most accelerators of one process. Beyond what one machine has, they are emulated.
 pub const ACCELERATORS_MAX: usize = 1024;
-/// Bound on threads of one accelerator, and of all together.
+/// The most threads of one accelerator, and of all accelerators together.
 pub const THREADS_MAX: usize = 1024;
 
-/// The table as written. What is left out follows from the machine.
+/// The table as it is written. Missing values follow from the machine.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackendFile {
-    /// How many accelerators the machine's cores are split into; 1.
+    /// The number of accelerators into which the machine's cores are split. Default: 1.
     pub accelerators: Option<Spanned<i64>>,
-    /// Threads of each; as many as there are cores for it.
+    /// The threads of each accelerator. Default: its share of the cores.
     pub threads: Option<Spanned<i64>>,
-    /// Where generated examples and measured profiles are kept; the user's cache directory.
+    /// The directory of generated examples and measured profiles. Default: the user's cache
+    /// directory.
     pub cache_dir: Option<PathBuf>,
-    /// The onnxruntime library; looked for in the usual places.
+    /// The onnxruntime library. Default: looked for in the usual places.
     pub onnxruntime: Option<PathBuf>,
 }
 
-/// What the loader goes by, validated.
+/// The validated configuration of the loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderConfig {
-    /// The accelerators each model is loaded on.
+    /// The accelerators that each model is loaded on.
     pub cores: Cores,
-    /// Where generated examples and measured profiles are kept.
+    /// The directory of generated examples and measured profiles.
     pub cache_dir: PathBuf,
     /// The onnxruntime library to open; `None` looks for it in the usual places.
     pub onnxruntime: Option<PathBuf>,
-    /// How much measuring a new model gets.
+    /// How much to measure a new model.
     pub effort: Effort,
 }
 
 impl LoaderConfig {
-    /// Fills in what the file leaves out, for a machine with `cores` cores.
+    /// Fills in the missing values for a machine with `cores` cores.
     ///
     /// # Errors
-    /// A number is out of range; `source` is the text the file was parsed from, for its line.
+    /// A number is out of range. The error takes the line from `source`, the text that the file was
+    /// parsed from.
     pub fn resolve(
         file: BackendFile,
         source: &TomlSource,
@@ -62,13 +64,13 @@ impl LoaderConfig {
         })
     }
 
-    /// Where generated examples are kept.
+    /// The directory of generated examples.
     #[must_use]
     pub fn examples_dir(&self) -> PathBuf {
         self.cache_dir.join("examples")
     }
 
-    /// Where measured profiles are kept.
+    /// The directory of measured profiles.
     #[must_use]
     pub fn profiles_dir(&self) -> PathBuf {
         self.cache_dir.join("profiles")
@@ -94,7 +96,8 @@ fn count(
     }
 }
 
-/// `symphony` in the user's cache directory, or in the system's temporary one without a user.
+/// `symphony` in the user's cache directory, or in the system's temporary directory when there is
+/// no user.
 fn cache_dir_default() -> PathBuf {
     let of = |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
     cache_dir(of("XDG_CACHE_HOME").as_deref(), of("HOME").as_deref())

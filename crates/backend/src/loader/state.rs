@@ -1,23 +1,23 @@
-//! The state of a model's files by the file system's account of them. Reading hundreds of megabytes
-//! to find that nothing changed would take time from the models that are being served.
+//! The state of a model's files according to the file system. Reading hundreds of megabytes only to
+//! find that nothing changed would take time from the models that are being served.
 
 use crate::repository::{ConfigError, ModelDirectory, ModelKind, ModelSource, OnnxSource};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What a model was loaded from, and in which state.
+/// What a model was loaded from, and the state that it was in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelState {
+pub struct LoadedFiles {
     version: String,
     /// The text of its `model.toml`.
     settings: String,
-    /// Its ONNX file, if it has one, then the files of its weights.
+    /// Its ONNX file, if it has one, then the files of its external weights.
     files: Vec<(PathBuf, Stamp)>,
 }
 
-/// What tells one state of a file from another. A program can set the time of modification back,
-/// but not that of the last change.
+/// What distinguishes two states of a file. A program can set the time of modification back, but
+/// not the time of the last change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -27,24 +27,24 @@ struct Stamp {
     changed: (i64, i64),
 }
 
-impl ModelState {
-    /// The state of a model that has no files besides its settings.
-    pub(super) fn new(source: &ModelSource) -> ModelState {
+impl LoadedFiles {
+    /// The state of a model without files other than its settings.
+    pub(super) fn new(source: &ModelSource) -> LoadedFiles {
         let settings = source.settings.text().to_owned();
-        ModelState { version: source.version.clone(), settings, files: Vec::new() }
+        LoadedFiles { version: source.version.clone(), settings, files: Vec::new() }
     }
 
-    /// Adds a file, in the state it is in.
+    /// Adds a file in its current state.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     pub(super) fn add(&mut self, path: &Path) -> Result<(), ConfigError> {
         let failed = |source| ConfigError::Read { path: path.to_owned(), source };
         self.files.push((path.to_owned(), stamp(path).map_err(failed)?));
         Ok(())
     }
 
-    /// The files, in the order they were added.
+    /// The files, in the order in which they were added.
     pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
     }
@@ -54,8 +54,8 @@ impl ModelState {
         self.files.iter().all(|(path, before)| stamp(path).is_ok_and(|now| now == *before))
     }
 
-    /// Whether a load of the directory would find what was found before. A directory that cannot
-    /// be read is not: loading it says what is wrong.
+    /// Whether loading the directory again would find the same. Returns `false` for a directory
+    /// that cannot be read, so that loading it reports the reason.
     #[must_use]
     pub fn is_current(&self, directory: &ModelDirectory) -> bool {
         let Ok(source) = directory.read() else { return false };

@@ -1,8 +1,8 @@
-//! A node described by facets: the element types of its inputs, which of them are stored in the
-//! model, which outputs are in use, and the class of every attribute.
+//! Describes a node by facets: the element types of its inputs, which inputs are stored in the
+//! model, which outputs are used, and the class of every attribute.
 //!
-//! Cases that prove an engine and models that want to be loaded are described by the same code,
-//! so that what was proven and what is asked for compare word by word.
+//! The same code describes the cases that prove an engine and the models that are to be loaded, so
+//! both compare word by word.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,39 +10,44 @@ use std::fmt;
 use symphony_onnx::proto::TensorProto;
 use symphony_onnx::{Attribute, ElementType, Node};
 
-use super::schema::{Parameter, Schema};
-use super::values::{Value, Values};
+use super::schema::{OperatorValue, Schema};
+use super::values::{KnownValue, KnownValues};
 
 /// What a facet is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum FacetKind {
     /// The element type of an input.
     Type,
     /// Whether an input is stored in the model or computed.
     Origin,
-    /// Whether an output that may be left out is in use.
+    /// Whether an optional output is used.
     Output,
     /// The class of an attribute's value.
     Attribute,
-    /// A circumstance, such as the rank: nothing has to be proven of it, but a case that fails
-    /// may be told by it from those that pass.
+    /// A circumstance, such as the rank. It needs no proof, but it may tell failing cases from
+    /// passing ones.
     Circumstance,
 }
 
-impl Kind {
+impl FacetKind {
     /// Every kind.
-    pub const ALL: [Kind; 5] =
-        [Kind::Type, Kind::Origin, Kind::Output, Kind::Attribute, Kind::Circumstance];
+    pub const ALL: [FacetKind; 5] = [
+        FacetKind::Type,
+        FacetKind::Origin,
+        FacetKind::Output,
+        FacetKind::Attribute,
+        FacetKind::Circumstance,
+    ];
 
     /// The character between name and value in the table.
     #[must_use]
     pub fn mark(self) -> char {
         match self {
-            Kind::Type => ':',
-            Kind::Origin => '~',
-            Kind::Output => '>',
-            Kind::Attribute => '=',
-            Kind::Circumstance => '#',
+            FacetKind::Type => ':',
+            FacetKind::Origin => '~',
+            FacetKind::Output => '>',
+            FacetKind::Attribute => '=',
+            FacetKind::Circumstance => '#',
         }
     }
 }
@@ -51,20 +56,20 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Facet {
     /// What it is about.
-    pub kind: Kind,
+    pub kind: FacetKind,
     /// The input, output, attribute or circumstance.
     pub name: String,
     /// Its value or the class of it.
     pub value: String,
 }
 
-/// The value of what is left out.
+/// The value of something that is left out.
 pub(super) const ABSENT: &str = "-";
-/// The value of what cannot be known before a run.
+/// The value of something that is unknown before a run.
 pub const UNKNOWN: &str = "unknown";
 
 impl Facet {
-    fn new(kind: Kind, name: &str, value: impl Into<String>) -> Facet {
+    fn new(kind: FacetKind, name: &str, value: impl Into<String>) -> Facet {
         Facet { kind, name: name.to_owned(), value: value.into() }
     }
 
@@ -73,29 +78,31 @@ impl Facet {
     pub fn parse(word: &str) -> Option<Facet> {
         let at = word.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))?;
         let (name, rest) = word.split_at(at);
-        let kind = Kind::ALL.into_iter().find(|kind| rest.starts_with(kind.mark()))?;
+        let kind = FacetKind::ALL.into_iter().find(|kind| rest.starts_with(kind.mark()))?;
         let value = rest.split_at_checked(1)?.1;
         (!name.is_empty() && !value.is_empty()).then(|| Facet::new(kind, name, value))
     }
 
-    /// The facet in words that follow an operator's name, for an error.
+    /// The facet in words that follow the name of an operator in an error.
     pub(super) fn words(&self) -> String {
         let Facet { kind, name, value } = self;
         match (kind, value.as_str()) {
-            (Kind::Type, ABSENT) => format!("without input {name}"),
-            (Kind::Type, UNKNOWN) => format!("with input {name} of a type the file does not tell"),
-            (Kind::Type, _) => format!("with input {name} of type {value}"),
-            (Kind::Origin, STORED) => format!("with input {name} stored in the model"),
-            (Kind::Origin, _) => format!("with input {name} computed by the graph"),
-            (Kind::Output, ABSENT) => format!("without output {name}"),
-            (Kind::Output, _) => format!("with output {name} in use"),
-            (Kind::Attribute, ABSENT) => format!("without {name}"),
-            (Kind::Attribute, _) => format!("with {name} = {value}"),
-            (Kind::Circumstance, _) if name == AXES_NORMALISED => {
+            (FacetKind::Type, ABSENT) => format!("without input {name}"),
+            (FacetKind::Type, UNKNOWN) => {
+                format!("with input {name} of a type that the file does not give")
+            }
+            (FacetKind::Type, _) => format!("with input {name} of type {value}"),
+            (FacetKind::Origin, STORED) => format!("with input {name} stored in the model"),
+            (FacetKind::Origin, _) => format!("with input {name} computed by the graph"),
+            (FacetKind::Output, ABSENT) => format!("without output {name}"),
+            (FacetKind::Output, _) => format!("with output {name} in use"),
+            (FacetKind::Attribute, ABSENT) => format!("without {name}"),
+            (FacetKind::Attribute, _) => format!("with {name} = {value}"),
+            (FacetKind::Circumstance, _) if name == AXES_NORMALISED => {
                 "normalising over several axes at once".to_owned()
             }
-            (Kind::Circumstance, _) if name == GATHERED => format!("gathering {value}"),
-            (Kind::Circumstance, _) => format!("with {name} {value}"),
+            (FacetKind::Circumstance, _) if name == GATHERED => format!("gathering {value}"),
+            (FacetKind::Circumstance, _) => format!("with {name} {value}"),
         }
     }
 }
@@ -106,10 +113,10 @@ impl fmt::Display for Facet {
     }
 }
 
-/// The circumstance of Softmax and its kin before opset 13: over `one` axis or `many`.
+/// The circumstance of Softmax and similar operators before opset 13: over `one` axis or `many`.
 const AXES_NORMALISED: &str = "axes_normalised";
 
-/// The circumstance of Gather: it takes `elements`, along the last axis, or whole `slices`.
+/// The circumstance of Gather: it takes `elements` along the last axis, or whole `slices`.
 const GATHERED: &str = "gathered";
 
 const STORED: &str = "stored";
@@ -119,7 +126,7 @@ const COMPUTED: &str = "computed";
 pub(super) fn describe<'a>(
     node: &Node<'a>,
     schema: &Schema,
-    values: &Values<'a>,
+    values: &KnownValues<'a>,
 ) -> BTreeSet<Facet> {
     let mut facets = BTreeSet::new();
     for (position, parameter) in schema.inputs.iter().enumerate() {
@@ -133,7 +140,7 @@ pub(super) fn describe<'a>(
     }
     for position in schema.inputs.len()..node.proto.input.len() {
         if schema.input(position).is_none() {
-            facets.insert(Facet::new(Kind::Type, &format!("input{position}"), OTHER));
+            facets.insert(Facet::new(FacetKind::Type, &format!("input{position}"), OTHER));
         }
     }
     outputs(node, schema, values, &mut facets);
@@ -145,20 +152,20 @@ pub(super) fn describe<'a>(
 fn input<'a>(
     node: &Node<'a>,
     position: usize,
-    parameter: &Parameter,
-    values: &Values<'a>,
+    parameter: &OperatorValue,
+    values: &KnownValues<'a>,
     facets: &mut BTreeSet<Facet>,
 ) {
     let name = parameter.name;
     if !node.has_input(position) {
-        facets.insert(Facet::new(Kind::Type, name, ABSENT));
+        facets.insert(Facet::new(FacetKind::Type, name, ABSENT));
         return;
     }
-    let Value { element, .. } = values.input(node, position);
+    let KnownValue { element, .. } = values.input(node, position);
     let element = element.map_or(UNKNOWN, ElementType::name);
-    facets.insert(Facet::new(Kind::Type, name, element));
+    facets.insert(Facet::new(FacetKind::Type, name, element));
     let stored = node.input(position).constant.is_some();
-    facets.insert(Facet::new(Kind::Origin, name, if stored { STORED } else { COMPUTED }));
+    facets.insert(Facet::new(FacetKind::Origin, name, if stored { STORED } else { COMPUTED }));
     let stands_out = match element {
         "int64" | "int32" => integers(node.input_ints(position).as_deref()),
         "float" if matches!(name, "scales" | "ratio") => {
@@ -168,14 +175,14 @@ fn input<'a>(
         _ => vec![],
     };
     for value in stands_out {
-        facets.insert(Facet::new(Kind::Circumstance, name, value));
+        facets.insert(Facet::new(FacetKind::Circumstance, name, value));
     }
 }
 
 /// Lists longer than this are data, not the parameters of an operator.
 const LIST_MAX: usize = 16;
 
-/// What stands out in a list of integers that an operator is told by an input.
+/// The notable properties of a list of integers that an operator receives as an input.
 fn integers(list: Option<&[i64]>) -> Vec<&'static str> {
     let Some(list) = list.filter(|list| list.len() <= LIST_MAX) else { return vec![UNKNOWN] };
     let narrow = i64::from(i32::MIN)..=i64::from(i32::MAX);
@@ -188,7 +195,7 @@ fn integers(list: Option<&[i64]>) -> Vec<&'static str> {
     found.into_iter().filter(|(_, is_found)| *is_found).map(|(value, _)| value).collect()
 }
 
-/// What stands out in a list of numbers, such as scales.
+/// The notable properties of a list of numbers, such as scales.
 fn numbers(list: Option<&[f32]>) -> Vec<&'static str> {
     match list.filter(|list| list.len() <= LIST_MAX) {
         None => vec![UNKNOWN],
@@ -198,7 +205,7 @@ fn numbers(list: Option<&[f32]>) -> Vec<&'static str> {
     }
 }
 
-/// What a stored switch is set to.
+/// The value of a stored switch.
 fn truth(tensor: Option<&TensorProto>) -> Vec<&'static str> {
     let Some(tensor) = tensor else { return vec![UNKNOWN] };
     let raw = tensor.raw_data.iter().flatten().any(|v| *v != 0);
@@ -220,7 +227,7 @@ fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
 fn outputs<'a>(
     node: &Node<'a>,
     schema: &Schema,
-    values: &Values<'a>,
+    values: &KnownValues<'a>,
     facets: &mut BTreeSet<Facet>,
 ) {
     for (position, parameter) in schema.outputs.iter().enumerate() {
@@ -228,7 +235,7 @@ fn outputs<'a>(
             let name = node.proto.output.get(position);
             let used = name.is_some_and(|name| values.is_read(name));
             let value = if used { "used" } else { ABSENT };
-            facets.insert(Facet::new(Kind::Output, parameter.name, value));
+            facets.insert(Facet::new(FacetKind::Output, parameter.name, value));
         }
     }
 }
@@ -237,20 +244,20 @@ fn attributes(node: &Node<'_>, schema: &Schema, facets: &mut BTreeSet<Facet>) {
     for name in &schema.attributes {
         let value = node.attribute(name);
         let value = value.map_or_else(|| ABSENT.to_owned(), |value| class(name, value));
-        facets.insert(Facet::new(Kind::Attribute, name, value));
+        facets.insert(Facet::new(FacetKind::Attribute, name, value));
     }
     for attribute in &node.proto.attribute {
         if !schema.attributes.contains(&attribute.name()) {
-            // An engine may well ignore it and answer as if it were not there.
-            facets.insert(Facet::new(Kind::Attribute, &plain(attribute.name()), OTHER));
+            // An engine may ignore it and answer as if it were not there.
+            facets.insert(Facet::new(FacetKind::Attribute, &plain(attribute.name()), OTHER));
         }
     }
 }
 
-/// A value about which nothing can be proven.
+/// A value for which there can be no proof.
 pub const OTHER: &str = "other";
 
-/// The class of an attribute's value: two values of one class ask the same of an engine.
+/// The class of an attribute's value. An engine needs the same ability for all values of a class.
 fn class(name: &str, value: Attribute<'_>) -> String {
     match value {
         Attribute::Int(_) if ANY_INTEGER.contains(&name) => SET.to_owned(),
@@ -289,10 +296,10 @@ const ANY_INTEGERS: &[&str] = &[
     "values_int64s",
 ];
 
-/// Attributes whose text is data, not the name of a mode. An empty one is a class of its own.
+/// Attributes whose text is data and not the name of a mode. An empty text is a class of its own.
 const ANY_TEXT: &[&str] = &["default_string", "delimiter", "pattern", "value_string"];
 
-/// The class of a value of which any is as good as another.
+/// The class of values that do not matter.
 const SET: &str = "set";
 
 fn element(code: i64) -> String {
@@ -327,7 +334,7 @@ fn text_class(text: &[u8]) -> String {
     }
 }
 
-/// A text as it can stand in the table; one that cannot is a value no case has.
+/// A text in the form of the table. A text that has no such form becomes a value that no case has.
 fn plain(text: &str) -> String {
     let fits = |c: char| c.is_ascii_alphanumeric() || "_.,->+".contains(c);
     if !text.is_empty() && text.chars().all(fits) { text.to_owned() } else { OTHER.to_owned() }
@@ -336,11 +343,11 @@ fn plain(text: &str) -> String {
 fn circumstances<'a>(
     node: &Node<'a>,
     schema: &Schema,
-    values: &Values<'a>,
+    values: &KnownValues<'a>,
     facets: &mut BTreeSet<Facet>,
 ) {
     let mut add = |name: &str, value| {
-        facets.insert(Facet::new(Kind::Circumstance, name, value));
+        facets.insert(Facet::new(FacetKind::Circumstance, name, value));
     };
     for (position, parameter) in schema.inputs.iter().enumerate() {
         if node.has_input(position) {
@@ -349,7 +356,7 @@ fn circumstances<'a>(
             add(&format!("{}.rank", parameter.name), rank);
         }
     }
-    // Whether an axis is the last one; unknown without the rank.
+    // Whether an axis is the last one. Unknown when the rank is unknown.
     let is_last = |axis: i64| {
         let rank = i64::try_from(values.input(node, 0).rank?).ok()?;
         Some(axis == -1 || axis == rank - 1)
@@ -361,7 +368,8 @@ fn circumstances<'a>(
     };
     let flattens = matches!(node.operator(), "Softmax" | "LogSoftmax" | "Hardmax");
     if flattens && schema.first < 13 {
-        // These normalise over all axes from `axis` on; from opset 13 over `axis` alone.
+        // Before opset 13 these normalise over `axis` and all axes behind it; since then over
+        // `axis` alone.
         let axis = node.int("axis").unwrap_or(1);
         add(AXES_NORMALISED, named(is_last(axis), ["one", "many"]));
     }

@@ -1,5 +1,5 @@
-//! What the ONNX project says of every version of every operator: names and types of inputs and
-//! outputs, names of attributes. Knows no engine and no model.
+//! The ONNX project's schemas: for every version of every operator, the names and types of inputs
+//! and outputs and the names of attributes. This knows no engine and no model.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -7,53 +7,54 @@ use std::sync::LazyLock;
 /// One version of an operator.
 #[derive(Debug)]
 pub(super) struct Schema {
-    /// First version of the operator set it belongs to.
+    /// The first version of the operator set to which it belongs.
     pub(super) first: i64,
-    /// Last version of the operator set it belongs to.
+    /// The last version of the operator set to which it belongs.
     pub(super) last: i64,
-    pub(super) inputs: Vec<Parameter>,
-    pub(super) outputs: Vec<Parameter>,
+    pub(super) inputs: Vec<OperatorValue>,
+    pub(super) outputs: Vec<OperatorValue>,
     pub(super) attributes: Vec<&'static str>,
 }
 
 /// An input or output.
 #[derive(Debug)]
-pub(super) struct Parameter {
+pub(super) struct OperatorValue {
     pub(super) name: &'static str,
-    /// An element type, a variable that stands for one, or `?` for what is no tensor.
+    /// An element type, a variable that stands for one, or `?` for anything but a tensor.
     pub(super) kind: &'static str,
     pub(super) optional: bool,
-    /// Whether any number of values may stand in its place.
+    /// Whether any number of values may take its place.
     pub(super) variadic: bool,
 }
 
 impl Schema {
-    /// The parameter an input at a position belongs to.
-    pub(super) fn input(&self, position: usize) -> Option<&Parameter> {
+    /// The schema of the input at a position.
+    pub(super) fn input(&self, position: usize) -> Option<&OperatorValue> {
         at(&self.inputs, position)
     }
 
-    /// The parameter an output at a position belongs to.
-    pub(super) fn output(&self, position: usize) -> Option<&Parameter> {
+    /// The schema of the output at a position.
+    pub(super) fn output(&self, position: usize) -> Option<&OperatorValue> {
         at(&self.outputs, position)
     }
 }
 
-fn at(parameters: &[Parameter], position: usize) -> Option<&Parameter> {
+fn at(parameters: &[OperatorValue], position: usize) -> Option<&OperatorValue> {
     parameters.get(position).or_else(|| parameters.last().filter(|last| last.variadic))
 }
 
 static SCHEMAS: LazyLock<HashMap<&'static str, Vec<Schema>>> = LazyLock::new(|| {
     let mut schemas: HashMap<_, Vec<_>> = HashMap::new();
     for line in include_str!("schemas.txt").lines() {
-        // A test reads the whole file: a line that does not parse is our bug.
+        // A test reads the whole file, so a line that does not parse is our own bug.
         let (name, schema) = parse(line).unwrap_or_else(|| panic!("schemas.txt: {line}"));
         schemas.entry(name).or_default().push(schema);
     }
     schemas
 });
 
-/// Every version of an operator, oldest first; empty when the ONNX project has none of this name.
+/// Every version of an operator, oldest first. Empty when the ONNX project has no operator of this
+/// name.
 pub(super) fn versions(operator: &str) -> &'static [Schema] {
     SCHEMAS.get(operator).map_or(&[], Vec::as_slice)
 }
@@ -73,13 +74,13 @@ fn parse(line: &'static str) -> Option<(&'static str, Schema)> {
     Some((name, schema))
 }
 
-fn parameter(word: &'static str) -> Option<Parameter> {
+fn parameter(word: &'static str) -> Option<OperatorValue> {
     let (name, rest) = word.split_once(':')?;
     let variadic = rest.ends_with('*');
-    // A kind may itself be `?`: only what follows it is a mark.
+    // The kind itself may be `?`; only a `?` behind it marks an optional value.
     let optional = rest.len() > 1 && rest.ends_with('?');
     let kind = if variadic || optional { &rest[..rest.len() - 1] } else { rest };
-    Some(Parameter { name, kind, optional, variadic })
+    Some(OperatorValue { name, kind, optional, variadic })
 }
 
 #[cfg(test)]

@@ -1,36 +1,37 @@
-//! The table of what an engine is proven right on: one row for a range of versions of an operator.
+//! The table of what an engine is proven to compute correctly. One row covers a range of versions
+//! of an operator.
 //!
 //! ```text
 //! Clip 11-28 input:float min:-|float max:-|float !min:-&rank#0
 //! ```
 //!
-//! operator, operator sets, then per input, output and attribute the values that were proven
-//! (`-` is left out), then after `!` what failed all the same. An input, output or attribute
-//! that is not named must be left out; an input whose origin is not named may be stored in the
-//! model or computed. Nothing here knows how a row was proven.
+//! A row holds the operator, its operator sets, then the proven values of each input, output and
+//! attribute (`-` means left out), then after `!` the combinations that failed nevertheless. An
+//! input, output or attribute that is not named must be left out. An input whose origin is not
+//! named may be stored in the model or computed. Nothing here knows how a row was proven.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::facets::{ABSENT, Facet, Kind, UNKNOWN};
+use super::facets::{ABSENT, Facet, FacetKind, UNKNOWN};
 
-/// What an engine is proven right on for some versions of one operator.
+/// What an engine is proven to compute for some versions of one operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The operator, its domain before it unless that is the standard one.
+pub struct ProvenRow {
+    /// The operator, after its domain unless that is the standard one.
     pub operator: String,
-    /// First version of the operator set.
+    /// The first version of the operator set.
     pub first: i64,
-    /// Last version of the operator set.
+    /// The last version of the operator set.
     pub last: i64,
-    /// Proven values of each input, output and attribute.
-    pub proven: BTreeMap<(Kind, String), BTreeSet<String>>,
-    /// Combinations of facets that failed.
+    /// The proven values of each input, output and attribute.
+    pub proven: BTreeMap<(FacetKind, String), BTreeSet<String>>,
+    /// The combinations of facets that failed.
     pub refused: Vec<BTreeSet<Facet>>,
 }
 
-impl Row {
-    /// The limit a node exceeds, or `None` when the row proves it.
+impl ProvenRow {
+    /// The limit that a node exceeds, or `None` when the row proves the node.
     #[must_use]
     pub fn limit(&self, facets: &BTreeSet<Facet>) -> Option<Vec<Facet>> {
         if let Some(facet) = facets.iter().find(|facet| !self.proves(facet)) {
@@ -46,12 +47,14 @@ impl Row {
     pub fn proves(&self, facet: &Facet) -> bool {
         match (facet.kind, self.proven.get(&(facet.kind, facet.name.clone()))) {
             (_, Some(values)) => values.contains(&facet.value),
-            (Kind::Circumstance | Kind::Origin, None) => true,
-            (Kind::Type | Kind::Output | Kind::Attribute, None) => facet.value == ABSENT,
+            (FacetKind::Circumstance | FacetKind::Origin, None) => true,
+            (FacetKind::Type | FacetKind::Output | FacetKind::Attribute, None) => {
+                facet.value == ABSENT
+            }
         }
     }
 
-    fn parse(line: &str) -> Option<Row> {
+    fn parse(line: &str) -> Option<ProvenRow> {
         let mut words = line.split_whitespace();
         let operator = words.next()?.to_owned();
         let (first, last) = words.next()?.split_once('-')?;
@@ -65,18 +68,19 @@ impl Row {
             let Facet { kind, name, value } = Facet::parse(word)?;
             proven.insert((kind, name), value.split('|').map(str::to_owned).collect());
         }
-        Some(Row { operator, first, last, proven, refused })
+        Some(ProvenRow { operator, first, last, proven, refused })
     }
 }
 
-/// Whether a refused facet is among a node's, or cannot be ruled out before a run.
+/// Whether a node has a refused facet, or might have it when it runs.
 #[must_use]
 pub fn may_hold(refused: &Facet, facets: &BTreeSet<Facet>) -> bool {
     let unknown = || Facet { value: UNKNOWN.to_owned(), ..refused.clone() };
-    facets.contains(refused) || (refused.kind == Kind::Circumstance && facets.contains(&unknown()))
+    facets.contains(refused)
+        || (refused.kind == FacetKind::Circumstance && facets.contains(&unknown()))
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for ProvenRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}-{}", self.operator, self.first, self.last)?;
         for ((kind, name), values) in &self.proven {
@@ -94,31 +98,31 @@ impl fmt::Display for Row {
 /// Every row of one engine.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    rows: BTreeMap<String, Vec<Row>>,
+    rows: BTreeMap<String, Vec<ProvenRow>>,
 }
 
 impl Table {
-    /// Reads a table: one row a line, lines that begin with `#` are for the reader.
+    /// Reads a table with one row per line. Lines that begin with `#` are comments.
     ///
     /// # Errors
-    /// The first line that is no row.
+    /// The first line that is not a row.
     pub fn parse(text: &str) -> Result<Table, String> {
         let mut table = Table::default();
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-            let row = Row::parse(line).ok_or_else(|| line.to_owned())?;
+            let row = ProvenRow::parse(line).ok_or_else(|| line.to_owned())?;
             table.rows.entry(row.operator.clone()).or_default().push(row);
         }
         Ok(table)
     }
 
-    /// Every row, in the order of operators.
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+    /// All rows, in the order of operators.
+    pub fn rows(&self) -> impl Iterator<Item = &ProvenRow> {
         self.rows.values().flatten()
     }
 
     /// The row for a version of an operator.
     #[must_use]
-    pub fn row(&self, operator: &str, opset: i64) -> Option<&Row> {
+    pub fn row(&self, operator: &str, opset: i64) -> Option<&ProvenRow> {
         let rows = self.rows.get(operator)?;
         rows.iter().find(|row| (row.first..=row.last).contains(&opset))
     }
@@ -131,7 +135,7 @@ mod tests {
     const ROW: &str = "Op 11-13 X:float|int64 B:-|float B~stored axis=-|negative !X:int64&rank#4";
 
     fn check(words: &str, expected: Option<&str>) {
-        let row = Row::parse(ROW).expect("the row parses");
+        let row = ProvenRow::parse(ROW).expect("the row parses");
         let facets = words.split(' ').map(|word| Facet::parse(word).expect(word)).collect();
         let limit = row
             .limit(&facets)
@@ -160,11 +164,14 @@ mod tests {
         let table = Table::parse(&format!("# for the reader\n{ROW}\n")).expect("it parses");
         assert!(table.row("Op", 13).is_some() && table.row("Op", 14).is_none());
         assert!(table.row("Other", 13).is_none());
-        assert_eq!(table.row("Op", 11).map(Row::to_string).as_deref(), Some(sorted().as_str()));
+        assert_eq!(
+            table.row("Op", 11).map(ProvenRow::to_string).as_deref(),
+            Some(sorted().as_str())
+        );
         assert_eq!(Table::parse("Op eleven").err().as_deref(), Some("Op eleven"));
     }
 
-    /// The row as it is written: by kind, then by name.
+    /// The row in the order in which it is written: by kind, then by name.
     fn sorted() -> String {
         "Op 11-13 B:-|float X:float|int64 B~stored axis=-|negative !X:int64&rank#4".to_owned()
     }

@@ -1,27 +1,27 @@
-//! What the tables refuse and with which remedy, on graphs of one node and on whole models.
+//! What the tables refuse, and with which remedy, for graphs of one node and for whole models.
 
 use std::path::Path;
 
 use symphony_onnx::builder::{GraphBuilder, attribute};
 use symphony_onnx::examples::{Encoder, WideDense, encoder, mobilenet_v2, resnet50, wide_dense};
 use symphony_onnx::proto::{AttributeProto, OperatorSetIdProto};
-use symphony_onnx::{Dim, ElementType, Model};
+use symphony_onnx::{Dim, ElementType, OnnxModel};
 
 use super::{OnnxEngine, check};
 
 /// A graph of one node whose inputs are float tensors of the given ranks.
-fn one(operator: &str, opset: i64, ranks: &[usize], attributes: Vec<AttributeProto>) -> Model {
+fn one(operator: &str, opset: i64, ranks: &[usize], attributes: Vec<AttributeProto>) -> OnnxModel {
     typed(ElementType::Float32, operator, opset, ranks, attributes)
 }
 
-/// The same of another element type.
+/// The same with another element type.
 fn typed(
     element: ElementType,
     operator: &str,
     opset: i64,
     ranks: &[usize],
     attributes: Vec<AttributeProto>,
-) -> Model {
+) -> OnnxModel {
     let mut graph = GraphBuilder::new("one", opset, 1);
     let names: Vec<_> = (0..ranks.len()).map(|i| format!("x{i}")).collect();
     for (name, rank) in names.iter().zip(ranks) {
@@ -33,13 +33,13 @@ fn typed(
     graph.finish().expect("the graph is whole")
 }
 
-fn problems(engine: OnnxEngine, model: &Model) -> Vec<String> {
+fn problems(engine: OnnxEngine, model: &OnnxModel) -> Vec<String> {
     let unproven = check(engine, model).err().unwrap_or_default();
     unproven.iter().map(ToString::to_string).collect()
 }
 
-/// What an engine answers to one node; `""` when it takes it.
-fn says(engine: OnnxEngine, model: &Model, expected: &str) {
+/// Checks the answer of an engine to one node; `""` means that it takes the node.
+fn says(engine: OnnxEngine, model: &OnnxModel, expected: &str) {
     assert_eq!(problems(engine, model).join("; "), expected);
 }
 
@@ -108,7 +108,7 @@ fn texts_are_onnxruntimes_as_far_as_it_is_right_on_them() {
         "operator Identity with input input of type string at opset 13 (node \"y\") is not proven \
          right on rten: use engine = \"onnxruntime\" (pip install onnxruntime)",
     );
-    // Of a slice of texts it gives the first alone.
+    // It returns only the first text of a slice.
     let gather = |axis: i64| {
         let mut graph = GraphBuilder::new("gather", 13, 1);
         graph.input("x", ElementType::String, &[Dim::Fixed(2), Dim::Fixed(3)]);
@@ -188,7 +188,7 @@ fn the_bundled_models_are_within_what_is_proven() {
         ("resnet50", resnet50(32, 10)),
         ("encoder", encoder(&encoder_sizes)),
         ("wide_dense", wide_dense(&dense)),
-        ("digits", Model::read(&digits)),
+        ("digits", OnnxModel::read(&digits)),
     ] {
         let model = model.expect(name);
         for engine in OnnxEngine::ALL {

@@ -1,31 +1,31 @@
-//! Element type and rank of every value of a graph, as far as they follow from its inputs and
-//! weights: what an operator is proven for depends on them, and files seldom say them.
+//! The element type and rank of every value of a graph, as far as they follow from its inputs and
+//! weights. Proofs of operators depend on them, and files seldom contain them.
 //!
-//! A value about which nothing follows stays unknown; nothing here guesses.
+//! A value stays unknown when nothing follows for it: this never guesses.
 
 use std::collections::{HashMap, HashSet};
 
-use symphony_onnx::{Attribute, ElementType, Model, Node};
+use symphony_onnx::{Attribute, ElementType, Node, OnnxModel};
 
 use super::schema::Schema;
 
-/// What is known of one value.
+/// What is known about a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Value {
+pub(super) struct KnownValue {
     pub(super) element: Option<ElementType>,
     pub(super) rank: Option<usize>,
 }
 
-/// What is known of the values that the nodes seen so far give.
+/// What is known about the values that the nodes so far compute.
 #[derive(Debug)]
-pub(super) struct Values<'a> {
-    given: HashMap<&'a str, Value>,
+pub(super) struct KnownValues<'a> {
+    given: HashMap<&'a str, KnownValue>,
     read: HashSet<&'a str>,
 }
 
-impl<'a> Values<'a> {
-    /// Nothing given yet; every node of the model is to [`follow`](Values::follow).
-    pub(super) fn of(model: &'a Model) -> Values<'a> {
+impl<'a> KnownValues<'a> {
+    /// Nothing is known yet: call [`follow`](KnownValues::follow) for every node of the model.
+    pub(super) fn of(model: &'a OnnxModel) -> KnownValues<'a> {
         let mut read: HashSet<&str> = HashSet::new();
         for node in model.nodes() {
             read.extend(node.proto.input.iter().map(String::as_str));
@@ -35,27 +35,28 @@ impl<'a> Values<'a> {
         }
         let outputs = model.proto().graph.iter().flat_map(|graph| &graph.output);
         read.extend(outputs.map(|value| value.name()));
-        Values { given: HashMap::new(), read }
+        KnownValues { given: HashMap::new(), read }
     }
 
-    /// Whether a node or the graph's output reads a value; exporters name outputs nobody reads.
+    /// Whether a node or an output of the graph reads a value. Exporters also name outputs that
+    /// nobody reads.
     pub(super) fn is_read(&self, name: &str) -> bool {
         !name.is_empty() && self.read.contains(name)
     }
 
-    /// What is known of a node's input.
-    pub(super) fn input(&self, node: &Node<'a>, position: usize) -> Value {
+    /// What is known about an input of a node.
+    pub(super) fn input(&self, node: &Node<'a>, position: usize) -> KnownValue {
         let name = node.proto.input.get(position).map_or("", String::as_str);
         let inferred = self.given.get(name).copied().unwrap_or_default();
         let declared = node.input(position).tensor;
         let rank = declared.as_ref().and_then(|tensor| tensor.dims.as_ref()).map(Vec::len);
-        Value {
+        KnownValue {
             element: inferred.element.or(declared.map(|tensor| tensor.element)),
             rank: inferred.rank.or(rank),
         }
     }
 
-    /// Notes what follows for a node's outputs.
+    /// Derives what is known about the outputs of a node.
     pub(super) fn follow(&mut self, node: &Node<'a>, schema: &Schema) {
         let rank = self.rank(node);
         for (position, name) in node.proto.output.iter().enumerate() {
@@ -63,7 +64,7 @@ impl<'a> Values<'a> {
                 continue;
             }
             let element = self.element(node, schema, position);
-            self.given.insert(name, Value { element, rank: rank.filter(|_| position == 0) });
+            self.given.insert(name, KnownValue { element, rank: rank.filter(|_| position == 0) });
         }
     }
 
@@ -113,12 +114,12 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Where an operator that is told a shape finds it among its inputs.
+/// The position of the input that gives an operator its shape.
 fn target(node: &Node<'_>) -> usize {
     if node.operator() == "ConstantOfShape" { 0 } else { 1 }
 }
 
-/// The length of a list given by an attribute or, in newer versions, by a stored input.
+/// The length of a list that is given by an attribute or, in newer versions, by a stored input.
 fn listed(node: &Node<'_>, attribute: &str, input: usize) -> Option<usize> {
     match node.ints(attribute) {
         Some(list) => Some(list.len()),
@@ -126,12 +127,12 @@ fn listed(node: &Node<'_>, attribute: &str, input: usize) -> Option<usize> {
     }
 }
 
-/// The element type a schema names outright.
+/// The element type that a schema names directly.
 fn named(kind: &str) -> Option<ElementType> {
     ElementType::ALL.iter().copied().find(|element| element.name() == kind)
 }
 
-/// The element type of an output that follows from no input: an attribute says it.
+/// The element type of an output that an attribute gives and no input.
 fn by_attribute(node: &Node<'_>) -> Option<ElementType> {
     let code = ["to", "dtype", "output_dtype", "output_datatype"].iter().find_map(|a| node.int(a));
     if let Some(code) = code.filter(|code| *code != 0) {
@@ -158,7 +159,7 @@ fn by_attribute(node: &Node<'_>) -> Option<ElementType> {
     }
 }
 
-/// Operators whose output has as many dimensions as the widest input.
+/// Operators whose output has as many dimensions as their input with the most.
 const BROADCAST: &[&str] = &[
     "Add",
     "And",

@@ -1,4 +1,4 @@
-//! Which form of a graph is served, on the embedded engine, and what is refused before it is loaded.
+//! Which form of a graph is served on the embedded engine, and what is refused before it is loaded.
 
 use super::*;
 use crate::engine::Cores;
@@ -12,7 +12,7 @@ fn named(name: &str) -> Dim {
 }
 
 /// `y = Reshape(x * w, target)`, where `x` is a float tensor.
-fn scaled(x: &[Dim], y: &[Dim], target: Option<&[i64]>) -> Model {
+fn scaled(x: &[Dim], y: &[Dim], target: Option<&[i64]>) -> OnnxModel {
     let mut graph = GraphBuilder::new("scaled", 17, 1);
     graph.input("x", ElementType::Float32, x);
     let weights = graph.floats("w", &[1], &[2.0]);
@@ -28,7 +28,7 @@ fn scaled(x: &[Dim], y: &[Dim], target: Option<&[i64]>) -> Model {
 }
 
 /// One node from `x` to `y`.
-fn unary(operator: &str, x: &[Dim], y: &[Dim], attributes: &[(&str, i64)]) -> Model {
+fn unary(operator: &str, x: &[Dim], y: &[Dim], attributes: &[(&str, i64)]) -> OnnxModel {
     let mut graph = GraphBuilder::new("unary", 11, 1);
     graph.input("x", ElementType::Float32, x);
     let attributes = attributes.iter().map(|(name, value)| attribute::int(name, *value)).collect();
@@ -37,12 +37,12 @@ fn unary(operator: &str, x: &[Dim], y: &[Dim], attributes: &[(&str, i64)]) -> Mo
     graph.finish().unwrap()
 }
 
-/// Prepares a graph and loads it on rten; in short what came out.
-fn outcome(model: Model, shape: &[(&str, &[usize])], rows_max: u32) -> String {
+/// Prepares a graph, loads it on rten, and summarises the result.
+fn outcome(model: OnnxModel, shape: &[(&str, &[usize])], rows_max: u32) -> String {
     let shape = shape.iter().map(|(name, dims)| ((*name).to_owned(), dims.to_vec())).collect();
     let options = Options { name: "m", shape: &shape, rows_max, accelerators: 2 };
     let loaded = Prepared::new(model, Path::new("memory"), &options).and_then(|mut prepared| {
-        // The graph is in memory only.
+        // The graph has no file.
         prepared.single.patched = true;
         prepared.batched.iter_mut().for_each(|(form, _)| form.patched = true);
         prepared.load(&Rten::new(CORES))
@@ -80,7 +80,7 @@ fn a_model_exported_for_one_row_is_opened_where_that_is_right() {
     assert_eq!(outcome(plain(), &[], 1), "[1, 4] -> [1, 4], at most 1");
     let reshaped = scaled(&one, &square, Some(&[1, 2, 2]));
     assert_eq!(outcome(reshaped, &[], 8), "[-1, 4] -> [-1, 2, 2], at most 8");
-    // Two by two no longer says which rows are whose.
+    // A shape of two by two no longer says which row is whose.
     let flat = [Dim::Fixed(2), Dim::Fixed(2)];
     let flattened = scaled(&one, &flat, Some(&[2, 2]));
     assert_eq!(outcome(flattened, &[], 8), "[1, 4] -> [2, 2], at most 1");
@@ -178,13 +178,13 @@ fn what_no_memory_holds_is_refused_before_any_is_asked_for() {
     let tib = Dim::Fixed(1 << 38);
     let row = [named("n"), tib.clone()];
     let too_large = "one row may take 1 GiB at most";
-    let check = |model: Model, rows_max: u32, expected: &str| {
+    let check = |model: OnnxModel, rows_max: u32, expected: &str| {
         assert_eq!(outcome(model, &[], rows_max), expected);
     };
     check(scaled(&row, &row, None), 8, &format!("input \"x\": {too_large}"));
     let row = [named("n"), Dim::Fixed(i64::MAX), Dim::Fixed(i64::MAX)];
     check(scaled(&row, &row, None), 8, &format!("input \"x\": {too_large}"));
-    // A leading dimension that is no batch is part of the row.
+    // A leading dimension that is not a batch is part of the row.
     let fixed = [tib.clone(), Dim::Fixed(1)];
     check(scaled(&fixed, &fixed, None), 8, &format!("input \"x\": {too_large}"));
     let small = [named("n"), Dim::Fixed(1)];
@@ -195,10 +195,10 @@ fn what_no_memory_holds_is_refused_before_any_is_asked_for() {
     check(scaled(&row, &row, None), 9, batch);
 }
 
-/// The digit classifier without its weights, so that changes hit what describes the graph.
+/// The digit classifier without its weights, so that changes hit the description of the graph.
 fn bare_digits() -> Vec<u8> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models");
-    let mut model = Model::read(&models.join("digits/1/model.onnx")).unwrap();
+    let mut model = OnnxModel::read(&models.join("digits/1/model.onnx")).unwrap();
     model
         .edit(|proto| {
             for tensor in &mut proto.graph.as_mut().unwrap().initializer {
@@ -223,10 +223,10 @@ proptest::proptest! {
         }
         let shape = BTreeMap::new();
         let options = Options { name: "m", shape: &shape, rows_max, accelerators: 1 };
-        let prepared = Model::decode(bytes.into())
+        let prepared = OnnxModel::decode(bytes.into())
             .map_err(PrepareError::from)
             .and_then(|model| Prepared::new(model, Path::new("memory"), &options));
-        // Refused, or described and looked through: all are fine.
+        // The file may be refused, or described and inspected; only a panic is wrong.
         if let Ok(prepared) = prepared {
             for engine in crate::operators::OnnxEngine::ALL {
                 let _ = crate::operators::check(engine, prepared.model());

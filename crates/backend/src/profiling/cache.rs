@@ -1,5 +1,5 @@
-//! Profiles kept on disk, one small file each. Losing one costs a measurement, so nothing that
-//! goes wrong here is more than a warning.
+//! Profiles on disk, one small file each. A lost profile only costs a new measurement, so every
+//! failure here is a warning.
 
 use super::{Machine, Measured, Origin, SizeMeasurement};
 use crate::repository::{ConfigError, Fingerprint, FingerprintBuilder, TomlSource};
@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 use symphony_core::Span;
 use tracing::warn;
 
-/// Raised when what is measured or how it is kept changes: older files are then not read.
+/// The version of the file format. Raise it when the measurement or the file changes: older files
+/// are then ignored.
 const FORMAT: u32 = 1;
 
-/// What a profile depends on.
+/// Everything that a profile depends on.
 #[derive(Clone, Debug)]
 pub struct ProfileKey<'a> {
-    /// The model's name, for people who look into the file; another name is the same profile.
+    /// The model's name, for people who read the file. It is not part of the key.
     pub model: &'a str,
-    /// The model's files and the settings that change its graph.
+    /// The fingerprint of the model's files and of the settings that change its graph.
     pub content: Fingerprint,
     /// The largest batch.
     pub rows_max: u32,
@@ -28,11 +29,11 @@ pub struct ProfileKey<'a> {
     pub engine_version: &'a str,
     /// Threads of one accelerator.
     pub threads: usize,
-    /// Where it was measured.
+    /// The machine on which it was measured.
     pub machine: &'a Machine,
 }
 
-/// A directory of kept profiles.
+/// A directory of profiles.
 #[derive(Clone, Debug)]
 pub struct ProfileCache {
     directory: PathBuf,
@@ -41,7 +42,7 @@ pub struct ProfileCache {
 /// The file of one profile.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ProfileFile {
     format: u32,
     model: String,
     engine: String,
@@ -49,12 +50,12 @@ struct File {
     machine: String,
     cores: usize,
     shortened: bool,
-    size: Vec<Line>,
+    size: Vec<SizeLine>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct SizeLine {
     rows: u32,
     p50_ns: u64,
     p95_ns: u64,
@@ -77,14 +78,13 @@ impl ProfileKey<'_> {
 }
 
 impl ProfileCache {
-    /// The cache in `directory`, which is made when the first profile is kept.
+    /// The cache in `directory`, which is created with the first profile.
     #[must_use]
     pub fn new(directory: PathBuf) -> ProfileCache {
         ProfileCache { directory }
     }
 
-    /// The profile kept under a key. A file that cannot be used is as good as none, with a
-    /// warning.
+    /// Reads the profile of a key. A file that cannot be used counts as missing and logs a warning.
     #[must_use]
     pub fn read(&self, key: &ProfileKey<'_>) -> Option<Measured> {
         let path = self.path(key);
@@ -94,28 +94,31 @@ impl ProfileCache {
                 None
             }
             Err(error) => {
-                warn!(model = key.model, "the kept profile is unusable, measuring again: {error}");
+                warn!(
+                    model = key.model,
+                    "the kept profile cannot be used and is measured again: {error}"
+                );
                 None
             }
         }
     }
 
-    /// Keeps a profile. Failing to is a warning: the next start measures again.
+    /// Writes a profile. A failure logs a warning, and the next start measures again.
     pub fn write(&self, key: &ProfileKey<'_>, measured: &Measured) {
         let path = self.path(key);
         if let Err(error) = self.replace(&path, &contents(key, measured)) {
             let path = path.display();
-            warn!(model = key.model, "cannot keep the profile in {path}: {error}");
+            warn!(model = key.model, "cannot write the profile to {path}: {error}");
         }
     }
 
-    /// Where a profile is kept.
+    /// The file of a profile.
     #[must_use]
     pub fn path(&self, key: &ProfileKey<'_>) -> PathBuf {
         self.directory.join(format!("{}.toml", key.fingerprint()))
     }
 
-    /// Writes beside, then renames: a reader sees the old file or the new one, never half of one.
+    /// Writes a file beside the old one and renames it, so that a reader never sees half of a file.
     fn replace(&self, path: &Path, contents: &str) -> io::Result<()> {
         fs::create_dir_all(&self.directory)?;
         let beside = path.with_extension(format!("{}.part", std::process::id()));
@@ -123,7 +126,7 @@ impl ProfileCache {
             .and_then(|mut file| file.write_all(contents.as_bytes()).and_then(|()| file.sync_all()))
             .and_then(|()| fs::rename(&beside, path));
         if written.is_err() {
-            // Already the failing path: when this fails too, a stray file is all that is left.
+            // This is already the error path. If this fails too, only a stray file is left.
             let _ = fs::remove_file(&beside);
         }
         written
@@ -131,13 +134,13 @@ impl ProfileCache {
 }
 
 fn contents(key: &ProfileKey<'_>, measured: &Measured) -> String {
-    let line = |size: &SizeMeasurement| Line {
+    let line = |size: &SizeMeasurement| SizeLine {
         rows: size.rows,
         p50_ns: size.p50.0,
         p95_ns: size.p95.0,
         runs: size.runs,
     };
-    let file = File {
+    let file = ProfileFile {
         format: FORMAT,
         model: key.model.to_owned(),
         engine: format!("{} {}", key.engine, key.engine_version),
@@ -147,13 +150,13 @@ fn contents(key: &ProfileKey<'_>, measured: &Measured) -> String {
         shortened: measured.shortened,
         size: measured.sizes.iter().map(line).collect(),
     };
-    let text = toml::to_string(&file).expect("plain tables of numbers and texts are TOML");
+    let text = toml::to_string(&file).expect("tables of numbers and strings are valid TOML");
     format!("# A measured latency profile. Delete this file to have it measured again.\n{text}")
 }
 
 fn read(path: &Path, rows_max: u32) -> Result<Measured, ConfigError> {
     let source = TomlSource::read(path)?;
-    let file: File = source.parse()?;
+    let file: ProfileFile = source.parse()?;
     if file.format != FORMAT {
         return Err(source.refuse(None, format!("format {} is not {FORMAT}", file.format)));
     }

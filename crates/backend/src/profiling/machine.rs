@@ -1,4 +1,4 @@
-//! Which machine this is, as far as latencies depend on it.
+//! The parts of a machine's identity on which latencies depend.
 
 use std::fs;
 use std::thread::available_parallelism;
@@ -6,14 +6,14 @@ use std::thread::available_parallelism;
 /// The processor that profiles were measured on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// The processor's model name, or its architecture where it has none.
+    /// The processor's model name, or its architecture when it has no name.
     pub cpu: String,
     /// Cores this process may use.
     pub cores: usize,
 }
 
 impl Machine {
-    /// The machine this runs on.
+    /// The machine that this process runs on.
     #[must_use]
     pub fn this() -> Machine {
         let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|info| cpu_name(&info));

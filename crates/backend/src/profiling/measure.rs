@@ -1,20 +1,22 @@
-//! Measuring within a budget of time.
+//! Measuring a model within a time budget.
 
 use super::{Measured, Origin, ProfilingError, SizeMeasurement, percentile, sizes_up_to};
 use crate::resident::Resident;
 use symphony_core::{Span, Time};
 use symphony_wire::tensor::Inputs;
 
-/// How much measuring is done.
+/// How much to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
-    /// Runs of each size, where time allows.
+    /// Runs of each size, if time allows.
     pub runs: u32,
-    /// Time spent on each size, where time allows.
+    /// Time to spend on each size, if time allows.
     pub size_time: Span,
-    /// Runs of each size that there must be time for; else sizes in between are left out.
+    /// The fewest runs of each size. When there is no time for them, sizes between 1 and the
+    /// largest are skipped.
     pub runs_least: u32,
-    /// Time for all sizes together; only the first runs of 1 row and of the most may take more.
+    /// Time for all sizes together. Only the first runs of 1 row and of the largest batch may
+    /// exceed it.
     pub time_max: Span,
 }
 
@@ -32,34 +34,35 @@ impl Default for Effort {
 /// Runs per size when a kept profile is checked, and the time they may take.
 const CHECK_RUNS: usize = 5;
 const CHECK_TIME_MAX: Span = Span::from_secs(1);
-/// How far a kept profile may be off: this share, and what a timer cannot tell apart.
+/// How far a kept profile may be off: a share of its time, but at least the resolution of a timer.
 const CHECK_TOLERANCE: f64 = 0.2;
 const CHECK_TOLERANCE_LEAST: Span = Span::from_micros(20);
 
-/// A loaded model to be measured, and the clock to measure it by.
+/// A loaded model to measure, and the clock to measure it with.
 #[expect(missing_debug_implementations, reason = "a clock has nothing to show")]
 pub struct Target<'a> {
     /// The model on one accelerator.
     pub resident: &'a mut Resident,
-    /// Requests of one row to fill them with, used in turn; at least one.
+    /// Requests of one row each, which fill the batches in turn; at least one.
     pub rows: Vec<Inputs>,
-    /// Now.
+    /// Tells the time.
     pub now: &'a dyn Fn() -> Time,
 }
 
-/// What is left to be done at one size.
+/// A batch size that is still to be measured.
 #[derive(Clone, Copy, Debug)]
 struct Work {
     rows: u32,
-    /// One run: measured of 1 row and of the most, guessed between them.
+    /// The time of one run: measured for 1 row and for the largest batch, interpolated between
+    /// them.
     run: Span,
 }
 
 impl Target<'_> {
-    /// Measures every size of [`sizes_up_to`] the model's largest batch. When the budget does not
-    /// allow that, in-between sizes are left out; when it does not allow all runs, the sizes share
-    /// the time. Of 1 row and of the most rows the first run counts where there is time for no
-    /// other, so the budget is kept unless these alone exceed it.
+    /// Measures every size of [`sizes_up_to`] up to the model's largest batch. If the budget is too
+    /// small for that, sizes in between are skipped; if it is too small for all runs, the sizes
+    /// share the time. When there is no time for more, the first run of 1 row and of the largest
+    /// batch counts. The budget is exceeded only when these two runs alone exceed it.
     ///
     /// # Errors
     /// The engine failed on a batch.
@@ -67,7 +70,7 @@ impl Target<'_> {
         let start = (self.now)();
         let end = start + effort.time_max;
         let rows_max = self.resident.rows_max();
-        // The first run of all pays for what the engine does only once.
+        // The very first run includes what the engine does only once.
         self.run(1)?;
         let least = self.run(1)?;
         let most = if rows_max > 1 { self.run(rows_max)? } else { least };
@@ -91,8 +94,8 @@ impl Target<'_> {
         Ok(Measured::from_sizes(measured, shortened, Origin::Measured)?)
     }
 
-    /// Runs one row and the most rows, so that the first batch that counts finds everything
-    /// allocated.
+    /// Runs one row and then the largest batch, so that everything is allocated before the first
+    /// batch that counts.
     ///
     /// # Errors
     /// The engine failed on a batch.
@@ -102,7 +105,7 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// Whether a kept profile still holds: three sizes take about what it says.
+    /// Whether a kept profile still holds: three sizes are run and compared with it.
     ///
     /// # Errors
     /// The engine failed on a batch.
@@ -111,7 +114,7 @@ impl Target<'_> {
         let mut checked = [0, last / 2, last].map(|at| kept.sizes.get(at)).to_vec();
         checked.dedup();
         for size in checked.into_iter().flatten() {
-            // The first run of a size pays for what is allocated at it.
+            // The first run of a size includes its allocations.
             self.run(size.rows)?;
             let start = (self.now)();
             let mut times = Vec::with_capacity(CHECK_RUNS);
@@ -131,8 +134,8 @@ impl Target<'_> {
         Ok(true)
     }
 
-    /// The times of one size's runs, after one that warms it up; none when time allows no more
-    /// than that one.
+    /// The times of the runs of one size, after one run that warms it up. Empty when there is no
+    /// time for more than the warm-up.
     fn size(
         &mut self,
         work: &Work,
@@ -160,7 +163,7 @@ impl Target<'_> {
         }
     }
 
-    /// Assembles a batch from single rows and runs it; returns the time of both.
+    /// Assembles a batch from single rows, runs it, and returns the time of both.
     fn run(&mut self, rows: u32) -> Result<Span, ProfilingError> {
         let start = (self.now)();
         self.resident.clear();
@@ -172,7 +175,7 @@ impl Target<'_> {
     }
 }
 
-/// The time of `rows` rows on the line from one row to the most.
+/// Interpolates the time of `rows` rows between the times of one row and of the largest batch.
 fn between(least: Span, most: Span, rows: u32, rows_max: u32) -> Span {
     let share = f64::from(rows - 1) / f64::from(rows_max - 1).max(1.0);
     Span::from_millis_f64(
@@ -180,8 +183,8 @@ fn between(least: Span, most: Span, rows: u32, rows_max: u32) -> Span {
     )
 }
 
-/// As many sizes as can have their least runs within the budget: all, else the powers of two,
-/// else one row and the most, which a profile cannot do without.
+/// The sizes for whose fewest runs there is time: all of them, or the powers of two, or only one
+/// row and the largest batch, which every profile needs.
 fn thinned(works: Vec<Work>, effort: &Effort, budget: Span) -> Vec<Work> {
     let ends = [works.first().map(|work| work.rows), works.last().map(|work| work.rows)];
     let is_end = |work: &Work| ends.contains(&Some(work.rows));
@@ -200,8 +203,8 @@ fn thinned(works: Vec<Work>, effort: &Effort, budget: Span) -> Vec<Work> {
     works
 }
 
-/// The time for the first of the sizes that are left: what it needs and all that the others will
-/// leave over, or its share when there is not enough for all.
+/// The time for the first of the remaining sizes: what it needs plus what the others will leave
+/// over, or its share when there is not enough time for all.
 fn allotted(works: &[Work], effort: &Effort, budget: Span) -> Span {
     let need =
         |work: &Work| work.run + work.run.times(u64::from(effort.runs)).max(effort.size_time);

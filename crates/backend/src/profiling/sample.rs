@@ -1,13 +1,13 @@
-//! Made-up inputs that any model can be measured with.
+//! Generated inputs with which any model can be measured.
 
 use bytes::Bytes;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec, bytes_contents};
 
-/// `count` requests of one row each, the same for the same seed. Floats lie in [-1, 1), and
-/// integers and strings are 0 or 1: valid as an index, a token or a flag, whatever the model
-/// takes them for. Zeros throughout would not do: some kernels are faster on them.
+/// Generates `count` requests of one row each from a seed. Floats lie in [-1, 1), and integers and
+/// strings are 0 or 1, which is a valid index, token and flag. All zeros would not do, because some
+/// kernels run faster on them.
 #[must_use]
 pub fn sample_rows(signature: &Signature, count: usize, seed: u64) -> Vec<Inputs> {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
@@ -19,7 +19,7 @@ pub fn sample_rows(signature: &Signature, count: usize, seed: u64) -> Vec<Inputs
 }
 
 fn tensor(spec: &TensorSpec, random: &mut Pcg64Mcg) -> Bytes {
-    // A size that is not fixed, or that no memory holds, is refused before anything is sampled.
+    // Inputs whose size is unknown or too large are refused before anything is sampled.
     let elements = spec.row_elements().unwrap_or(0);
     let unit = |random: &mut Pcg64Mcg| random.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0;
     let mut data = Vec::with_capacity(elements * spec.datatype.size().unwrap_or(5));

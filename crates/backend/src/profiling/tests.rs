@@ -128,11 +128,11 @@ fn a_slower_model_is_measured_at_fewer_sizes() {
     let (measured, _, time) = measure(32, |rows, _| ms(100).times(rows.into()));
     assert_eq!(rows(&measured), [1, 2, 4, 8, 16, 32]);
     assert!(measured.shortened && time <= Span::from_secs(30), "{time}");
-    // There is time for the two ends only, and hardly for them.
+    // There is barely time for the two ends.
     let (measured, _, time) = measure(8, |rows, _| ms(1000).times(rows.into()));
     assert_eq!((rows(&measured), measured.shortened), (vec![1, 8], true));
     assert!(time <= Span::from_secs(30), "{time}");
-    // Even one run of each is too much: no more than these are made.
+    // Even one run of each is too much, so there are only these.
     let (measured, runs, time) = measure(32, |rows, _| ms(1000).times(rows.into()));
     assert_eq!((rows(&measured), measured.shortened, runs), (vec![1, 32], true, 3));
     assert_eq!(time, Span::from_secs(34));
@@ -151,7 +151,7 @@ fn a_model_slower_than_its_ends_promise_keeps_to_the_time() {
 
 #[test]
 fn plans_take_the_95th_percentile_and_are_monotone() {
-    // Every tenth run takes twice as long, and three rows are quicker than two.
+    // Every tenth run takes twice as long, and three rows are faster than two.
     let (measured, ..) = measure(4, |rows, run| {
         let base = [ms(10), ms(30), ms(20), ms(40)][rows as usize - 1];
         if run % 10 == 0 { base.times(2) } else { base }
@@ -170,7 +170,7 @@ fn plans_take_the_95th_percentile_and_are_monotone() {
 fn a_model_without_batches_and_one_without_latency_are_measured() {
     let (measured, ..) = measure(1, |_, _| ms(20));
     assert_eq!((rows(&measured), measured.shortened), (vec![1], false));
-    // A clock that is too coarse to see a run moves all the same.
+    // A clock that is too coarse to see a run still advances.
     let (measured, ..) = measure(2, |_, run| if run % 100 == 0 { ms(1) } else { Span::ZERO });
     assert_eq!(measured.plan.exec(2), Span(1));
 }

@@ -1,4 +1,4 @@
-//! Reading the generated cases, and running one on an engine.
+//! Reads the generated cases and runs them on an engine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,15 +9,15 @@ use prost::Message;
 use symphony_backend::batch::Arena;
 use symphony_backend::engine::{Engine, Graph, LoadRequest};
 use symphony_onnx::proto::{GraphProto, TensorProto};
-use symphony_onnx::{Dim, ElementType, Model, ValueInfo};
+use symphony_onnx::{Dim, ElementType, OnnxModel, ValueInfo};
 use symphony_wire::tensor::{
     DataType, Inputs, OutputTensor, Signature, TensorSpec, bytes_contents,
 };
 
-/// A model of one node, its inputs and what it must give.
+/// A model of one node with its inputs and the outputs that it must give.
 pub(crate) struct Case {
     pub(crate) name: String,
-    pub(crate) model: Model,
+    pub(crate) model: OnnxModel,
     /// Whether the expected outputs are the ONNX project's own for exactly this model.
     pub(crate) original: bool,
     rtol: f64,
@@ -25,21 +25,21 @@ pub(crate) struct Case {
     tensors: BTreeMap<String, TensorProto>,
 }
 
-/// What became of a case on an engine.
+/// The result of a case on an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Right,
-    /// The engine said itself that it cannot.
+    /// The engine said that it cannot run the case.
     Refused,
     Wrong,
 }
 
-/// Every case of a file, in order.
+/// All cases of a file, in order.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<Case>> {
     let mut rest = Bytes::from(fs::read(path)?);
     let mut cases = Vec::new();
     while !rest.is_empty() {
-        let model = Model::decode(record(&mut rest)?).map_err(io::Error::other)?;
+        let model = OnnxModel::decode(record(&mut rest)?).map_err(io::Error::other)?;
         let data = GraphProto::decode(record(&mut rest)?).map_err(io::Error::other)?;
         let fact = |key: &str| {
             let all = &model.proto().metadata_props;
@@ -69,7 +69,7 @@ fn record(rest: &mut Bytes) -> io::Result<Bytes> {
 }
 
 impl Case {
-    /// Runs the case; the text says how it went wrong.
+    /// Runs the case. The text says what went wrong.
     pub(crate) fn run(&self, engine: &dyn Engine) -> (Verdict, String) {
         let outputs = match self.outputs(engine) {
             Ok(outputs) => outputs,
@@ -118,10 +118,10 @@ impl Case {
         let (got, expected) = (numbers(element, &got.data), numbers(element, &expected));
         let finite = expected.iter().filter(|v| v.is_finite());
         let largest = finite.fold(1.0, |most: f64, v| most.max(v.abs()));
-        // A sum rounds in proportion to what was added up, however small the result.
+        // Rounding of a sum is relative to its summands, however small the result is.
         let atol = self.atol.max(1e-6 * largest);
-        // Of sixteen bits eleven or eight are digits: two roundings in other places differ by more
-        // than usual.
+        // Of sixteen bits, only eleven or eight are digits: two roundings in different places
+        // differ by more than usual.
         let rtol = match element {
             ElementType::Float16 => self.rtol.max(5e-3),
             ElementType::Bfloat16 => self.rtol.max(4e-2),
@@ -193,7 +193,7 @@ macro_rules! widen {
     };
 }
 
-/// Elements as numbers; whole numbers beyond 2^53 lose their last digits on both sides alike.
+/// Elements as numbers. Whole numbers beyond 2^53 lose their last digits on both sides.
 #[expect(clippy::cast_lossless, reason = "one macro for types that widen without loss and others")]
 fn numbers(element: ElementType, data: &[u8]) -> Vec<f64> {
     match element {

@@ -1,33 +1,34 @@
-//! From verdicts to the table: what was right in some case is proven, what was wrong in any case
-//! is refused by the fewest facets that tell it from every case that was right.
+//! Derives the table from verdicts: what was correct in some case is proven, and what was wrong in
+//! any case is refused by the fewest facets that distinguish it from every correct case.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use symphony_backend::operators::{Facet, Kind, Row, Table, UNKNOWN, may_hold};
+use symphony_backend::operators::{Facet, FacetKind, ProvenRow, Table, UNKNOWN, may_hold};
 
-/// One case as far as the table goes.
+/// The part of a case that concerns the table.
 pub(crate) struct Sample {
     pub(crate) name: String,
     pub(crate) operator: String,
-    /// First and last version of the operator set it stands for.
+    /// The first and last version of the operator set for which it stands.
     pub(crate) versions: (i64, i64),
     pub(crate) facets: BTreeSet<Facet>,
     pub(crate) is_right: bool,
-    /// Neither right nor refused by the engine itself.
+    /// Neither correct nor refused by the engine itself.
     pub(crate) is_wrong: bool,
 }
 
-/// The rows that follow, and the cases that leave nothing to prove of their operator.
-pub(crate) fn rows(samples: &[Sample]) -> (Vec<Row>, Vec<String>) {
+/// The rows that follow from the cases, and the cases that leave nothing to prove about their
+/// operator.
+pub(crate) fn rows(samples: &[Sample]) -> (Vec<ProvenRow>, Vec<String>) {
     let mut groups: BTreeMap<_, Vec<&Sample>> = BTreeMap::new();
     for sample in samples {
         groups.entry((&sample.operator, sample.versions)).or_default().push(sample);
     }
-    let (mut rows, mut hopeless): (Vec<Row>, _) = (Vec::new(), Vec::new());
+    let (mut rows, mut hopeless): (Vec<ProvenRow>, _) = (Vec::new(), Vec::new());
     for ((operator, (first, last)), group) in groups {
         let right: Vec<_> = group.iter().copied().filter(|sample| sample.is_right).collect();
         let wrong: Vec<_> = group.iter().copied().filter(|sample| sample.is_wrong).collect();
-        let mut row = Row {
+        let mut row = ProvenRow {
             operator: operator.clone(),
             first,
             last,
@@ -52,8 +53,8 @@ pub(crate) fn rows(samples: &[Sample]) -> (Vec<Row>, Vec<String>) {
     (rows, hopeless)
 }
 
-/// What a table claims although the cases do not show it: values that were right in no case (by
-/// the table that follows from them), and uses that were wrong in one.
+/// The claims of a table that the cases do not show: values that were correct in no case (according
+/// to the table that follows from the cases), and uses that were wrong in a case.
 pub(crate) fn unproven(table: &Table, shown: &Table, samples: &[Sample]) -> Vec<String> {
     let mut unproven = BTreeSet::new();
     for row in table.rows() {
@@ -75,52 +76,53 @@ pub(crate) fn unproven(table: &Table, shown: &Table, samples: &[Sample]) -> Vec<
     unproven.into_iter().collect()
 }
 
-/// What a row claims: the values it names, and either origin of an input where it names none but
-/// another row does.
-fn claims(row: &Row, other: &Row) -> Vec<Facet> {
-    let facet = |(kind, name): &(Kind, String), value: &str| Facet {
+/// The claims of a row: the values that it names, and either origin of an input when it names none
+/// but another row does.
+fn claims(row: &ProvenRow, other: &ProvenRow) -> Vec<Facet> {
+    let facet = |(kind, name): &(FacetKind, String), value: &str| Facet {
         kind: *kind,
         name: name.clone(),
         value: value.to_owned(),
     };
     let named = row.proven.iter();
     let named = named.flat_map(|(key, values)| values.iter().map(move |value| facet(key, value)));
-    let origins = other.proven.keys().filter(|(kind, _)| *kind == Kind::Origin);
+    let origins = other.proven.keys().filter(|(kind, _)| *kind == FacetKind::Origin);
     let origins = origins.flat_map(|key| ["stored", "computed"].map(|value| facet(key, value)));
     named.chain(origins.filter(|origin| row.proves(origin))).collect()
 }
 
-fn continues(before: &Row, row: &Row) -> bool {
+fn continues(before: &ProvenRow, row: &ProvenRow) -> bool {
     before.operator == row.operator
         && before.last + 1 == row.first
         && before.proven == row.proven
         && before.refused == row.refused
 }
 
-fn proven(right: &[&Sample]) -> BTreeMap<(Kind, String), BTreeSet<String>> {
-    let mut proven: BTreeMap<(Kind, String), BTreeSet<String>> = BTreeMap::new();
+fn proven(right: &[&Sample]) -> BTreeMap<(FacetKind, String), BTreeSet<String>> {
+    let mut proven: BTreeMap<(FacetKind, String), BTreeSet<String>> = BTreeMap::new();
     for facet in right.iter().flat_map(|sample| &sample.facets) {
-        if facet.kind != Kind::Circumstance && facet.value != UNKNOWN {
+        if facet.kind != FacetKind::Circumstance && facet.value != UNKNOWN {
             let key = (facet.kind, facet.name.clone());
             proven.entry(key).or_default().insert(facet.value.clone());
         }
     }
     proven.retain(|(kind, _), values| match kind {
-        // Stored and computed: nothing to say.
-        Kind::Origin => values.len() == 1,
-        // Only ever left out: nothing to say.
+        // Both stored and computed, so there is nothing to say.
+        FacetKind::Origin => values.len() == 1,
+        // Always left out, so there is nothing to say.
         _ => values.iter().any(|value| value != "-"),
     });
     proven
 }
 
-/// Most facets that together tell what is wrong.
+/// The most facets that together identify a wrong case.
 const TOGETHER_MAX: usize = 3;
 
-/// What the wrong cases refuse beyond what is not proven, or those that nothing tells from right
-/// ones. A right case may be refused with them where it differs only in what is known at a run.
+/// The combinations that the wrong cases refuse in addition to what is not proven, or the cases
+/// that nothing distinguishes from correct ones. A correct case may be refused with them if it
+/// differs only in facets that are known only at run time.
 fn refused(
-    row: &Row,
+    row: &ProvenRow,
     right: &[&Sample],
     wrong: &[&Sample],
 ) -> Result<Vec<BTreeSet<Facet>>, Vec<String>> {
@@ -139,7 +141,7 @@ fn refused(
     let mut refused = Vec::new();
     while !open.is_empty() {
         let count = |way: &BTreeSet<Facet>| open.iter().filter(|s| explains(way, s)).count();
-        // The way that explains most, then the simplest, then the first.
+        // The combination that explains most cases, then the simplest, then the first.
         let best = ways.iter().rev().max_by_key(|way| (count(way), usize::MAX - way.len()));
         let Some(best) = best.filter(|way| count(way) > 0).cloned() else {
             return Err(open.iter().map(|sample| sample.name.clone()).collect());
@@ -155,7 +157,7 @@ fn refused(
 fn combinations(facets: &BTreeSet<Facet>, visit: &mut impl FnMut(&BTreeSet<Facet>)) {
     let known: Vec<_> = facets
         .iter()
-        .filter(|facet| facet.kind != Kind::Circumstance || facet.value != UNKNOWN)
+        .filter(|facet| facet.kind != FacetKind::Circumstance || facet.value != UNKNOWN)
         .collect();
     let mut chosen = BTreeSet::new();
     choose(&known, &mut chosen, visit);
@@ -176,8 +178,8 @@ fn choose(from: &[&Facet], chosen: &mut BTreeSet<Facet>, visit: &mut impl FnMut(
 mod tests {
     use super::*;
 
-    /// What a table claims beyond cases of an operator, each given as its facets and whether it
-    /// was right.
+    /// Checks what a table claims beyond the cases of an operator, each given by its facets and
+    /// whether it was correct.
     fn check(table: &str, cases: &[(&str, bool)], expected: &[&str]) {
         let samples: Vec<_> = cases
             .iter()

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use symphony_backend::loader::{Loaded, Loader};
+use symphony_backend::loader::{LoadedModel, Loader};
 use symphony_core::sched::Mode;
 use symphony_core::{ModelId, Span};
 use symphony_sim::bound::staggered;
@@ -115,7 +115,7 @@ pub(crate) fn command(args: &OverloadArgs) -> Result<()> {
 }
 
 /// The model on an engine, measured as a server measures it. Its memory is free again.
-fn measured(args: &OverloadArgs, loader: &Loader, engine: &str) -> Result<Loaded> {
+fn measured(args: &OverloadArgs, loader: &Loader, engine: &str) -> Result<LoadedModel> {
     let repository = Repository::variant(&args.models, &args.model, engine, None)?;
     let opened = symphony_backend::repository::Repository::open(repository.path())?;
     let directory = opened.find(&args.model).context("the copied model is not there")?;
@@ -124,7 +124,7 @@ fn measured(args: &OverloadArgs, loader: &Loader, engine: &str) -> Result<Loaded
     Ok(loaded)
 }
 
-fn run(args: &OverloadArgs, loaded: &Loaded) -> Result<Engine> {
+fn run(args: &OverloadArgs, loaded: &LoadedModel) -> Result<Engine> {
     let one_row = loaded.plan.exec(1);
     let slo = one_row.times(args.slo_times);
     let capacity = staggered(&loaded.plan, slo, 1);

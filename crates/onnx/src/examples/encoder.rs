@@ -1,34 +1,34 @@
-//! A transformer encoder (Vaswani et al. 2017; Devlin et al. 2019), with the operators that
-//! exporters write for it: the sequence length is read from the input, attention is taken apart
-//! into products and transpositions, Gelu is written with Erf.
+//! A transformer encoder (Vaswani et al. 2017; Devlin et al. 2019) with the operators that
+//! exporters use for it: the sequence length is read from the input, attention is split into
+//! products and transpositions, and Gelu is built from Erf.
 
 use std::f32::consts::SQRT_2;
 
-use super::layers::{LINEAR, RELU, dense};
+use super::layers::{LINEAR, OPSET, RELU, dense};
 use crate::builder::GraphBuilder;
 use crate::builder::attribute::{float, int, ints};
 use crate::proto::tensor_proto::DataType;
-use crate::{Dim, ElementType, Error, Model};
+use crate::{Dim, ElementType, Error, OnnxModel};
 
 /// Sizes of an [`encoder`] model.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoder {
-    /// Number of layers.
+    /// The number of layers.
     pub layers: usize,
-    /// Numbers per token; a multiple of `heads`.
+    /// The numbers per token; a multiple of `heads`.
     pub hidden: i64,
-    /// Attention heads.
+    /// The number of attention heads.
     pub heads: i64,
-    /// Inner width of the feed-forward part.
+    /// The inner width of the feed-forward part.
     pub inner: i64,
-    /// Number of token ids.
+    /// The number of token ids.
     pub vocabulary: i64,
-    /// Longest sequence.
+    /// The longest sequence.
     pub positions: i64,
 }
 
 impl Default for Encoder {
-    /// As small sentence encoders have it.
+    /// The sizes of small sentence encoders.
     fn default() -> Encoder {
         Encoder {
             layers: 6,
@@ -41,14 +41,15 @@ impl Default for Encoder {
     }
 }
 
-/// `input_ids` and `attention_mask` INT64 [batch, sequence] to `embedding` FP32 [batch, hidden].
+/// Builds a model from `input_ids` and `attention_mask` INT64 [batch, sequence] to `embedding` FP32
+/// [batch, hidden].
 ///
 /// # Errors
-/// For a negative size.
-pub fn encoder(sizes: &Encoder) -> Result<Model, Error> {
+/// A size is negative.
+pub fn encoder(sizes: &Encoder) -> Result<OnnxModel, Error> {
     let batch = |dim| vec![Dim::Named("batch".to_owned()), dim];
     let tokens = batch(Dim::Named("sequence".to_owned()));
-    let mut net = Net { graph: GraphBuilder::new("encoder", super::OPSET, 6), sizes: *sizes };
+    let mut net = EncoderGraph { graph: GraphBuilder::new("encoder", OPSET, 6), sizes: *sizes };
     net.graph.input("input_ids", ElementType::Int64, &tokens);
     net.graph.input("attention_mask", ElementType::Int64, &tokens);
     let mask = net.mask();
@@ -65,13 +66,14 @@ pub fn encoder(sizes: &Encoder) -> Result<Model, Error> {
     net.graph.finish()
 }
 
-struct Net {
+struct EncoderGraph {
     graph: GraphBuilder,
     sizes: Encoder,
 }
 
-impl Net {
-    /// 0 where a token counts and a very negative number where it does not, [batch, 1, 1, sequence].
+impl EncoderGraph {
+    /// 0 for a token that counts and a very negative number for one that does not: [batch, 1, 1,
+    /// sequence].
     fn mask(&mut self) -> String {
         let graph = &mut self.graph;
         let axes = graph.ints("mask.axes", &[2], &[1, 2]);
@@ -84,7 +86,7 @@ impl Net {
         graph.node("mask", "Mul", &[&absent, &lowest], vec![])
     }
 
-    /// Token plus position embeddings, normalised: [batch, sequence, hidden].
+    /// The sum of token and position embeddings, normalised: [batch, sequence, hidden].
     fn embed(&mut self) -> String {
         let Encoder { hidden, vocabulary, positions, .. } = self.sizes;
         let graph = &mut self.graph;
@@ -117,7 +119,7 @@ impl Net {
     fn attention(&mut self, name: &str, input: &str, mask: &str) -> String {
         let Encoder { hidden, heads, .. } = self.sizes;
         let query = self.heads(&format!("{name}.query"), input, [0, 2, 1, 3]);
-        // Transposed along with the heads, as exporters fold it.
+        // The transposition is folded into the split into heads, as exporters do.
         let key = self.heads(&format!("{name}.key"), input, [0, 2, 3, 1]);
         let value = self.heads(&format!("{name}.value"), input, [0, 2, 1, 3]);
         let graph = &mut self.graph;
@@ -162,7 +164,7 @@ impl Net {
         dense(graph, &format!("{name}.narrow"), &gelu, (inner, hidden), LINEAR)
     }
 
-    /// The first token through a dense layer and Tanh: the output.
+    /// Passes the first token through a dense layer and Tanh to the output.
     fn pool(&mut self, input: &str) {
         let hidden = self.sizes.hidden;
         let graph = &mut self.graph;

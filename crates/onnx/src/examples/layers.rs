@@ -1,14 +1,17 @@
-//! Layers that more than one example uses, with weights scaled so that activations neither fade
-//! nor explode with depth (He et al. 2015).
+//! Layers that several examples use. Their weights are scaled so that activations neither fade nor
+//! explode with depth (He et al. 2015).
 
 use crate::builder::GraphBuilder;
 use crate::builder::attribute::{int, ints};
 use crate::proto::AttributeProto;
 use crate::signature::Dim;
 
-/// The factor on the variance that makes up for a Relu after the layer.
+/// The operator set of all examples.
+pub(super) const OPSET: i64 = 17;
+
+/// The factor on the variance that compensates for a Relu after the layer.
 pub(super) const RELU: f32 = 2.0;
-/// No Relu follows.
+/// The factor when no Relu follows.
 pub(super) const LINEAR: f32 = 1.0;
 
 /// The shape of a value whose leading dimension is the batch.
@@ -24,15 +27,15 @@ pub(super) struct Conv {
     pub(super) outputs: i64,
     pub(super) kernel: i64,
     pub(super) stride: i64,
-    /// `inputs` for a depthwise convolution, else 1.
+    /// `inputs` for a depthwise convolution, otherwise 1.
     pub(super) groups: i64,
-    /// Factor on the variance of the weights, such as [`RELU`].
+    /// The factor on the variance of the weights, such as [`RELU`].
     pub(super) gain: f32,
 }
 
 impl Conv {
-    /// Adds it with a bias, as exporters write a convolution with its batch normalisation
-    /// folded in.
+    /// Adds the convolution with a bias, as exporters write it when batch normalisation is folded
+    /// in.
     pub(super) fn add(&self, graph: &mut GraphBuilder, name: &str, input: &str) -> String {
         let Conv { outputs, kernel, stride, groups, gain, .. } = *self;
         let inputs = self.inputs / groups;
@@ -51,8 +54,8 @@ impl Conv {
     }
 }
 
-/// Averages each channel and classifies: [batch, `inputs`, height, width] to the output `logits`
-/// [batch, `classes`].
+/// Averages each channel and classifies, from [batch, `inputs`, height, width] to the output
+/// `logits` [batch, `classes`].
 pub(super) fn classifier(graph: &mut GraphBuilder, input: &str, inputs: i64, classes: i64) {
     let mean = graph.node("pool", "GlobalAveragePool", &[input], vec![]);
     let flat = graph.node("flat", "Flatten", &[&mean], vec![int("axis", 1)]);

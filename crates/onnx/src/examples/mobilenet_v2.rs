@@ -1,10 +1,11 @@
 //! MobileNetV2 (Sandler et al. 2018) at width 1.0, as exported for inference.
 
-use super::layers::{Conv, LINEAR, RELU, batch_of, classifier};
+use super::layers::{Conv, LINEAR, OPSET, RELU, batch_of, classifier};
 use crate::builder::GraphBuilder;
-use crate::{ElementType, Error, Model};
+use crate::{ElementType, Error, OnnxModel};
 
-/// Expansion factor, output channels, number of blocks, stride of the first: table 2 of the paper.
+/// Expansion factor, output channels, number of blocks, stride of the first block: table 2 of the
+/// paper.
 const STAGES: [(i64, i64, usize, i64); 7] = [
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -15,12 +16,12 @@ const STAGES: [(i64, i64, usize, i64); 7] = [
     (6, 320, 1, 1),
 ];
 
-/// `image` FP32 [batch, 3, `size`, `size`] to `logits` FP32 [batch, `classes`].
+/// Builds a model from `image` FP32 [batch, 3, `size`, `size`] to `logits` FP32 [batch, `classes`].
 ///
 /// # Errors
-/// For a negative number of classes.
-pub fn mobilenet_v2(size: i64, classes: i64) -> Result<Model, Error> {
-    let mut net = Net { graph: GraphBuilder::new("mobilenet_v2", super::OPSET, 2), blocks: 0 };
+/// The number of classes is negative.
+pub fn mobilenet_v2(size: i64, classes: i64) -> Result<OnnxModel, Error> {
+    let mut net = MobilenetGraph { graph: GraphBuilder::new("mobilenet_v2", OPSET, 2), blocks: 0 };
     net.graph.input("image", ElementType::Float32, &batch_of(&[3, size, size]));
     net.graph.floats("relu6.min", &[], &[0.0]);
     net.graph.floats("relu6.max", &[], &[6.0]);
@@ -41,12 +42,12 @@ pub fn mobilenet_v2(size: i64, classes: i64) -> Result<Model, Error> {
     net.graph.finish()
 }
 
-struct Net {
+struct MobilenetGraph {
     graph: GraphBuilder,
     blocks: usize,
 }
 
-impl Net {
+impl MobilenetGraph {
     fn conv_relu6(&mut self, name: &str, input: &str, conv: &Conv) -> String {
         let value = conv.add(&mut self.graph, name, input);
         let inputs = [value.as_str(), "relu6.min", "relu6.max"];

@@ -1,5 +1,5 @@
-//! Example models: real architectures with generated weights, for trying and measuring a server
-//! without a download. Their results mean nothing, but their costs are real.
+//! Example models with real architectures and generated weights, for trying and measuring a server
+//! without a download. Their results are meaningless, but their cost is real.
 
 mod encoder;
 mod layers;
@@ -15,29 +15,26 @@ pub use store::materialize;
 pub use wide_dense::{WideDense, wide_dense};
 
 use crate::error::Error;
-use crate::model::Model;
-
-/// The operator set of all examples.
-const OPSET: i64 = 17;
+use crate::model::OnnxModel;
 
 /// A bundled example that is generated on first use.
 #[derive(Clone, Copy, Debug)]
 pub struct Example {
-    /// Its name: what `generate` in a `model.toml` says.
+    /// The name that `generate` in a `model.toml` gives.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// A description of one line.
     pub description: &'static str,
     /// A `model.toml` to serve it with.
     pub model_toml: &'static str,
-    build: fn() -> Result<Model, Error>,
+    build: fn() -> Result<OnnxModel, Error>,
 }
 
 impl Example {
     /// Builds the model in memory.
     ///
     /// # Errors
-    /// None that a test would not have shown.
-    pub fn build(&self) -> Result<Model, Error> {
+    /// None: a test builds every example.
+    pub fn build(&self) -> Result<OnnxModel, Error> {
         (self.build)()
     }
 }
@@ -74,7 +71,7 @@ pub const CATALOGUE: &[Example] = &[
 /// The example of this name.
 ///
 /// # Errors
-/// [`Error::UnknownExample`] listing the names there are.
+/// [`Error::UnknownExample`] with the names that exist.
 pub fn find(name: &str) -> Result<&'static Example, Error> {
     CATALOGUE.iter().find(|example| example.name == name).ok_or_else(|| Error::UnknownExample {
         name: name.to_owned(),

@@ -1,25 +1,26 @@
 //! ResNet-50 (He et al. 2016) with the stride in the 3x3 convolution, as exported for inference.
 
-use super::layers::{Conv, LINEAR, RELU, batch_of, classifier};
+use super::layers::{Conv, LINEAR, OPSET, RELU, batch_of, classifier};
 use crate::builder::GraphBuilder;
 use crate::builder::attribute::ints;
-use crate::{ElementType, Error, Model};
+use crate::{ElementType, Error, OnnxModel};
 
-/// Inner channels, number of blocks, stride of the first.
+/// Inner channels, number of blocks, stride of the first block.
 const STAGES: [(i64, usize, i64); 4] = [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)];
 
-/// Blocks put out this many times their inner channels.
+/// Blocks have this many times as many output channels as inner channels.
 const WIDENING: i64 = 4;
 
-/// The residual branch is added to its input: kept small, so that sixteen sums stay in range.
+/// The factor on the residual branch, which is added to its input. It is small so that sixteen sums
+/// stay in range.
 const BRANCH: f32 = 0.25;
 
-/// `image` FP32 [batch, 3, `size`, `size`] to `logits` FP32 [batch, `classes`].
+/// Builds a model from `image` FP32 [batch, 3, `size`, `size`] to `logits` FP32 [batch, `classes`].
 ///
 /// # Errors
-/// For a negative number of classes.
-pub fn resnet50(size: i64, classes: i64) -> Result<Model, Error> {
-    let mut graph = GraphBuilder::new("resnet50", super::OPSET, 50);
+/// The number of classes is negative.
+pub fn resnet50(size: i64, classes: i64) -> Result<OnnxModel, Error> {
+    let mut graph = GraphBuilder::new("resnet50", OPSET, 50);
     graph.input("image", ElementType::Float32, &batch_of(&[3, size, size]));
     let stem = Conv { inputs: 3, outputs: 64, kernel: 7, stride: 2, groups: 1, gain: RELU };
     let value = conv_relu(&mut graph, "stem", "image", &stem);

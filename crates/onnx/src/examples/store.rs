@@ -1,4 +1,4 @@
-//! Generated examples on disk: written once, complete or not at all.
+//! Generated examples on disk. Each is written once, completely or not at all.
 
 use std::fs;
 use std::io;
@@ -9,18 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Example, find};
 use crate::error::Error;
 
-/// Names the generators' present results: raise it whenever one of them changes, so that files
-/// written before are not taken for new ones.
+/// The revision of the generators. Raise it whenever the result of a generator changes, so that
+/// older files are not taken for new ones.
 const REVISION: &str = "generated-1";
 
-/// Tells apart the writers of one process.
+/// Distinguishes the writers of one process.
 static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
 
-/// Writes an example under a cache directory unless it is there already; returns its directory,
-/// which holds `model.toml` and `1/model.onnx`. The directory above is a model repository of
-/// the examples written so far.
+/// Writes an example below a cache directory unless it is there already. Returns its directory,
+/// which holds `model.toml` and `1/model.onnx`. The directory above it is a model repository of the
+/// examples written so far.
 ///
-/// Several threads and processes may do this at once: each writes aside and renames, the first wins.
+/// Several threads and processes may do this at once: each writes to a directory of its own and
+/// renames it, and the first wins.
 ///
 /// # Errors
 /// [`Error::UnknownExample`], [`Error::Write`].
@@ -31,14 +32,15 @@ pub fn materialize(cache_dir: &Path, name: &str) -> Result<PathBuf, Error> {
     if directory.is_dir() {
         return Ok(directory);
     }
-    // Beside the repository, so that an unfinished model is never taken for one of its models.
+    // This is outside of the repository, so that an unfinished model is never taken for one of its
+    // models.
     let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
     let aside = cache_dir.join(format!(".{name}-{}-{attempt}", process::id()));
     let written = write(example, &aside)
         .and_then(|()| fs::create_dir_all(&repository).map_err(at(&repository)))
         .and_then(|()| publish(&aside, &directory));
     if written.is_err() {
-        // The first error is the one to report; what is left behind is only a cache.
+        // Report the first error. What is left behind is only a cache.
         fs::remove_dir_all(&aside).ok();
     }
     written.map(|()| directory)
@@ -68,7 +70,7 @@ fn publish(aside: &Path, directory: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::examples::CATALOGUE;
-    use crate::model::Model;
+    use crate::model::OnnxModel;
 
     /// FNV-1a, 64 bits.
     fn fingerprint(bytes: &[u8]) -> u64 {
@@ -100,9 +102,9 @@ mod tests {
             writers.into_iter().map(|w| w.join().expect("no panic")).collect()
         });
         assert!(paths.iter().all(|path| path == &paths[0]));
-        let model = Model::read(&paths[0].join("1/model.onnx")).expect("reads");
+        let model = OnnxModel::read(&paths[0].join("1/model.onnx")).expect("reads");
         assert_eq!(model, find("mobilenet_v2").expect("is there").build().expect("builds"));
-        // Nothing unfinished is left beside it.
+        // No unfinished model is left.
         assert_eq!(fs::read_dir(cache.path()).expect("reads").count(), 1);
         let written = fs::metadata(&paths[0]).and_then(|m| m.modified()).expect("a time");
         let again = fs::metadata(write()).and_then(|m| m.modified()).expect("a time");

@@ -1,22 +1,22 @@
-//! A multilayer perceptron with layers wider than the cache, as recommenders end in.
+//! A multilayer perceptron with layers wider than the cache, like the last layers of recommenders.
 //!
-//! One row reads every weight once, and so does a batch: on a CPU, where most networks are bound
-//! by arithmetic, this is the kind that gains by batching.
+//! One row reads every weight once, and so does a batch. Most networks are bound by arithmetic on a
+//! CPU; this one gains from batching.
 
-use super::layers::{LINEAR, RELU, batch_of, dense};
+use super::layers::{LINEAR, OPSET, RELU, batch_of, dense};
 use crate::builder::GraphBuilder;
-use crate::{ElementType, Error, Model};
+use crate::{ElementType, Error, OnnxModel};
 
 /// Sizes of a [`wide_dense`] model.
 #[derive(Clone, Copy, Debug)]
 pub struct WideDense {
-    /// Numbers in a row of the input.
+    /// The numbers in a row of the input.
     pub features: i64,
-    /// Width of the inner layers; each weighs 4 `width`² bytes.
+    /// The width of the inner layers. Each takes 4 `width`² bytes.
     pub width: i64,
-    /// Number of square inner layers.
+    /// The number of square inner layers.
     pub layers: usize,
-    /// Numbers in a row of the output.
+    /// The numbers in a row of the output.
     pub scores: i64,
 }
 
@@ -27,13 +27,13 @@ impl Default for WideDense {
     }
 }
 
-/// `features` FP32 [batch, features] to `scores` FP32 [batch, scores].
+/// Builds a model from `features` FP32 [batch, features] to `scores` FP32 [batch, scores].
 ///
 /// # Errors
-/// For a negative size.
-pub fn wide_dense(sizes: &WideDense) -> Result<Model, Error> {
+/// A size is negative.
+pub fn wide_dense(sizes: &WideDense) -> Result<OnnxModel, Error> {
     let WideDense { features, width, layers, scores } = *sizes;
-    let mut graph = GraphBuilder::new("wide_dense", super::OPSET, 4096);
+    let mut graph = GraphBuilder::new("wide_dense", OPSET, 4096);
     graph.input("features", ElementType::Float32, &batch_of(&[features]));
     let mut value = "features".to_owned();
     let mut inputs = features;

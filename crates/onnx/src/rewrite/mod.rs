@@ -1,39 +1,40 @@
-//! Changes to a graph's dimensions: opening the batch dimension, fixing others.
+//! Changes the dimensions of a graph: opens the batch dimension and fixes others.
 //!
-//! A rewrite keeps what the model computes for one row; that rows of a batch stay independent
-//! cannot be seen in the file and must be verified by running it.
+//! A rewrite does not change what the model computes for one row. Whether the rows of a batch stay
+//! independent cannot be seen in the file: it must be verified by running the model.
 
 mod reshape;
 
 use std::collections::HashSet;
 
 use crate::error::Error;
-use crate::model::Model;
+use crate::model::OnnxModel;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::type_proto::Value;
 use crate::proto::{GraphProto, ValueInfoProto};
 use crate::signature::{Dim, TensorType, ValueInfo, ValueKind, dim, initialized};
 
-/// What [`Model::make_batch_dynamic`] changed; empty for a model that was dynamic already.
+/// The changes of [`OnnxModel::make_batch_dynamic`]. Empty for a model that was dynamic already.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchRewrite {
-    /// Inputs whose leading dimension was fixed to 1.
+    /// The inputs whose leading dimension was fixed to 1.
     pub inputs: Vec<String>,
-    /// `Reshape` nodes, by their first output, whose constant target held a 1 for the batch.
+    /// The `Reshape` nodes, by their first output, whose constant target had a 1 for the batch.
     pub reshapes: Vec<String>,
 }
 
-impl Model {
-    /// Opens the leading dimension of a model exported for one row: a fixed 1 there becomes a
-    /// symbol shared by all inputs and outputs, and constant `Reshape` targets that start with 1
-    /// are rewritten where that is the same for one row. A model whose inputs are all open
-    /// already is left as it is.
+impl OnnxModel {
+    /// Opens the leading dimension of a model that was exported for one row. A fixed 1 becomes a
+    /// symbol that all inputs and outputs share, and constant `Reshape` targets that start with 1
+    /// are rewritten where that makes no difference for one row. A model whose inputs are all open
+    /// already is left unchanged.
     ///
-    /// The caller must verify by running: both forms on one row, then several rows at once.
+    /// The caller must verify the result by running it: both forms on one row, then several rows at
+    /// once.
     ///
     /// # Errors
-    /// [`Error::NotBatchable`] when an input or output is no tensor, has no leading dimension, or
-    /// has one fixed to something other than 1.
+    /// [`Error::NotBatchable`] when an input or output is not a tensor, has no leading dimension,
+    /// or has a leading dimension that is fixed to something other than 1.
     pub fn make_batch_dynamic(&mut self) -> Result<BatchRewrite, Error> {
         let fixed = fixed_inputs(&self.signature().inputs)?;
         for output in &self.signature().outputs {
@@ -53,12 +54,12 @@ impl Model {
         Ok(BatchRewrite { inputs: fixed, reshapes })
     }
 
-    /// Fixes an open dimension of an input to a size; a named dimension is fixed wherever the
-    /// name stands. Fixing a dimension to the size it has changes nothing.
+    /// Fixes an open dimension of an input to a size. A named dimension is fixed wherever its name
+    /// stands. Fixing a dimension to the size that it has changes nothing.
     ///
     /// # Errors
-    /// [`Error::UnknownInput`]; [`Error::Dimension`] when the input has no such dimension, when
-    /// it has another size already, or for a size below 1.
+    /// [`Error::UnknownInput`]; [`Error::Dimension`] when the input has no such dimension, when the
+    /// dimension has another size already, or when the size is below 1.
     pub fn set_dim(&mut self, input: &str, axis: usize, size: i64) -> Result<(), Error> {
         let refuse = |problem: String| Error::Dimension { input: input.to_owned(), axis, problem };
         let inputs = &self.signature().inputs;
@@ -88,8 +89,8 @@ impl Model {
     }
 }
 
-/// The inputs whose leading dimension is fixed to 1, once all are known to have one that can
-/// carry a batch.
+/// The inputs whose leading dimension is fixed to 1. First checks that every input has a dimension
+/// that can carry a batch.
 fn fixed_inputs(inputs: &[ValueInfo]) -> Result<Vec<String>, Error> {
     let mut fixed = Vec::new();
     for input in inputs {
@@ -106,8 +107,8 @@ fn not_batchable(role: &'static str, value: &ValueInfo, problem: &str) -> Error 
     Error::NotBatchable { role, name: value.name.clone(), problem: problem.to_owned() }
 }
 
-/// The leading dimension of a value that can carry a batch; `None` when the graph leaves the
-/// number of dimensions open.
+/// The leading dimension of a value that can carry a batch. `None` when the graph does not give the
+/// number of dimensions.
 fn leading<'a>(role: &'static str, value: &'a ValueInfo) -> Result<Option<&'a Dim>, Error> {
     let ValueKind::Tensor(TensorType { dims, .. }) = &value.kind else {
         return Err(not_batchable(role, value, &format!("it is of kind {}", value.kind.name())));
@@ -122,7 +123,7 @@ fn leading<'a>(role: &'static str, value: &'a ValueInfo) -> Result<Option<&'a Di
     }
 }
 
-/// Dimensions of a value as the schema holds them; none for other kinds and unknown ranks.
+/// The dimensions of a value in the form of the schema. Empty for other kinds and unknown ranks.
 fn dims_mut(value: &mut ValueInfoProto) -> &mut [Dimension] {
     let r#type = value.r#type.as_mut().and_then(|t| t.value.as_mut());
     match r#type {
@@ -138,7 +139,7 @@ fn edges(graph: &mut GraphProto) -> impl Iterator<Item = &mut ValueInfoProto> {
     graph.input.iter_mut().chain(&mut graph.output)
 }
 
-/// Gives the leading dimension of every input, and of every output where it is 1, one symbol.
+/// Gives the leading dimension of every input, and of every output where it is 1, the same symbol.
 fn open_edges(graph: &mut GraphProto) {
     let filled: HashSet<String> = initialized(graph).into_iter().map(str::to_owned).collect();
     let mut batch_names = HashSet::new();
@@ -179,8 +180,8 @@ fn open_edges(graph: &mut GraphProto) {
     }
 }
 
-/// Takes back the shapes noted for inner values: they were inferred for one row, a stale one is
-/// an error to some engines, and all engines infer them again.
+/// Removes the shapes of inner values. They were inferred for one row, a wrong shape is an error
+/// for some engines, and all engines infer them again.
 fn forget_shapes(graph: &mut GraphProto) {
     for value in &mut graph.value_info {
         if let Some(Value::TensorType(tensor)) =

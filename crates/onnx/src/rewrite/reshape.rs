@@ -1,8 +1,8 @@
-//! `Reshape` targets that an exporter wrote for one row, opened for a batch.
+//! Opens `Reshape` targets that an exporter wrote for one row.
 //!
-//! Values that carry the batch as their leading dimension are followed through the operators
-//! that keep it there. Where a value is known to carry it, a leading 1 in the target becomes 0
-//! ("as the input has it"); elsewhere it becomes -1 ("whatever is left") if nothing else is.
+//! Values whose leading dimension is the batch are followed through the operators that keep it
+//! there. When a value is known to carry the batch, a leading 1 in the target becomes 0 ("as in the
+//! input"); otherwise it becomes -1 ("whatever is left") unless another dimension is -1.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,8 +12,8 @@ use crate::proto::{AttributeProto, GraphProto, NodeProto, TensorProto};
 use crate::signature::{Dim, initialized, tensor_type};
 use crate::tensor;
 
-/// Operators whose first output has the dimensions of the first input, or at least its number of
-/// dimensions and the leading one.
+/// Operators whose first output has the dimensions of the first input, or at least the same number
+/// of dimensions and the same leading one.
 const KEEP_LEADING: &[&str] = &[
     "Abs",
     "AveragePool",
@@ -60,7 +60,7 @@ const KEEP_LEADING: &[&str] = &[
 
 const BROADCAST: &[&str] = &["Add", "Div", "Max", "Mean", "Min", "Mul", "Pow", "Sub", "Sum"];
 
-/// Rewrites every constant target it can; returns the first outputs of the nodes changed.
+/// Rewrites every constant target that it can. Returns the first outputs of the changed nodes.
 pub(super) fn open_targets(graph: &mut GraphProto) -> Vec<String> {
     let mut follower = Follower::new(graph);
     let mut changed = Vec::new();
@@ -90,7 +90,7 @@ pub(super) fn open_targets(graph: &mut GraphProto) -> Vec<String> {
     changed
 }
 
-/// The target with its leading 1 opened, if that is the same for one row.
+/// The target with its leading 1 opened, if that makes no difference for one row.
 fn opened(target: &[i64], carries_batch: bool, starts_with_one: bool) -> Option<Vec<i64>> {
     let (1, rest) = target.split_first()? else { return None };
     let lead = match rest.contains(&-1) {
@@ -102,8 +102,8 @@ fn opened(target: &[i64], carries_batch: bool, starts_with_one: bool) -> Option<
     Some([&[lead], rest].concat())
 }
 
-/// Puts the target into the node: as its attribute before operator set 5, as a new initializer
-/// (returned) since: the old one may serve other nodes too.
+/// Sets the target of the node: as its attribute before operator set 5, and since then as a new
+/// initializer, which is returned. The old initializer may serve other nodes, too.
 fn replace_target(node: &mut NodeProto, name: String, target: Vec<i64>) -> Option<TensorProto> {
     if let Some(shape) = node.attribute.iter_mut().find(|a| a.name() == "shape") {
         *shape = AttributeProto {
@@ -124,15 +124,15 @@ fn replace_target(node: &mut NodeProto, name: String, target: Vec<i64>) -> Optio
     })
 }
 
-/// What is known of values while walking the nodes in order.
+/// What is known about values while walking the nodes in order.
 struct Follower {
-    /// Values that carry the batch as leading dimension, with their number of dimensions.
+    /// Values whose leading dimension is the batch, with their number of dimensions.
     rows: HashMap<String, usize>,
-    /// Dimensions of stored tensors.
+    /// The dimensions of stored tensors.
     stored: HashMap<String, Vec<i64>>,
-    /// Integers of stored lists that may be a target or axes.
+    /// The integers of stored lists that may be a target or axes.
     lists: HashMap<String, Vec<i64>>,
-    /// Values noted in the file with a leading dimension of 1.
+    /// Values whose leading dimension is 1 according to the file.
     starts_with_one: HashSet<String>,
     names: HashSet<String>,
 }
@@ -178,7 +178,7 @@ impl Follower {
         }
     }
 
-    /// The constant target of a `Reshape` in which 0 means "as the input has it".
+    /// The constant target of a `Reshape` in which 0 means "as in the input".
     fn target(&self, node: &NodeProto) -> Option<Vec<i64>> {
         let attribute = |name| node.attribute.iter().find(|a| a.name() == name);
         if attribute("allowzero").is_some_and(|a| a.i() != 0) {
@@ -202,7 +202,7 @@ impl Follower {
         self.rows.get(node.input.get(position)?).copied()
     }
 
-    /// The number of dimensions of the node's first output, if it carries the batch first.
+    /// The number of dimensions of the node's first output, if its leading dimension is the batch.
     fn rank_after(&self, node: &NodeProto) -> Option<usize> {
         if !node.domain().is_empty() {
             return None;
@@ -213,7 +213,7 @@ impl Follower {
         }
         let attribute = |name| node.attribute.iter().find(|a| a.name() == name);
         if operator == "Gather" && attribute("axis").is_none_or(|a| a.i() == 0) {
-            // Looking rows up in a stored table: their order is that of the indices.
+            // Rows are looked up in a stored table, in the order of the indices.
             let table = self.stored.get(node.input.first()?)?.len();
             return Some(self.row_rank(node, 1)? + table.checked_sub(1)?);
         }
@@ -256,7 +256,7 @@ impl Follower {
     }
 
     /// Broadcasting keeps the leading dimension if every operand carries it or is a constant
-    /// that does not reach it.
+    /// without it.
     fn rank_after_broadcast(&self, node: &NodeProto) -> Option<usize> {
         let rank = (0..node.input.len()).find_map(|i| self.row_rank(node, i))?;
         let keeps = |name: &String| match (self.rows.get(name), self.stored.get(name)) {

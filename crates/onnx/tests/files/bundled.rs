@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use symphony_onnx::Model;
+use symphony_onnx::OnnxModel;
 use symphony_onnx::examples::find;
 
 #[test]
@@ -15,7 +15,7 @@ fn every_bundled_model_is_there_or_can_be_generated() {
         let settings = fs::read_to_string(directory.join("model.toml")).expect("model.toml");
         let generator = settings.lines().find_map(|line| line.strip_prefix("generate = "));
         match generator {
-            None => drop(Model::read(&directory.join("1/model.onnx")).expect("a model")),
+            None => drop(OnnxModel::read(&directory.join("1/model.onnx")).expect("a model")),
             Some(name) => {
                 let example = find(name.trim_matches('"')).expect("a generator");
                 assert!(settings.contains(example.model_toml), "{name}: settings differ");

@@ -1,4 +1,4 @@
-//! Files that are broken, cut short or made to harm: a clear error, never a panic.
+//! Files that are broken, cut short or hostile give a clear error and never a panic.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message;
-use symphony_onnx::Model;
+use symphony_onnx::OnnxModel;
 use symphony_onnx::proto::tensor_proto::DataLocation;
 use symphony_onnx::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
@@ -17,9 +17,9 @@ use symphony_onnx::proto::{
 use crate::digits;
 use crate::nodes::nested;
 
-/// Everything that is done to a model on the way to an engine; whether it works is no matter.
+/// Does everything that is done to a model before an engine loads it. It may fail.
 fn exercise(bytes: &[u8]) {
-    let Ok(mut model) = Model::decode(Bytes::copy_from_slice(bytes)) else { return };
+    let Ok(mut model) = OnnxModel::decode(Bytes::copy_from_slice(bytes)) else { return };
     for node in model.nodes() {
         node.attribute("axis");
         for position in 0..=node.proto.input.len() {
@@ -61,9 +61,9 @@ proptest! {
     }
 }
 
-/// The digit classifier with its large weights shrunk, so that changes hit structure.
+/// The digit classifier with small weights, so that changes hit the structure.
 fn graph_of_digits() -> Bytes {
-    let mut proto = Model::read(&digits()).expect("the bundled model").proto().clone();
+    let mut proto = OnnxModel::read(&digits()).expect("the bundled model").proto().clone();
     for tensor in &mut proto.graph.as_mut().expect("a graph").initializer {
         let kept = tensor.raw_data.take().map(|data| data.slice(..4));
         *tensor = TensorProto { dims: vec![1], raw_data: kept, ..tensor.clone() };
@@ -82,7 +82,7 @@ fn every_cut_of_a_file_is_an_error_or_a_model() {
 fn refused(change: impl FnOnce(&mut ModelProto, fn(&mut ModelProto) -> &mut GraphProto)) -> String {
     let mut proto = nested().proto().clone();
     change(&mut proto, |proto| proto.graph.as_mut().expect("a graph"));
-    Model::decode(proto.encode_to_vec().into()).expect_err("refused").to_string()
+    OnnxModel::decode(proto.encode_to_vec().into()).expect_err("refused").to_string()
 }
 
 fn bad_tensor(change: impl FnOnce(&mut TensorProto)) -> String {
@@ -135,7 +135,7 @@ fn errors_name_the_thing() {
     for (error, expected) in cases {
         assert_eq!(error, expected);
     }
-    let error = Model::decode(Bytes::from_static(b"<html>")).expect_err("refused").to_string();
+    let error = OnnxModel::decode(Bytes::from_static(b"<html>")).expect_err("refused").to_string();
     assert!(error.starts_with(cut), "{error}");
 }
 
@@ -148,12 +148,12 @@ fn graphs_nested_without_end_are_refused() {
         graph = GraphProto { node: vec![node], ..Default::default() };
     }
     let proto = ModelProto { graph: Some(graph), ..Default::default() };
-    let error = Model::decode(proto.encode_to_vec().into()).expect_err("refused").to_string();
+    let error = OnnxModel::decode(proto.encode_to_vec().into()).expect_err("refused").to_string();
     assert!(error.contains("recursion limit"), "{error}");
 }
 
 /// Writes a model with one external tensor of 8 bytes and reads it back.
-fn external(directory: &Path, location: &str, offset: &str) -> Result<Model, String> {
+fn external(directory: &Path, location: &str, offset: &str) -> Result<OnnxModel, String> {
     let entry = |key: &str, value: &str| StringStringEntryProto {
         key: Some(key.into()),
         value: Some(value.into()),
@@ -169,9 +169,9 @@ fn external(directory: &Path, location: &str, offset: &str) -> Result<Model, Str
     });
     let path = directory.join("model.onnx");
     fs::write(&path, proto.encode_to_vec()).expect("writes");
-    let alone = Model::decode(proto.encode_to_vec().into()).expect_err("has no directory");
+    let alone = OnnxModel::decode(proto.encode_to_vec().into()).expect_err("has no directory");
     assert!(alone.to_string().contains("load it from its file"), "{alone}");
-    Model::read(&path).map_err(|e| e.to_string())
+    OnnxModel::read(&path).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -201,17 +201,17 @@ fn weights_in_other_files_must_lie_beside_the_model() {
 
 #[test]
 fn a_missing_file_is_named() {
-    let error = Model::read(Path::new("/nowhere/model.onnx")).expect_err("no file").to_string();
+    let error = OnnxModel::read(Path::new("/nowhere/model.onnx")).expect_err("no file").to_string();
     assert!(error.starts_with("cannot read /nowhere/model.onnx: "), "{error}");
 }
 
 #[test]
 fn what_is_no_file_or_too_large_for_one_is_never_read() {
-    let refused = |path: &Path| Model::read(path).expect_err("refused").to_string();
+    let refused = |path: &Path| OnnxModel::read(path).expect_err("refused").to_string();
     assert_eq!(refused(Path::new("/dev/zero")), "cannot read /dev/zero: not a file");
     let directory = tempfile::tempdir().expect("a temporary directory");
     assert!(refused(directory.path()).ends_with("not a file"));
-    // Nothing but its length is on disk.
+    // Only its length is on disk.
     let path = directory.path().join("model.onnx");
     fs::File::create(&path).and_then(|file| file.set_len(1 << 31)).expect("makes a file");
     assert!(refused(&path).contains("larger than the 2 GiB"), "{}", refused(&path));

@@ -1,4 +1,4 @@
-//! Model files from the outside: read, refused, rewritten, written.
+//! Model files from outside: reading, refusing, rewriting and writing them.
 
 mod bundled;
 mod hostile;

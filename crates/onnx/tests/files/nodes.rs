@@ -1,11 +1,11 @@
-//! The list of operators: those of the graph, of graphs inside nodes, of local functions.
+//! The list of operators: of the graph, of nested graphs and of local functions.
 
 use symphony_onnx::builder::{GraphBuilder, attribute};
 use symphony_onnx::proto::attribute_proto::AttributeType;
 use symphony_onnx::proto::{
     AttributeProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
 };
-use symphony_onnx::{Attribute, Dim, ElementType, Model};
+use symphony_onnx::{Attribute, Dim, ElementType, OnnxModel};
 
 fn import(domain: &str, version: i64) -> OperatorSetIdProto {
     OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) }
@@ -22,7 +22,7 @@ fn node(domain: &str, operator: &str, inputs: &[&str], output: &str) -> NodeProt
 }
 
 /// A graph with an `If` around a `Slice`, a local function and a foreign operator.
-pub(crate) fn nested() -> Model {
+pub(crate) fn nested() -> OnnxModel {
     let mut graph = GraphBuilder::new("nested", 17, 1);
     graph.input("x", ElementType::Float16, &[Dim::Named("n".into()), Dim::Fixed(4)]);
     graph.input("flag", ElementType::Bool, &[]);
@@ -103,7 +103,7 @@ fn inputs_are_known_where_the_file_says_so() {
     assert_eq!((pad.input_count(), pad.has_input(2), pad.has_input(3)), (3, false, true));
     assert_eq!(pad.input_element(2), None);
     assert_eq!(pad.text("mode"), Some("edge"));
-    // From inside the branch, values of the graph around it are seen.
+    // Inside the branch, the values of the graph around it are visible.
     assert_eq!(slice.input_ints(1), Some(vec![2]));
     assert_eq!(slice.input_element(0), Some(ElementType::Float16));
     assert_eq!(leaky.attribute("alpha"), Some(Attribute::Reference("slope")));

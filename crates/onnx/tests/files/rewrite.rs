@@ -1,7 +1,7 @@
-//! Opening the batch dimension and fixing others.
+//! Opening the batch dimension, and fixing other dimensions.
 
 use symphony_onnx::builder::{GraphBuilder, attribute};
-use symphony_onnx::{BatchRewrite, Dim, ElementType, Model, tensor_ints};
+use symphony_onnx::{BatchRewrite, Dim, ElementType, OnnxModel, tensor_ints};
 
 use crate::nodes::nested;
 
@@ -25,7 +25,7 @@ fn reshaped(x: &[&str], operator: &str, target: &[i64], y: &[&str]) -> GraphBuil
     graph
 }
 
-fn target_of(model: &Model, output: &str) -> Vec<i64> {
+fn target_of(model: &OnnxModel, output: &str) -> Vec<i64> {
     let graph = model.proto().graph.as_ref().expect("a graph");
     let node = graph.node.iter().find(|n| n.output[0] == output).expect("a node");
     let tensor = graph.initializer.iter().find(|t| t.name() == node.input[1]);
@@ -34,8 +34,8 @@ fn target_of(model: &Model, output: &str) -> Vec<i64> {
 
 #[test]
 fn a_leading_one_becomes_the_batch() {
-    // Operator before the Reshape, target, rewritten target. Relu keeps the batch in front;
-    // what Inverse does is not followed.
+    // The operator before the Reshape, its target, and the rewritten target. Relu keeps the batch
+    // in front; Inverse is not followed.
     let cases: &[(&str, &[i64], &[i64])] = &[
         ("Relu", &[1, 12], &[0, 12]),
         ("Relu", &[1, -1], &[0, -1]),
@@ -102,7 +102,7 @@ fn the_batch_is_followed_through_an_embedding_and_its_normalisation() {
     graph.node("z", "Reshape", &["sum", "shape"], vec![]);
     graph.output("y", ElementType::Float32, &dims(&["1", "len", "2", "2"]));
     let mut model = graph.finish().expect("builds");
-    // The sum over the batch itself no longer carries it.
+    // A sum over the batch no longer carries it.
     assert_eq!(model.make_batch_dynamic().expect("opens").reshapes, ["y"]);
     assert_eq!(target_of(&model, "y"), [0, -1, 2, 2]);
     assert_eq!(target_of(&model, "z"), [1, -1, 2, 2]);

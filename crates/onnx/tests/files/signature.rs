@@ -1,31 +1,31 @@
-//! What files say of themselves, and that writing and reading lose nothing.
+//! What files say about themselves, and that writing and reading lose nothing.
 
 use bytes::Bytes;
 use symphony_onnx::builder::GraphBuilder;
 use symphony_onnx::examples::{self, Encoder, WideDense};
 use symphony_onnx::proto::type_proto::{Map, Opaque, Optional, Sequence, Tensor, Value};
 use symphony_onnx::proto::{TypeProto, ValueInfoProto};
-use symphony_onnx::{Dim, ElementType, Model};
+use symphony_onnx::{Dim, ElementType, OnnxModel};
 
 use crate::digits;
 
-fn check(model: &Model, inputs: &[&str], outputs: &[&str]) {
+fn check(model: &OnnxModel, inputs: &[&str], outputs: &[&str]) {
     let shown = |values: &[symphony_onnx::ValueInfo]| -> Vec<String> {
         values.iter().map(ToString::to_string).collect()
     };
     assert_eq!(shown(&model.signature().inputs), inputs);
     assert_eq!(shown(&model.signature().outputs), outputs);
     assert_eq!(model.opset(""), Some(17));
-    assert_eq!(&Model::decode(model.encode()).expect("decodes"), model);
+    assert_eq!(&OnnxModel::decode(model.encode()).expect("decodes"), model);
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("model.onnx");
     model.write(&path).expect("writes");
-    assert_eq!(&Model::read(&path).expect("reads"), model);
+    assert_eq!(&OnnxModel::read(&path).expect("reads"), model);
 }
 
 #[test]
 fn digits_takes_images() {
-    let model = Model::read(&digits()).expect("the bundled model");
+    let model = OnnxModel::read(&digits()).expect("the bundled model");
     check(&model, &["image: float [batch, 1, 8, 8]"], &["logits: float [batch, 10]"]);
 }
 
@@ -82,7 +82,7 @@ fn every_kind_of_value_is_named() {
         let r#type = Some(TypeProto { value, denotation: None });
         let output = ValueInfoProto { name: Some("y".into()), r#type, ..Default::default() };
         proto.graph.as_mut().expect("a graph").output = vec![output];
-        let model = Model::from_proto(proto).expect("describes");
+        let model = OnnxModel::from_proto(proto).expect("describes");
         assert_eq!(model.signature().outputs[0].to_string(), format!("y: {shown}"));
     }
 }
@@ -101,7 +101,7 @@ fn initializers_are_no_inputs() {
 #[test]
 fn weights_are_slices_of_the_file() {
     let file = Bytes::from(std::fs::read(digits()).expect("the bundled model"));
-    let model = Model::decode(file.clone()).expect("decodes");
+    let model = OnnxModel::decode(file.clone()).expect("decodes");
     let graph = model.proto().graph.as_ref().expect("a graph");
     let weights = graph.initializer[0].raw_data.as_ref().expect("raw data");
     assert!(file.as_ptr_range().contains(&weights.as_ptr()));

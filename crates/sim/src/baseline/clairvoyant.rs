@@ -1,27 +1,28 @@
-//! What a scheduler that knows the future could answer in time: an upper bound for small cases.
+//! The most requests that a scheduler which knows the future could answer in time: an upper bound
+//! for small cases.
 //!
-//! Exact, by dynamic programming over sets of requests. For one accelerator, the earliest time at
-//! which it can have answered all of a set in time is the minimum over its last batch; for
-//! several, a set can be answered if a part of it can be on one and the rest on the others.
-//! Finishing earlier never hurts what follows, so the earliest time is all that has to be kept.
-//! No delays: a batch starts when its last request has arrived and its accelerator is free.
+//! The bound is exact, by dynamic programming over sets of requests. For one accelerator, the
+//! earliest time at which it can have answered a whole set in time is the minimum over its last
+//! batch. Several accelerators can answer a set if one can answer a part of it and the others the
+//! rest. Finishing earlier never hurts what follows, so only the earliest time is kept. There are
+//! no delays: a batch starts when its last request has arrived and its accelerator is free.
 
 use symphony_core::{ModelId, Profile, Request, Time};
 
-/// The largest case: three to the power of this many steps.
+/// The largest number of requests. The search takes three to the power of this many steps.
 pub const REQUESTS_MAX: usize = 12;
 
-/// A case that is too large to be searched, or makes no sense.
+/// A case that is too large to search, or that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClairvoyantError {
     /// Too many requests.
     #[error("{requests} requests: the exhaustive search takes at most {REQUESTS_MAX}")]
     Requests {
-        /// How many.
+        /// The number of requests.
         requests: usize,
     },
-    /// A request of a model without profile.
-    #[error("a request of {model:?}, of which there is no profile")]
+    /// A request of a model without a profile.
+    #[error("a request of {model:?}, which has no profile: give one")]
     Model {
         /// Its model.
         model: ModelId,
@@ -31,8 +32,8 @@ pub enum ClairvoyantError {
 /// A set of requests, one bit each.
 type Set = usize;
 
-/// The most of these requests that any schedule on `accelerators` accelerators answers in time.
-/// `profiles` are the models' by number.
+/// The largest number of these requests that any schedule on `accelerators` accelerators answers in
+/// time. `profiles` holds the models' profiles by number.
 ///
 /// # Errors
 /// More than [`REQUESTS_MAX`] requests, or one of an unknown model.
@@ -61,8 +62,9 @@ pub fn clairvoyant(
 
 /// For each set, the earliest time at which one accelerator has answered all of it in time.
 fn on_one(requests: &[(ModelId, Request)], profiles: &[&Profile]) -> Vec<Option<Time>> {
-    let batches: Vec<_> =
-        (0..1usize << requests.len()).map(|set| Batch::of(set, requests, profiles)).collect();
+    let batches: Vec<_> = (0..1usize << requests.len())
+        .map(|set| CandidateBatch::of(set, requests, profiles))
+        .collect();
     let mut earliest: Vec<Option<Time>> = vec![Some(Time::ZERO)];
     for set in 1..batches.len() {
         let best = subsets(set)
@@ -73,7 +75,8 @@ fn on_one(requests: &[(ModelId, Request)], profiles: &[&Profile]) -> Vec<Option<
     earliest
 }
 
-/// The subsets of a set, itself first, without the empty one; the empty one for the empty set.
+/// The subsets of a set without the empty one, the set itself first. The empty set has itself as
+/// its only subset.
 fn subsets(set: Set) -> impl Iterator<Item = Set> {
     std::iter::successors(Some(set), move |&part| {
         let next = part.wrapping_sub(1) & set;
@@ -82,15 +85,19 @@ fn subsets(set: Set) -> impl Iterator<Item = Set> {
 }
 
 /// Requests of one model that run together.
-struct Batch {
+struct CandidateBatch {
     arrival: Time,
     deadline: Time,
     exec: symphony_core::Span,
 }
 
-impl Batch {
+impl CandidateBatch {
     /// `None` for the empty set and for requests that cannot run together.
-    fn of(set: Set, requests: &[(ModelId, Request)], profiles: &[&Profile]) -> Option<Batch> {
+    fn of(
+        set: Set,
+        requests: &[(ModelId, Request)],
+        profiles: &[&Profile],
+    ) -> Option<CandidateBatch> {
         let members = || requests.iter().enumerate().filter(|(i, _)| set >> i & 1 == 1);
         let model = members().next()?.1.0;
         let rows = members().map(|(_, (_, request))| request.rows).sum();
@@ -98,14 +105,15 @@ impl Batch {
         if members().any(|(_, (other, _))| *other != model) || rows > profile.rows_max() {
             return None;
         }
-        Some(Batch {
+        Some(CandidateBatch {
             arrival: members().map(|(_, (_, request))| request.arrival).max()?,
             deadline: members().map(|(_, (_, request))| request.deadline).min()?,
             exec: profile.exec(rows),
         })
     }
 
-    /// When it ends on an accelerator that is free from `free`; `None` when that is too late.
+    /// When the batch ends on an accelerator that is free from `free`; `None` when that is too
+    /// late.
     fn end(&self, free: Time) -> Option<Time> {
         let end = free.max(self.arrival) + self.exec;
         (end <= self.deadline).then_some(end)
@@ -140,7 +148,7 @@ mod tests {
         assert_eq!(answered(&[0; 7], 1), 7);
         assert_eq!(answered(&[0; 12], 1), 7);
         assert_eq!(answered(&[0; 12], 2), 12);
-        // Two batches one after the other: 3 at 3 (ends 11), then the later ones.
+        // Two batches in a row: the first three at 3 (ends at 11), then the later ones.
         assert_eq!(answered(&[0, 1, 2, 10, 11, 12], 1), 6);
         assert_eq!(answered(&[0, 6, 7, 8, 9], 0), 0);
     }

@@ -1,30 +1,30 @@
 //! Clockwork: the central controller that plans every accelerator a few milliseconds ahead.
 //!
 //! Source: Gujarati et al., *Serving DNNs like Clockwork: Performance Predictability from the
-//! Bottom Up*, OSDI 2020. As there: execution is taken to be predictable; each model offers its
-//! batches as *strategies* with a latest start (deadline less execution), larger batches being
-//! earlier; whenever an accelerator has less than 5 ms of work ahead, the strategy with the
-//! earliest latest start goes to it; requests that cannot be met are refused beforehand.
+//! Bottom Up*, OSDI 2020. As in the paper, execution times count as predictable. Each model offers
+//! its batches as *strategies* with a latest start (deadline less execution), which is earlier for
+//! larger batches. Whenever an accelerator has less than 5 ms of work ahead, it receives the
+//! strategy with the earliest latest start. Requests that cannot be met are refused in advance.
 //!
 //! Where we had to decide:
-//! - Every batch size of the profile is allowed; the paper compiles powers of two up to 16. Kinder
-//!   to the rival.
+//! - Every batch size of the profile is allowed; the paper compiles powers of two up to 16. This
+//!   favours the rival.
 //! - A model's strategy is its largest batch that still starts in time; the paper reaches it by
 //!   discarding the strategies of larger batches one by one.
 //! - All models are resident everywhere, so there is no loading of weights to plan.
 
-use super::pool::{Noted, Pool};
+use super::pool::{Noted, RivalPool};
 use crate::Contender;
 use symphony_core::sched::{Actions, Event, Policy};
 use symphony_core::{AcceleratorId, ModelId, Span, Time};
 
-/// How much work each accelerator has ahead.
+/// The work that each accelerator has ahead.
 const AHEAD: Span = Span::from_millis(5);
 
 /// Plans all accelerators a few milliseconds ahead.
 #[derive(Clone, Debug)]
 pub struct Clockwork {
-    pool: Pool,
+    pool: RivalPool,
     touched: Vec<ModelId>,
 }
 
@@ -32,17 +32,17 @@ impl Clockwork {
     /// Clockwork on `accelerators` idle accelerators.
     #[must_use]
     pub fn new(accelerators: u32) -> Clockwork {
-        Clockwork { pool: Pool::new(accelerators), touched: Vec::new() }
+        Clockwork { pool: RivalPool::new(accelerators), touched: Vec::new() }
     }
 
-    /// The accelerator that can start a batch first, and from when on.
+    /// The accelerator that can start a batch first, and the time from which it can.
     fn earliest(&self, now: Time) -> Option<(Time, AcceleratorId)> {
         let free = |id: AcceleratorId| self.pool.accelerators[id.index()].free.max(now);
         self.pool.ids().map(|id| (free(id), id)).min()
     }
 
-    /// The strategy with the earliest latest start on an accelerator that is free from `free`:
-    /// the model and its requests.
+    /// The strategy with the earliest latest start on an accelerator that is free from `free`: the
+    /// model and the number of its requests.
     fn strategy(&mut self, now: Time, free: Time, todo: &mut Actions) -> Option<(ModelId, usize)> {
         let pool = &self.pool;
         let strategy = |model: ModelId| {
@@ -51,7 +51,7 @@ impl Clockwork {
             let due = queue.front().map_or(Time::NEVER, |head| pool.due(model, head));
             (pool.send_by(model, due, batch.rows), model, batch.count)
         };
-        // No accelerator is earlier: a head that fits no batch here cannot be met.
+        // No accelerator is free earlier, so a head that fits no batch here cannot be met.
         let refused: Vec<_> =
             pool.queued().map(strategy).filter(|s| s.2 == 0).map(|s| s.1).collect();
         let best = pool.queued().map(strategy).filter(|s| s.2 > 0).min();

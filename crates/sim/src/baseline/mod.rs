@@ -1,9 +1,10 @@
-//! The rivals, as fair as their papers let them be. Each file's head says which rules it follows
-//! and where it had to decide.
+//! The rivals, implemented as fairly as their papers allow. The head of each file says which rules
+//! it follows and what the paper leaves open.
 //!
-//! They share everything that is not a matter of scheduling policy: queues in order of deadline, a head
-//! that cannot meet its deadline even alone is dropped at once, batches planned with the same
-//! profile, delays and overrun that the scheduler is told, and sent ahead by the delays.
+//! They share everything that is not scheduling policy: queues are in order of deadline, a head
+//! that cannot meet its deadline even alone is dropped at once, and batches are planned with the
+//! profile, the delays and the overrun that our own scheduler is told, and sent ahead by the
+//! delays.
 
 mod clairvoyant;
 mod clockwork;

@@ -1,45 +1,47 @@
-//! Nexus: models packed onto accelerators beforehand, each of which batches on its own.
+//! Nexus: models are packed onto accelerators in advance, and each accelerator forms its own
+//! batches.
 //!
 //! Source: Shen et al., *Nexus: A GPU Cluster Engine for Accelerating DNN-Based Video Analysis*,
-//! SOSP 2019. As there: *squishy bin packing* ([`super::packing`]) gives each accelerator some
-//! models with target batches; requests go round-robin, weighted by the planned rates, to the
-//! accelerators of their model and never elsewhere; each accelerator serves its models in turn
-//! and drops a head that allows only a batch smaller than the target (window drop).
+//! SOSP 2019. As in the paper, *squishy bin packing* ([`super::packing`]) gives each accelerator
+//! some models with target batches. Requests go round-robin, weighted by the planned rates, to the
+//! accelerators of their model and never to others. Each accelerator serves its models in turn and
+//! drops a head that allows only a batch smaller than the target (window drop).
 //!
 //! Where we had to decide:
 //! - The plan is made once, from the true mean rates. (The paper plans again every 30 s from
-//!   measured ones: under a steady load the same.)
-//! - The plan uses all accelerators: the rates are scaled up or down alike until it just fits.
-//! - An accelerator does not wait for its duty cycle: one that has nothing of the model in turn
+//!   measured rates, which is the same under a steady load.)
+//! - The plan uses all accelerators: all rates are scaled by the same factor until the plan just
+//!   fits.
+//! - An accelerator does not wait for its duty cycle: when the model in turn has no requests, it
 //!   goes on to the next (work-conserving).
-//! - A batch is the largest that meets its head's deadline: the target says which heads to drop,
-//!   not where to stop. Held to the target, models that share a duty cycle would answer a burst
-//!   over several cycles, too late (ten models on eight accelerators: 570 instead of 1355 r/s; one
-//!   model on one accelerator: 386 instead of 419).
+//! - A batch is the largest that meets its head's deadline: the target decides which heads to drop,
+//!   not how large a batch may be. If the target limited batches, models that share a duty cycle
+//!   would answer a burst over several cycles, too late (ten models on eight accelerators: 570
+//!   instead of 1355 r/s; one model on one accelerator: 386 instead of 419).
 
-use super::packing::{Demand, pack};
-use super::pool::{Noted, Pool, insert, prefix};
+use super::packing::{ModelDemand, pack};
+use super::pool::{Noted, RivalPool, insert, prefix};
 use crate::{Contender, Scenario};
 use std::collections::VecDeque;
 use symphony_core::sched::{Action, Actions, Event, Policy};
 use symphony_core::{AcceleratorId, DropReason, ModelId, Request, Time};
 
-/// Accelerators with a plan each.
+/// Accelerators that each have a plan.
 #[derive(Clone, Debug)]
 pub struct Nexus {
-    pool: Pool,
-    nodes: Vec<Node>,
-    /// By model: where its requests go.
-    routes: Vec<Vec<Route>>,
-    /// Accelerators that have something to do.
+    pool: RivalPool,
+    nodes: Vec<NexusAccelerator>,
+    /// Where the requests of each model go, by model.
+    routes: Vec<Vec<WeightedRoute>>,
+    /// Accelerators that may have work.
     touched: Vec<AcceleratorId>,
     now: Time,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Node {
+struct NexusAccelerator {
     sessions: Vec<Session>,
-    /// Whose turn it is.
+    /// The session whose turn it is.
     turn: usize,
     queued: usize,
 }
@@ -52,9 +54,9 @@ struct Session {
     queue: VecDeque<Request>,
 }
 
-/// A share of a model's requests; smooth weighted round-robin.
+/// A share of a model's requests, for smooth weighted round-robin.
 #[derive(Clone, Debug)]
-struct Route {
+struct WeightedRoute {
     node: usize,
     session: usize,
     weight: f64,
@@ -62,11 +64,11 @@ struct Route {
 }
 
 impl Nexus {
-    /// Nexus for this pool, planned for `rates` requests per second by model.
+    /// Nexus for this pool, planned for these requests per second of each model.
     #[must_use]
     pub fn new(scenario: &Scenario, rates: &[f64]) -> Nexus {
         let delays = scenario.delays();
-        let demand = |(sim, rate): (&crate::SimModel, &f64)| Demand {
+        let demand = |(sim, rate): (&crate::SimModel, &f64)| ModelDemand {
             profile: std::sync::Arc::clone(&sim.terms.profile),
             budget: sim
                 .terms
@@ -76,24 +78,25 @@ impl Nexus {
         };
         let demands: Vec<_> = scenario.models.iter().zip(rates).map(demand).collect();
         let plans = pack(&demands, scenario.accelerators as usize);
-        let mut routes: Vec<Vec<Route>> = vec![Vec::new(); scenario.models.len()];
-        let mut nodes = vec![Node::default(); scenario.accelerators as usize];
+        let mut routes: Vec<Vec<WeightedRoute>> = vec![Vec::new(); scenario.models.len()];
+        let mut nodes = vec![NexusAccelerator::default(); scenario.accelerators as usize];
         for (number, (node, plan)) in nodes.iter_mut().zip(plans).enumerate() {
             for share in plan {
                 let session = node.sessions.len();
                 let model = ModelId::first(u32::try_from(share.demand).unwrap_or(u32::MAX));
-                let route = Route { node: number, session, weight: share.rate, credit: 0.0 };
+                let route =
+                    WeightedRoute { node: number, session, weight: share.rate, credit: 0.0 };
                 routes[share.demand].push(route);
                 node.sessions.push(Session { model, target: share.rows, queue: VecDeque::new() });
             }
         }
-        let pool = Pool::new(scenario.accelerators);
+        let pool = RivalPool::new(scenario.accelerators);
         Nexus { pool, nodes, routes, touched: Vec::new(), now: Time::ZERO }
     }
 
     fn arrive(&mut self, model: ModelId, request: Request, todo: &mut Actions) {
         let Some(route) = next_route(&mut self.routes[model.index()]) else {
-            // No batch of this model meets its objective anywhere.
+            // No batch of this model can meet its objective anywhere.
             todo.list.push(Action::Drop { model, request, reason: DropReason::Hopeless });
             return;
         };
@@ -128,8 +131,8 @@ impl Nexus {
 }
 
 impl Session {
-    /// Drops the heads that stand in the way of the target and says how many requests to run.
-    fn batch(&mut self, pool: &Pool, now: Time, free: Time, todo: &mut Actions) -> usize {
+    /// Drops the heads that do not allow the target batch. Returns the number of requests to run.
+    fn batch(&mut self, pool: &RivalPool, now: Time, free: Time, todo: &mut Actions) -> usize {
         let model = self.model;
         while let Some(&head) = self.queue.front() {
             let rows_max = pool.rows_in_time(model, now, free, pool.due(model, &head));
@@ -148,12 +151,12 @@ impl Session {
     }
 }
 
-fn next_route(routes: &mut [Route]) -> Option<&Route> {
+fn next_route(routes: &mut [WeightedRoute]) -> Option<&WeightedRoute> {
     let total: f64 = routes.iter().map(|route| route.weight).sum();
     for route in &mut *routes {
         route.credit += route.weight;
     }
-    // The first of equals: ties go by accelerator number.
+    // The first of equal ones, so that ties go by accelerator number.
     let best = (0..routes.len())
         .reduce(|best, i| if routes[i].credit > routes[best].credit { i } else { best })?;
     routes[best].credit -= total;

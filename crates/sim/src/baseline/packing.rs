@@ -1,19 +1,19 @@
-//! Squishy bin packing: which models share which accelerator, with which batches.
+//! Squishy bin packing: it decides which models share an accelerator, with which batches.
 //!
 //! Source: Nexus (SOSP 2019), section 6.1 and algorithm 1. A model with a high rate gets whole
-//! accelerators running its *saturating* batch (the largest with `2 l(b) <= SLO`: a request may
-//! just miss a batch and wait for all of the next). What is left of each model gets the largest
-//! batch that gathers in time, `b/r + l(b) <= SLO`, and occupies `l(b) / (b/r)` of an accelerator
-//! with a *duty cycle* `b/r`; such residues, the largest first, are merged onto the accelerator
-//! that becomes fullest, under the shorter duty cycle and with batches shrunk to it.
+//! accelerators that run its *saturating* batch (the largest with `2 l(b) <= SLO`: a request may
+//! just miss a batch and wait for all of the next). The rest of each model gets the largest batch
+//! that gathers in time, `b/r + l(b) <= SLO`, and occupies `l(b) / (b/r)` of an accelerator with a
+//! *duty cycle* `b/r`. These residues, the largest first, are merged onto the accelerator that
+//! becomes fullest, with the shorter duty cycle and with batches reduced to it.
 
 use std::sync::Arc;
 use symphony_core::{Profile, Span};
 
-/// What a model needs.
-pub(super) struct Demand {
+/// The load of a model.
+pub(super) struct ModelDemand {
     pub(super) profile: Arc<Profile>,
-    /// From arrival to the end of execution.
+    /// The time from arrival to the end of execution.
     pub(super) budget: Span,
     /// Requests per second.
     pub(super) rate: f64,
@@ -21,26 +21,26 @@ pub(super) struct Demand {
 
 /// A model on an accelerator.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Share {
-    /// Which of the demands.
+pub(super) struct DutyShare {
+    /// The number of the demand.
     pub(super) demand: usize,
     /// The planned batch.
     pub(super) rows: u32,
-    /// The part of its rate that comes here, in requests per second (of the scaled plan).
+    /// The part of its rate on this accelerator, in requests per second of the scaled plan.
     pub(super) rate: f64,
 }
 
-/// An accelerator's models and the time in which it serves each once.
+/// The models of an accelerator, and the time in which it serves each of them once.
 #[derive(Clone, Debug)]
 struct Cycle {
-    shares: Vec<Share>,
+    shares: Vec<DutyShare>,
     /// Seconds.
     duty: f64,
 }
 
-/// Packs the demands onto `accelerators` accelerators: with all rates scaled alike, as far as
-/// they fit. A demand whose lone request misses its budget gets none.
-pub(super) fn pack(demands: &[Demand], accelerators: usize) -> Vec<Vec<Share>> {
+/// Packs the demands onto `accelerators` accelerators. All rates are scaled by the same factor, as
+/// far as they fit. A demand whose single request misses its budget gets no accelerator.
+pub(super) fn pack(demands: &[ModelDemand], accelerators: usize) -> Vec<Vec<DutyShare>> {
     let fits = |scale: f64| plan(demands, scale).len() <= accelerators;
     let (mut low, mut high) = (0.0, 1.0);
     while fits(high) && high < 1e12 {
@@ -50,7 +50,7 @@ pub(super) fn pack(demands: &[Demand], accelerators: usize) -> Vec<Vec<Share>> {
         let middle = (low + high) / 2.0;
         if fits(middle) { low = middle } else { high = middle }
     }
-    // Where not even next to nothing fits, there are more unlike models than accelerators.
+    // When even tiny rates do not fit, there are more incompatible models than accelerators.
     let mut cycles = plan(demands, if low > 0.0 { low } else { high });
     while cycles.len() > accelerators {
         crowd(demands, &mut cycles);
@@ -58,9 +58,9 @@ pub(super) fn pack(demands: &[Demand], accelerators: usize) -> Vec<Vec<Share>> {
     cycles.into_iter().map(|cycle| cycle.shares).collect()
 }
 
-/// Puts the emptiest accelerator's models onto the next emptiest, whatever that does to their
+/// Moves the models of the emptiest accelerator to the next emptiest, without regard to their
 /// objectives.
-fn crowd(demands: &[Demand], cycles: &mut Vec<Cycle>) {
+fn crowd(demands: &[ModelDemand], cycles: &mut Vec<Cycle>) {
     cycles.sort_by(|a, b| b.occupancy(demands).total_cmp(&a.occupancy(demands)));
     if let Some(last) = cycles.pop()
         && let Some(emptiest) = cycles.last_mut()
@@ -70,7 +70,7 @@ fn crowd(demands: &[Demand], cycles: &mut Vec<Cycle>) {
     }
 }
 
-fn plan(demands: &[Demand], scale: f64) -> Vec<Cycle> {
+fn plan(demands: &[ModelDemand], scale: f64) -> Vec<Cycle> {
     let (mut full, mut residues) = (Vec::new(), Vec::new());
     for (number, demand) in demands.iter().enumerate() {
         let rate = demand.rate * scale;
@@ -79,7 +79,7 @@ fn plan(demands: &[Demand], scale: f64) -> Vec<Cycle> {
         let peak = f64::from(rows) / exec;
         let mut left = rate;
         while left >= peak {
-            let shares = vec![Share { demand: number, rows, rate: peak }];
+            let shares = vec![DutyShare { demand: number, rows, rate: peak }];
             full.push(Cycle { shares, duty: exec });
             left -= peak;
             if full.len() > PLAN_MAX {
@@ -107,16 +107,16 @@ fn plan(demands: &[Demand], scale: f64) -> Vec<Cycle> {
     full
 }
 
-/// A plan for more accelerators than any pool has: it does not fit, however it goes on.
+/// A plan with more accelerators than any pool has. It does not fit, whatever follows.
 const PLAN_MAX: usize = 100_000;
 
-impl Demand {
+impl ModelDemand {
     fn seconds(&self, rows: u32) -> f64 {
         self.profile.exec(rows).as_secs_f64()
     }
 
-    /// The largest batch with twice its execution within the budget; one row where only a lone
-    /// request fits; `None` where not even that does.
+    /// The largest batch whose doubled execution fits the budget. One row when only a single
+    /// request fits, and `None` when not even that does.
     fn saturating_rows(&self) -> Option<u32> {
         match self.profile.rows_within(Span(self.budget.0 / 2)) {
             0 => (self.profile.exec(1) <= self.budget).then_some(1),
@@ -129,24 +129,24 @@ impl Demand {
         let gathers = |rows: &u32| f64::from(*rows) / rate + self.seconds(*rows) <= budget;
         let most = self.profile.rows_within(self.budget);
         let rows = (1..=most).take_while(gathers).last().unwrap_or(1);
-        // A rate too low for even one row to gather is served row by row.
+        // At a rate too low to gather even one row, rows are served one by one.
         let duty = (f64::from(rows) / rate).min((budget - self.seconds(rows)).max(0.0));
-        Cycle { shares: vec![Share { demand: number, rows, rate }], duty }
+        Cycle { shares: vec![DutyShare { demand: number, rows, rate }], duty }
     }
 }
 
 impl Cycle {
-    /// Execution time within a duty cycle, as a share of it.
-    fn occupancy(&self, demands: &[Demand]) -> f64 {
+    /// The share of the duty cycle that executions take.
+    fn occupancy(&self, demands: &[ModelDemand]) -> f64 {
         self.busy(demands) / self.duty.max(1e-12)
     }
 
-    fn busy(&self, demands: &[Demand]) -> f64 {
+    fn busy(&self, demands: &[ModelDemand]) -> f64 {
         self.shares.iter().map(|share| demands[share.demand].seconds(share.rows)).sum()
     }
 
-    /// Both under one duty cycle; `None` where that does not fit.
-    fn merged(&self, other: &Cycle, demands: &[Demand]) -> Option<Cycle> {
+    /// Both under one duty cycle, or `None` when they do not fit.
+    fn merged(&self, other: &Cycle, demands: &[ModelDemand]) -> Option<Cycle> {
         let duty = self.duty.min(other.duty);
         let mut shares = Vec::new();
         for share in self.shares.iter().chain(&other.shares) {
@@ -158,7 +158,7 @@ impl Cycle {
             if duty + demand.seconds(rows) > demand.budget.as_secs_f64() + 1e-12 {
                 return None;
             }
-            shares.push(Share { rows, ..share.clone() });
+            shares.push(DutyShare { rows, ..share.clone() });
         }
         let cycle = Cycle { shares, duty };
         (cycle.busy(demands) <= duty).then_some(cycle)
@@ -169,10 +169,10 @@ impl Cycle {
 mod tests {
     use super::*;
 
-    fn demand(alpha_us: u64, beta_us: u64, slo_ms: u64, rate: f64) -> Demand {
+    fn demand(alpha_us: u64, beta_us: u64, slo_ms: u64, rate: f64) -> ModelDemand {
         let (alpha, beta) = (Span::from_micros(alpha_us), Span::from_micros(beta_us));
         let profile = Arc::new(Profile::linear(alpha, beta, 64).unwrap());
-        Demand { profile, budget: Span::from_millis(slo_ms), rate }
+        ModelDemand { profile, budget: Span::from_millis(slo_ms), rate }
     }
 
     #[test]

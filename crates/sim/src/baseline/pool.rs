@@ -1,4 +1,4 @@
-//! What every rival keeps: queues, terms, and what its accelerators have to do.
+//! The state that every rival keeps: queues, terms, and the work of its accelerators.
 
 use std::collections::{BTreeSet, VecDeque};
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Start};
@@ -6,20 +6,21 @@ use symphony_core::{
     AcceleratorId, BatchId, Delays, DropReason, ModelId, Profile, Request, Slowdown, Span, Time,
 };
 
-/// The models and accelerators of a pool, and the numbers of its batches.
+/// The models and accelerators of a pool, and the number of its next batch.
 #[derive(Clone, Debug)]
-pub(super) struct Pool {
-    pub(super) models: Vec<Model>,
-    pub(super) accelerators: Vec<Accelerator>,
+pub(super) struct RivalPool {
+    pub(super) models: Vec<RivalModel>,
+    pub(super) accelerators: Vec<RivalAccelerator>,
     delays: Delays,
     next_batch: u64,
-    /// Models with a queue that was [watched](Pool::watch), by when their head is hopeless.
+    /// Models whose queue is [watched](RivalPool::watch), by the time at which their head becomes
+    /// hopeless.
     expiries: BTreeSet<(Time, ModelId)>,
 }
 
-/// What a model is planned with.
+/// The terms and the queue of a model.
 #[derive(Clone, Debug)]
-pub(super) struct Model {
+pub(super) struct RivalModel {
     pub(super) terms: ModelTerms,
     pub(super) queue: VecDeque<Request>,
     overrun: Span,
@@ -29,15 +30,15 @@ pub(super) struct Model {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Accelerator {
-    /// Batches sent and not completed, in order.
-    pub(super) outstanding: VecDeque<Outstanding>,
-    /// When all of them will have ended, as planned.
+pub(super) struct RivalAccelerator {
+    /// Batches that were sent and have not completed, in order.
+    pub(super) outstanding: VecDeque<SentBatch>,
+    /// When all of them will have ended, according to plan.
     pub(super) free: Time,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Outstanding {
+pub(super) struct SentBatch {
     pub(super) batch: BatchId,
     pub(super) model: ModelId,
     pub(super) rows: u32,
@@ -46,33 +47,33 @@ pub(super) struct Outstanding {
 
 /// The first requests of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Prefix {
+pub(super) struct QueueHead {
     pub(super) count: usize,
     pub(super) rows: u32,
 }
 
-/// What an event was about, once noted.
+/// What an event was about, after the pool has noted it.
 pub(super) enum Noted {
-    /// A request that was not refused; it is not queued yet.
+    /// A request that was not refused and is not queued yet.
     Arrived(ModelId, Request),
     Completed(AcceleratorId),
-    /// What was told to the scheduler changed.
+    /// The settings of the scheduler changed.
     Told,
     Refused,
 }
 
-impl Pool {
-    pub(super) fn new(accelerators: u32) -> Pool {
-        Pool {
+impl RivalPool {
+    pub(super) fn new(accelerators: u32) -> RivalPool {
+        RivalPool {
             models: Vec::new(),
-            accelerators: vec![Accelerator::default(); accelerators as usize],
+            accelerators: vec![RivalAccelerator::default(); accelerators as usize],
             delays: Delays::default(),
             next_batch: 0,
             expiries: BTreeSet::new(),
         }
     }
 
-    /// Takes note of an event. Where an arrival is queued is the rival's own decision.
+    /// Notes an event. The rival itself decides where to queue an arrival.
     pub(super) fn note(&mut self, now: Time, event: Event, todo: &mut Actions) -> Noted {
         match event {
             Event::Arrive { model, request } => {
@@ -93,7 +94,7 @@ impl Pool {
             Event::AddModel { model, terms } => {
                 assert_eq!(model.index(), self.models.len(), "models are added in order");
                 let queue = VecDeque::new();
-                self.models.push(Model {
+                self.models.push(RivalModel {
                     terms,
                     queue,
                     overrun: Span::ZERO,
@@ -101,7 +102,7 @@ impl Pool {
                     multirow: false,
                 });
             }
-            // A rival has a rule of its own.
+            // A rival has its own rule.
             Event::SetMode(_) | Event::SetBatchesMax(_) => {}
             Event::AddAccelerator { .. } | Event::DrainAccelerator { .. } => {
                 unreachable!("a rival's accelerators stay")
@@ -123,8 +124,8 @@ impl Pool {
         accelerator.free = accelerator.outstanding.iter().fold(now, |free, o| free + o.exec);
     }
 
-    /// Forgets what an accelerator has to do and returns it.
-    pub(super) fn abandon(&mut self, now: Time, id: AcceleratorId) -> VecDeque<Outstanding> {
+    /// Forgets the work of an accelerator and returns it.
+    pub(super) fn abandon(&mut self, now: Time, id: AcceleratorId) -> VecDeque<SentBatch> {
         let accelerator = &mut self.accelerators[id.index()];
         accelerator.free = now;
         std::mem::take(&mut accelerator.outstanding)
@@ -140,8 +141,8 @@ impl Pool {
         }
     }
 
-    /// When a batch can be sent to an accelerator so that it arrives as the one before ends;
-    /// `None` while one sent ahead is already there.
+    /// When a batch can be sent to an accelerator so that it arrives as the one before ends. `None`
+    /// while a batch that was sent ahead is already there.
     pub(super) fn available(&self, id: AcceleratorId) -> Option<Time> {
         let accelerator = &self.accelerators[id.index()];
         let lead = self.delays.lead(1);
@@ -166,17 +167,18 @@ impl Pool {
         (0..u32::try_from(self.accelerators.len()).unwrap_or(u32::MAX)).map(AcceleratorId)
     }
 
-    /// When execution of a batch has to end for this request.
+    /// When the execution of a batch must end for this request.
     pub(super) fn due(&self, model: ModelId, request: &Request) -> Time {
         request.deadline - self.delays.response - self.models[model.index()].overrun
     }
 
-    /// The last moment to send a batch of `rows` rows that is due then.
+    /// The latest time to send a batch of `rows` rows that must end by `due`.
     pub(super) fn send_by(&self, model: ModelId, due: Time, rows: u32) -> Time {
         due - self.models[model.index()].terms.profile.exec(rows) - self.delays.lead(rows)
     }
 
-    /// The most rows that, sent now to an accelerator that is free from `free`, end by `due`.
+    /// The largest number of rows that end by `due` if they are sent now to an accelerator that is
+    /// free from `free`.
     pub(super) fn rows_in_time(&self, model: ModelId, now: Time, free: Time, due: Time) -> u32 {
         let profile: &Profile = &self.models[model.index()].terms.profile;
         let mut rows = profile.rows_within(due.since(free.max(now + self.delays.control)));
@@ -186,20 +188,20 @@ impl Pool {
         rows
     }
 
-    /// The largest batch from the head of `queue` on that meets the head's deadline.
+    /// The largest batch from the head of `queue` that meets the head's deadline.
     pub(super) fn feasible(
         &self,
         model: ModelId,
         queue: &VecDeque<Request>,
         now: Time,
         free: Time,
-    ) -> Prefix {
-        let Some(head) = queue.front() else { return Prefix::default() };
+    ) -> QueueHead {
+        let Some(head) = queue.front() else { return QueueHead::default() };
         prefix(queue, self.rows_in_time(model, now, free, self.due(model, head)))
     }
 
     /// Drops the heads of a model's queue that cannot meet their deadline even alone on an idle
-    /// accelerator. Whether there were any.
+    /// accelerator. Returns whether there were any.
     pub(super) fn drop_hopeless(&mut self, id: ModelId, now: Time, todo: &mut Actions) -> bool {
         let before = todo.list.len();
         while let Some(&request) = self.models[id.index()].queue.front()
@@ -218,8 +220,8 @@ impl Pool {
         }
     }
 
-    /// Notes again when the head of a model's queue becomes hopeless; to be called whenever the
-    /// queue has changed.
+    /// Notes when the head of a model's queue becomes hopeless. Call it whenever the queue has
+    /// changed.
     pub(super) fn watch(&mut self, id: ModelId) {
         if let Some(old) = self.models[id.index()].expiry.take() {
             self.expiries.remove(&(old, id));
@@ -269,7 +271,7 @@ impl Pool {
         let accelerator = &mut self.accelerators[id.index()];
         let begin = accelerator.free.max(now + self.delays.lead(rows));
         accelerator.free = begin + exec;
-        accelerator.outstanding.push_back(Outstanding { batch, model, rows, exec });
+        accelerator.outstanding.push_back(SentBatch { batch, model, rows, exec });
         let requests = first..todo.requests.len();
         let (slowdown, behind) = (Slowdown::ONE, false);
         let start =
@@ -294,7 +296,7 @@ impl Pool {
     }
 }
 
-/// Queues a request behind all that are due no later.
+/// Queues a request behind all requests with the same or an earlier deadline.
 pub(super) fn insert(queue: &mut VecDeque<Request>, request: Request) {
     let at = match queue.back() {
         Some(last) if last.deadline > request.deadline => {
@@ -306,8 +308,8 @@ pub(super) fn insert(queue: &mut VecDeque<Request>, request: Request) {
 }
 
 /// The longest prefix of at most `rows_max` rows.
-pub(super) fn prefix(queue: &VecDeque<Request>, rows_max: u32) -> Prefix {
-    let mut prefix = Prefix::default();
+pub(super) fn prefix(queue: &VecDeque<Request>, rows_max: u32) -> QueueHead {
+    let mut prefix = QueueHead::default();
     for request in queue {
         if request.rows > rows_max - prefix.rows {
             break;

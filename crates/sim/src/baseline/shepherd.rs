@@ -1,35 +1,36 @@
 //! Shepherd's Flex algorithm: the largest batch first, with preemption.
 //!
-//! Source: Zhang et al., *SHEPHERD: Serving DNNs in the Wild*, NSDI 2023, section 4.2. As there: a
-//! free accelerator takes the largest feasible batch over all models; a running batch is stopped
-//! for one that is at least 3.03 times as large. The stopped batch's work is lost, and its
-//! requests are queued again.
+//! Source: Zhang et al., *SHEPHERD: Serving DNNs in the Wild*, NSDI 2023, section 4.2. As in the
+//! paper, a free accelerator takes the largest feasible batch over all models, and a running batch
+//! is stopped for one that is at least 3.03 times as large. The work of the stopped batch is lost,
+//! and its requests are queued again.
 //!
 //! Where we had to decide:
-//! - All accelerators form one group (the paper's planner for groups is for models that do not
-//!   all fit into every accelerator's memory).
-//! - A batch is feasible when it meets the deadline of its head; heads are dropped only when they
-//!   are hopeless. No head is passed over to reach a larger batch.
-//! - For the running batch's own model, its requests count among those of the new batch.
-//! - Stopping takes effect at once. Of several accelerators the one with the smallest running
-//!   batch is considered first.
-//! - Equal sizes: the more urgent head first. The paper is silent; in order of model, the unpopular
-//!   ones wait behind equals for ever (ten models on eight accelerators: 1340 instead of 2054 r/s).
+//! - All accelerators form one group. (The paper's planner for groups is for models that do not all
+//!   fit into the memory of every accelerator.)
+//! - A batch is feasible when it meets the deadline of its head. Heads are dropped only when they
+//!   are hopeless, and no head is skipped to reach a larger batch.
+//! - If the running batch is of the same model, its requests count as part of the new batch.
+//! - Stopping takes effect at once. The accelerator with the smallest running batch is considered
+//!   first.
+//! - Among batches of equal size the one with the more urgent head comes first. The paper does not
+//!   say. In order of model, unpopular models wait behind equals forever (ten models on eight
+//!   accelerators: 1340 instead of 2054 r/s).
 
-use super::pool::{Noted, Pool, insert, prefix};
+use super::pool::{Noted, RivalPool, insert, prefix};
 use crate::Contender;
 use std::cmp::Reverse;
 use symphony_core::sched::{Actions, Event, Policy};
 use symphony_core::{AcceleratorId, BatchId, ModelId, Request, Time};
 
-/// A running batch is stopped for one this many times as large.
+/// A running batch is stopped for a batch that is this many times as large.
 const PREEMPTION_RATIO: f64 = 3.03;
 
 /// The largest batch first, with preemption.
 #[derive(Clone, Debug)]
 pub struct Shepherd {
-    pool: Pool,
-    /// Requests of the last batch sent to each accelerator.
+    pool: RivalPool,
+    /// The requests of the last batch that was sent to each accelerator.
     sent: Vec<Vec<Request>>,
     touched: Vec<ModelId>,
     stopped: Vec<BatchId>,
@@ -41,7 +42,7 @@ impl Shepherd {
     #[must_use]
     pub fn new(accelerators: u32) -> Shepherd {
         Shepherd {
-            pool: Pool::new(accelerators),
+            pool: RivalPool::new(accelerators),
             sent: vec![Vec::new(); accelerators as usize],
             touched: Vec::new(),
             stopped: Vec::new(),
@@ -76,11 +77,11 @@ impl Shepherd {
         self.pool.watch(model);
     }
 
-    /// Stops a running batch for a larger one of `model`, if there is one to stop.
+    /// Stops a running batch for a larger batch of `model`, if there is a batch to stop.
     fn preempt_for(&mut self, now: Time, model: ModelId, todo: &mut Actions) {
         let smaller = self.pool.ids().filter_map(|id| {
             let outstanding = &self.pool.accelerators[id.index()].outstanding;
-            // Only one that runs: none that has another one behind it.
+            // Only a batch with no other batch behind it.
             let only = outstanding.front().filter(|_| outstanding.len() == 1)?;
             let joined = if only.model == model { &self.sent[id.index()][..] } else { &[] };
             let new = f64::from(self.joint_batch(now, model, joined));
@@ -93,8 +94,8 @@ impl Shepherd {
         self.send(now, model, id, batch.count, todo);
     }
 
-    /// Rows of the largest feasible batch of a model's queue and these requests of a batch that
-    /// runs, which stand in front of it.
+    /// The rows of the largest feasible batch of a model's queue together with `joined`, the
+    /// requests of a running batch, which come before the queue.
     fn joint_batch(&self, now: Time, model: ModelId, joined: &[Request]) -> u32 {
         let state = &self.pool.models[model.index()];
         let heads = [joined.first(), state.queue.front()].into_iter().flatten();

@@ -1,45 +1,45 @@
-//! Fixed waiting rules, each with the same queue and the same choice of accelerator as the
-//! scheduler's own, so that only the moment of starting differs.
+//! Fixed waiting rules. Each has the same queue and the same choice of accelerator as our own
+//! scheduler, so that only the moment of starting differs.
 //!
 //! [`When::Timeout`] follows the dynamic batcher of NVIDIA Triton: a batch starts when it has
 //! reached a preferred size, or when its oldest request has waited `max_queue_delay`, on any free
 //! instance. Where we had to decide:
-//! - Triton knows no deadlines. Here a batch is never larger than its head's deadline allows, it
-//!   never waits past the moment at which it must start, and hopeless heads are dropped (Triton
-//!   would have them wait for a time-out of their own): generous to the rival.
-//! - A batch reaching the preferred size starts with all that is queued, not with exactly that
-//!   many.
-//! - Several models that are ready are served by the smallest latest start.
+//! - Triton knows no deadlines. Here a batch is never larger than its head's deadline allows and
+//!   never waits past the moment at which it must start, and hopeless heads are dropped (in Triton
+//!   they would wait for a time-out of their own). This favours the rival.
+//! - A batch that reaches the preferred size starts with everything that is queued, not with
+//!   exactly that many.
+//! - When several models are ready, the one with the earliest latest start goes first.
 //!
-//! The others are for comparing deferral rules: a target size, the moment from which waiting
-//! cannot make the batch bigger (*frontrun*: the deferral of the paper on which the scheduler is
-//! built, but without its window drop), and the last moment of all.
+//! The other rules serve to compare deferral rules: a target size, the moment from which waiting
+//! cannot make the batch bigger (*frontrun*: the deferral of the paper on which our scheduler is
+//! built, but without its window drop), and the last possible moment.
 
-use super::pool::{Noted, Pool};
+use super::pool::{Noted, RivalPool};
 use crate::Contender;
 use std::collections::BTreeSet;
 use symphony_core::sched::{Actions, Event, Policy};
 use symphony_core::{ModelId, Span, Time};
 
-/// Until when a batch waits though an accelerator is free. None waits beyond the moment at which
-/// it must start, and none but `Latest` when it cannot grow.
+/// How long a batch waits although an accelerator is free. No batch waits beyond the moment at
+/// which it must start, and only with `Latest` does a batch wait when it cannot grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Its oldest request has waited this long, or there are enough rows.
+    /// Until its oldest request has waited this long or there are enough rows.
     Timeout {
         /// How long.
         delay: Span,
-        /// How many rows are enough; 0 for no such number.
+        /// The number of rows that is enough; 0 for none.
         preferred: u32,
     },
-    /// There are this many rows, or it reaches its frontrun.
+    /// Until there are this many rows, or until its frontrun.
     Target {
-        /// How many.
+        /// The number of rows.
         rows: u32,
     },
-    /// With one row more it would miss its head's deadline.
+    /// Until it would miss its head's deadline with one more row.
     Frontrun,
-    /// It must start.
+    /// Until it must start.
     Latest,
 }
 
@@ -47,20 +47,20 @@ pub enum When {
 #[derive(Clone, Debug)]
 pub struct Waiting {
     when: When,
-    pool: Pool,
-    windows: Vec<Option<Window>>,
-    /// By when they have to be looked at again though nothing happens.
+    pool: RivalPool,
+    windows: Vec<Option<OpenWindow>>,
+    /// Models by the time at which their window must be computed again without an event.
     due: BTreeSet<(Time, ModelId)>,
-    /// Open windows, by when they close.
+    /// Models with an open window, by the time at which it closes.
     ready: BTreeSet<(Time, ModelId)>,
     touched: Vec<ModelId>,
     now: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Window {
+struct OpenWindow {
     latest: Time,
-    /// When it opens, or, when it is open, closes.
+    /// When it opens, or, once it is open, when it closes.
     look: Time,
 }
 
@@ -70,7 +70,7 @@ impl Waiting {
     pub fn new(when: When, accelerators: u32) -> Waiting {
         Waiting {
             when,
-            pool: Pool::new(accelerators),
+            pool: RivalPool::new(accelerators),
             windows: Vec::new(),
             due: BTreeSet::new(),
             ready: BTreeSet::new(),
@@ -93,14 +93,14 @@ impl Waiting {
         let Some((exec, latest)) = self.window(now, model) else { return };
         let open = exec <= now;
         let look = if open { latest + Span(1) } else { exec };
-        self.windows[index] = Some(Window { latest, look });
+        self.windows[index] = Some(OpenWindow { latest, look });
         self.due.insert((look, model));
         if open {
             self.ready.insert((latest, model));
         }
     }
 
-    /// From when until when the model's batch may start.
+    /// The earliest and the latest time at which the model's batch may start.
     fn window(&self, now: Time, model: ModelId) -> Option<(Time, Time)> {
         let pool = &self.pool;
         let state = &pool.models[model.index()];
@@ -150,7 +150,7 @@ impl Policy for Waiting {
             let queue = &self.pool.models[model.index()].queue;
             let batch = self.pool.feasible(model, queue, now, free);
             if batch.count == 0 {
-                // Only on an accelerator that is still running: it waits for an idle one.
+                // This happens only on an accelerator that is still running: wait for an idle one.
                 break;
             }
             self.pool.send_head(now, model, accelerator, batch.count, todo);

@@ -1,8 +1,8 @@
 //! The Azure Functions trace of 2019: `HashOwner,HashApp,HashFunction,Trigger,1,2,…,1440`, one row
 //! per function with its invocations in each minute of a day.
 //!
-//! Functions stand for models by turns, in order of row: so do other systems that replay this
-//! trace. Within a minute the invocations fall independently of each other.
+//! Functions are assigned to models in turn, in order of row, as in other systems that replay this
+//! trace. Within a minute invocations are independent of each other.
 
 use super::{TraceError, TraceFault, read_line};
 use crate::Arrival;
@@ -17,20 +17,20 @@ use symphony_core::{ModelId, Span, Time};
 /// A trace, folded onto models.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Azure {
-    /// Invocations by minute, then by model.
+    /// Invocations of each minute, then of each model.
     counts: Vec<Vec<u64>>,
 }
 
-/// Columns before the first minute.
+/// The columns before the first minute.
 const NAMES: usize = 4;
 const MINUTE_NS: u64 = 60_000_000_000;
 
 impl Azure {
-    /// Reads a whole file for `models` models, which is at least one. What stays in memory is
-    /// one number per model and minute.
+    /// Reads a whole file for `models` models, at least one. One number per model and minute stays
+    /// in memory.
     ///
     /// # Errors
-    /// The file cannot be read or is not in this layout.
+    /// The file cannot be read or has a different layout.
     pub fn open(path: &Path, models: u32) -> Result<Azure, TraceError> {
         let at = |line, fault| TraceError { path: path.to_owned(), line, fault };
         let file = File::open(path).map_err(|error| at(0, error.into()))?;
@@ -58,7 +58,7 @@ impl Azure {
         Ok(Azure { counts })
     }
 
-    /// Mean requests per second of each model over the whole trace.
+    /// The mean requests per second of each model over the whole trace.
     #[must_use]
     pub fn rates(&self) -> Vec<f64> {
         let seconds = 60.0 * self.counts.len() as f64;
@@ -67,14 +67,14 @@ impl Azure {
         (0..models).map(|model| total(model) as f64 / seconds).collect()
     }
 
-    /// How long the trace is.
+    /// The length of the trace.
     #[must_use]
     pub fn length(&self) -> Span {
         Span(MINUTE_NS * self.counts.len() as u64)
     }
 
-    /// The arrivals, with `scale` times as many requests as the trace has (fractions of a
-    /// request by chance).
+    /// The arrivals, with `scale` times as many requests as in the trace. Fractions of a request
+    /// are rounded at random.
     #[must_use]
     pub fn arrivals(&self, scale: f64, seed: u64) -> AzureArrivals<'_> {
         let rest = vec![Rest::default(); self.counts.first().map_or(0, Vec::len)];
@@ -83,7 +83,7 @@ impl Azure {
     }
 }
 
-/// How many minutes the header has; `None` when it is not one.
+/// The number of minutes in the header, or `None` when it is not a header.
 fn minutes(header: &str) -> Option<usize> {
     let mut columns = header.split(',');
     let names = ["HashOwner", "HashApp", "HashFunction", "Trigger"];
@@ -120,18 +120,18 @@ pub struct AzureArrivals<'a> {
     trace: &'a Azure,
     scale: f64,
     random: Random,
-    /// Minutes that have begun.
+    /// The number of minutes that have begun.
     minute: u64,
     /// The next arrival of each model that has one left in this minute.
     next: BinaryHeap<Reverse<(Time, ModelId)>>,
-    /// What each model has left in this minute after that, by number.
+    /// The rest of each model's requests in this minute after that, by number.
     rest: Vec<Rest>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Rest {
     count: u64,
-    /// The share of the minute that is over.
+    /// The share of the minute that has passed.
     within: f64,
 }
 
@@ -163,8 +163,8 @@ impl AzureArrivals<'_> {
         }
     }
 
-    /// The next of `count` independent, uniform times: the first of them divides what is left of
-    /// the minute so that all of them lie behind it.
+    /// Draws the next of `count` independent, uniform times: the first of them divides the rest of
+    /// the minute so that all others lie behind it.
     #[expect(clippy::cast_possible_truncation, reason = "within a minute")]
     #[expect(clippy::cast_sign_loss, reason = "a share is positive")]
     fn draw(&mut self, model: ModelId) {

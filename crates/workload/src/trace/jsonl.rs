@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use symphony_core::{ModelId, Span, Time};
 
-/// Reads a trace line by line; memory does not grow with the trace. Ends at the first error.
+/// Reads a trace line by line, in constant memory. It ends at the first error.
 #[derive(Debug)]
 pub struct Jsonl<R> {
     path: PathBuf,
@@ -22,7 +22,7 @@ pub struct Jsonl<R> {
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct JsonLine {
     time_ms: f64,
     model: String,
     #[serde(default = "one")]
@@ -33,11 +33,11 @@ fn one() -> u32 {
     1
 }
 
-/// A hundred years: far from where integer nanoseconds overflow.
+/// A hundred years, which is far below the limit of integer nanoseconds.
 const TIME_MS_MAX: f64 = 100.0 * 366.0 * 86_400_000.0;
 
 impl Jsonl<BufReader<File>> {
-    /// Opens the trace; `models` are the names in order of number.
+    /// Opens a trace. `models` are the names in order of number.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -52,7 +52,7 @@ impl Jsonl<BufReader<File>> {
 }
 
 impl<R: BufRead> Jsonl<R> {
-    /// Reads from `reader`; `path` is for messages, `models` are the names in order of number.
+    /// Reads from `reader`. `path` is for messages, and `models` are the names in order of number.
     pub fn new(reader: R, path: &Path, models: &[String]) -> Jsonl<R> {
         Jsonl {
             path: path.to_owned(),
@@ -78,7 +78,7 @@ impl<R: BufRead> Jsonl<R> {
     }
 
     fn parse(&mut self) -> Result<Arrival, TraceFault> {
-        let Line { time_ms, model, rows } =
+        let JsonLine { time_ms, model, rows } =
             serde_json::from_str(&self.text).map_err(TraceFault::Json)?;
         if !(0.0..=TIME_MS_MAX).contains(&time_ms) {
             return Err(TraceFault::Time { time_ms, max: TIME_MS_MAX });
@@ -160,7 +160,7 @@ mod tests {
             &format!("{good}{{\"time_ms\":3,\"mo"),
             &expect![[r#"
                 2000000 0 1
-                t.jsonl:2: EOF while parsing a string at line 1 column 16; each line must be whole and look like {"time_ms": 12.5, "model": "resnet50"}, with "rows" if it is not 1
+                t.jsonl:2: EOF while parsing a string at line 1 column 16; each line must be complete and look like {"time_ms": 12.5, "model": "resnet50"}, with "rows" if it is not 1
             "#]],
         );
         for (line, part) in [

@@ -1,7 +1,8 @@
 //! Recorded arrivals instead of generated ones.
 //!
 //! - [`Jsonl`]: one request per line, streamed.
-//! - [`Azure`]: the layout of the Azure Functions trace of 2019, counts per function and minute.
+//! - [`Azure`]: the layout of the Azure Functions trace of 2019, with counts per function and
+//!   minute.
 
 mod azure;
 mod jsonl;
@@ -12,69 +13,69 @@ pub use jsonl::Jsonl;
 use crate::Arrival;
 use std::path::PathBuf;
 
-/// What is wrong with a trace file, and where.
+/// An error in a trace file, with its place.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{}: {fault}", path.display(), at(*line))]
 pub struct TraceError {
     /// The file.
     pub path: PathBuf,
-    /// The line, from 1; zero where no line could be read.
+    /// The line, from 1. Zero when no line could be read.
     pub line: u64,
-    /// What is wrong there.
+    /// The error.
     pub fault: TraceFault,
 }
 
-/// The line, where there is one.
+/// The line, if there is one.
 fn at(line: u64) -> String {
     if line == 0 { String::new() } else { format!(":{line}") }
 }
 
-/// What is wrong with a line of a trace file.
+/// An error in a line of a trace file.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceFault {
     /// The file cannot be read.
     #[error("cannot read the trace: {0}")]
     Read(#[from] std::io::Error),
-    /// A line that is longer than any request.
+    /// A line that is longer than any request can be.
     #[error("a line of more than {max} bytes: this is not a trace")]
     LineLength {
         /// The bound.
         max: u64,
     },
-    /// Not the expected JSON.
+    /// A line that is not the expected JSON.
     #[error(
-        "{0}; each line must be whole and look like \
+        "{0}; each line must be complete and look like \
          {{\"time_ms\": 12.5, \"model\": \"resnet50\"}}, with \"rows\" if it is not 1"
     )]
     Json(serde_json::Error),
-    /// A time that no simulation reaches.
+    /// A time outside of what can be simulated.
     #[error("the time is {time_ms} ms: it must lie between 0 and {max} ms")]
     Time {
-        /// As given.
+        /// The value in the file.
         time_ms: f64,
-        /// The latest allowed.
+        /// The latest time that is allowed.
         max: f64,
     },
-    /// An arrival before the one before it.
+    /// An arrival before the previous one.
     #[error("the time {time_ms} ms comes after {before_ms} ms: sort the trace by time")]
     Order {
-        /// As given.
+        /// The value in the file.
         time_ms: f64,
-        /// Of the line before.
+        /// The time of the line before.
         before_ms: f64,
     },
     /// A model that the scenario does not have.
     #[error("unknown model `{model}`: the scenario has {known}")]
     Model {
-        /// As given.
+        /// The value in the file.
         model: String,
-        /// What there is.
+        /// The models of the scenario.
         known: String,
     },
     /// A request without rows.
     #[error("a request of 0 rows: give it at least 1")]
     Rows,
-    /// A header that is not that of the Azure trace.
+    /// A header that is not the one of the Azure trace.
     #[error(
         "the header must be `HashOwner,HashApp,HashFunction,Trigger,1,2,…` with one column per \
          minute, numbered from 1; got `{0}`"
@@ -83,26 +84,26 @@ pub enum TraceFault {
     /// A row that does not match the header.
     #[error("{is} columns where the header has {expected}: the row is cut off or has too many")]
     Columns {
-        /// In this row.
+        /// The columns of this row.
         is: usize,
-        /// In the header.
+        /// The columns of the header.
         expected: usize,
     },
-    /// A count that is no number.
+    /// A count that is not a number.
     #[error("minute {minute}: `{text}` is not a number of requests from 0 to 4294967295")]
     Count {
-        /// The column's minute, from 1.
+        /// The minute of the column, from 1.
         minute: usize,
-        /// As given.
+        /// The value in the file.
         text: String,
     },
     /// A trace without any request.
-    #[error("the trace has no request")]
+    #[error("the trace has no requests")]
     Empty,
 }
 
-/// The arrivals of a reader up to its first error, which is kept: for a consumer that takes plain
-/// arrivals and asks afterwards how they ended.
+/// The arrivals of a reader up to its first error, which is kept. It is for consumers of plain
+/// arrivals, which ask at the end how the reading ended.
 #[derive(Debug)]
 pub struct UntilError<I> {
     reader: I,
@@ -115,10 +116,10 @@ impl<I> UntilError<I> {
         UntilError { reader, error: None }
     }
 
-    /// How the reading ended.
+    /// Tells how the reading ended.
     ///
     /// # Errors
-    /// What stopped it before the end of the trace.
+    /// The error that stopped it before the end of the trace.
     pub fn finish(self) -> Result<(), TraceError> {
         self.error.map_or(Ok(()), Err)
     }
@@ -141,10 +142,10 @@ impl<I: Iterator<Item = Result<Arrival, TraceError>>> Iterator for UntilError<I>
     }
 }
 
-/// Longest line that is read.
+/// The longest line that is read, in bytes.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads a line without its end into `line`; false at the end of the file.
+/// Reads a line without its end into `line`. Returns `false` at the end of the file.
 fn read_line(reader: &mut impl std::io::BufRead, line: &mut String) -> Result<bool, TraceFault> {
     use std::io::{BufRead, Read};
     line.clear();

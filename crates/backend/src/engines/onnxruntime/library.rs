@@ -1,17 +1,20 @@
-//! Where an onnxruntime library may be: what is asked for first, then what a Python package or
+//! Where to look for an onnxruntime library: first what is asked for, then what a Python package or
 //! the system has installed.
 //!
-//! Only looks at names of files; whether one is usable shows when it is opened.
+//! This only looks at file names. Whether a file is usable shows when it is opened.
 
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The engine's name in configurations and errors.
+pub const NAME: &str = "onnxruntime";
+
 /// The oldest usable library is `1.MINOR_VERSION_MIN`.
 pub const MINOR_VERSION_MIN: u32 = ort::MINOR_VERSION;
 
-/// How the library's file begins and what its kind of file is called here.
+/// The beginning of the library's file name, and the ending of libraries on this system.
 const PREFIX: &str = if cfg!(windows) { "onnxruntime" } else { "libonnxruntime" };
 const KIND: &str = if cfg!(windows) {
     ".dll"
@@ -21,24 +24,25 @@ const KIND: &str = if cfg!(windows) {
     ".so"
 };
 
-/// Most libraries that are tried: a machine with more copies has a broken one first.
+/// The most libraries that are tried. A machine with more of them has many broken copies.
 const CANDIDATES_MAX: usize = 16;
 
 /// Where to look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// The library that the configuration names; nothing else is tried then.
+    /// The library that the configuration names. If it is set, no other place is searched.
     pub configured: Option<PathBuf>,
-    /// The library that `ORT_DYLIB_PATH` names; nothing else is tried then.
+    /// The library that `ORT_DYLIB_PATH` names. If it is set, only the configured one comes before
+    /// it.
     pub from_environment: Option<PathBuf>,
-    /// Roots of Python environments: those with `lib/python3.x/site-packages` below them.
+    /// Root directories of Python environments, which contain `lib/python3.x/site-packages`.
     pub python: Vec<PathBuf>,
-    /// Directories with libraries.
+    /// Directories that contain libraries.
     pub libraries: Vec<PathBuf>,
 }
 
 impl Places {
-    /// Where a library may be for this process.
+    /// The places where this process looks.
     #[must_use]
     pub fn of_process(configured: Option<&Path>) -> Places {
         let variable = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
@@ -64,19 +68,19 @@ impl Places {
             ]
             .map(PathBuf::from),
         );
-        // Debian keeps libraries by architecture, one directory further down.
+        // Debian keeps libraries in one directory per architecture.
         libraries.push(PathBuf::from(format!("/usr/lib/{}-linux-gnu", env::consts::ARCH)));
         let configured = configured.map(Path::to_owned);
         Places { configured, from_environment: path("ORT_DYLIB_PATH"), python, libraries }
     }
 
-    /// The libraries to try, in order, each an absolute path.
+    /// The libraries to try, in order, as absolute paths.
     #[must_use]
     pub fn candidates(&self) -> Vec<PathBuf> {
         if let Some(asked) = self.configured.as_ref().or(self.from_environment.as_ref()) {
             return match asked.is_dir() {
                 true => libraries_in(asked),
-                // The binding would take a relative path from where the executable lies.
+                // The binding would resolve a relative path from the directory of the executable.
                 false => vec![std::path::absolute(asked).unwrap_or_else(|_| asked.clone())],
             };
         }
@@ -91,7 +95,8 @@ impl Places {
         found
     }
 
-    /// Why there is no library and what to do, given what each candidate said.
+    /// Explains why there is no library and what to do. `refusals` says why each candidate was
+    /// refused.
     pub(super) fn explain(&self, refusals: &[String]) -> String {
         let source = match (&self.configured, &self.from_environment) {
             (Some(_), _) => "as configured, ",
@@ -112,13 +117,14 @@ impl Places {
     }
 }
 
-/// The directories in which a Python environment's onnxruntime packages keep the library.
+/// The directories in which a Python environment keeps onnxruntime's library.
 fn packages(root: &Path) -> Vec<PathBuf> {
     let versions = entries(&root.join("lib"));
     let is_python = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"))
     };
-    // By name, the last first: mostly the newest. On Windows there is no version in the path.
+    // In descending order of name, so that the newest usually comes first. On Windows the path
+    // holds no version.
     let mut versions: Vec<PathBuf> = versions.into_iter().filter(is_python).collect();
     versions.reverse();
     versions.push(root.join("Lib"));
@@ -126,11 +132,11 @@ fn packages(root: &Path) -> Vec<PathBuf> {
     versions.into_iter().flat_map(sites).map(|site| site.join("onnxruntime").join("capi")).collect()
 }
 
-/// The libraries in a directory, by name, the last first: those with a version before those without.
+/// The libraries in a directory in descending order of name: names with a version come first.
 fn libraries_in(directory: &Path) -> Vec<PathBuf> {
     let is_library = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Not libonnxruntime_providers_shared.so and the like.
+        // This leaves out libonnxruntime_providers_shared.so and the like.
         name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('.') && rest.contains(KIND))
     };
     let mut libraries: Vec<PathBuf> = entries(directory).into_iter().filter(is_library).collect();
@@ -138,7 +144,7 @@ fn libraries_in(directory: &Path) -> Vec<PathBuf> {
     libraries
 }
 
-/// What is in a directory, by name; nothing when it cannot be read.
+/// The entries of a directory in order of name. Empty when it cannot be read.
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -150,7 +156,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    /// Makes empty files below a directory and gives what is tried, relative to it.
+    /// Creates empty files below a directory and returns the paths that are tried, relative to it.
     fn tried(files: &[&str], places: impl Fn(&Path) -> Places) -> Vec<String> {
         let root = tempfile::tempdir().unwrap();
         for file in files {

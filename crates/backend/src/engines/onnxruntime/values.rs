@@ -1,7 +1,7 @@
-//! Tensors on their way into and out of the library, with as few copies as it allows: inputs are
-//! views of the batch, outputs stay in the library's memory until the last answer is sent.
+//! Passes tensors into and out of the library with as few copies as it allows: inputs are views of
+//! the batch, and outputs stay in the library's memory until the last answer has been sent.
 
-use super::NAME;
+use super::library::NAME;
 use crate::batch::{BatchInput, Elements};
 use crate::engine::EngineError;
 use bytemuck::NoUninit;
@@ -12,7 +12,7 @@ use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorRef};
 use std::fmt::Debug;
 use symphony_wire::tensor::{DataType, OutputTensor, TensorSpec, bytes_contents};
 
-/// An input as the library sees it.
+/// An input in the library's form.
 pub(super) fn input<'a>(input: &BatchInput<'a>) -> ort::Result<SessionInputValue<'a>> {
     let shape = &input.shape;
     match input.elements {
@@ -68,7 +68,7 @@ pub(super) fn output(
     output.map_err(|error| unusable(error.to_string()))
 }
 
-/// An output that stays in the library's memory.
+/// An output that stays in the memory of the library.
 fn held<T>(value: DynValue) -> ort::Result<OutputTensor>
 where
     T: PrimitiveTensorElementType + NoUninit,
@@ -76,7 +76,7 @@ where
     struct Held<T>(DynValue, std::marker::PhantomData<fn() -> T>);
     impl<T: PrimitiveTensorElementType + NoUninit> AsRef<[u8]> for Held<T> {
         fn as_ref(&self) -> &[u8] {
-            // Whether it can be extracted was seen before it was held.
+            // `held` has checked that the tensor can be extracted.
             self.0.try_extract_tensor::<T>().map_or(&[], |(_, values)| bytemuck::cast_slice(values))
         }
     }
@@ -95,7 +95,7 @@ fn strings(value: &DynValue) -> ort::Result<OutputTensor> {
     Ok(OutputTensor { shape, data: bytes_contents(values.iter().map(String::as_bytes)).into() })
 }
 
-/// A computed shape; it has no negative dimension.
+/// Converts a computed shape, which has no negative dimensions.
 fn sizes(shape: &[i64]) -> Vec<usize> {
     shape.iter().map(|&dim| usize::try_from(dim).unwrap_or(0)).collect()
 }
