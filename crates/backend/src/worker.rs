@@ -305,10 +305,10 @@ fn run(
         match resident.push(&running.inputs) {
             Ok(()) => batch.push((request, running)),
             // Only this request is unusable.
-            Err(error) => running.answer(match error.is_of_value() {
-                true => Outcome::Refused(error.to_string()),
-                false => Outcome::Failed(error.to_string()),
-            }),
+            Err(error) if error.is_of_value() => {
+                running.answer(Outcome::Refused(error.to_string()));
+            }
+            Err(error) => running.answer(Outcome::Failed(error.to_string())),
         }
     }
     if batch.is_empty() {

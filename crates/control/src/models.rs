@@ -171,10 +171,11 @@ impl Models {
         if !self.is_serving(name) {
             self.set_state(name, ModelState::Loading);
         }
-        let loaded = match self.ids.is_exhausted() {
-            true => Err(LoadProblem::TooMany(MODELS_MAX)),
+        let loaded = if self.ids.is_exhausted() {
+            Err(LoadProblem::TooMany(MODELS_MAX))
+        } else {
             // Before the work of loading it, which would be for nothing.
-            false => self.wait_for_room().map_err(LoadProblem::from),
+            self.wait_for_room().map_err(LoadProblem::from)
         };
         let loaded = loaded.map_err(|problem| LoadError::new(name, problem));
         let loaded = loaded.and_then(|()| self.loader.load(directory));

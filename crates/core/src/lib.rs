@@ -1,8 +1,11 @@
 //! The deferred batch scheduler as a pure state machine.
 //!
-//! This crate decides; it never acts. It has no I/O, clock, thread, socket, log or hash map:
-//! time is an argument, events come in, actions go out. The live system (`symphony-dispatch`)
-//! and the simulator (`symphony-sim`) are two drivers of this same code.
+//! This crate decides and never acts. It has no I/O, clock, thread, socket, log or hash map: time is
+//! an argument, events come in, actions go out. The live system (`symphony-dispatch`) and the simulator
+//! (`symphony-sim`) are two drivers of the same code.
+//!
+//! [`sched`] holds the scheduler; the modules beside it hold the values that all crates share. The words
+//! are in `docs/glossary.md`.
 
 pub mod ids;
 pub mod profile;

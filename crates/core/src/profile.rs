@@ -1,28 +1,29 @@
 //! The latency profile `l(b)`: how long a batch of `b` rows runs on one kind of accelerator.
 //!
-//! A table, one entry per batch size, non-decreasing. Plans read the table, never the fit:
-//! real engines have steps that a line would hide. The fit `alpha*b + beta` is for people.
+//! In: a table with an execution time for each batch size, which never decreases. Out: execution times,
+//! and the largest batch that fits a time. What is in time is read from the table, never from the fitted
+//! line: real engines have steps that a line would hide.
 
 use crate::slowdown::Slowdown;
 use crate::time::Span;
 use std::sync::Arc;
 
-/// Execution time by batch size, at a slowdown: a table that never changes, shared by its clones,
-/// and how much longer or shorter than it says executions take now. Never empty.
+/// Execution time by batch size: a table that never changes and that clones share, and the slowdown at
+/// which executions run now. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// `exec[b - 1]` is the execution time of `b` rows at the slowdown of one.
+    /// `exec[b - 1]` is the execution time of `b` rows at a slowdown of one.
     exec: Arc<[Span]>,
     /// `cheaper_beyond[b - 1]`: some larger batch costs less per row than `b` rows do.
     cheaper_beyond: Arc<[bool]>,
     slowdown: Slowdown,
 }
 
-/// A larger batch is worth waiting for only when it saves at least this share per row;
-/// less is within the noise of a measured profile.
+/// A larger batch is worth waiting for only if it saves at least this share per row; less is within the
+/// noise of a measured profile.
 const SAVING_PER_ROW_MIN: f64 = 0.02;
 
-/// Why a table is no latency profile.
+/// Why a table is not a latency profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
     /// There is no entry at all.
@@ -86,8 +87,8 @@ impl Profile {
         Profile::from_table((1..=u64::from(rows_max)).map(|b| alpha.times(b) + beta).collect())
     }
 
-    /// A profile from measurements at some batch sizes: made monotone (a larger batch is never
-    /// taken to be faster than a smaller one) and interpolated linearly between the sizes.
+    /// A profile from measurements at some batch sizes, interpolated linearly between them. A larger
+    /// batch that was measured to be faster than a smaller one counts as taking as long.
     ///
     /// # Errors
     /// No samples, sizes that do not grow from 1, or a zero.
@@ -127,14 +128,13 @@ impl Profile {
         }
     }
 
-    /// How many times longer than in the table executions take.
+    /// How many times longer than in the table executions take now.
     #[must_use]
     pub fn slowdown(&self) -> Slowdown {
         self.slowdown
     }
 
-    /// From now on executions take this many times longer than in the table. It replaces the
-    /// slowdown before; the table stays.
+    /// Replaces the slowdown: executions take this many times longer than in the table from now on.
     pub fn set_slowdown(&mut self, slowdown: Slowdown) {
         self.slowdown = slowdown;
     }
@@ -159,8 +159,8 @@ impl Profile {
         self.exec.partition_point(|&exec| exec <= budget) as u32
     }
 
-    /// Whether some batch larger than `rows` costs noticeably less per row, so that waiting
-    /// for company can pay.
+    /// Whether some batch larger than `rows` costs noticeably less per row, so that waiting for more
+    /// requests can pay.
     #[must_use]
     pub fn cheaper_beyond(&self, rows: u32) -> bool {
         match rows {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pace_scales_every_answer_and_can_be_taken_back() {
+    fn a_slowdown_scales_every_answer_and_can_be_taken_back() {
         let table = Profile::linear(ms(1), ms(5), 32).unwrap();
         let mut profile = table.clone();
         profile.set_slowdown(Slowdown::of(ms(2), ms(1)));

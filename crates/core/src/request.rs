@@ -1,12 +1,12 @@
-//! What the scheduler knows of a request: never its tensors, only when it is due and how big it is.
+//! What the scheduler knows of a request: when it is due and how many rows it has, never its tensors.
 
 use crate::ids::RequestId;
 use crate::time::{Span, Time};
 
-/// One inference of one or more rows; never split over batches.
+/// One inference of one or more rows. It is never split over batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Identity, unique among the requests in flight.
+    /// Its identity, unique among the requests in flight.
     pub id: RequestId,
     /// When the frontend received it.
     pub arrival: Time,
@@ -14,22 +14,22 @@ pub struct Request {
     pub deadline: Time,
     /// Rows along the batch dimension, at least one.
     pub rows: u32,
-    /// Whether others go first.
+    /// Whether other requests go first.
     pub class: Class,
 }
 
-/// How requests of one pool take precedence over each other.
+/// The priority of a request among those of its pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// Served first.
     #[default]
     High,
-    /// Served with what the high ones leave, and with the share that the pool keeps for it.
+    /// Served with what high requests leave, and with the share that the pool keeps for low ones.
     Low,
 }
 
 impl Class {
-    /// Both, in the order of precedence and of figures by class.
+    /// Both classes, high first; figures by class have this order.
     pub const ALL: [Class; 2] = [Class::High, Class::Low];
 
     /// A short name for configuration, metrics and logs.
@@ -42,26 +42,26 @@ impl Class {
     }
 }
 
-/// Why a request was taken out of its queue without running.
+/// Why a request is dropped: answered without running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DropReason {
-    /// Not even alone, started now, would it meet its deadline.
+    /// It would not meet its deadline even alone and started now.
     Hopeless,
-    /// Kept, it would have forced a batch too small for the measured load, and more of the
-    /// requests behind it would have been late (window drop).
+    /// It would have forced a batch too small for the measured load, and more of the requests behind it
+    /// would have been late (window drop).
     Overload,
-    /// The model's queue already held its bound.
+    /// The model's queue was full.
     QueueFull,
-    /// The model's queue held its bound, and a high request took the place of this low one.
+    /// The model's queue was full, and a high request took the place of this low one.
     Evicted,
     /// The request has more rows than the model's largest batch.
     TooLarge,
-    /// The model was removed while the request was queued.
+    /// The model is not there, or takes no more requests.
     Unloaded,
 }
 
 impl DropReason {
-    /// Every reason, in the order of the counters that count them.
+    /// Every reason; counters by reason have this order.
     pub const ALL: [DropReason; 6] = [
         DropReason::Hopeless,
         DropReason::Overload,
@@ -88,13 +88,13 @@ impl DropReason {
 /// Delays between a decision and its effect, measured on the running system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delays {
-    /// Scheduler to accelerator: from the decision until the backend acts on it.
+    /// The control delay, scheduler to accelerator: from the decision until the backend acts on it.
     pub control: Span,
-    /// Per row: the backend fetches and places the input.
+    /// The data delay, per row: the backend fetches and places the input.
     pub data: Span,
-    /// Backend to client: from the end of execution until the answer is sent.
+    /// The response delay, backend to client: from the end of execution until the answer is sent.
     pub response: Span,
-    /// How late timers fire: a wait for the last moment ends that much earlier.
+    /// How late timers fire. Whatever waits for a last moment is woken that much earlier.
     pub jitter: Span,
 }
 
@@ -105,7 +105,7 @@ impl Delays {
         self.control + self.data.times(u64::from(rows))
     }
 
-    /// The same delays, those around the execution of one row shrunk alike to take at most `room`.
+    /// The same delays, shrunk alike so that those around the execution of one row take at most `room`.
     pub(crate) fn within(&self, room: Span) -> Delays {
         let taken = self.lead(1) + self.response;
         if taken <= room {

@@ -1,26 +1,26 @@
-//! How much longer or shorter than a table says executions take: a ratio in fixed point, so that
-//! every machine computes the same. Knows nothing of what is measured or why.
+//! How many times longer executions take than a table says: a ratio in fixed point, so that every
+//! machine computes the same. Knows nothing of what is measured or why.
 
 use crate::time::Span;
 use std::fmt;
 
-/// A ratio of execution times; [`Slowdown::ONE`] is as fast as the table, 2 takes twice as long.
+/// A ratio of execution times: [`Slowdown::ONE`] is as fast as the table, 2 takes twice as long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slowdown(u32);
 
-/// Bits behind the point.
+/// Bits after the binary point.
 const FRACTION: u32 = 16;
 
 impl Slowdown {
-    /// As the table says.
+    /// As fast as the table says.
     pub const ONE: Slowdown = Slowdown(1 << FRACTION);
-    /// The fastest that a plan counts with: a quarter of the table's times.
-    pub const FASTEST: Slowdown = Slowdown(1 << (FRACTION - 2));
-    /// The slowest that a plan counts with: eight times the table's.
-    pub const SLOWEST: Slowdown = Slowdown(8 << FRACTION);
+    /// The least that a plan counts with: a quarter of the table's times.
+    pub const PLANNED_MIN: Slowdown = Slowdown(1 << (FRACTION - 2));
+    /// The most that a plan counts with: eight times the table's times.
+    pub const PLANNED_MAX: Slowdown = Slowdown(8 << FRACTION);
 
-    /// The ratio of two times, rounded down, as far as it can be told; `table` of zero counts as
-    /// a nanosecond.
+    /// The ratio of two times, rounded down and at most what can be represented; a `table` of zero
+    /// counts as a nanosecond.
     #[must_use]
     pub fn of(measured: Span, table: Span) -> Slowdown {
         // Division by a 128-bit number is slow and needed only for spans of days.
@@ -33,7 +33,7 @@ impl Slowdown {
         }
     }
 
-    /// How long what the table says takes at this slowdown, rounded up.
+    /// How long an execution of the table takes at this slowdown, rounded up.
     #[must_use]
     #[inline]
     pub fn stretch(self, table: Span) -> Span {
@@ -45,8 +45,8 @@ impl Slowdown {
         Span(u64::try_from((product + up) >> FRACTION).unwrap_or(u64::MAX))
     }
 
-    /// The longest time of the table that fits `budget` at this slowdown: the inverse of
-    /// [`stretch`](Slowdown::stretch), exactly.
+    /// The longest execution of the table that fits `budget` at this slowdown: the exact inverse of
+    /// [`stretch`](Slowdown::stretch).
     #[must_use]
     #[inline]
     pub fn shrink(self, budget: Span) -> Span {
@@ -64,36 +64,36 @@ impl Slowdown {
         }
     }
 
-    /// Both together, rounded down.
+    /// Both slowdowns together, rounded down.
     #[must_use]
     pub fn times(self, other: Slowdown) -> Slowdown {
         saturated((u64::from(self.0) * u64::from(other.0)) >> FRACTION)
     }
 
-    /// What is left of this one without the other, rounded down.
+    /// This slowdown with the other taken out, rounded down.
     #[must_use]
     pub fn over(self, other: Slowdown) -> Slowdown {
         saturated((u64::from(self.0) << FRACTION) / u64::from(other.0.max(1)))
     }
 
-    /// Nearer to one by half of the way, rounded down.
+    /// Half of the way from here to one, rounded down.
     #[must_use]
     pub fn halfway_to_one(self) -> Slowdown {
         Slowdown(u32::midpoint(self.0, Slowdown::ONE.0))
     }
 
-    /// This share of it, rounded down.
+    /// This fraction of it, rounded down.
     #[must_use]
     pub fn scaled(self, numerator: u32, denominator: u32) -> Slowdown {
         saturated(u64::from(self.0) * u64::from(numerator) / u64::from(denominator.max(1)))
     }
 
-    /// Its representation, in the order of slowdowns.
+    /// Its representation; a greater slowdown has a greater one.
     pub(crate) fn bits(self) -> u32 {
         self.0
     }
 
-    /// The slowdown that is represented so.
+    /// The slowdown with this representation.
     pub(crate) fn from_bits(bits: u32) -> Slowdown {
         Slowdown(bits)
     }
@@ -145,7 +145,7 @@ mod tests {
 
         /// Stretching by one slowdown after the other never takes less than by both together.
         #[test]
-        fn a_pace_on_top_of_another_is_not_underestimated(a in slowdowns(), b in slowdowns(), span in 0u64..1 << 40) {
+        fn a_slowdown_on_top_of_another_is_not_underestimated(a in slowdowns(), b in slowdowns(), span in 0u64..1 << 40) {
             let both = a.times(b).stretch(Span(span));
             prop_assert!(b.stretch(a.stretch(Span(span))) >= both);
         }

@@ -1,4 +1,4 @@
-//! Time as the scheduler sees it: integer nanoseconds, passed in by the driver.
+//! Time as the scheduler sees it: integer nanoseconds, passed in by its driver.
 //!
 //! Nothing here reads a clock. [`Time`] is a point since the process (or simulation) epoch,
 //! [`Span`] a length. Arithmetic saturates: a deadline in the far future stays in the far

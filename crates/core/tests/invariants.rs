@@ -263,7 +263,7 @@ impl<'a> World<'a> {
             }
             Happening::CancelOldest => {
                 let Some((&id, &(model, request))) = self.open.first_key_value() else { return };
-                // The frontend that cancels has given the request its outcome already.
+                // A request that is cancelled has its outcome already.
                 self.open.remove(&id);
                 self.event(Event::Cancel { model, request: id, deadline: request.deadline });
             }
@@ -381,7 +381,7 @@ impl<'a> World<'a> {
         self.check_members();
         let mut members = self.running.iter().zip(&self.members);
         let idle = members.any(|(running, member)| running.is_empty() && member.is_serving());
-        if idle && self.mode == Mode::Eager && !self.any_lags() {
+        if idle && self.mode == Mode::Eager && !self.any_straggler() {
             // Low ones may be held back for the high ones that are known to come, and those with
             // early deadlines that came under another mode.
             let early = |request: &Request| request.deadline.since(request.arrival) < SLO;
@@ -444,11 +444,11 @@ impl<'a> World<'a> {
         }
     }
 
-    fn any_lags(&self) -> bool {
+    fn any_straggler(&self) -> bool {
         let accelerators = (0..ACCELERATORS).map(AcceleratorId);
         accelerators
             .map(|id| self.scheduler.accelerator_slowdown(id))
-            .any(|lag| lag > Slowdown::ONE)
+            .any(|slowdown| slowdown > Slowdown::ONE)
     }
 
     fn check_drop(&self, model: ModelId, request: &Request, reason: DropReason) {
@@ -486,9 +486,9 @@ impl<'a> World<'a> {
         assert_eq!(rows, start.rows, "{}", self.story("rows do not add up"));
         assert!(rows <= terms.profile.rows_max(), "{}", self.story("too large a batch"));
         let table = terms.profile.exec(rows);
-        let lag = self.scheduler.accelerator_slowdown(start.accelerator);
-        let planned =
-            self.slowdowns[start.model.index()].map(|slowdown| slowdown.times(lag).stretch(table));
+        let there = self.scheduler.accelerator_slowdown(start.accelerator);
+        let planned = self.slowdowns[start.model.index()]
+            .map(|slowdown| slowdown.times(there).stretch(table));
         assert!(planned.contains(&start.exec), "{}", self.story("not the profile"));
         for request in requests {
             let (model, known) = self.open.remove(&request.id).expect("one outcome per request");
@@ -501,7 +501,7 @@ impl<'a> World<'a> {
             assert!(self.running[accelerator].is_empty(), "{}", self.story("two batches at once"));
             let mut lower = self.running[..accelerator].iter().zip(&self.members);
             let lower = lower.all(|(running, member)| !running.is_empty() || !member.is_serving());
-            let lower = lower || self.any_lags();
+            let lower = lower || self.any_straggler();
             assert!(lower, "{}", self.story("a lower-numbered accelerator was free"));
         }
         assert!(self.running[accelerator].len() < 2, "{}", self.story("sent too far ahead"));

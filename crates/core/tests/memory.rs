@@ -25,7 +25,7 @@ impl Pool {
         Pool { scheduler, todo: Actions::default(), now: Time::ZERO, requests: 0 }
     }
 
-    /// The loader owns the profile's table; the scheduler shares it.
+    /// The profile's table belongs to the loader of the model; the scheduler shares it.
     fn add(&mut self, model: u32, profile: &Arc<Profile>) {
         let profile = Arc::clone(profile);
         let terms = ModelTerms { profile, slo: SLO, queue_max: 1 << 20, loss_weight: 1.0 };

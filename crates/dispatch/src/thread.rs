@@ -257,9 +257,10 @@ impl<E: Effects> Thread<E> {
     pub fn wait(&mut self, turn: Turn, clock: &Clock, listener: &mut Listener) {
         let due = self.next_wake(turn.ended).and_then(|wake| Some((wake, clock.instant(wake)?)));
         let instant = due.map(|(_, instant)| instant);
-        let woken = match self.awaits_ends() {
-            true => listener.wait(instant, || self.is_pending()),
-            false => listener.wait_soundly(instant, || self.is_pending()),
+        let woken = if self.awaits_ends() {
+            listener.wait(instant, || self.is_pending())
+        } else {
+            listener.wait_soundly(instant, || self.is_pending())
         };
         if let (Woken::Due, Some((wake, _))) = (woken, due) {
             let now = clock.now();

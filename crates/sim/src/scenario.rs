@@ -127,9 +127,10 @@ impl Scenario {
         let longest = |profile: &Profile| {
             profile.exec(model.terms.profile.rows_within(model.terms.slo)).as_millis_f64()
         };
-        let planned = match follows {
-            true => longest(&model.actual) * libm::exp(P95_SIGMAS * self.execution_sigma),
-            false => longest(&model.terms.profile),
+        let planned = if follows {
+            longest(&model.actual) * libm::exp(P95_SIGMAS * self.execution_sigma)
+        } else {
+            longest(&model.terms.profile)
         };
         let p99 = longest(&model.actual) * libm::exp(P99_SIGMAS * self.execution_sigma);
         Span::from_millis_f64((p99 - planned).max(0.0))

@@ -250,7 +250,9 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
     let following = Scenario { adapt_profile: true, ..rough() };
     let worlds = POLICIES.map(|policy| (policy, "", rough())).into_iter().chain([
         (PolicyKind::Consolidate, " following", following.clone()),
-        (PolicyKind::Eager, " following", following),
+        (PolicyKind::Eager, " following", following.clone()),
+        (PolicyKind::Adaptive, "", rough()),
+        (PolicyKind::Adaptive, " following", following),
     ]);
     for (policy, world, scenario) in worlds {
         let mut hash = Hash(0xcbf2_9ce4_8422_2325);

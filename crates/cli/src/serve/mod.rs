@@ -134,10 +134,7 @@ async fn shut_down(
             tracing::info!(
                 "shutting down: new requests are refused, queued requests complete or are dropped"
             );
-            match pool.drain().await {
-                true => Ok(()),
-                false => Err(anyhow!("{NOT_ENDED}")),
-            }
+            if pool.drain().await { Ok(()) } else { Err(anyhow!("{NOT_ENDED}")) }
         }
         Some(broken) => {
             tracing::error!("the server cannot go on: {broken}");
@@ -152,10 +149,10 @@ async fn shut_down(
     drained?;
     drop(port);
     let stopped = tokio::task::spawn_blocking(move || pool.stop()).await;
-    match stopped.context("ending the pool's threads")? {
-        true => Ok(()),
-        false => bail!("{NOT_ENDED}"),
+    if !stopped.context("ending the pool's threads")? {
+        bail!("{NOT_ENDED}");
     }
+    Ok(())
 }
 
 /// Loads all models on a thread of its own, which then carries out commands. The receiver tells

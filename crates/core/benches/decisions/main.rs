@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One run whose instructions are counted: how many requests and batches there were.
+/// One run whose instructions are counted: prints how many requests and batches there were.
 fn print_counts(case: &Case) {
     let mut workload = case.workload();
     workload.run(case.warm);

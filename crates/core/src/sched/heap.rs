@@ -1,7 +1,7 @@
-//! A heap over a dense set of indices, one key each, that can be changed in place.
+//! A heap of indices by key, in which each index has at most one key that can be changed in place.
 //!
-//! Timers and orders of the scheduler live here: setting the key of a model again moves its one
-//! entry, so nothing stale piles up however often a candidate changes.
+//! The scheduler's timers and orders are such heaps: setting the key of a model again moves its one
+//! entry, so that nothing stale piles up however often a candidate changes.
 
 use crate::slowdown::Slowdown;
 use crate::time::Time;
@@ -11,9 +11,9 @@ use std::marker::PhantomData;
 /// Smallest key first; equal keys by index, so that a run replays exactly.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexedHeap<K> {
-    /// Key and index in one number, which is compared without a branch.
+    /// Key and index in one number, so that comparing takes no branch.
     entries: Vec<u128>,
-    /// Where each index stands in `entries`; [`ABSENT`] when it does not.
+    /// Where each index stands in `entries`; [`ABSENT`] if it does not.
     positions: Vec<u32>,
     keys: PhantomData<K>,
 }
@@ -47,8 +47,8 @@ impl Key for Slowdown {
 
 const ABSENT: u32 = u32::MAX;
 
-/// Entries below each one. Keys mostly change by little, so that an entry moves up or down by a
-/// level at most; with four below each there are half as many levels as with two.
+/// Entries below each entry. Keys mostly change by little, so that an entry moves by one level at most;
+/// with four below each there are half as many levels as with two.
 const ARITY: usize = 4;
 
 fn entry(key: impl Key, index: u32) -> u128 {
@@ -70,7 +70,7 @@ impl<K: Key> IndexedHeap<K> {
         IndexedHeap { entries: Vec::new(), positions: Vec::new(), keys: PhantomData }
     }
 
-    /// Gives `index` this key, or takes it out where there is none.
+    /// Gives `index` this key, or takes it out if there is none.
     #[inline]
     pub(crate) fn put(&mut self, index: u32, key: Option<K>) {
         match key {
@@ -101,7 +101,7 @@ impl<K: Key> IndexedHeap<K> {
         }
     }
 
-    /// Takes `index` out; nothing happens when it is not in.
+    /// Takes `index` out, if it is in.
     #[inline]
     pub(crate) fn remove(&mut self, index: u32) {
         if self.contains(index) {
@@ -111,7 +111,7 @@ impl<K: Key> IndexedHeap<K> {
 
     fn take_out(&mut self, index: u32) {
         let at = std::mem::replace(&mut self.positions[index as usize], ABSENT) as usize;
-        // The last one takes its place.
+        // The last entry takes its place.
         let Some(last) = self.entries.pop() else { return };
         let Some(&removed) = self.entries.get(at) else { return };
         if last < removed {
@@ -127,7 +127,7 @@ impl<K: Key> IndexedHeap<K> {
         self.entries.first().map(|entry| (key(*entry), index(*entry)))
     }
 
-    /// The smallest key but that of `without`: the top, or one of those right below it.
+    /// The smallest key of all indices but `without`: the top, or one of the entries right below it.
     pub(crate) fn first_but(&self, without: u32) -> Option<K> {
         let first = match self.entries.first()? {
             top if index(*top) == without => self.entries.iter().skip(1).take(ARITY).min()?,
@@ -149,7 +149,7 @@ impl<K: Key> IndexedHeap<K> {
         self.entries.is_empty()
     }
 
-    /// Puts an entry at `at` or as far above as it belongs; what is there now moves down.
+    /// Puts an entry at `at`, or as far above as it belongs; the entries on the way move down.
     fn rise(&mut self, mut at: usize, entry: u128) {
         while at > 0 {
             let parent = (at - 1) / ARITY;
@@ -163,7 +163,7 @@ impl<K: Key> IndexedHeap<K> {
         self.write(at, entry);
     }
 
-    /// Puts an entry at `at` or as far below as it belongs; what is there now moves up.
+    /// Puts an entry at `at`, or as far below as it belongs; the entries on the way move up.
     fn sink(&mut self, mut at: usize, entry: u128) {
         while let Some((below, least)) = self.least_below(at)
             && least < entry
@@ -174,7 +174,7 @@ impl<K: Key> IndexedHeap<K> {
         self.write(at, entry);
     }
 
-    /// The least of the entries below that at `at`, and where it stands.
+    /// The least of the entries right below `at`, and where it stands.
     #[inline]
     fn least_below(&self, at: usize) -> Option<(usize, u128)> {
         let first = at * ARITY + 1;

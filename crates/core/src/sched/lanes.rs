@@ -1,27 +1,27 @@
-//! The queue of one model by class: high requests lead, low ones ride along or follow.
+//! The queues of one model by class: high requests lead, low ones ride along or follow.
 //!
-//! Knows nothing of time beyond the deadlines it is asked to compare.
+//! Knows nothing of time but deadlines, which it compares.
 
-use super::queue::{Prefix, Queue};
+use super::queue::{Queue, QueuePrefix};
 use crate::ids::RequestId;
 use crate::request::{Class, Request};
 use crate::time::Time;
 use std::ops::Range;
 
-/// Two queues in deadline order. The *leading* one, whose batch is next, is that of the high
-/// requests whenever there is one. Without low requests this is a plain [`Queue`].
+/// Two queues in deadline order. The *leading* queue, whose batch is next, is that of the high requests
+/// unless it is empty. Demoted requests stand in the queue of the low ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lanes {
     high: Queue,
     low: Queue,
 }
 
-/// A batch: the first requests of the leading queue, and low ones that ride with high ones.
+/// The requests of a batch: the first of the leading queue, and riders from the queue of low ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choice {
     /// From the leading queue.
-    pub(crate) leading: Prefix,
-    /// Where the low ones stand that ride along; none when low ones lead.
+    pub(crate) leading: QueuePrefix,
+    /// Where the riders stand; an empty range when low requests lead.
     pub(crate) riders: Range<usize>,
     /// Their rows.
     pub(crate) rider_rows: u32,
@@ -49,7 +49,7 @@ impl Lanes {
         self.high.is_empty() && self.low.is_empty()
     }
 
-    /// Keeps no room for more requests than there are.
+    /// Gives back the room for more requests than there are.
     pub(crate) fn release(&mut self) {
         self.high.release();
         self.low.release();
@@ -87,8 +87,8 @@ impl Lanes {
         &mut self.low
     }
 
-    /// Queues a request behind all of its queue that are due no later: of its class, or of the low
-    /// ones if it is `demoted`.
+    /// Queues a request in the queue of its class, or in that of the low ones if it is `demoted`, behind
+    /// all requests that are due no later.
     #[inline]
     pub(crate) fn push(&mut self, request: Request, demoted: bool) {
         match request.class {
@@ -97,12 +97,12 @@ impl Lanes {
         }
     }
 
-    /// Takes one request out; `None` when it is not here. `deadline` is the one it came with.
+    /// Takes a request out, which came with this deadline; `None` when it is not here.
     pub(crate) fn remove(&mut self, id: RequestId, deadline: Time) -> Option<Request> {
         self.high.remove(id, deadline).or_else(|| self.low.remove(id, deadline))
     }
 
-    /// Takes the low request out that is due last, to make room for a high one.
+    /// Takes out the low request that is due last, to make room for a high one.
     pub(crate) fn evict(&mut self) -> Option<Request> {
         self.low.tail().filter(|tail| tail.class == Class::Low)?;
         self.low.pop_tail()
@@ -113,37 +113,37 @@ impl Lanes {
         self.high.rows() + self.low.rows()
     }
 
-    /// The earliest deadline of all, and the arrival of the request that has it.
+    /// The earliest deadline of both queues, and when its request arrived.
     pub(crate) fn earliest(&self) -> Option<(Time, Time)> {
         let due = |queue: &Queue| queue.head().map(|head| (head.deadline, head.arrival));
         [due(&self.high), due(&self.low)].into_iter().flatten().min()
     }
 
-    /// Everything.
+    /// The batch of everything.
     pub(crate) fn all(&mut self) -> Choice {
         let mixed = self.is_mixed();
         let leading = self.leading_mut().fit(u32::MAX);
-        let low = if mixed { self.low.fit(u32::MAX) } else { Prefix::default() };
+        let low = if mixed { self.low.fit(u32::MAX) } else { QueuePrefix::default() };
         Choice { leading, riders: 0..low.count, rider_rows: low.rows }
     }
 
-    /// The first `leading` of the high requests with low ones in the rest of `room` rows.
-    /// `in_time(rows, deadline)` says whether a batch of `rows` meets `deadline`; it is false for
-    /// more rows or an earlier deadline wherever it is false for these.
+    /// The batch of the first `leading` high requests, with riders in the rest of `room` rows.
+    /// `in_time(rows, deadline)` says whether a batch of `rows` meets `deadline`; where it is false, it
+    /// has to be false for more rows or an earlier deadline as well.
     ///
-    /// Of the low ones those ride that are due first among the ones a full batch still meets;
-    /// where they leave room, also earlier ones that the batch as it is meets. High ones give way
-    /// to low ones of `kept` rows, all but the first.
+    /// Riders are the low requests that are due first among those that a full batch still meets. Where
+    /// they leave room, earlier ones ride as well if the batch as it is meets them. High requests give
+    /// way to riders of `owed` rows, all but the first high one.
     pub(crate) fn fill(
         &mut self,
-        leading: Prefix,
+        leading: QueuePrefix,
         room: u32,
-        kept: u32,
+        owed: u32,
         in_time: impl Fn(u32, Time) -> bool,
     ) -> Choice {
         let first = self.low.first_due(|deadline| in_time(room, deadline));
         let mut riders = first..first;
-        let mut rider_rows = self.low.extend(&mut riders, kept);
+        let mut rider_rows = self.low.extend(&mut riders, owed);
         let mut leading = leading;
         if leading.rows > room.saturating_sub(rider_rows) {
             let smaller = self.high.fit(room.saturating_sub(rider_rows));
@@ -202,7 +202,7 @@ mod tests {
         fn low_requests_ride_where_there_is_room(
             requests in prop::collection::vec((any::<bool>(), 0u64..40, 1u32..4), 1..40),
             room in 1u32..30,
-            kept in 0u32..10,
+            owed in 0u32..10,
             speed in 0u64..3,
         ) {
             let (mut lanes, [high, low]) = lanes(&requests);
@@ -214,7 +214,7 @@ mod tests {
             prop_assume!(lanes.is_mixed() && high[0].rows <= room);
             let in_time = |rows: u32, due: Time| u64::from(rows) * speed <= due.0;
             let leading = lanes.leading_mut().fit(room);
-            let choice = lanes.fill(leading, room, kept, in_time);
+            let choice = lanes.fill(leading, room, owed, in_time);
             let total = choice.rows();
 
             let (batch, left) = high.split_at(choice.leading.count);
@@ -223,9 +223,9 @@ mod tests {
             prop_assert_eq!(rows(riders), choice.rider_rows);
             prop_assert!(total <= room);
             prop_assert!(riders.iter().all(|r| in_time(total, r.deadline)), "a late rider");
-            // High ones are left out only for the rows that are kept.
+            // High ones are left out only for the rows that are owed.
             prop_assert!(choice.leading == leading || choice.rider_rows > 0);
-            prop_assert!(choice.leading == leading || leading.rows <= choice.leading.rows + kept + left[0].rows);
+            prop_assert!(choice.leading == leading || leading.rows <= choice.leading.rows + owed + left[0].rows);
             // No more would have fitted.
             let joins = |r: &&Request| total + r.rows <= room && in_time(total + r.rows, r.deadline);
             let before = choice.riders.start.checked_sub(1).map(|at| &low[at]);

@@ -1,4 +1,4 @@
-//! The queue of one model, in deadline order, and the longest prefix that fits a batch.
+//! A queue of requests in deadline order, and the longest prefix of it that fits a batch.
 
 use crate::ids::RequestId;
 use crate::request::Request;
@@ -6,19 +6,19 @@ use crate::time::Time;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Requests of one model. Appending at the tail, asking for a prefix a little longer or
-/// shorter than last time and taking it are constant time per request.
+/// Requests of one model. To append at the tail, to ask for a prefix a little longer or shorter than the
+/// last, and to take it, costs constant time per request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Queue {
     requests: VecDeque<Request>,
     rows: u64,
-    /// The last answer of [`Queue::fit`], kept up to date: the next is near it.
-    prefix: Prefix,
+    /// The last answer of [`Queue::fit`], kept up to date: the next answer is near it.
+    prefix: QueuePrefix,
 }
 
-/// The first `count` requests of a queue and the rows they have together.
+/// The first `count` requests of a queue, and the rows that they have together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Prefix {
+pub(crate) struct QueuePrefix {
     pub(crate) count: usize,
     pub(crate) rows: u32,
 }
@@ -32,7 +32,7 @@ impl Queue {
         self.requests.is_empty()
     }
 
-    /// Keeps no room for more requests than there are.
+    /// Gives back the room for more requests than there are.
     pub(crate) fn release(&mut self) {
         self.requests.shrink_to_fit();
     }
@@ -47,13 +47,14 @@ impl Queue {
         self.requests.get(at)
     }
 
-    /// Where the first request stands whose deadline `late_enough` accepts; it accepts every later one.
+    /// Where the first request stands whose deadline `late_enough` accepts; it has to accept every later
+    /// deadline as well.
     pub(crate) fn first_due(&self, late_enough: impl Fn(Time) -> bool) -> usize {
         self.requests.partition_point(|request| !late_enough(request.deadline))
     }
 
-    /// Makes the range longer by the requests behind it as long as these have together at most
-    /// `rows_max` rows: how many they have.
+    /// Extends the range by requests behind it that have at most `rows_max` rows together, and returns
+    /// how many rows they have.
     pub(crate) fn extend(&self, range: &mut Range<usize>, rows_max: u32) -> u32 {
         let mut rows = 0;
         while let Some(next) = self.requests.get(range.end)
@@ -71,7 +72,7 @@ impl Queue {
         u32::try_from(mean).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Rows of the request that stands behind the first `count`, if one does.
+    /// Rows of the request behind the first `count`, if there is one.
     pub(crate) fn rows_behind(&self, count: usize) -> Option<u32> {
         self.requests.get(count).map(|request| request.rows)
     }
@@ -80,7 +81,7 @@ impl Queue {
         self.requests.front()
     }
 
-    /// Queues a request behind all that are due no later.
+    /// Queues a request behind all requests that are due no later.
     #[inline]
     pub(crate) fn push(&mut self, request: Request) {
         self.rows += u64::from(request.rows);
@@ -90,7 +91,7 @@ impl Queue {
         }
     }
 
-    /// Queues a request before the last one.
+    /// Queues a request that is due before the last one.
     fn insert(&mut self, request: Request) {
         let behind = self.requests.partition_point(|other| other.deadline <= request.deadline);
         if behind < self.prefix.count {
@@ -101,8 +102,8 @@ impl Queue {
     }
 
     /// The longest prefix of at most `rows_max` rows.
-    pub(crate) fn fit(&mut self, rows_max: u32) -> Prefix {
-        let Prefix { mut count, mut rows } = self.prefix;
+    pub(crate) fn fit(&mut self, rows_max: u32) -> QueuePrefix {
+        let QueuePrefix { mut count, mut rows } = self.prefix;
         while rows > rows_max {
             count -= 1;
             rows -= self.requests[count].rows;
@@ -113,7 +114,7 @@ impl Queue {
             rows += next.rows;
             count += 1;
         }
-        self.prefix = Prefix { count, rows };
+        self.prefix = QueuePrefix { count, rows };
         self.prefix
     }
 
@@ -128,8 +129,8 @@ impl Queue {
     }
 
     /// Moves the requests of a prefix to the end of `out`.
-    pub(crate) fn take(&mut self, taken: Prefix, out: &mut Vec<Request>) {
-        let Prefix { count, rows } = taken;
+    pub(crate) fn take(&mut self, taken: QueuePrefix, out: &mut Vec<Request>) {
+        let QueuePrefix { count, rows } = taken;
         let (front, back) = self.requests.as_slices();
         let in_front = count.min(front.len());
         out.extend_from_slice(&front[..in_front]);
@@ -138,8 +139,8 @@ impl Queue {
         self.rows -= u64::from(rows);
         // What is left of the prefix is a prefix of what is left.
         self.prefix = match self.prefix.count.checked_sub(count) {
-            Some(count) => Prefix { count, rows: self.prefix.rows - rows },
-            None => Prefix::default(),
+            Some(count) => QueuePrefix { count, rows: self.prefix.rows - rows },
+            None => QueuePrefix::default(),
         };
     }
 
@@ -171,7 +172,7 @@ impl Queue {
         Some(tail)
     }
 
-    /// Takes one request out; `None` when it is not here. `deadline` is the one it came with.
+    /// Takes a request out, which came with this deadline; `None` when it is not here.
     pub(crate) fn remove(&mut self, id: RequestId, deadline: Time) -> Option<Request> {
         let first = self.requests.partition_point(|other| other.deadline < deadline);
         let at = self
@@ -241,7 +242,7 @@ mod tests {
                         model.sort_by_key(|r| (r.deadline, r.id));
                     }
                     Step::Fit(rows_max) => {
-                        let mut expected = Prefix::default();
+                        let mut expected = QueuePrefix::default();
                         for r in &model {
                             if expected.rows + r.rows > rows_max { break; }
                             expected.count += 1;
@@ -253,7 +254,7 @@ mod tests {
                         let count = count.min(model.len());
                         let mut taken = Vec::new();
                         let rows = model[..count].iter().map(|r| r.rows).sum();
-                        queue.take(Prefix { count, rows }, &mut taken);
+                        queue.take(QueuePrefix { count, rows }, &mut taken);
                         prop_assert_eq!(taken, model.drain(..count).collect::<Vec<_>>());
                     }
                     Step::Remove(index) => {

@@ -1,10 +1,12 @@
-//! The measured arrivals of one model over a sliding window, in constant time per request and
-//! without a logarithm or an exponential, so that every machine computes the same.
+//! The measured arrivals of one model over a sliding window.
+//!
+//! In: arrivals. Out: rates, and how even the arrivals are. Takes constant time per request and uses no
+//! logarithm or exponential, so that every machine computes the same.
 
 use crate::time::{Span, Time};
 use std::ops::{AddAssign, SubAssign};
 
-/// Buckets the window is divided in: it slides by a bucket at a time.
+/// The window is divided into so many buckets, and slides by one bucket at a time.
 const BUCKETS: usize = 16;
 
 /// The window in latency objectives. Long enough to count some dozens of requests wherever
@@ -14,47 +16,48 @@ const WINDOW_SLOS: u64 = 8;
 /// Buckets that the running mean of the dispersion reaches back.
 const DISPERSION_BUCKETS: f64 = 4.0 * BUCKETS as f64;
 
-/// Counts arrivals of one model over the last [`WINDOW_SLOS`] objectives, and looks at how they come.
+/// Counts the arrivals of one model over the last [`WINDOW_SLOS`] objectives, and how even they are.
 #[derive(Clone, Debug)]
 pub(crate) struct RateEstimator {
-    window: Window<Arrivals>,
-    /// Running mean, over four windows, of how far the arrivals of a bucket were from the mean,
-    /// squared, by that mean.
+    window: SlidingWindow<BucketCounts>,
+    /// Running mean, over four windows, of the squared difference between the arrivals of a bucket and
+    /// their mean, divided by the mean.
     dispersion: f64,
 }
 
-/// Counts rows alone.
+/// Counts rows over the same window, and nothing else.
 #[derive(Clone, Debug)]
-pub(crate) struct RowRate(Window<u64>);
+pub(crate) struct RowRate(SlidingWindow<u64>);
 
 /// Counts over a sliding window.
 #[derive(Clone, Debug)]
-struct Window<C> {
+struct SlidingWindow<C> {
     width: Span,
     /// The bucket that is being filled.
     filling: C,
     /// When it is full.
     full_at: Time,
-    /// The full ones; the place of the one that is being filled is empty.
+    /// The full buckets; the place of the one that is being filled is empty.
     buckets: [C; BUCKETS],
-    /// The sum of the full ones.
+    /// The sum of the full buckets.
     full: C,
     /// Number of the bucket that is being filled, counted from the epoch.
     current: u64,
-    /// When counting began: the first arrival, which itself is not counted (a rate is
-    /// arrivals per elapsed time, and no time had elapsed).
+    /// When counting began: at the first arrival, which itself is not counted. A rate is arrivals per
+    /// elapsed time, and no time had elapsed.
     since: Option<Time>,
-    /// The bucket with which it began anew: the first, or one after a window without any arrival.
+    /// Number of the bucket with which counting began anew: the first, or the first after a window
+    /// without any arrival.
     begun: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Arrivals {
+struct BucketCounts {
     /// Requests that arrived.
     requests: u64,
     /// Rows that arrived.
     rows: u64,
-    /// Of these, rows that found another request of the model queued or running.
+    /// How many of them found another request of the model queued or running.
     accompanied: u64,
     /// Nanoseconds without any request of the model, ended by an arrival in this bucket.
     idle: u64,
@@ -63,7 +66,7 @@ struct Arrivals {
 impl RateEstimator {
     /// An estimator for a model with this objective.
     pub(crate) fn new(slo: Span) -> RateEstimator {
-        RateEstimator { window: Window::new(slo), dispersion: 1.0 }
+        RateEstimator { window: SlidingWindow::new(slo), dispersion: 1.0 }
     }
 
     /// Counts an arrival of `rows` rows; `idle` is how long the model had had no request, if it
@@ -75,7 +78,7 @@ impl RateEstimator {
         }
         self.slide(now);
         let rows = u64::from(rows);
-        let Window { filling, width, .. } = &mut self.window;
+        let SlidingWindow { filling, width, .. } = &mut self.window;
         filling.requests += 1;
         filling.rows += rows;
         match idle {
@@ -92,8 +95,8 @@ impl RateEstimator {
 
     /// Rows per nanosecond that join a request while it waits or runs.
     ///
-    /// For independent arrivals that is the rate. A client that sends its next request only
-    /// after the answer adds to the rate but never joins anyone.
+    /// For independent arrivals that is the rate. A client that sends its next request only after the
+    /// answer adds to the rate, but its requests never join another.
     pub(crate) fn companions_per_ns(&mut self, now: Time) -> f64 {
         self.slide(now);
         let (covered, total) = (self.window.covered(now), self.window.total());
@@ -102,9 +105,9 @@ impl RateEstimator {
         rate.min(total.accompanied as f64 / engaged.0 as f64)
     }
 
-    /// Variance of the arrivals over their mean, counted over half an objective: one where they
-    /// are independent, less where they are even, more where they come in bursts. One until
-    /// enough of them were seen.
+    /// Variance of the arrivals over their mean, counted over half an objective: one where they are
+    /// independent, less where they are even, more where they come in bursts. One until enough arrivals
+    /// were seen.
     pub(crate) fn dispersion(&self) -> f64 {
         self.dispersion
     }
@@ -116,9 +119,9 @@ impl RateEstimator {
     }
 }
 
-/// Takes the bucket that is full into account. Buckets of less than one request say nothing of how
+/// Adds the bucket that is full. Where buckets have less than one request each they say nothing of how
 /// even the arrivals are, nor does the first window, whose mean is not known yet.
-fn note_dispersion(window: &Window<Arrivals>, dispersion: &mut f64) {
+fn note_dispersion(window: &SlidingWindow<BucketCounts>, dispersion: &mut f64) {
     let mean = window.total().requests as f64 / BUCKETS as f64;
     if mean < 1.0 || window.current <= window.begun + BUCKETS as u64 {
         return;
@@ -130,7 +133,7 @@ fn note_dispersion(window: &Window<Arrivals>, dispersion: &mut f64) {
 impl RowRate {
     /// For a model with this objective.
     pub(crate) fn new(slo: Span) -> RowRate {
-        RowRate(Window::new(slo))
+        RowRate(SlidingWindow::new(slo))
     }
 
     /// Counts an arrival of `rows` rows.
@@ -148,10 +151,10 @@ impl RowRate {
     }
 }
 
-impl<C: Copy + Default + AddAssign + SubAssign> Window<C> {
-    fn new(slo: Span) -> Window<C> {
+impl<C: Copy + Default + AddAssign + SubAssign> SlidingWindow<C> {
+    fn new(slo: Span) -> SlidingWindow<C> {
         let width = Span((slo.0 / BUCKETS as u64).saturating_mul(WINDOW_SLOS).max(1));
-        Window {
+        SlidingWindow {
             width,
             filling: C::default(),
             full_at: Time::NEVER,
@@ -163,7 +166,7 @@ impl<C: Copy + Default + AddAssign + SubAssign> Window<C> {
         }
     }
 
-    /// Whether arrivals are counted; if not, they are from now on.
+    /// Whether counting had begun; if not, it begins now.
     #[inline]
     fn has_begun(&mut self, now: Time) -> bool {
         if self.since.is_none() {
@@ -181,7 +184,7 @@ impl<C: Copy + Default + AddAssign + SubAssign> Window<C> {
         total
     }
 
-    /// The time that the counts are of, at least a bucket.
+    /// The time in which the counts were made, at least a bucket.
     fn covered(&self, now: Time) -> Span {
         let Some(since) = self.since else { return self.width };
         let first = self.current.saturating_sub(BUCKETS as u64 - 1);
@@ -189,7 +192,7 @@ impl<C: Copy + Default + AddAssign + SubAssign> Window<C> {
         now.since(begun.max(since)).max(self.width)
     }
 
-    /// Begins a new bucket where one is full, which is told to `note` before.
+    /// Begins a new bucket if the current one is full; `note` sees the full one first.
     #[inline]
     fn slide(&mut self, now: Time, note: impl FnMut(&Self)) {
         if now >= self.full_at {
@@ -197,7 +200,7 @@ impl<C: Copy + Default + AddAssign + SubAssign> Window<C> {
         }
     }
 
-    /// Empties the buckets that fall out of the window when this one begins.
+    /// Moves on to this bucket, and empties the buckets that fall out of the window.
     #[cold]
     fn slide_to(&mut self, target: u64, mut note: impl FnMut(&Self)) {
         if target >= self.current + BUCKETS as u64 {
@@ -228,8 +231,8 @@ impl<C: Copy + Default + AddAssign + SubAssign> Window<C> {
     }
 }
 
-impl AddAssign for Arrivals {
-    fn add_assign(&mut self, other: Arrivals) {
+impl AddAssign for BucketCounts {
+    fn add_assign(&mut self, other: BucketCounts) {
         self.requests += other.requests;
         self.rows += other.rows;
         self.accompanied += other.accompanied;
@@ -237,8 +240,8 @@ impl AddAssign for Arrivals {
     }
 }
 
-impl SubAssign for Arrivals {
-    fn sub_assign(&mut self, other: Arrivals) {
+impl SubAssign for BucketCounts {
+    fn sub_assign(&mut self, other: BucketCounts) {
         self.requests -= other.requests;
         self.rows -= other.rows;
         self.accompanied -= other.accompanied;
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn even_arrivals_are_told_from_bursts() {
+    fn even_arrivals_differ_from_bursts() {
         let fed = |burst: u64| {
             let mut rate = RateEstimator::new(Span::from_millis(20));
             for number in 0..20_000u64 {
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_waits_for_its_answer_joins_nobody() {
+    fn a_client_that_waits_for_its_answer_joins_no_other_request() {
         let mut rate = RateEstimator::new(Span::from_millis(25));
         for millisecond in 0..400 {
             let idle = Some(Span::from_micros(700));

@@ -62,12 +62,11 @@ pub(crate) fn command(args: &IdleArgs) -> Result<()> {
     let bare = is_asked.then(|| bare::wake_ups(args.rate, BARE_FOR)).transpose()?;
     let (start, before) = (Instant::now(), cpu_time(server.pid())?);
     let threads_before = threads(server.pid())?;
-    let answered = match is_asked {
-        true => answered(&server, &payload, args, watched)?,
-        false => {
-            sleep(watched);
-            0
-        }
+    let answered = if is_asked {
+        answered(&server, &payload, args, watched)?
+    } else {
+        sleep(watched);
+        0
     };
     let (watched, after) = (start.elapsed(), cpu_time(server.pid())?);
     let report = IdleReport {

@@ -208,9 +208,8 @@ fn sheet(
         }
     }
     let decimals = measure.decimals();
-    let cell = |figure: f64| match figure.is_finite() {
-        true => Cell::Number(figure, decimals),
-        false => Cell::Nothing,
+    let cell = |figure: f64| {
+        if figure.is_finite() { Cell::Number(figure, decimals) } else { Cell::Nothing }
     };
     for (value, points) in sweep.values.iter().zip(rows) {
         let mut row = vec![Cell::Text(value.to_string())];

@@ -93,11 +93,14 @@ pub(super) fn open_targets(graph: &mut GraphProto) -> Vec<String> {
 /// The target with its leading 1 opened, if that makes no difference for one row.
 fn opened(target: &[i64], carries_batch: bool, starts_with_one: bool) -> Option<Vec<i64>> {
     let (1, rest) = target.split_first()? else { return None };
-    let lead = match rest.contains(&-1) {
-        _ if carries_batch => 0,
-        false => -1,
-        true if starts_with_one => 0,
-        true => return None,
+    let lead = if carries_batch {
+        0
+    } else if !rest.contains(&-1) {
+        -1
+    } else if starts_with_one {
+        0
+    } else {
+        return None;
     };
     Some([&[lead], rest].concat())
 }

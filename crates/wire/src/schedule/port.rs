@@ -271,10 +271,10 @@ impl SchedulerPort {
     /// # Errors
     /// The scheduler has stopped.
     pub fn serving(&self) -> Result<u32, SubmitError> {
-        match self.0.matcher.is_gone.load(Ordering::SeqCst) {
-            true => Err(SubmitError::Stopped),
-            false => Ok(self.0.serving.read()),
+        if self.0.matcher.is_gone.load(Ordering::SeqCst) {
+            return Err(SubmitError::Stopped);
         }
+        Ok(self.0.serving.read())
     }
 
     /// A ring of one's own to the shard of a model, for a sender that keeps it.

@@ -78,11 +78,11 @@ impl Places {
     #[must_use]
     pub fn candidates(&self) -> Vec<PathBuf> {
         if let Some(asked) = self.configured.as_ref().or(self.from_environment.as_ref()) {
-            return match asked.is_dir() {
-                true => libraries_in(asked),
-                // The binding would resolve a relative path from the directory of the executable.
-                false => vec![std::path::absolute(asked).unwrap_or_else(|_| asked.clone())],
-            };
+            if asked.is_dir() {
+                return libraries_in(asked);
+            }
+            // The binding would resolve a relative path from the directory of the executable.
+            return vec![std::path::absolute(asked).unwrap_or_else(|_| asked.clone())];
         }
         let mut found: Vec<PathBuf> = self
             .python

@@ -82,9 +82,10 @@ where
     }
     let (shape, values) = value.try_extract_tensor::<T>()?;
     let shape = sizes(shape);
-    let data = match values.is_empty() {
-        true => Bytes::new(),
-        false => Bytes::from_owner(Held::<T>(value, std::marker::PhantomData)),
+    let data = if values.is_empty() {
+        Bytes::new()
+    } else {
+        Bytes::from_owner(Held::<T>(value, std::marker::PhantomData))
     };
     Ok(OutputTensor { shape, data })
 }

@@ -5,7 +5,7 @@
 //! given back. Only stragglers come last.
 
 use super::accelerator::{AcceleratorState, PoolAccelerator};
-use super::membership::Watch;
+use super::watch::Watch;
 use crate::ids::AcceleratorId;
 use crate::sched::action::Action;
 use crate::sched::heap::IndexedHeap;

@@ -11,67 +11,14 @@ use crate::ids::AcceleratorId;
 use crate::sched::action::Action;
 use crate::time::{Span, Time};
 
-/// An accelerator is dead when a batch has not ended this long after it should have. Longer than a
-/// machine stalls and stays usable: an operating system may stop a thread for half a second.
-pub const OVERDUE_AFTER: Span = Span::from_secs(1);
-
-/// Or so many times as long as the batch was planned to run, if that is longer: plans follow what is
-/// measured up to eight times the profile, and an engine may take much longer than that for a batch
-/// of a size that it never ran before.
-const OVERDUE_TIMES: u64 = 10;
-
 /// Accelerators are numbered below this, so that no number makes the table of them huge.
 pub const ACCELERATORS_MAX: u32 = 1 << 16;
-
-/// When to look for overdue batches. Batches set no timers: each may only move the next look forward,
-/// and as long as batches end in time, a look finds that it can be moved back.
-#[derive(Clone, Debug)]
-pub(super) struct Watch {
-    /// How late a batch has to be at least.
-    after: Span,
-    /// No batch is overdue before this; `None` while none runs.
-    due: Option<Time>,
-    /// The last look.
-    looked: Time,
-}
-
-impl Watch {
-    pub(super) fn new() -> Watch {
-        Watch { after: OVERDUE_AFTER, due: None, looked: Time::ZERO }
-    }
-
-    /// When this batch is overdue, which should end at `end`.
-    fn overdue(&self, running: &Outstanding, end: Time) -> Time {
-        end + self.after.max(running.sent.exec.times(OVERDUE_TIMES))
-    }
-
-    /// A batch runs that should end at `end`.
-    pub(super) fn note(&mut self, running: &Outstanding, end: Time) {
-        self.look_at(self.overdue(running, end));
-    }
-
-    /// Looks at this time at the latest.
-    fn look_at(&mut self, time: Time) {
-        self.due = Some(self.due.map_or(time, |due| due.min(time)));
-    }
-
-    fn half(&self) -> Span {
-        Span(self.after.0 / 2)
-    }
-
-    /// Whether to look: a batch may be overdue, or will be soon if it has not ended long since.
-    fn is_due(&self, now: Time) -> bool {
-        let soon = now + self.half();
-        let is_fresh = self.looked + self.half() > now;
-        self.due.is_some_and(|due| due <= now || (due <= soon && !is_fresh))
-    }
-}
 
 impl Accelerators {
     /// An accelerator is dead when a batch has not ended this long after it should have, or ten times
     /// as long as the batch was planned to run, if that is longer.
     pub(super) fn set_overdue_after(&mut self, after: Span) {
-        self.watch.after = after;
+        self.watch.set_after(after);
     }
 
     /// Grants batches to an accelerator from now on: one that is away or draining, or a new one. All
@@ -107,24 +54,17 @@ impl Accelerators {
 
     /// When to look for overdue batches although nothing happens.
     pub(super) fn next_look(&self, running: &Running) -> Option<Time> {
-        self.watch.due.filter(|_| !running.is_empty())
+        self.watch.due().filter(|_| !running.is_empty())
     }
 
     fn look(&mut self, now: Time, running: &mut Running) {
-        // A look that comes this late was itself held up, and so may the accelerators have been: they
-        // get a little more time.
-        let is_late = self.watch.due.is_some_and(|due| now.since(due) > self.watch.half());
-        self.watch.looked = now;
-        self.watch.due = None;
+        let grace = self.watch.begin_look(now);
         for number in (0u32..).take(self.list.len()) {
             let accelerator = &self.list[number as usize];
             let Some(first) = accelerator.outstanding[0].filter(|_| !accelerator.is_dead) else {
                 continue;
             };
-            let mut overdue = self.watch.overdue(&first, accelerator.first_end);
-            if is_late {
-                overdue = overdue.max(now + self.watch.half());
-            }
+            let overdue = self.watch.overdue(&first, accelerator.first_end).max(grace);
             if overdue <= now {
                 self.bury(now, AcceleratorId(number), running);
             } else {

@@ -13,9 +13,11 @@ mod candidates;
 mod membership;
 mod running;
 mod stragglers;
+mod watch;
 
 pub use accelerator::AcceleratorState;
-pub use membership::{ACCELERATORS_MAX, OVERDUE_AFTER};
+pub use membership::ACCELERATORS_MAX;
+pub use watch::OVERDUE_AFTER;
 
 use super::action::{Action, Actions};
 use super::event::Event;

@@ -5,6 +5,7 @@
 
 use super::model::PlannedModel;
 use super::search::smallest;
+use super::sizes::BatchSizes;
 
 /// Accelerators are planned to be busy for this share of the time, where the load allows it. The
 /// rest is what lets a batch start without waiting.
@@ -16,19 +17,6 @@ const OVERLOAD_WIDTH: f64 = 0.05;
 
 /// No nanosecond of an accelerator is worth more nanoseconds of waiting.
 const PRICE_MAX: f64 = 1e6;
-
-/// What the load asks of the batches of all models alike.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct BatchSizes {
-    /// Between batches of one row (0) and full ones (1): the smallest with which the accelerators,
-    /// and half of the batches that the scheduler sustains, suffice for the load.
-    pub(super) stretch: f64,
-    /// How many nanoseconds of waiting a nanosecond of an accelerator is worth, so that use stays
-    /// under [`USE_MAX`]; `None` where even full batches use more.
-    pub(super) price: Option<f64>,
-    /// One where full batches can serve the load, zero in overload.
-    pub(super) calm: f64,
-}
 
 /// The load of a pool.
 #[derive(Clone, Copy, Debug)]

@@ -13,6 +13,7 @@ mod load;
 mod losses;
 mod model;
 mod search;
+mod sizes;
 
 use super::high_need::high_needs;
 use super::message::{HighLoad, HighNeed, LEVELS, ModelDemand, ModelPlan, plan_age};

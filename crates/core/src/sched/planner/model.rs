@@ -1,8 +1,8 @@
 //! One model as the planner sees it: what its batches cost, and what becomes of it under a plan. Knows
 //! no other model.
 
-use super::load::BatchSizes;
 use super::losses::Losses;
+use super::sizes::BatchSizes;
 use crate::sched::high_need::HighDemand;
 use crate::sched::message::{DROP_PRICE, ModelDemand, ModelPlan};
 use crate::sched::timing::largest;

@@ -104,9 +104,10 @@ pub(super) fn run(setup: &Setup, rate: f64) -> Result<Ran> {
             if let Some(core) = core {
                 core_affinity::set_for_current(core);
             }
-            match loads.is_empty() {
-                true => alone(thread, clock, span, spin),
-                false => under_load(thread, loads, clock, span),
+            if loads.is_empty() {
+                alone(thread, clock, span, spin)
+            } else {
+                under_load(thread, loads, clock, span)
             }
         };
         let builder = std::thread::Builder::new().name(format!("bench-{number}"));

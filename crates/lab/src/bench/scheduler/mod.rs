@@ -169,9 +169,11 @@ impl SchedulerBenchArgs {
                 bail!("{name}: give 1 to {RATE_MAX} requests per second");
             }
         }
-        let ms = |name: &str, ms: f64| match ms.is_finite() && ms >= 0.0 {
-            true => Ok(Span::from_millis_f64(ms)),
-            false => bail!("{name} {ms}: give milliseconds, not less than 0"),
+        let ms = |name: &str, ms: f64| {
+            if !ms.is_finite() || ms < 0.0 {
+                bail!("{name} {ms}: give milliseconds, not less than 0");
+            }
+            Ok(Span::from_millis_f64(ms))
         };
         let (alpha, beta) = (ms("--alpha-ms", self.alpha_ms)?, ms("--beta-ms", self.beta_ms)?);
         let spin = Duration::from_micros(self.spin_us);
