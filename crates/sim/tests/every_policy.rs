@@ -275,6 +275,8 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         shepherd 48a0705a0d26df58
         consolidate following 9540d3fa93016153
         eager following 1c33257ea95729e4
+        adaptive e5cf17f80548f210
+        adaptive following 3c176ca76369f6ed
     "#]]
     .assert_eq(&text);
 }
