@@ -130,7 +130,9 @@ impl HeldBytes {
 
     /// Gives so many bytes back, or all if there are fewer.
     pub(crate) fn shrink(&mut self, bytes: usize) {
-        drop(self.split(bytes as u64));
+        let bytes = self.bytes.min(bytes as u64);
+        self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes -= bytes;
     }
 
     /// Holds exactly so many bytes.

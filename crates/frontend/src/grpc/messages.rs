@@ -97,14 +97,18 @@ where
     fn advance(&mut self) -> Option<Result<Bytes, Status>> {
         match &mut self.at {
             At::Prefix { bytes, have } => {
-                let part = self.piece.split_to(self.piece.len().min(PREFIX - *have));
-                bytes[*have..*have + part.len()].copy_from_slice(&part);
-                *have += part.len();
+                let part = self.piece.len().min(PREFIX - *have);
+                bytes[*have..*have + part].copy_from_slice(&self.piece[..part]);
+                let (prefix, is_whole) = (*bytes, part == PREFIX);
+                *have += part;
                 if *have < PREFIX {
+                    self.piece.clear();
                     return None;
                 }
-                let (bytes, whole) = (*bytes, part.len() == PREFIX);
-                self.begin(bytes, if whole { part } else { Bytes::copy_from_slice(&bytes) })
+                if !is_whole {
+                    drop(self.piece.split_to(part));
+                }
+                self.begin(prefix, is_whole)
             }
             At::Plain { .. } => self.pass().map(Ok),
             At::Compressed { .. } => {
@@ -115,25 +119,30 @@ where
         }
     }
 
-    /// Begins a message with this prefix.
-    fn begin(
-        &mut self,
-        [flag, length @ ..]: [u8; PREFIX],
-        prefix: Bytes,
-    ) -> Option<Result<Bytes, Status>> {
+    /// Begins a message with this prefix. `is_ahead`: all of it is still in front of what has arrived,
+    /// as is usual, and can be handed on with what follows.
+    fn begin(&mut self, prefix: [u8; PREFIX], is_ahead: bool) -> Option<Result<Bytes, Status>> {
+        let [flag, length @ ..] = prefix;
         let length = u32::from_be_bytes(length) as usize;
         if length > self.message_max {
             return Some(Err(too_large(self.size_max())));
         }
         if flag == 1 && self.coding.is_some() {
+            if is_ahead {
+                drop(self.piece.split_to(PREFIX));
+            }
             let data = BytesMut::with_capacity(length.min(AHEAD_MAX));
             self.at = At::Compressed { data, length };
             self.gather();
             return None;
         }
+        if is_ahead {
+            self.at = At::Plain { left: PREFIX + length, length };
+            return self.pass().map(Ok);
+        }
         self.at = At::Plain { left: length, length };
         self.end_plain();
-        Some(Ok(prefix))
+        Some(Ok(Bytes::copy_from_slice(&prefix)))
     }
 
     /// Hands on what is there of a plain message.

@@ -103,13 +103,23 @@ impl HttpApi {
         if !methods.is_empty() && !methods.contains(sent) {
             return Err(Refused::Methods(methods));
         }
+        Ok(self.respond(route, changes, request).await?)
+    }
+
+    /// What a route answers; `changes` says what is done with one that takes two methods.
+    async fn respond(
+        &self,
+        route: Route,
+        changes: bool,
+        request: Request<Arriving<Incoming>>,
+    ) -> Result<Response<Pieces>, InferError> {
         Ok(match route {
             Route::Model(path) => self.of_model(&path, request).await?,
             Route::Load(name) => self.load(name, request).await?,
             Route::Unload(name) => {
                 body::read(request.into_body()).await?;
                 readiness::check_running(&self.context.catalog.load())?;
-                self.repository.unload(name).await.map_err(InferError::from)?;
+                self.repository.unload(name).await?;
                 json_body(&json!({}))
             }
             Route::Index => self.index(request).await?,
@@ -123,7 +133,7 @@ impl HttpApi {
             }
             Route::Unsupported(what) => {
                 let text = format!("{what}: not supported by this server");
-                return Err(InferError::Unsupported(text).into());
+                return Err(InferError::Unsupported(text));
             }
             Route::Server => json_body(&describe::server()),
             Route::Live => json_body(&json!({ "live": true })),
