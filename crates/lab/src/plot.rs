@@ -1,6 +1,8 @@
 //! Line charts as SVG files, and as PNG where a program cannot show SVG.
 
 use anyhow::{Context, Result, bail};
+use plotters::coord::types::RangedCoordf64;
+use plotters::drawing::DrawingAreaErrorKind;
 use plotters::prelude::*;
 use resvg::{tiny_skia, usvg};
 use std::fmt::Write as _;
@@ -48,19 +50,19 @@ impl Chart<'_> {
         write_picture(path, &svg)
     }
 
-    fn draw(&self, svg: &mut String) -> Result<(), Box<dyn std::error::Error + '_>> {
+    fn draw(&self, svg: &mut String) -> Result<(), DrawError> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let x_max = points().map(|point| point.0).fold(1e-9, f64::max);
         let y_max = points().map(|point| point.1).fold(1e-9, f64::max);
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
+        let mut plane = ChartBuilder::on(&area)
             .caption(self.title, ("sans-serif", 20))
             .margin(12)
             .x_label_area_size(40)
             .y_label_area_size(60)
             .build_cartesian_2d(0.0..x_max * 1.02, 0.0..y_max * 1.05)?;
-        chart
+        plane
             .configure_mesh()
             .x_desc(self.x)
             .y_desc(self.y)
@@ -69,31 +71,46 @@ impl Chart<'_> {
             .y_label_formatter(&label)
             .draw()?;
         if let Some(name) = self.diagonal {
-            let style = DIAGONAL.stroke_width(1);
-            let end = f64::min(x_max, y_max * 1.05);
-            chart
-                .draw_series(DashedLineSeries::new([(0.0, 0.0), (end, end)], 6, 5, style))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            draw_diagonal(&mut plane, name, f64::min(x_max, y_max * 1.05))?;
         }
+        self.draw_lines(&mut plane)?;
+        area.present()
+    }
+
+    /// The lines, and the legend.
+    fn draw_lines<'a, 'svg: 'a>(&self, plane: &mut Plane<'a, 'svg>) -> Result<(), DrawError> {
         for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
             let style = colour.stroke_width(2);
-            chart
+            plane
                 .draw_series(LineSeries::new(line.points.iter().copied(), style))?
                 .label(line.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
             let dots = line.points.iter().map(|&point| Circle::new(point, 3, colour.filled()));
-            chart.draw_series(dots)?;
+            plane.draw_series(dots)?;
         }
-        chart
+        plane
             .configure_series_labels()
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.3))
             .position(SeriesLabelPosition::UpperLeft)
-            .draw()?;
-        area.present()?;
-        Ok(())
+            .draw()
     }
+}
+
+/// What charts are drawn in.
+type Plane<'a, 'svg> =
+    ChartContext<'a, SVGBackend<'svg>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+type DrawError = DrawingAreaErrorKind<std::io::Error>;
+
+/// The line `y = x` up to `end`.
+fn draw_diagonal(plane: &mut Plane<'_, '_>, name: &str, end: f64) -> Result<(), DrawError> {
+    let style = DIAGONAL.stroke_width(1);
+    plane
+        .draw_series(DashedLineSeries::new([(0.0, 0.0), (end, end)], 6, 5, style))?
+        .label(name)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    Ok(())
 }
 
 /// A number at an axis, without zeros that say nothing.
