@@ -36,7 +36,7 @@ use symphony_core::{Class, Profile, Span};
 use symphony_onnx::OnnxModel;
 use symphony_wire::clock::Clock;
 use symphony_wire::tensor::Signature;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// The most generated rows with which a model is measured. Models with large rows get fewer.
 const SAMPLE_ROWS: usize = 8;
@@ -135,13 +135,47 @@ impl Loader {
         &self.config
     }
 
-    /// Reads, loads, checks and measures a model. This takes seconds; measuring alone takes up to
-    /// half a minute.
+    /// Reads, loads, checks and measures the newest version of a model. This takes seconds;
+    /// measuring alone takes up to half a minute.
     ///
     /// # Errors
     /// Why the model cannot be served, and what to do.
     pub fn load(&self, directory: &ModelDirectory) -> Result<LoadedModel, LoadError> {
-        self.load_directory(directory).map_err(|problem| LoadError::new(&directory.name, problem))
+        self.load_version(directory, None)
+    }
+
+    /// Like [`Loader::load`], but where the newest version cannot be served, this loads the latest
+    /// version that can, as a server has that was running when the newest was added. The newest may
+    /// be half copied. The log says why it was passed over.
+    ///
+    /// # Errors
+    /// Why the newest version cannot be served, where no version can.
+    pub fn load_last_good(&self, directory: &ModelDirectory) -> Result<LoadedModel, LoadError> {
+        let newest = match self.load(directory) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => error,
+        };
+        let mut older = directory.older_versions().into_iter();
+        let loaded = older.find_map(|version| self.load_version(directory, Some(version)).ok());
+        let Some(loaded) = loaded else { return Err(newest) };
+        error!(
+            model = %loaded.name,
+            version = %loaded.version,
+            "an older version serves: {newest}"
+        );
+        Ok(loaded)
+    }
+
+    fn load_version(
+        &self,
+        directory: &ModelDirectory,
+        version: Option<u64>,
+    ) -> Result<LoadedModel, LoadError> {
+        let loaded = directory
+            .read_version(version)
+            .map_err(LoadProblem::from)
+            .and_then(|source| self.load_source(source));
+        loaded.map_err(|problem| LoadError::new(&directory.name, problem))
     }
 
     /// Checks everything that needs neither an engine nor a measurement: files, settings, signature
@@ -155,8 +189,7 @@ impl Loader {
 }
 
 impl Loader {
-    fn load_directory(&self, directory: &ModelDirectory) -> Result<LoadedModel, LoadProblem> {
-        let source = directory.read()?;
+    fn load_source(&self, source: ModelSource) -> Result<LoadedModel, LoadProblem> {
         let (running, state) = match &source.kind {
             ModelKind::Onnx { file, choice, shapes } => {
                 self.run_onnx(&source, file, *choice, shapes)?
@@ -322,9 +355,34 @@ impl Loader {
             Target { resident, rows, now: &now }
         });
         let mut first = targets.next().expect("a model is loaded on at least one accelerator");
-        let kept = self.profiles.read(key);
-        let measured = match kept {
-            Some(kept) if objective(slo, &kept.plan).is_ok() && first.agrees(&kept)? => kept,
+        let measured = self.measured(key, slo, &mut first)?;
+        if measured.shortened {
+            warn!(
+                model = key.model,
+                "too slow to be measured in full in {}: fewer runs or sizes; a lower max_batch \
+                 measures better",
+                self.config.effort.time_max
+            );
+        }
+        targets.try_for_each(|mut target| target.warm_up())?;
+        Ok(measured)
+    }
+
+    /// The profile of a model on its first accelerator, which is warm afterwards. A kept profile
+    /// is checked, unless this process has done so before.
+    fn measured(
+        &self,
+        key: &ProfileKey<'_>,
+        slo: Slo,
+        first: &mut Target<'_>,
+    ) -> Result<Measured, ProfilingError> {
+        let is_within = |kept: &Measured| objective(slo, &kept.plan).is_ok();
+        let measured = match self.profiles.read(key) {
+            Some(kept) if is_within(&kept) && self.profiles.is_known(key, &kept) => {
+                first.warm_up()?;
+                return Ok(kept);
+            }
+            Some(kept) if is_within(&kept) && first.agrees(&kept)? => kept,
             kept => {
                 if kept.is_some() {
                     info!(
@@ -337,15 +395,7 @@ impl Loader {
                 measured
             }
         };
-        if measured.shortened {
-            warn!(
-                model = key.model,
-                "too slow to be measured in full in {}: fewer runs or sizes; a lower max_batch \
-                 measures better",
-                self.config.effort.time_max
-            );
-        }
-        targets.try_for_each(|mut target| target.warm_up())?;
+        self.profiles.know(key, &measured);
         Ok(measured)
     }
 }

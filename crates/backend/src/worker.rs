@@ -3,22 +3,25 @@
 //! It takes each request's tensors out of the in-flight table, so it owes each its outcome; what
 //! cannot be run is answered as refused or failed, and the thread goes on. It decides nothing about
 //! when or with whom a request runs.
+//!
+//! Should the thread fail itself, its accelerator is lost: the requests of the batch that ran are
+//! answered as failed, and those of every batch that it is sent later are scheduled again.
 
 use crate::engine::{guarded, panic_message};
 use crate::resident::{BatchError, Resident};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use std::collections::HashMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use symphony_core::{AcceleratorId, ModelId, Request, Span, Time};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Request, Span, Time};
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Running};
 use symphony_wire::schedule::{BatchPlan, Completion, SchedulerPort, SubmitError};
 use symphony_wire::tensor::OutputTensor;
-use tokio::sync::oneshot;
 
 /// Bound on loads and unloads waiting for one accelerator.
 pub const CHANGES_MAX: usize = 64;
@@ -33,7 +36,7 @@ const STOP_AGAIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 enum ToWorker {
     Load { model: ModelId, resident: Box<Resident> },
-    Unload { model: ModelId, done: oneshot::Sender<Option<Box<Resident>>> },
+    Unload { model: ModelId, done: Sender<Option<Box<Resident>>> },
     Run(BatchPlan),
     Stop,
 }
@@ -119,15 +122,15 @@ impl WorkerPort {
         self.change(ToWorker::Load { model, resident: Box::new(resident) })
     }
 
-    /// Gives a model up once the batches that wait have run, without waiting for it. `done` gets the
-    /// model back, so that its memory is freed elsewhere.
+    /// Gives a model up once the batches that wait have run, without waiting for it. `done`, which
+    /// has room for one answer, gets the model back, so that its memory is freed elsewhere.
     ///
     /// # Errors
     /// There is no room, or the thread has ended.
     pub fn unload(
         &self,
         model: ModelId,
-        done: oneshot::Sender<Option<Box<Resident>>>,
+        done: Sender<Option<Box<Resident>>>,
     ) -> Result<(), Unreachable> {
         self.change(ToWorker::Unload { model, done })
     }
@@ -155,9 +158,9 @@ pub struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// What an accelerator needs to know of the rest of the process.
+/// What an accelerator's thread needs of the rest of the process.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct WorkerContext {
     /// The process's clock.
     pub clock: Clock,
     /// Where the requests' tensors wait.
@@ -166,23 +169,63 @@ pub struct Surroundings {
     pub scheduler: SchedulerPort,
 }
 
+impl WorkerContext {
+    /// Gives a batch back that has not begun: its requests are scheduled again, and the scheduler
+    /// is told that the batch has ended. Never blocks.
+    ///
+    /// # Errors
+    /// The scheduler does not take that the batch has ended.
+    pub fn hand_back(
+        &self,
+        accelerator: AcceleratorId,
+        plan: &BatchPlan,
+        why: &str,
+    ) -> Result<(), SubmitError> {
+        for request in &plan.requests {
+            if let Err(error) = self.scheduler.submit(plan.model, *request)
+                && let Some(pending) = self.in_flight.take(request.id)
+            {
+                pending.answer(Outcome::Failed(format!("{why}; {error}")));
+            }
+        }
+        self.not_run(accelerator, plan.batch, plan.model)
+    }
+
+    /// Tells the scheduler that a batch has ended from which nothing can be learned.
+    ///
+    /// # Errors
+    /// The scheduler does not take it.
+    pub fn not_run(
+        &self,
+        accelerator: AcceleratorId,
+        batch: BatchId,
+        model: ModelId,
+    ) -> Result<(), SubmitError> {
+        let now = self.clock.now();
+        let (taken, exec, finished) = (now, Span::ZERO, now);
+        let completion = Completion { accelerator, batch, model, taken, exec, finished };
+        self.scheduler.completed(completion)
+    }
+}
+
 impl Worker {
     /// Starts the thread of an accelerator.
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn start(accelerator: AcceleratorId, surroundings: Surroundings) -> io::Result<Worker> {
+    pub fn start(accelerator: AcceleratorId, context: WorkerContext) -> io::Result<Worker> {
         let (inbox, messages) = crossbeam_channel::bounded(CHANGES_MAX + BATCHES_MAX);
         let changes = Arc::new(AtomicUsize::new(0));
-        let body = Body {
+        let worker = WorkerThread {
             accelerator,
-            surroundings,
+            context,
             changes: Arc::clone(&changes),
             models: HashMap::new(),
+            running: None,
         };
         let thread = thread::Builder::new()
             .name(format!("accelerator-{}", accelerator.0))
-            .spawn(move || body.serve(&messages))?;
+            .spawn(move || worker.serve(&messages))?;
         Ok(Worker { port: WorkerPort { accelerator, inbox, changes }, thread })
     }
 
@@ -215,16 +258,25 @@ impl Worker {
 }
 
 /// What the thread owns.
-struct Body {
+struct WorkerThread {
     accelerator: AcceleratorId,
-    surroundings: Surroundings,
+    context: WorkerContext,
     /// Loads and unloads that wait.
     changes: Arc<AtomicUsize>,
     models: HashMap<ModelId, Box<Resident>>,
+    /// The batch that runs.
+    running: Option<(BatchId, ModelId)>,
 }
 
-impl Body {
+impl WorkerThread {
     fn serve(mut self, messages: &Receiver<ToWorker>) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work(messages))) {
+            self.lose(messages, &panic_message(panic.as_ref()));
+        }
+    }
+
+    /// Runs batches until it is told to stop.
+    fn work(&mut self, messages: &Receiver<ToWorker>) {
         for message in messages {
             match message {
                 ToWorker::Load { model, resident } => {
@@ -240,19 +292,49 @@ impl Body {
                 ToWorker::Stop => break,
             }
         }
-        // Without its models it answers plans that were late as failed.
         self.models.clear();
+        let why = "the accelerator has stopped";
         for message in messages.try_iter() {
             if let ToWorker::Run(plan) = message {
-                self.execute(&plan);
+                // A scheduler that does not take it has stopped, too.
+                let _ = self.context.hand_back(self.accelerator, &plan, why);
+            }
+        }
+    }
+
+    /// The thread has failed, and runs nothing any more: the scheduler is told so, and gets back
+    /// every batch that it sends before it knows.
+    fn lose(&mut self, messages: &Receiver<ToWorker>, panic: &str) {
+        let (accelerator, context) = (self.accelerator, &self.context);
+        tracing::error!(accelerator = accelerator.0, "the accelerator's thread panicked: {panic}");
+        let unheard = |error| {
+            tracing::error!(accelerator = accelerator.0, "the scheduler is not told so: {error}");
+        };
+        context.scheduler.lose(accelerator).unwrap_or_else(unheard);
+        if let Some((batch, model)) = self.running.take() {
+            context.not_run(accelerator, batch, model).unwrap_or_else(unheard);
+        }
+        let why = format!("accelerator {} is lost", accelerator.0);
+        for message in messages {
+            match message {
+                ToWorker::Run(plan) => {
+                    context.hand_back(accelerator, &plan, &why).unwrap_or_else(unheard);
+                }
+                ToWorker::Load { .. } => drop(self.changes.fetch_sub(1, Ordering::AcqRel)),
+                ToWorker::Unload { model, done } => {
+                    self.changes.fetch_sub(1, Ordering::AcqRel);
+                    let _ = done.send(self.models.remove(&model));
+                }
+                ToWorker::Stop => break,
             }
         }
     }
 
     fn execute(&mut self, plan: &BatchPlan) {
-        let clock = self.surroundings.clock;
+        let clock = self.context.clock;
         let taken = clock.now();
-        let in_flight = Arc::clone(&self.surroundings.in_flight);
+        self.running = Some((plan.batch, plan.model));
+        let in_flight = Arc::clone(&self.context.in_flight);
         let mut batch = take(&in_flight, plan);
         let exec = match self.models.get_mut(&plan.model) {
             Some(resident) => {
@@ -272,9 +354,10 @@ impl Body {
             finished: clock.now(),
         };
         // A scheduler that has stopped needs no completion; one that is behind has to have it.
-        while self.surroundings.scheduler.completed(completion) == Err(SubmitError::Full) {
+        while self.context.scheduler.completed(completion) == Err(SubmitError::Full) {
             thread::sleep(ROOM_AGAIN);
         }
+        self.running = None;
     }
 }
 
@@ -398,8 +481,11 @@ mod tests {
     use crate::engines::emulated::Emulation;
     use bytes::Bytes;
     use symphony_core::{BatchId, Class, Profile, RequestId};
-    use symphony_wire::schedule::{Layout, MatcherInbox, Message, scheduler};
+    use symphony_wire::schedule::{
+        Layout, MatcherControl, MatcherInbox, Message, ShardInbox, ToShard, scheduler,
+    };
     use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec, bytes_contents};
+    use tokio::sync::oneshot;
 
     const MODEL: ModelId = ModelId::first(7);
     const HOUR: Span = Span::from_secs(3600);
@@ -457,19 +543,22 @@ mod tests {
     struct Setup {
         worker: Worker,
         completions: MatcherInbox,
-        surroundings: Surroundings,
+        requests: ShardInbox,
+        context: WorkerContext,
         batches: u64,
     }
 
     impl Setup {
         fn new() -> Setup {
             let (scheduler, mut threads) = scheduler(Layout::TOGETHER);
-            let completions = threads.remove(0).matcher.unwrap();
+            let mut thread = threads.remove(0);
+            let (_, requests) = thread.shards.remove(0);
+            let completions = thread.matcher.unwrap();
             let in_flight = Arc::new(InFlight::new(64));
-            let surroundings = Surroundings { clock: Clock::start(), in_flight, scheduler };
-            let worker = Worker::start(AcceleratorId(3), surroundings.clone()).unwrap();
+            let context = WorkerContext { clock: Clock::start(), in_flight, scheduler };
+            let worker = Worker::start(AcceleratorId(3), context.clone()).unwrap();
             worker.port().load(MODEL, resident(DataType::Uint8, 8)).unwrap();
-            Setup { worker, completions, surroundings, batches: 0 }
+            Setup { worker, completions, requests, context, batches: 0 }
         }
 
         /// Admits a request with one row per byte.
@@ -481,8 +570,8 @@ mod tests {
             let (reply, outcome) = oneshot::channel();
             let count = u32::try_from(rows).unwrap();
             let inputs = Inputs { rows: count, tensors: vec![data] };
-            let id = self.surroundings.in_flight.admit(inputs, reply).unwrap();
-            let arrival = self.surroundings.clock.now();
+            let id = self.context.in_flight.admit(inputs, reply).unwrap();
+            let arrival = self.context.clock.now();
             (
                 Request { id, arrival, deadline: arrival + HOUR, rows: count, class: Class::High },
                 outcome,
@@ -493,7 +582,7 @@ mod tests {
             self.batches += 1;
             let rows = requests.iter().map(|request| request.rows).sum();
             let (batch, exec) = (BatchId(self.batches), Span::from_millis(1));
-            let decided = self.surroundings.clock.now();
+            let decided = self.context.clock.now();
             BatchPlan { batch, model: MODEL, requests, rows, exec, decided }
         }
 
@@ -530,6 +619,7 @@ mod tests {
             Outcome::Failed(why) => why,
             Outcome::Refused(why) => format!("refused: {why}"),
             Outcome::Dropped { .. } => "dropped".to_owned(),
+            Outcome::Unloaded(_) => "unloaded".to_owned(),
         }
     }
 
@@ -553,7 +643,7 @@ mod tests {
         assert_eq!(slack, first.deadline.since(completion.taken + Span::from_millis(1)));
         assert_eq!(assembly + compute, completion.exec);
         assert_eq!(short(&mut second_outcome), "[3]");
-        assert!(setup.surroundings.in_flight.is_empty());
+        assert!(setup.context.in_flight.is_empty());
         assert!(setup.worker.stop(LONG));
     }
 
@@ -589,7 +679,7 @@ mod tests {
             assert!(short(&mut odd_outcome).ends_with("asked to"));
             assert_eq!(short(&mut last_outcome), "[2, 3]");
         }
-        assert!(setup.surroundings.in_flight.is_empty());
+        assert!(setup.context.in_flight.is_empty());
         assert!(setup.worker.stop(LONG));
     }
 
@@ -606,7 +696,7 @@ mod tests {
         assert_eq!(short(&mut last_outcome), "[1, 0, 0, 0, 98]");
         let odd = short(&mut odd_outcome);
         assert!(odd.starts_with("refused: element 0 of input \"x\" is not UTF-8"), "{odd}");
-        assert!(setup.surroundings.in_flight.is_empty());
+        assert!(setup.context.in_flight.is_empty());
         assert!(setup.worker.stop(LONG));
     }
 
@@ -616,45 +706,92 @@ mod tests {
         let (gone, outcome) = setup.admit(&[PANIC]);
         drop(outcome);
         let (taken, _outcome) = setup.admit(&[PANIC]);
-        drop(setup.surroundings.in_flight.take(taken.id));
+        drop(setup.context.in_flight.take(taken.id));
         let (stays, mut outcome) = setup.admit(&[4]);
         setup.run(vec![gone, taken, stays]);
         assert_eq!(short(&mut outcome), "[4]");
         let unknown = Request { id: RequestId::only(u64::MAX), ..stays };
         assert_eq!(setup.run(vec![unknown]).exec, Span::ZERO);
-        assert!(setup.surroundings.in_flight.is_empty());
+        assert!(setup.context.in_flight.is_empty());
         assert!(setup.worker.stop(LONG));
     }
 
     #[test]
     fn a_model_given_up_comes_back_and_its_plans_fail() {
         let mut setup = Setup::new();
-        let (done, given_up) = oneshot::channel();
+        let (done, given_up) = crossbeam_channel::bounded(1);
         setup.worker.port().unload(MODEL, done).unwrap();
-        assert!(given_up.blocking_recv().unwrap().is_some());
+        assert!(given_up.recv().unwrap().is_some());
         let (request, mut outcome) = setup.admit(&[1]);
         setup.run(vec![request]);
         assert!(short(&mut outcome).contains("not loaded"));
-        let (done, given_up) = oneshot::channel();
+        let (done, given_up) = crossbeam_channel::bounded(1);
         setup.worker.port().unload(MODEL, done).unwrap();
-        assert!(given_up.blocking_recv().unwrap().is_none());
+        assert!(given_up.recv().unwrap().is_none());
         assert!(setup.worker.stop(LONG));
+    }
+
+    /// A model that panics when it is freed.
+    struct Explosive(Box<dyn Executable>);
+
+    impl Executable for Explosive {
+        fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {
+            self.0.run(batch)
+        }
+    }
+
+    impl Drop for Explosive {
+        fn drop(&mut self) {
+            panic!("asked to");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_fails_is_an_accelerator_lost_and_gives_batches_back() {
+        let mut setup = Setup::new();
+        let plain = resident(DataType::Uint8, 8);
+        let (signature, rows_max) = (Arc::clone(plain.signature()), plain.rows_max());
+        let explosive = Box::new(Explosive(plain.into_executable()));
+        let explosive = Resident::new(signature, rows_max, explosive).unwrap();
+        let port = setup.worker.port();
+        port.load(MODEL, explosive).unwrap();
+        // It takes the place of the other, which is freed.
+        port.load(MODEL, resident(DataType::Uint8, 8)).unwrap();
+        let (request, mut outcome) = setup.admit(&[1]);
+        let plan = setup.plan(vec![request]);
+        port.run(plan).unwrap();
+        assert!(setup.worker.stop(LONG));
+        let mut lost = Vec::new();
+        let mut ended = Vec::new();
+        setup.completions.drain(9, |message| match message {
+            Message::Control(MatcherControl::Lose { accelerator }) => lost.push(accelerator),
+            Message::Plain(Completion { batch, exec, .. }) => ended.push((batch, exec)),
+            Message::Control(other) => panic!("{other:?}"),
+        });
+        assert_eq!((lost, ended), (vec![AcceleratorId(3)], vec![(BatchId(1), Span::ZERO)]));
+        let mut again = Vec::new();
+        setup.requests.drain(9, |message| match message {
+            Message::Plain(ToShard::Submit { model, request }) => again.push((model, request.id)),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(again, [(MODEL, request.id)]);
+        assert!(outcome.try_recv().is_err(), "it waits for another accelerator");
     }
 
     #[test]
     fn a_plan_for_a_model_whose_place_another_has_fails() {
         let mut setup = Setup::new();
-        let (done, given_up) = oneshot::channel();
+        let (done, given_up) = crossbeam_channel::bounded(1);
         setup.worker.port().unload(MODEL, done).unwrap();
-        assert!(given_up.blocking_recv().unwrap().is_some());
+        assert!(given_up.recv().unwrap().is_some());
         let next = MODEL.next_generation();
         setup.worker.port().load(next, resident(DataType::Uint8, 8)).unwrap();
         let (request, mut outcome) = setup.admit(&[1]);
         assert_eq!(setup.run(vec![request]).exec, Span::ZERO);
         assert!(short(&mut outcome).contains("not loaded"));
-        let (done, given_up) = oneshot::channel();
+        let (done, given_up) = crossbeam_channel::bounded(1);
         setup.worker.port().unload(MODEL, done).unwrap();
-        assert!(given_up.blocking_recv().unwrap().is_none(), "it is not the former that is there");
+        assert!(given_up.recv().unwrap().is_none(), "it is not the former that is there");
         assert!(setup.worker.stop(LONG));
     }
 
@@ -665,7 +802,7 @@ mod tests {
         let (holder, holders) = crossbeam_channel::bounded(0);
         port.load(MODEL, held(holders)).unwrap();
         let mut outcomes = vec![setup.send()];
-        while !setup.surroundings.in_flight.is_empty() {
+        while !setup.context.in_flight.is_empty() {
             thread::yield_now();
         }
         let stuck = Err(Unreachable::Stuck(AcceleratorId(3)));
@@ -678,7 +815,7 @@ mod tests {
         }
         outcomes.push(setup.send());
         assert_eq!(port.load(MODEL, resident(DataType::Uint8, 8)), stuck);
-        assert_eq!(port.unload(MODEL, oneshot::channel().0), stuck);
+        assert_eq!(port.unload(MODEL, crossbeam_channel::bounded(1).0), stuck);
         outcomes.push(setup.send());
         drop(holder);
         assert_eq!(port.wait_for_room(CHANGES_MAX, Instant::now() + LONG), Ok(()));

@@ -126,6 +126,8 @@ fn a_trained_model_is_measured_and_its_profile_kept() {
     let outputs = loaded.residents[1].run(&rows).unwrap();
     assert_eq!(outputs[3][0].shape, [1, 10]);
     assert_eq!(fixture.profiles().len(), 1);
+    let again = fixture.load().measured;
+    assert_eq!((again.origin, again.sizes), (Origin::Cached, loaded.measured.sizes));
 }
 
 #[test]
@@ -148,6 +150,24 @@ fn a_damaged_profile_is_measured_again() {
     fs::write(&profile, slower).unwrap();
     assert_eq!(fixture.load().measured.origin, Origin::Measured);
     assert_eq!(fixture.profiles().len(), 1);
+}
+
+#[test]
+fn a_version_that_cannot_be_loaded_is_passed_over_at_a_start() {
+    let digits = digits();
+    let half = &digits[..digits.len() / 2];
+    let fixture = Fixture::new(&[
+        ("1/model.onnx", &digits),
+        ("2/model.onnx", half),
+        ("3/readme", b"yet to come"),
+        ("model.toml", b"max_batch = 1"),
+    ]);
+    let directory = fixture.directory();
+    assert_eq!(fixture.loader.load_last_good(&directory).unwrap().version, "1");
+    assert!(fixture.loader.load(&directory).unwrap_err().to_string().contains("m/3: no ONNX file"));
+    fixture.write("1/model.onnx", half);
+    let none = fixture.loader.load_last_good(&directory).unwrap_err().to_string();
+    assert!(none.contains("m/3: no ONNX file"), "the newest is named: {none}");
 }
 
 #[test]

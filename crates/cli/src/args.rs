@@ -94,6 +94,9 @@ pub(crate) struct ServeArgs {
     /// Serve the models that load and leave out those that do not, instead of giving up.
     #[arg(long)]
     pub(crate) skip_failed: bool,
+    /// Be ready even with no model to serve: models are loaded later.
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
     /// Check the configuration and every model of the repository, then exit.
     #[arg(long)]
     pub(crate) check: bool,

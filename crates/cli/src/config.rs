@@ -10,6 +10,7 @@ use std::time::Duration;
 use symphony_backend::loader::{BackendFile, LoaderConfig};
 use symphony_backend::repository::TomlSource;
 use symphony_control::config::PoolConfig;
+use symphony_control::models_thread::StartPolicy;
 use symphony_core::Span;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
 use symphony_exchange::Spin;
@@ -43,6 +44,7 @@ struct ServerFile {
     in_flight_max: Option<u32>,
     threads: Option<u32>,
     drain_seconds: Option<u32>,
+    shutdown_delay_s: Option<u32>,
     /// What `request_bytes_max_mib` was called before: read to say so.
     tensor_bytes_max_mib: Option<toml::Value>,
 }
@@ -87,7 +89,9 @@ pub(crate) struct ServeConfig {
     /// Threads that speak with clients.
     pub(crate) threads: usize,
     pub(crate) ports_file: Option<PathBuf>,
-    pub(crate) skip_failed: bool,
+    pub(crate) start: StartPolicy,
+    /// How long requests are still served once the server is told to end.
+    pub(crate) shutdown_delay: Duration,
     pub(crate) process: ProcessConfig,
 }
 
@@ -100,7 +104,10 @@ const THREADS_MAX: u32 = 1024;
 /// More threads would have no model to look after.
 const SCHEDULER_THREADS_MAX: u32 = 256;
 
-/// Who spins for longer may as well not sleep at all.
+/// No load balancer takes longer to send requests elsewhere.
+const SHUTDOWN_DELAY_S_MAX: u32 = 3600;
+
+/// A thread that spins for longer may as well not sleep at all.
 const SPIN_US_MAX: u64 = 1_000_000;
 
 impl ServeConfig {
@@ -113,7 +120,8 @@ impl ServeConfig {
             threads: file.server.threads(cores())?,
             models: args.models,
             ports_file: args.ports_file,
-            skip_failed: args.skip_failed,
+            start: StartPolicy { skip_failed: args.skip_failed, allow_empty: args.allow_empty },
+            shutdown_delay: file.server.shutdown_delay()?,
             process: ProcessConfig::from_parts(
                 args.pool,
                 (file.scheduler, file.backend, file.log),
@@ -307,6 +315,15 @@ impl ServerFile {
         }
     }
 
+    fn shutdown_delay(&self) -> Result<Duration> {
+        match self.shutdown_delay_s.unwrap_or(0) {
+            seconds @ 0..=SHUTDOWN_DELAY_S_MAX => Ok(Duration::from_secs(seconds.into())),
+            seconds => bail!(
+                "server.shutdown_delay_s = {seconds}: give 0, not at all, to {SHUTDOWN_DELAY_S_MAX}"
+            ),
+        }
+    }
+
     fn in_flight_max(&self) -> usize {
         self.in_flight_max.map_or(IN_FLIGHT_MAX_DEFAULT, |max| max as usize)
     }
@@ -360,6 +377,15 @@ mod tests {
         }
         let error = file("spin_us = 2000000").spin().unwrap_err().to_string();
         assert!(error.starts_with("scheduler.spin_us = 2000000: give 0, never, to"), "{error}");
+    }
+
+    #[test]
+    fn requests_are_served_for_a_while_at_the_end_if_the_file_says_so() {
+        let delay = |text: &str| toml::from_str::<ServerFile>(text).unwrap().shutdown_delay();
+        assert_eq!(delay("").unwrap(), Duration::ZERO);
+        assert_eq!(delay("shutdown_delay_s = 5").unwrap(), Duration::from_secs(5));
+        let error = delay("shutdown_delay_s = 3601").unwrap_err().to_string();
+        assert_eq!(error, "server.shutdown_delay_s = 3601: give 0, not at all, to 3600");
     }
 
     #[test]

@@ -132,6 +132,20 @@ fn soak_watches_memory_while_requests_are_served() {
 }
 
 #[test]
+fn reload_unloads_and_loads_a_model() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/models");
+    let models = models.to_str().expect("a plain path");
+    let cache = tempfile::tempdir().expect("a temporary directory");
+    let cache = cache.path().to_str().expect("a plain path");
+    let arguments = ["reload", "--models", models, "--times", "3", "--cache-dir", cache];
+    let figures = bench(&arguments, here());
+    assert_eq!(figures["times"], 3, "{figures}");
+    for command in ["unload", "load"] {
+        assert!(figures[command]["median_ms"].as_f64() > Some(0.0), "{figures}");
+    }
+}
+
+#[test]
 fn nonsense_is_refused_by_name() {
     for (arguments, named) in [
         (["latency", "--seconds", "1e9"], "1000000000 seconds"),

@@ -1,36 +1,37 @@
 //! The models of a pool: loads, replaces and unloads them, one at a time, on a thread of its own.
 //!
-//! A new version is loaded, profiled and warmed up beside the old one and then takes over; a load
-//! that fails leaves the old one serving. The catalog shows every step.
+//! A new version is loaded, profiled and warmed up beside the old one and then takes over. A load
+//! that fails leaves the old one serving. A version is removed from the scheduler only after the
+//! catalog has stopped showing it: requests that found it there before are served if they reach the
+//! scheduler in time, and refused as unloaded if they do not. They never reach another model,
+//! because every load gives its version an identity of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod ids;
+mod table;
+
+use crossbeam_channel::bounded;
+use ids::FreeIds;
 use std::sync::Arc;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
-use symphony_backend::loader::{self, LoadError, LoadProblem, LoadedModel, Loader};
-use symphony_backend::repository::{ConfigError, ModelDirectory, Repository};
+use symphony_backend::loader::{LoadError, LoadProblem, LoadedModel, Loader};
+use symphony_backend::profiling::Measured;
+use symphony_backend::repository::{ConfigError, ModelDirectory, Repository, Scan};
 use symphony_backend::resident::Resident;
 use symphony_backend::worker::{Unreachable, WorkerPort};
 use symphony_core::ModelId;
 use symphony_core::sched::ModelTerms;
-use symphony_wire::catalog::{IndexEntry, Intake, ModelState, ServedModel, SharedCatalog};
+use symphony_wire::catalog::{Intake, ModelState, ServedModel, SharedCatalog};
 use symphony_wire::repository::{RepositoryCommand, RepositoryError};
 use symphony_wire::schedule::SchedulerPort;
 use symphony_wire::schedule::port::MODELS_MAX;
 use symphony_wire::tensor::Signature;
-use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{mpsc, oneshot};
+use table::{ModelTable, ServedVersion};
+use tokio::sync::mpsc;
 
-/// Requests that found a model in the catalog have reached the scheduler this long after it was
-/// taken out: they are checked and submitted in one go, in far less.
-const STRAGGLERS: Duration = Duration::from_millis(200);
-
-/// How long an accelerator is waited for to take a model or to give one up: longer than batches
-/// run, if they end at all.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often it is looked at whether it has given it up.
-const FREE_AGAIN: Duration = Duration::from_millis(1);
-/// What a load may send to an accelerator: the new version, and the word to give the old one up.
+/// How long to wait for an accelerator that is to take a model or to give one up: longer than
+/// batches run, if they end at all.
+const ACCELERATOR_WAIT: Duration = Duration::from_secs(10);
+/// How many messages a load may send to an accelerator: the new version, and to give up the old.
 const CHANGES: usize = 2;
 
 /// Where models go once they are loaded.
@@ -47,36 +48,19 @@ pub struct Models {
     repository: Repository,
     loader: Loader,
     to: Destinations,
-    entries: BTreeMap<String, Entry>,
-    ids: Ids,
-    /// With an accelerator that does not answer.
-    patience: Duration,
-    /// One was waited for in vain.
+    table: ModelTable,
+    /// Versions that nothing serves any more, once the catalog shows that.
+    retired: Vec<Arc<ServedModel>>,
+    /// Models that accelerators could not be told to give up, by the accelerator's place.
+    owed: Vec<(usize, ModelId)>,
+    ids: FreeIds,
+    /// How long to wait for an accelerator.
+    wait: Duration,
+    /// The last wait for an accelerator was in vain.
     is_stuck: bool,
 }
 
-#[derive(Debug)]
-struct Entry {
-    version: String,
-    state: ModelState,
-    serving: Option<Serving>,
-}
-
-#[derive(Debug)]
-struct Serving {
-    model: Arc<ServedModel>,
-    /// What it was loaded from.
-    from: loader::LoadedFiles,
-}
-
-/// Identities that are free to use. The lowest is used first, for tables are indexed by them.
-#[derive(Debug, Default)]
-struct Ids {
-    free: BTreeSet<ModelId>,
-    next: u32,
-}
-
-/// What came up when a model was loaded, for the start-up report.
+/// What a load found, for the start-up report.
 #[derive(Debug)]
 pub struct LoadReport {
     /// The model as it is served.
@@ -84,47 +68,81 @@ pub struct LoadReport {
     /// Whether nobody gave an objective for it.
     pub slo_guessed: bool,
     /// How long its batches take.
-    pub measured: symphony_backend::profiling::Measured,
+    pub measured: Measured,
 }
 
 impl Models {
     pub(crate) fn new(repository: Repository, loader: Loader, to: Destinations) -> Models {
-        let (entries, ids) = (BTreeMap::new(), Ids::default());
-        Models { repository, loader, to, entries, ids, patience: PATIENCE, is_stuck: false }
+        Models {
+            repository,
+            loader,
+            table: ModelTable::new(to.catalog.clone()),
+            to,
+            retired: Vec::new(),
+            owed: Vec::new(),
+            ids: FreeIds::default(),
+            wait: ACCELERATOR_WAIT,
+            is_stuck: false,
+        }
     }
 
-    /// Loads every model of the repository, telling of each as it is done. Gives up when the server
-    /// shuts down.
+    /// Loads every model of the repository, and reports each when its load has ended. Gives up when
+    /// the server shuts down. Returns how many models the repository has.
     ///
     /// # Errors
     /// The repository cannot be read. A model that cannot be loaded is reported, and is no error.
     pub fn load_all(
         &mut self,
         mut report: impl FnMut(&str, &Result<LoadReport, LoadError>),
-    ) -> Result<(), ConfigError> {
-        let directories = self.repository.scan()?;
-        for directory in &directories {
-            self.set_state(&directory.name, ModelState::Loading);
+    ) -> Result<usize, ConfigError> {
+        let Scan { models, skipped } = self.repository.scan()?;
+        for directory in &skipped {
+            tracing::info!("skipped: {directory}");
         }
-        for directory in &directories {
+        for directory in &models {
+            self.table.set_state(&directory.name, ModelState::Loading);
+        }
+        self.finish();
+        for directory in &models {
             if self.to.catalog.load().intake != Intake::Open {
                 break;
             }
-            let result = self.load(directory);
-            report(&directory.name, &result);
+            let loaded = self.load(directory, Loader::load_last_good);
+            self.finish_in_time();
+            report(&directory.name, &loaded);
         }
-        Ok(())
+        self.finish();
+        let publications = self.table.publications();
+        tracing::debug!(models = models.len(), publications, "the repository is loaded");
+        Ok(models.len())
+    }
+
+    /// Lets the catalog say that the server is ready: now, or from the first model on.
+    pub(crate) fn set_ready(&mut self, awaits_first: bool) {
+        self.table.set_ready(awaits_first);
+    }
+
+    /// Whether the server will be ready with its first model.
+    pub(crate) fn awaits_first(&self) -> bool {
+        self.table.awaits_first()
+    }
+
+    /// Carries out a command and answers it.
+    pub(crate) fn carry_out(&mut self, command: RepositoryCommand) {
+        let (result, done) = match command {
+            RepositoryCommand::Load { model, done } => (self.load_named(&model), done),
+            RepositoryCommand::Unload { model, done } => (self.unload_named(&model), done),
+            RepositoryCommand::Reload { done } => (self.reload(), done),
+        };
+        self.finish();
+        // Whoever asked may have left meanwhile.
+        let _ = done.send(result);
     }
 
     /// Carries out commands until every port to this thread is gone.
-    pub fn serve(&mut self, commands: &mut mpsc::Receiver<RepositoryCommand>) {
+    pub(crate) fn serve(&mut self, commands: &mut mpsc::Receiver<RepositoryCommand>) {
         while let Some(command) = commands.blocking_recv() {
-            // Who asked may have left meanwhile.
-            let _ = match command {
-                RepositoryCommand::Load { model, done } => done.send(self.load_named(&model)),
-                RepositoryCommand::Unload { model, done } => done.send(self.unload(&model)),
-                RepositoryCommand::Reload { done } => done.send(self.reload()),
-            };
+            self.carry_out(command);
         }
     }
 
@@ -136,84 +154,101 @@ impl Models {
 
     /// Loads what is new or changed and unloads what is gone; the first failure is returned.
     fn reload(&mut self) -> Result<(), RepositoryError> {
-        let directories =
+        let scan =
             self.repository.scan().map_err(|error| RepositoryError::Load(error.to_string()))?;
         let mut failed = None;
-        for directory in &directories {
+        for directory in &scan.skipped {
+            tracing::info!("skipped: {directory}");
+        }
+        for directory in &scan.models {
             if let Err(error) = self.load_if_changed(directory) {
                 failed.get_or_insert(not_loaded(&error));
             }
+            self.finish_in_time();
         }
-        let gone = |name: &&String| !directories.iter().any(|directory| directory.name == **name);
-        let gone: Vec<String> = self.entries.keys().filter(gone).cloned().collect();
-        for name in gone {
+        for name in self.gone(&scan) {
             match self.unload(&name) {
-                Ok(()) => drop(self.entries.remove(&name)),
+                Ok(()) => self.table.forget(&name),
                 Err(error) => drop(failed.get_or_insert(error)),
             }
         }
-        self.publish();
         failed.map_or(Ok(()), Err)
     }
 
-    fn load_if_changed(&mut self, directory: &ModelDirectory) -> Result<(), LoadError> {
-        let serving = self.entries.get(&directory.name).and_then(|entry| entry.serving.as_ref());
-        if let Some(serving) = serving
-            && serving.from.is_current(directory)
-        {
-            return Ok(());
-        }
-        self.load(directory).map(|_| ())
+    /// The models of the table that the repository has no directory for. A directory whose files
+    /// are not there may be one that is being replaced: what was loaded from it keeps serving.
+    fn gone(&self, scan: &Scan) -> Vec<String> {
+        let is_there = |name: &str| {
+            let models = &scan.models;
+            models.binary_search_by(|directory| directory.name.as_str().cmp(name)).is_ok()
+                || scan.skipped.binary_search_by(|other| other.name.as_str().cmp(name)).is_ok()
+        };
+        self.table.names().filter(|name| !is_there(name)).cloned().collect()
     }
 
-    fn load(&mut self, directory: &ModelDirectory) -> Result<LoadReport, LoadError> {
-        let name = &directory.name;
-        if !self.is_serving(name) {
-            self.set_state(name, ModelState::Loading);
+    fn load_if_changed(&mut self, directory: &ModelDirectory) -> Result<(), LoadError> {
+        let served = self.table.served(&directory.name);
+        if served.is_some_and(|served| served.from.is_current(directory)) {
+            return Ok(());
         }
-        let loaded = if self.ids.is_exhausted() {
-            Err(LoadProblem::TooMany(MODELS_MAX))
-        } else {
-            // Before the work of loading it, which would be for nothing.
-            self.wait_for_room().map_err(LoadProblem::from)
-        };
-        let loaded = loaded.map_err(|problem| LoadError::new(name, problem));
-        let loaded = loaded.and_then(|()| self.loader.load(directory));
+        self.load(directory, Loader::load).map(|_| ())
+    }
+
+    fn load(
+        &mut self,
+        directory: &ModelDirectory,
+        load: impl FnOnce(&Loader, &ModelDirectory) -> Result<LoadedModel, LoadError>,
+    ) -> Result<LoadReport, LoadError> {
+        let name = &directory.name;
+        if self.table.served(name).is_none() {
+            self.table.set_state(name, ModelState::Loading);
+            self.finish_in_time();
+        }
+        // Asked before the work of loading, which would be for nothing.
+        let possible = self.check_room().map_err(|problem| LoadError::new(name, problem));
+        let loaded = possible.and_then(|()| load(&self.loader, directory));
         match loaded.and_then(|loaded| self.take_over(loaded)) {
             Ok(report) => Ok(report),
             // The end of the process takes its engine away from a load under way.
             Err(error) if self.to.catalog.load().intake == Intake::Closed => Err(error),
             Err(error) => {
                 tracing::error!(model = %name, "{error}");
-                if !self.is_serving(name) {
-                    self.set_state(name, ModelState::Unavailable(error.to_string()));
+                if self.table.served(name).is_none() {
+                    self.table.set_state(name, ModelState::Unavailable(error.to_string()));
                 }
                 Err(error)
             }
         }
     }
 
-    /// Waits until no accelerator holds a change of the models up. After a wait in vain the next
-    /// callers are refused at once, because there may be many.
+    fn check_room(&mut self) -> Result<(), LoadProblem> {
+        if self.ids.is_exhausted() {
+            self.finish();
+        }
+        if self.ids.is_exhausted() {
+            return Err(LoadProblem::TooMany(MODELS_MAX));
+        }
+        Ok(self.wait_for_room()?)
+    }
+
+    /// Waits until every accelerator has room for a change of the models. After a wait in vain the
+    /// next command is refused at once: there may be many.
     fn wait_for_room(&mut self) -> Result<(), Unreachable> {
-        let until = Instant::now() + if self.is_stuck { Duration::ZERO } else { self.patience };
+        let until = Instant::now() + if self.is_stuck { Duration::ZERO } else { self.wait };
         let mut workers = self.to.workers.iter();
         let found = workers.try_for_each(|worker| worker.wait_for_room(CHANGES, until));
         self.is_stuck = found.is_err();
         found
     }
 
-    /// Puts a loaded model in service, in place of the one of that name before.
+    /// Puts a loaded version in service, in place of the one of that name before.
     fn take_over(&mut self, loaded: LoadedModel) -> Result<LoadReport, LoadError> {
         let id = self.ids.take();
         if let Err(error) = self.hand_out(id, loaded.residents) {
             self.ids.give_back(id);
             return Err(LoadError::new(&loaded.name, error.into()));
         }
-        let measured = loaded.measured.clone();
-        let slo_guessed = loaded.slo_guessed;
-        let loss_weight = loaded.loss_weight;
-        let from = loaded.state;
+        let (measured, slo_guessed) = (loaded.measured, loaded.slo_guessed);
         let model = Arc::new(ServedModel {
             id,
             name: loaded.name,
@@ -231,36 +266,36 @@ impl Models {
             profile: Arc::clone(&model.profile),
             slo: model.slo,
             queue_max: model.queue_max,
-            loss_weight,
+            loss_weight: loaded.loss_weight,
         };
         if let Ok(added) = self.to.scheduler.add_model(id, terms) {
             let _ = added.blocking_recv();
         }
-        let serving = Serving { model: Arc::clone(&model), from };
-        let entry = Entry {
-            version: model.version.clone(),
-            state: ModelState::Ready,
-            serving: Some(serving),
-        };
-        let before = self.entries.insert(model.name.clone(), entry);
-        self.publish();
-        tracing::info!(model = %model.name, version = %model.version, id = %id, engine = %model.engine, "serving");
-        if let Some(before) = before.and_then(|entry| entry.serving) {
-            self.retire(&before.model);
-        }
+        tracing::info!(
+            model = %model.name,
+            version = %model.version,
+            id = %id,
+            engine = %model.engine,
+            "serving"
+        );
+        let before =
+            self.table.serve(ServedVersion { model: Arc::clone(&model), from: loaded.state });
+        self.retired.extend(before.map(|before| before.model));
         Ok(LoadReport { model, slo_guessed, measured })
     }
 
     /// Gives each accelerator that runs its copy of a model, or none.
-    fn hand_out(&self, id: ModelId, residents: Vec<Resident>) -> Result<(), Unreachable> {
-        let workers = &self.to.workers;
-        for (at, (worker, resident)) in workers.iter().zip(residents).enumerate() {
+    fn hand_out(&mut self, id: ModelId, residents: Vec<Resident>) -> Result<(), Unreachable> {
+        let mut residents = residents.into_iter();
+        for (at, worker) in self.to.workers.iter().enumerate() {
+            let Some(resident) = residents.next() else { break };
             match worker.load(id, resident) {
                 Ok(()) => {}
                 // The others serve.
                 Err(error @ Unreachable::Stopped(_)) => tracing::error!(id = %id, "{error}"),
                 Err(error @ Unreachable::Stuck(_)) => {
-                    self.take_back(id, &workers[..at]);
+                    let mut waits = vec![self.wait; at];
+                    self.take_back(id, &mut waits);
                     return Err(error);
                 }
             }
@@ -268,91 +303,79 @@ impl Models {
         Ok(())
     }
 
-    /// Frees a model on accelerators.
-    fn take_back(&self, id: ModelId, workers: &[WorkerPort]) {
-        for worker in workers {
-            let (done, freed) = oneshot::channel();
-            match worker.unload(id, done) {
-                Ok(()) => free(freed, self.patience),
-                Err(error) => tracing::error!(id = %id, "{error}"),
+    /// Frees a model that accelerators give up: on this thread, because theirs have batches to run.
+    /// Waits for each no longer than said, and no more for one that was waited for in vain: it
+    /// frees the model itself, should it go on.
+    fn take_back(&mut self, id: ModelId, waits: &mut [Duration]) {
+        for (at, wait) in waits.iter_mut().enumerate() {
+            let (done, freed) = bounded(1);
+            match self.to.workers[at].unload(id, done) {
+                Ok(()) if freed.recv_timeout(*wait).is_ok() => {}
+                Ok(()) => *wait = Duration::ZERO,
+                Err(Unreachable::Stuck(_)) => self.owed.push((at, id)),
+                Err(Unreachable::Stopped(_)) => {}
             }
         }
     }
 
-    fn unload(&mut self, name: &str) -> Result<(), RepositoryError> {
-        if !self.entries.contains_key(name) {
+    /// Tells accelerators to give up what they could not be told before.
+    fn take_back_owed(&mut self) {
+        let workers = &self.to.workers;
+        // Nobody waits for what they give up: it is freed on their threads.
+        self.owed.retain(|(at, id)| {
+            let (done, _) = bounded(1);
+            matches!(workers[*at].unload(*id, done), Err(Unreachable::Stuck(_)))
+        });
+    }
+
+    fn unload_named(&mut self, name: &str) -> Result<(), RepositoryError> {
+        if !self.table.contains(name) {
             return Err(RepositoryError::Unknown(name.to_owned()));
         }
-        if self.is_serving(name) {
+        self.unload(name)
+    }
+
+    fn unload(&mut self, name: &str) -> Result<(), RepositoryError> {
+        if self.table.served(name).is_some() {
             self.wait_for_room().map_err(|error| {
                 RepositoryError::Accelerator(format!("model {name:?} cannot be unloaded: {error}"))
             })?;
         }
-        self.stop_serving(name);
+        if let Some(ServedVersion { model, .. }) = self.table.stop(name) {
+            tracing::info!(model = %name, version = %model.version, "unloading");
+            self.retired.push(model);
+        }
         Ok(())
     }
 
-    fn stop_serving(&mut self, name: &str) {
-        let Some(entry) = self.entries.get_mut(name) else { return };
-        entry.state = ModelState::Unavailable("unloaded".to_owned());
-        let serving = entry.serving.take();
-        self.publish();
-        if let Some(serving) = serving {
-            tracing::info!(model = %name, version = %serving.model.version, "unloading");
-            self.retire(&serving.model);
+    /// Shows what has changed if that is due, and removes what is not served any more.
+    fn finish_in_time(&mut self) {
+        if self.table.is_due() {
+            self.finish();
         }
     }
 
-    /// Lets the queue of a model that the catalog no longer shows run empty, then frees it
-    /// everywhere. Requests on their way to it are let in first: turned away they would be a gap
-    /// in the service, and later their identity may be another model's.
-    fn retire(&mut self, model: &ServedModel) {
-        sleep(STRAGGLERS);
-        let Ok(removed) = self.to.scheduler.remove_model(model.id) else { return };
-        let _ = removed.blocking_recv();
-        self.take_back(model.id, &self.to.workers);
-        self.ids.give_back(model.id);
-    }
-
-    fn is_serving(&self, name: &str) -> bool {
-        self.entries.get(name).is_some_and(|entry| entry.serving.is_some())
-    }
-
-    fn set_state(&mut self, name: &str, state: ModelState) {
-        let new = Entry { version: String::new(), state: ModelState::Loading, serving: None };
-        self.entries.entry(name.to_owned()).or_insert(new).state = state;
-        self.publish();
-    }
-
-    /// Shows the table to the frontends.
-    fn publish(&self) {
-        let serving = |(name, entry): (&String, &Entry)| {
-            Some((name.clone(), Arc::clone(&entry.serving.as_ref()?.model)))
-        };
-        let models: BTreeMap<_, _> = self.entries.iter().filter_map(serving).collect();
-        let line = |(name, entry): (&String, &Entry)| IndexEntry {
-            name: name.clone(),
-            version: entry.version.clone(),
-            state: entry.state.clone(),
-        };
-        let index: Vec<_> = self.entries.iter().map(line).collect();
-        self.to.catalog.update(|catalog| {
-            catalog.models.clone_from(&models);
-            catalog.index.clone_from(&index);
-        });
+    /// Shows what has changed, then lets the queues of the versions run empty that the catalog no
+    /// longer shows, and frees them everywhere.
+    fn finish(&mut self) {
+        self.table.publish();
+        self.take_back_owed();
+        let retired = std::mem::take(&mut self.retired);
+        // All are told before the first is waited for: their queues run empty together.
+        let remove = |model: &Arc<ServedModel>| self.to.scheduler.remove_model(model.id);
+        let removed: Vec<_> = retired.iter().map(remove).collect();
+        let mut waits = vec![self.wait; self.to.workers.len()];
+        for (model, removed) in retired.iter().zip(removed) {
+            // A scheduler that has stopped takes its accelerators' models with it.
+            let Ok(removed) = removed else { return };
+            let _ = removed.blocking_recv();
+            self.take_back(model.id, &mut waits);
+            self.ids.give_back(model.id);
+        }
     }
 }
 
-/// Frees what an accelerator gives up: here, not on its thread, which has batches to run. One that
-/// has stopped answering is not waited for; it frees the model itself, should it go on.
-fn free<T>(mut freed: oneshot::Receiver<T>, patience: Duration) {
-    let until = Instant::now() + patience;
-    while matches!(freed.try_recv(), Err(TryRecvError::Empty)) && Instant::now() < until {
-        sleep(FREE_AGAIN);
-    }
-}
-
-/// The answer to a failed load.
+/// The answer to a command whose load failed.
 fn not_loaded(error: &LoadError) -> RepositoryError {
     let text = error.to_string();
     match *error.problem {
@@ -361,31 +384,40 @@ fn not_loaded(error: &LoadError) -> RepositoryError {
     }
 }
 
-impl Ids {
-    fn is_exhausted(&self) -> bool {
-        self.free.is_empty() && self.next as usize >= MODELS_MAX
-    }
-
-    fn take(&mut self) -> ModelId {
-        self.free.pop_first().unwrap_or_else(|| {
-            self.next += 1;
-            ModelId::first(self.next - 1)
-        })
-    }
-
-    fn give_back(&mut self, id: ModelId) {
-        self.free.insert(id.next_generation());
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::table::SHOWN_AFTER;
     use super::*;
     use crate::testing::{Folder, served, submit};
     use std::fs;
     use symphony_backend::worker::CHANGES_MAX;
     use symphony_core::AcceleratorId;
     use symphony_wire::inflight::Outcome;
+    use tokio::sync::oneshot;
+
+    type Done = oneshot::Sender<Result<(), RepositoryError>>;
+
+    /// Has a command carried out, and returns its answer.
+    fn ask(
+        models: &mut Models,
+        command: impl FnOnce(Done) -> RepositoryCommand,
+    ) -> Result<(), RepositoryError> {
+        let (done, answer) = oneshot::channel();
+        models.carry_out(command(done));
+        answer.blocking_recv().unwrap()
+    }
+
+    fn load(models: &mut Models, name: &str) -> Result<(), RepositoryError> {
+        ask(models, |done| RepositoryCommand::Load { model: name.to_owned(), done })
+    }
+
+    fn unload(models: &mut Models, name: &str) -> Result<(), RepositoryError> {
+        ask(models, |done| RepositoryCommand::Unload { model: name.to_owned(), done })
+    }
+
+    fn reload(models: &mut Models) -> Result<(), RepositoryError> {
+        ask(models, |done| RepositoryCommand::Reload { done })
+    }
 
     #[test]
     fn an_accelerator_that_hangs_is_named_and_the_others_go_on() {
@@ -395,14 +427,14 @@ mod tests {
         let (pool, mut models) = folder.pool(2);
         let endless = submit(&pool, &served(&pool, "endless").unwrap()).unwrap();
         while !pool.in_flight.is_empty() {
-            sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
 
-        models.patience = Duration::from_millis(500);
+        models.wait = Duration::from_millis(500);
         let mut loads = (0..2 * CHANGES_MAX).map(|number| {
             let name = format!("m{number}");
             folder.write(&name, 1);
-            (models.load_named(&name), name)
+            (load(&mut models, &name), name)
         });
         let (refused, name) = loads.find(|(loaded, _)| loaded.is_err()).unwrap();
         let expect_stuck = |refused: Result<(), RepositoryError>, what: &str| {
@@ -412,10 +444,10 @@ mod tests {
             }
         };
         expect_stuck(refused, &format!("model {name:?} cannot be served"));
-        expect_stuck(models.load_named(&name), "cannot be served");
-        expect_stuck(models.unload("quick"), "model \"quick\" cannot be unloaded");
+        expect_stuck(load(&mut models, &name), "cannot be served");
+        expect_stuck(unload(&mut models, "quick"), "model \"quick\" cannot be unloaded");
         fs::remove_dir_all(folder.models().join("quick")).unwrap();
-        expect_stuck(models.reload(), "accelerator 0");
+        expect_stuck(reload(&mut models), "accelerator 0");
         assert!(served(&pool, &name).is_none());
 
         let quick = submit(&pool, &served(&pool, "quick").unwrap()).unwrap();
@@ -423,5 +455,73 @@ mod tests {
         let Outcome::Done(answer) = outcome else { panic!("{outcome:?}") };
         assert_eq!(answer.execution.accelerator, AcceleratorId(1));
         drop(endless);
+    }
+
+    #[test]
+    fn a_request_that_found_a_version_before_never_reaches_the_next() {
+        let folder = Folder::new();
+        folder.write("m", 1);
+        let (pool, mut models) = folder.pool(1);
+        let before = served(&pool, "m").unwrap();
+        unload(&mut models, "m").unwrap();
+        assert!(served(&pool, "m").is_none());
+        load(&mut models, "m").unwrap();
+        let now = served(&pool, "m").unwrap();
+        assert_eq!(now.id, before.id.next_generation());
+        let outcome = submit(&pool, &before).unwrap().blocking_recv().unwrap();
+        let Outcome::Unloaded(inputs) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(inputs.rows, 1);
+        let outcome = submit(&pool, &now).unwrap().blocking_recv().unwrap();
+        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_model_whose_files_are_being_replaced_keeps_serving() {
+        let folder = Folder::new();
+        folder.write("m", 1);
+        fs::create_dir(folder.models().join("lost+found")).unwrap();
+        let (pool, mut models) = folder.pool(1);
+        fs::remove_file(folder.models().join("m/model.toml")).unwrap();
+        reload(&mut models).unwrap();
+        assert!(served(&pool, "m").is_some());
+        fs::remove_dir(folder.models().join("m")).unwrap();
+        reload(&mut models).unwrap();
+        assert!(served(&pool, "m").is_none());
+    }
+
+    #[test]
+    fn a_pool_without_models_is_ready_when_it_may_be_or_has_its_first() {
+        let folder = Folder::new();
+        let (pool, mut models) = folder.pool(1);
+        models.set_ready(true);
+        reload(&mut models).unwrap();
+        assert!(!pool.catalog.load().ready);
+        folder.write("m", 1);
+        reload(&mut models).unwrap();
+        assert!(pool.catalog.load().ready);
+        let (pool, mut models) = Folder::new().pool(1);
+        models.set_ready(false);
+        assert!(pool.catalog.load().ready);
+    }
+
+    /// To show the table costs as much as it is long: shown for each model, it would cost the square
+    /// of their number.
+    #[test]
+    fn ten_thousand_models_come_and_go_and_are_shown_a_few_times() {
+        const MODELS: usize = 10_000;
+        let folder = Folder::new();
+        for number in 0..MODELS {
+            folder.write(&format!("m{number}"), 1);
+        }
+        let begun = Instant::now();
+        let (pool, mut models) = folder.pool(1);
+        assert_eq!(pool.catalog.load().models.len(), MODELS);
+        fs::remove_dir_all(folder.models()).unwrap();
+        fs::create_dir(folder.models()).unwrap();
+        reload(&mut models).unwrap();
+        assert!(pool.catalog.load().models.is_empty());
+        let most = begun.elapsed().as_millis() / SHOWN_AFTER.as_millis() + 3;
+        let publications = u128::from(models.table.publications());
+        assert!(publications <= most, "{publications}, more than {most}");
     }
 }

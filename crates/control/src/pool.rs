@@ -1,20 +1,21 @@
 //! A pool in this process: accelerators, scheduler and the thread that loads models, without
 //! any socket.
 //!
-//! Its threads end when the pool is stopped. No other thread can do the work of one that ends
-//! earlier, so the whole pool then counts as broken: its owner is told, and nothing waits for
-//! messages that cannot come any more.
+//! Its threads end when the pool is stopped. An accelerator whose thread ends earlier is lost, and
+//! the others go on. A thread of the scheduler that ends earlier breaks the pool: whoever runs it
+//! is told, and nothing waits for what cannot come any more.
 
 use crate::config::PoolConfig;
 use crate::models::{Destinations, Models};
-use crate::refusals::Refusals;
+use crate::refused_plans::RefusedPlans;
+use crate::threads::join_within;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
-use symphony_backend::worker::{Surroundings, Worker, WorkerPort};
+use symphony_backend::worker::{Worker, WorkerContext, WorkerPort};
 use symphony_core::{AcceleratorId, Span};
 use symphony_dispatch::{InFlightEffects, Settings, threads};
 use symphony_wire::catalog::{Intake, SharedCatalog};
@@ -26,27 +27,24 @@ use tokio::sync::watch;
 /// A batch may run on for so long after the last deadline before a drain goes on without it.
 const BATCH_GRACE: Duration = Duration::from_secs(10);
 
+/// The scheduler's threads have nothing left to do when they are to end.
+const SCHEDULER_GRACE: Duration = Duration::from_secs(10);
+
 /// An accelerator may take so long to end and to free its models once nothing is asked of it.
 const WORKER_GRACE: Duration = Duration::from_secs(10);
 
 /// Why a pool could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum PoolStartError {
     /// The system has no room for more threads.
     #[error("cannot start the threads of {0}")]
     Threads(&'static str, #[source] io::Error),
 }
 
-/// Why a pool cannot go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BrokenPool {
-    /// A thread of the scheduler has ended.
-    #[error("the scheduler's thread has ended: the log says why")]
-    Scheduler,
-    /// An accelerator cannot be used any more.
-    #[error("{0}")]
-    Accelerator(String),
-}
+/// A pool that cannot go on: a thread of its scheduler has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a thread of the scheduler has ended: the log says why")]
+pub struct BrokenPool;
 
 /// The running pool.
 #[derive(Debug)]
@@ -61,8 +59,8 @@ pub struct Pool {
     pub scheduler: SchedulerPort,
     workers: Vec<Worker>,
     threads: Vec<JoinHandle<()>>,
-    /// What broke; without a sender the scheduler's thread has ended.
-    broken: watch::Receiver<Option<String>>,
+    /// Without a sender the scheduler's threads have ended.
+    scheduling: watch::Receiver<()>,
 }
 
 impl Pool {
@@ -70,24 +68,27 @@ impl Pool {
     ///
     /// # Errors
     /// The system has no room for the threads.
-    pub fn start(config: &PoolConfig) -> Result<Pool, StartError> {
+    pub fn start(config: &PoolConfig) -> Result<Pool, PoolStartError> {
         let clock = Clock::start();
         let in_flight = Arc::new(InFlight::new(config.in_flight_max));
         let (scheduler, inboxes) = scheduler(config.layout);
-        let surroundings =
-            Surroundings { clock, in_flight: Arc::clone(&in_flight), scheduler: scheduler.clone() };
+        let context = WorkerContext {
+            clock,
+            in_flight: Arc::clone(&in_flight),
+            scheduler: scheduler.clone(),
+        };
         // More than that many threads cannot be started, whatever the number is.
         let accelerators = u32::try_from(config.loader.cores.accelerators).unwrap_or(u32::MAX);
         let workers = (0..accelerators)
-            .map(|number| Worker::start(AcceleratorId(number), surroundings.clone()))
+            .map(|number| Worker::start(AcceleratorId(number), context.clone()))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| StartError::Threads("the accelerators", error))?;
+            .map_err(|error| PoolStartError::Threads("the accelerators", error))?;
         let ports: Vec<WorkerPort> = workers.iter().map(Worker::port).collect();
-        let (breaking, broken) = watch::channel(None);
-        let refusals = Refusals::new(surroundings, breaking);
+        let (running, scheduling) = watch::channel(());
+        let refused_plans = RefusedPlans::new(context, running);
         let send = move |accelerator: AcceleratorId, plan| {
             if let Err(refused) = ports[accelerator.index()].run(plan) {
-                refusals.settle(accelerator, refused);
+                refused_plans.settle(accelerator, refused);
             }
         };
         let effects = InFlightEffects::new(Arc::clone(&in_flight), send);
@@ -97,13 +98,13 @@ impl Pool {
             low_share: config.low_priority_share,
             overdue_after: config.overdue_after,
         };
-        let scheduling = threads(&settings, inboxes, |_| effects.clone());
-        // The threads' alone: the last of them tells by its end that the pool is broken.
+        let parties = threads(&settings, inboxes, |_| effects.clone());
+        // The threads have the only ones: the last thread tells by its end that the pool is broken.
         drop(effects);
-        let threads = symphony_dispatch::spawn(scheduling, clock, config.spin)
-            .map_err(|error| StartError::Threads("the scheduler", error))?;
+        let threads = symphony_dispatch::spawn(parties, clock, config.spin)
+            .map_err(|error| PoolStartError::Threads("the scheduler", error))?;
         let catalog = SharedCatalog::default();
-        Ok(Pool { clock, catalog, in_flight, scheduler, workers, threads, broken })
+        Ok(Pool { clock, catalog, in_flight, scheduler, workers, threads, scheduling })
     }
 
     /// The table of models to load into this pool.
@@ -123,21 +124,30 @@ impl Pool {
         self.workers.len()
     }
 
-    /// Waits until a thread of the pool ends though nobody stopped it, and says which.
+    /// Waits until the scheduler ends though nobody stopped it.
     pub async fn broken(&self) -> BrokenPool {
-        let mut broken = self.broken.clone();
-        match broken.wait_for(Option::is_some).await.as_deref() {
-            Ok(Some(what)) => BrokenPool::Accelerator(what.clone()),
-            _ => BrokenPool::Scheduler,
-        }
+        let mut scheduling = self.scheduling.clone();
+        while scheduling.changed().await.is_ok() {}
+        BrokenPool
     }
 
-    /// Takes no new requests and waits until each that is queued has run or was dropped, and the
-    /// last batch has ended. Whether that came to pass: a broken pool, or a batch that does not
-    /// end, is waited for no longer than the requests' deadlines and some grace, for by then
-    /// every request has its outcome. Only a pool that did drain can be stopped.
-    pub async fn drain(&self) -> bool {
+    /// Says that the server is about to shut down: it is not ready any more, but serves the
+    /// requests that still arrive.
+    pub fn leave(&self) {
+        self.catalog.update(|catalog| catalog.intake = catalog.intake.max(Intake::Leaving));
+    }
+
+    /// Takes no more requests, without waiting for those that are queued.
+    pub fn close(&self) {
         self.catalog.update(|catalog| catalog.intake = Intake::Closed);
+    }
+
+    /// Takes no more requests and waits until each that is queued has run or was dropped, and the
+    /// last batch has ended. Returns whether all have. A broken pool, or a batch that does not end,
+    /// is waited for no longer than the requests' deadlines and some grace: by then every request
+    /// has its outcome. Only a pool that has drained can be stopped.
+    pub async fn drain(&self) -> bool {
+        self.close();
         let Ok(mut drained) = self.scheduler.drain() else { return false };
         let slo = self.catalog.load().models.values().map(|model| model.slo).max();
         let wait = Duration::from_nanos(slo.unwrap_or(Span::ZERO).0) + BATCH_GRACE;
@@ -149,16 +159,15 @@ impl Pool {
         }
     }
 
-    /// Ends the threads of a drained pool, but for those of accelerators that have stopped
-    /// answering. Whether there was none of these.
+    /// Ends the threads of a drained pool. Returns whether all have ended: an accelerator that has
+    /// stopped answering is not waited for, and the log names it.
     #[must_use]
     pub fn stop(self) -> bool {
         drop(self.scheduler);
-        if self.threads.into_iter().filter_map(|thread| thread.join().err()).count() > 0 {
-            tracing::error!("a thread of the scheduler panicked");
-        }
-        let all = self.workers.into_iter().map(|worker| worker.stop(WORKER_GRACE));
-        all.fold(true, |ended, has| ended & has)
+        let scheduler = self.threads.into_iter().map(|thread| join_within(thread, SCHEDULER_GRACE));
+        let ended = scheduler.fold(true, |all, ended| all & ended);
+        let workers = self.workers.into_iter().map(|worker| worker.stop(WORKER_GRACE));
+        workers.fold(ended, |all, ended| all & ended)
     }
 }
 
@@ -167,7 +176,7 @@ mod tests {
     use super::*;
     use crate::testing::{Folder, block_on, served, submit};
     use symphony_wire::inflight::Outcome;
-    use symphony_wire::schedule::SubmitError;
+    use symphony_wire::schedule::{AcceleratorState, SubmitError};
 
     /// A pool of one accelerator and one model, `m`, that answers in a millisecond.
     fn pool() -> (Pool, Folder) {
@@ -192,18 +201,47 @@ mod tests {
         assert!(pool.stop());
     }
 
+    async fn state(pool: &Pool, accelerator: usize) -> AcceleratorState {
+        let statistics = pool.scheduler.statistics().unwrap().await.unwrap();
+        statistics.accelerators[accelerator].state
+    }
+
     #[test]
-    fn an_accelerator_that_has_ended_breaks_the_pool_and_holds_nothing_up() {
-        let (mut pool, _folder) = pool();
+    fn an_accelerator_that_ends_is_lost_and_the_others_go_on() {
+        let folder = Folder::new();
+        folder.write("m", 1);
+        let (mut pool, _models) = folder.pool(2);
         assert!(pool.workers.remove(0).stop(WORKER_GRACE));
         block_on(async {
-            let Ok(Outcome::Failed(failed)) = ask(&pool).await else { panic!("not failed") };
-            assert!(failed.contains("accelerator 0"), "{failed}");
-            let broken = pool.broken().await.to_string();
-            assert!(broken.contains("accelerator 0"), "{broken}");
-            assert!(!pool.drain().await);
+            for _ in 0..3 {
+                let Ok(Outcome::Done(answer)) = ask(&pool).await else { panic!("not answered") };
+                assert_eq!(answer.execution.accelerator, AcceleratorId(1));
+            }
+            assert_eq!(state(&pool, 0).await, AcceleratorState::Lost);
+            assert_eq!(pool.scheduler.serving(), Ok(1));
+            let resumed = pool.scheduler.serve(AcceleratorId(0), true).unwrap().await;
+            assert_eq!(resumed, Ok(Some(AcceleratorState::Lost)));
+            assert!(pool.drain().await);
+        });
+        assert!(pool.stop());
+    }
+
+    #[test]
+    fn a_pool_that_has_lost_every_accelerator_stays_up_and_drops_what_cannot_run() {
+        let folder = Folder::new();
+        folder.write_within("m", 1, 50);
+        let (mut pool, _models) = folder.pool(1);
+        assert!(pool.workers.remove(0).stop(WORKER_GRACE));
+        block_on(async {
+            for _ in 0..2 {
+                let outcome = ask(&pool).await;
+                assert!(matches!(outcome, Ok(Outcome::Dropped { .. })), "{outcome:?}");
+            }
+            assert_eq!(pool.scheduler.serving(), Ok(0));
+            assert!(pool.drain().await);
         });
         assert!(pool.in_flight.is_empty());
+        assert!(pool.stop());
     }
 
     #[test]
@@ -211,8 +249,7 @@ mod tests {
         let (pool, _folder) = pool();
         drop(pool.scheduler.drain().unwrap());
         block_on(async {
-            let broken = pool.broken().await.to_string();
-            assert!(broken.contains("scheduler"), "{broken}");
+            assert_eq!(pool.broken().await, BrokenPool);
             assert!(ask(&pool).await.is_err());
             assert!(!pool.drain().await);
         });
@@ -222,7 +259,7 @@ mod tests {
     fn loading_is_given_up_when_the_server_shuts_down() {
         let (pool, folder) = pool();
         let mut models = folder.models_of(&pool);
-        pool.catalog.update(|catalog| catalog.intake = Intake::Closed);
+        pool.close();
         models.load_all(|name, _| panic!("{name} is told of")).unwrap();
         assert!(block_on(pool.drain()));
         assert!(pool.stop());

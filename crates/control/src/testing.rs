@@ -35,8 +35,13 @@ impl Folder {
     /// Adds a model of one byte whose batches take `run_ms`. Its objective is over an hour, so that
     /// a test that waits for a deadline does not end.
     pub(crate) fn write(&self, name: &str, run_ms: u64) {
+        self.write_within(name, run_ms, 4_000_000);
+    }
+
+    /// The same with an objective.
+    pub(crate) fn write_within(&self, name: &str, run_ms: u64, slo_ms: u64) {
         let settings = format!(
-            "slo_ms = 4000000\nmax_batch = 1\nengine = \"emulated\"\n\
+            "slo_ms = {slo_ms}\nmax_batch = 1\nengine = \"emulated\"\n\
              [emulated]\nalpha_ms = 0\nbeta_ms = {run_ms}\n\
              [[input]]\nname = \"x\"\ndatatype = \"UINT8\"\nshape = [1]\n\
              [[output]]\nname = \"y\"\ndatatype = \"UINT8\"\nshape = [1]\n"

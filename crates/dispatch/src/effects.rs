@@ -59,9 +59,11 @@ impl<S: FnMut(AcceleratorId, BatchPlan) + Send> Effects for InFlightEffects<S> {
     }
 
     fn dropped(&mut self, now: Time, request: &Request, reason: DropReason) {
-        if let Some(pending) = self.inflight.take(request.id) {
-            pending.answer(Outcome::Dropped { reason, queued: now.since(request.arrival) });
+        let Some(pending) = self.inflight.take(request.id) else { return };
+        if reason == DropReason::Unloaded {
+            return pending.give_back();
         }
+        pending.answer(Outcome::Dropped { reason, queued: now.since(request.arrival) });
     }
 
     fn ended(&mut self, batch: BatchId) {

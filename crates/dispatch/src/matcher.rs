@@ -4,6 +4,7 @@ use crate::between::{FromMatcher, Heard, Outbox};
 use crate::cost::Cost;
 use crate::measure::Lateness;
 use crate::thread::Settings;
+use std::collections::BTreeSet;
 use symphony_core::sched::{
     AcceleratorState, Action, Actions, Event, Matcher, MatcherToShard, Mode, ShardToMatcher,
 };
@@ -38,6 +39,8 @@ struct Own {
     granted: u64,
     late: Lateness,
     serving: Serving,
+    /// The accelerators whose threads have failed.
+    lost: BTreeSet<AcceleratorId>,
 }
 
 impl LiveMatcher {
@@ -54,7 +57,8 @@ impl LiveMatcher {
         party.set_overdue_after(overdue_after);
         serving.tell(party.serving());
         let (cost, late) = (Cost::new(), Lateness::new());
-        let own = Own { mode, accelerators, cost, granted: 0, late, serving };
+        let own =
+            Own { mode, accelerators, cost, granted: 0, late, serving, lost: BTreeSet::new() };
         LiveMatcher { party, inbox, heard, said, todo: Actions::default(), own }
     }
 
@@ -72,6 +76,9 @@ impl LiveMatcher {
             Message::Control(MatcherControl::Serve { accelerator, serves, done }) => {
                 // The caller may have given up.
                 let _ = done.send(own.serve(now, party, accelerator, serves));
+            }
+            Message::Control(MatcherControl::Lose { accelerator }) => {
+                own.lose(now, party, accelerator);
             }
         });
     }
@@ -171,6 +178,9 @@ impl Own {
         if accelerator.0 >= self.accelerators {
             return None;
         }
+        if self.lost.contains(&accelerator) {
+            return Some(AcceleratorState::Lost);
+        }
         let before = party.state(accelerator).name();
         let event = if serves {
             Event::AddAccelerator { accelerator }
@@ -188,13 +198,32 @@ impl Own {
         Some(state)
     }
 
+    /// Never has an accelerator serve again.
+    fn lose(&mut self, now: Time, party: &mut Matcher, accelerator: AcceleratorId) {
+        if accelerator.0 >= self.accelerators || !self.lost.insert(accelerator) {
+            return;
+        }
+        party.on_event(now, &Event::DrainAccelerator { accelerator }, |_| {});
+        let serving = party.serving();
+        self.serving.tell(serving);
+        tracing::error!(
+            accelerator = accelerator.0,
+            serving,
+            "the accelerator is lost, and the others go on: restart the server to have it back"
+        );
+    }
+
     fn count(&self, party: &Matcher, all: &mut Statistics) {
         all.mode = self.mode;
         all.batches_max = self.cost.told();
         all.accelerators.resize(self.accelerators as usize, AcceleratorStatistics::default());
         for (number, accelerator) in (0u32..).zip(&mut all.accelerators) {
             accelerator.slowdown = party.accelerator_slowdown(AcceleratorId(number));
-            accelerator.state = party.state(AcceleratorId(number));
+            accelerator.state = if self.lost.contains(&AcceleratorId(number)) {
+                AcceleratorState::Lost
+            } else {
+                party.state(AcceleratorId(number))
+            };
         }
     }
 }

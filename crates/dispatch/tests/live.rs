@@ -140,7 +140,7 @@ fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tall
     for (_, _, _, outcome) in waiting {
         match outcome.blocking_recv().expect("every request gets an outcome") {
             Outcome::Done(_) => tally.done += 1,
-            Outcome::Dropped { .. } => tally.dropped += 1,
+            Outcome::Dropped { .. } | Outcome::Unloaded(_) => tally.dropped += 1,
             Outcome::Failed(_) | Outcome::Refused(_) => tally.failed += 1,
         }
     }

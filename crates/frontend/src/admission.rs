@@ -13,11 +13,12 @@ use crate::record::Recorder;
 use crate::request::InferRequest;
 use bytes::Bytes;
 use std::sync::Arc;
-use symphony_core::{Request, Span};
+use symphony_core::{Request, RequestId, Span};
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::clock::Clock;
-use symphony_wire::inflight::InFlight;
+use symphony_wire::inflight::{InFlight, Outcome};
 use symphony_wire::schedule::SchedulerPort;
+use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
 /// The one way for requests into the system.
@@ -56,7 +57,7 @@ impl Admission {
     /// The request does not fit the model, or there is no room for it now.
     pub(crate) fn admit<'a>(
         &'a self,
-        handle: &'a ModelHandle,
+        handle: &Arc<ModelHandle>,
         request: InferRequest,
         held: HeldBytes,
     ) -> Result<Admitted<'a>, InferError> {
@@ -68,7 +69,7 @@ impl Admission {
 
     fn try_admit<'a>(
         &'a self,
-        handle: &'a ModelHandle,
+        handle: &Arc<ModelHandle>,
         request: InferRequest,
         mut held: HeldBytes,
     ) -> Result<Admitted<'a>, InferError> {
@@ -81,20 +82,13 @@ impl Admission {
         let (Objective::Own(span) | Objective::Slo(span)) = objective;
         let deadline = request.arrival + span;
         held.cover(inputs.tensors.iter().map(Bytes::len).sum())?;
-        let (sender, reply) = oneshot::channel();
-        let number = self
-            .inflight
-            .admit(inputs, sender)
-            .map_err(|full| InferError::overloaded(full.to_string()))?;
-        let metadata = Request { id: number, arrival: request.arrival, deadline, rows, class };
-        if let Err(error) = self.scheduler.submit(model.id, metadata) {
-            drop(self.inflight.take(number));
-            return Err(error.into());
-        }
+        let arrival = request.arrival;
+        let metadata = |id| Request { id, arrival, deadline, rows, class };
+        let (metadata, reply) = self.submit(model, inputs, metadata)?;
         self.metrics.in_flight.up(1);
         Ok(Admitted {
             admission: self,
-            handle,
+            handle: Arc::clone(handle),
             id: request.id,
             metadata,
             objective,
@@ -103,6 +97,29 @@ impl Admission {
             is_settled: false,
             _held: held,
         })
+    }
+
+    /// Keeps the inputs of a request and hands its metadata to the scheduler. Its outcome follows.
+    ///
+    /// # Errors
+    /// There is no room for it now, or the scheduler has stopped.
+    pub(crate) fn submit(
+        &self,
+        model: &ServedModel,
+        inputs: Inputs,
+        metadata: impl FnOnce(RequestId) -> Request,
+    ) -> Result<(Request, oneshot::Receiver<Outcome>), InferError> {
+        let (sender, reply) = oneshot::channel();
+        let id = self
+            .inflight
+            .admit(inputs, sender)
+            .map_err(|full| InferError::overloaded(full.to_string()))?;
+        let metadata = metadata(id);
+        if let Err(error) = self.scheduler.submit(model.id, metadata) {
+            drop(self.inflight.take(id));
+            return Err(error.into());
+        }
+        Ok((metadata, reply))
     }
 
     /// Admitted requests that nothing has taken yet.

@@ -12,14 +12,14 @@ use crate::request::{InferResponse, OutputOf};
 use std::sync::Arc;
 use symphony_core::{DropReason, Request, Span};
 use symphony_wire::inflight::{Answer, Outcome};
-use symphony_wire::tensor::OutputTensor;
+use symphony_wire::tensor::{Inputs, OutputTensor};
 use tokio::sync::oneshot;
 
 /// A request between admission and outcome. Dropped unsettled, its client has left.
 #[derive(Debug)]
 pub(crate) struct Admitted<'a> {
     pub(crate) admission: &'a Admission,
-    pub(crate) handle: &'a ModelHandle,
+    pub(crate) handle: Arc<ModelHandle>,
     /// The client's name for it; empty when it gave none.
     pub(crate) id: String,
     /// What the scheduler knows of it.
@@ -35,28 +35,69 @@ pub(crate) struct Admitted<'a> {
     pub(crate) _held: HeldBytes,
 }
 
-impl Admitted<'_> {
+/// What became of an admitted request.
+#[derive(Debug)]
+pub(crate) enum Answered<'a> {
+    /// It ran.
+    Response(InferResponse),
+    /// Its model was removed before the scheduler saw it. Here are its inputs.
+    Unloaded(Admitted<'a>, Inputs),
+}
+
+impl<'a> Admitted<'a> {
     /// Waits for the outcome, at most until the deadline.
     ///
     /// # Errors
     /// The request was dropped, late, or failed.
-    pub(crate) async fn answered(mut self) -> Result<InferResponse, InferError> {
+    pub(crate) async fn answered(mut self) -> Result<Answered<'a>, InferError> {
         let outcome = match self.admission.clock.instant(self.metadata.deadline) {
             Some(at) => tokio::time::timeout_at(at.into(), &mut self.reply).await.ok(),
             None => Some((&mut self.reply).await),
         };
         let answer = match outcome {
+            Some(Ok(Outcome::Unloaded(inputs))) => return Ok(Answered::Unloaded(self, inputs)),
             Some(Ok(outcome)) => self.settle(outcome),
             // Whatever took the entry let it go without even the outcome that a drop gives.
             Some(Err(_)) => self.settle(Outcome::Failed("its outcome was lost".to_owned())),
             None => self.expire(),
         }?;
-        Ok(InferResponse {
+        Ok(Answered::Response(InferResponse {
             model: Arc::clone(&self.handle.model),
             id: std::mem::take(&mut self.id),
             outputs: self.select(answer.outputs)?,
             execution: answer.execution,
-        })
+        }))
+    }
+
+    /// Submits the request to the version that is served now, with the deadline that it has, if
+    /// that version takes the same inputs.
+    ///
+    /// # Errors
+    /// No version is served that does, or there is no room for the request now.
+    pub(crate) fn submit_to(
+        mut self,
+        next: Option<Arc<ModelHandle>>,
+        inputs: Inputs,
+    ) -> Result<Admitted<'a>, InferError> {
+        let before = Arc::clone(&self.handle.model);
+        let takes = |next: &Arc<ModelHandle>| {
+            let next = &next.model;
+            next.id != before.id
+                && next.signature == before.signature
+                && next.rows_max >= inputs.rows
+        };
+        let Some(next) = next.filter(takes) else {
+            return Err(self.dropped(DropReason::Unloaded, self.elapsed()));
+        };
+        self.handle = next;
+        let metadata = |id| Request { id, ..self.metadata };
+        match self.admission.submit(&self.handle.model, inputs, metadata) {
+            Ok((metadata, reply)) => {
+                (self.metadata, self.reply) = (metadata, reply);
+                Ok(self)
+            }
+            Err(error) => Err(self.end(Ending::Refused, self.elapsed(), error)),
+        }
     }
 
     /// The outcome came.
@@ -65,6 +106,7 @@ impl Admitted<'_> {
         match outcome {
             Outcome::Done(answer) => self.done(answer, elapsed),
             Outcome::Dropped { reason, queued } => Err(self.dropped(reason, queued)),
+            Outcome::Unloaded(_) => Err(self.dropped(DropReason::Unloaded, elapsed)),
             Outcome::Refused(message) => {
                 Err(self.end(Ending::Refused, elapsed, InferError::Invalid(message)))
             }
@@ -120,7 +162,7 @@ impl Admitted<'_> {
                 self.metadata.rows, model.name
             )),
             DropReason::Unloaded => InferError::Unavailable(format!(
-                "model {:?} was unloaded while the request was queued",
+                "model {:?} was unloaded before the request could be queued",
                 model.name
             )),
         };
@@ -163,7 +205,7 @@ impl Admitted<'_> {
 
     fn entry(&self) -> Entry<'_> {
         let Request { class, rows, .. } = self.metadata;
-        Entry { handle: self.handle, id: &self.id, class, rows }
+        Entry { handle: &self.handle, id: &self.id, class, rows }
     }
 
     fn elapsed(&self) -> Span {

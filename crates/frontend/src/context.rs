@@ -3,6 +3,7 @@
 
 use crate::Services;
 use crate::admission::Admission;
+use crate::admitted::Answered;
 use crate::budget::{ByteBudget, HeldBytes};
 use crate::error::InferError;
 use crate::metrics::{self, Metrics, ModelHandle};
@@ -69,17 +70,35 @@ impl ApiContext {
         &self.admission.budget
     }
 
-    /// Runs one request to its outcome. What it holds of the budget is given back then.
+    /// Runs one request to its outcome. What it holds of the budget is given back then. A request
+    /// whose model is replaced before the scheduler sees the request goes on to the version that
+    /// is served then, if the client named no `version`, or this one.
     ///
     /// # Errors
     /// It was refused, dropped, late, or failed.
     pub(crate) async fn infer(
         &self,
-        handle: &ModelHandle,
+        handle: &Arc<ModelHandle>,
+        version: &str,
         request: InferRequest,
         held: HeldBytes,
     ) -> Result<InferResponse, InferError> {
-        self.admission.admit(handle, request, held)?.answered().await
+        let mut admitted = self.admission.admit(handle, request, held)?;
+        loop {
+            match admitted.answered().await? {
+                Answered::Response(response) => return Ok(response),
+                Answered::Unloaded(late, inputs) => {
+                    let next = self.served(&handle.model.name, version);
+                    admitted = late.submit_to(next, inputs)?;
+                }
+            }
+        }
+    }
+
+    fn served(&self, name: &str, version: &str) -> Option<Arc<ModelHandle>> {
+        let catalog = self.catalog.load();
+        readiness::check_running(&catalog).ok()?;
+        Some(self.metrics.handle(models::find(&catalog, name, version).ok()?))
     }
 
     /// Whether the server can run requests for every start-up model.

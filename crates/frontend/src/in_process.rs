@@ -48,7 +48,7 @@ impl InProcess {
             limit: timeout.map(span),
             class: None,
         };
-        self.context.infer(&handle, request, self.context.budget().account()).await
+        self.context.infer(&handle, "", request, self.context.budget().account()).await
     }
 
     /// The metrics page as text.

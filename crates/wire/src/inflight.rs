@@ -28,6 +28,9 @@ pub enum Outcome {
         /// How long it was queued.
         queued: Span,
     },
+    /// Its model was removed before the scheduler saw the request. Here are its inputs: another
+    /// version of the model may take them.
+    Unloaded(Inputs),
     /// One of its inputs holds a value that the model's engine cannot take, which was seen when
     /// its batch was assembled; the text names input and element. The others ran without it.
     Refused(String),
@@ -82,6 +85,13 @@ impl Pending {
     /// Gives the request its outcome. A client that has left is no error.
     pub fn answer(mut self, outcome: Outcome) {
         self.send(outcome);
+    }
+
+    /// Gives the request back: its model was removed before the scheduler saw it.
+    pub fn give_back(mut self) {
+        let inputs =
+            Inputs { rows: self.inputs.rows, tensors: std::mem::take(&mut self.inputs.tensors) };
+        self.send(Outcome::Unloaded(inputs));
     }
 
     fn send(&mut self, outcome: Outcome) {

@@ -78,6 +78,11 @@ pub enum MatcherControl {
         /// Told what it is then; `None` when the pool has no such accelerator.
         done: oneshot::Sender<Option<AcceleratorState>>,
     },
+    /// Never send a batch to an accelerator again: nothing runs there any more.
+    Lose {
+        /// The accelerator.
+        accelerator: AcceleratorId,
+    },
 }
 
 /// A sealed batch, on its way to an accelerator.

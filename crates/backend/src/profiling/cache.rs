@@ -2,8 +2,10 @@
 //! failure here is a warning.
 
 use super::{Machine, Measured, Origin, SizeMeasurement};
-use crate::repository::{ConfigError, Fingerprint, FingerprintBuilder, TomlSource};
+use crate::repository::{ConfigError, Fingerprint, FingerprintBuilder, MODELS_MAX, TomlSource};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -33,11 +35,15 @@ pub struct ProfileKey<'a> {
     pub machine: &'a Machine,
 }
 
-/// A directory of profiles.
-#[derive(Clone, Debug)]
+/// A directory of profiles, and which of them this process knows to hold.
+#[derive(Debug)]
 pub struct ProfileCache {
     directory: PathBuf,
+    known: RefCell<BTreeMap<Fingerprint, Measured>>,
 }
+
+/// Bound on the profiles that are known to hold: as many as a repository can have models.
+const KNOWN_MAX: usize = MODELS_MAX;
 
 /// The file of one profile.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,7 +87,23 @@ impl ProfileCache {
     /// The cache in `directory`, which is created with the first profile.
     #[must_use]
     pub fn new(directory: PathBuf) -> ProfileCache {
-        ProfileCache { directory }
+        ProfileCache { directory, known: RefCell::default() }
+    }
+
+    /// Whether this process has measured or checked this profile before.
+    #[must_use]
+    pub fn is_known(&self, key: &ProfileKey<'_>, kept: &Measured) -> bool {
+        self.known.borrow().get(&key.fingerprint()) == Some(kept)
+    }
+
+    /// This process has measured or checked a profile.
+    pub fn know(&self, key: &ProfileKey<'_>, measured: &Measured) {
+        let mut known = self.known.borrow_mut();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        // As it is when it is read again.
+        known.insert(key.fingerprint(), Measured { origin: Origin::Cached, ..measured.clone() });
     }
 
     /// Reads the profile of a key. A file that cannot be used counts as missing and logs a warning.

@@ -1,6 +1,7 @@
 //! `model.toml`: what its keys may say, resolved once into a [`ModelConfig`].
 
-use super::{ConfigError, TomlSource};
+use super::error::ConfigError;
+use super::source::TomlSource;
 use crate::limits;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};

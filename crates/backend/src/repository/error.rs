@@ -18,7 +18,7 @@ pub enum ConfigError {
     #[error(
         "model directory {name:?}: a model's name has 1 to {max} of the characters A-Z a-z 0-9 \
          _ - . and does not begin with a dot; rename the directory",
-        max = super::NAME_MAX
+        max = super::name::NAME_MAX
     )]
     Name {
         /// The directory's name.

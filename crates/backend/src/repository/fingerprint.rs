@@ -1,6 +1,6 @@
 //! SHA-256 over the files of a model: what tells one state of them from another.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fs::File;

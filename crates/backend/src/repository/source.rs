@@ -2,7 +2,7 @@
 //!
 //! This module knows nothing of what the keys mean.
 
-use super::ConfigError;
+use super::error::ConfigError;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::Read;

@@ -28,7 +28,8 @@ fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
 /// What reading every model of a repository gives, a line each.
 fn read_all(root: &Path) -> Result<String, ConfigError> {
     let mut text = String::new();
-    for directory in Repository::open(root)?.scan()? {
+    let Scan { models, skipped } = Repository::open(root)?.scan()?;
+    for directory in models {
         match directory.read() {
             Ok(source) => {
                 let what = match source.kind {
@@ -45,6 +46,9 @@ fn read_all(root: &Path) -> Result<String, ConfigError> {
             }
             Err(error) => writeln!(text, "refused: {error}").unwrap(),
         }
+    }
+    for skipped in skipped {
+        writeln!(text, "skipped: {skipped}").unwrap();
     }
     Ok(text)
 }
@@ -91,6 +95,7 @@ fn layouts_that_work() {
             other version 1: ROOT/other/resnet.onnx
             two version 1: ROOT/two/model.onnx
             versions version 10: ROOT/versions/10/model.onnx
+            skipped: directory ".git" is not a model: its name begins with a dot
         "#]],
     );
 }
@@ -116,27 +121,55 @@ fn links_are_followed() {
 }
 
 #[test]
+fn directories_that_are_not_models_are_skipped() {
+    check(
+        &[
+            ("lost+found/", ""),
+            ("my model/model.onnx", ""),
+            ("..data/m/model.onnx", ""),
+            ("empty/", ""),
+            ("notes/readme.txt", ""),
+            ("notes/01/model.onnx", ""),
+            ("m/1/model.onnx", ""),
+        ],
+        expect![[r#"
+            m version 1: ROOT/m/1/model.onnx
+            skipped: directory "..data" is not a model: its name begins with a dot
+            skipped: directory "empty" is not a model: it has no model.toml, no ONNX file and no version directory
+            skipped: directory "lost+found" is not a model: a model's name has 1 to 128 of the characters A-Z a-z 0-9 _ - .
+            skipped: directory "my model" is not a model: a model's name has 1 to 128 of the characters A-Z a-z 0-9 _ - .
+            skipped: directory "notes" is not a model: it has no model.toml, no ONNX file and no version directory
+        "#]],
+    );
+}
+
+#[test]
+fn older_versions_come_latest_first_and_can_be_read() {
+    let root = repository(&[("m/1/model.onnx", ""), ("m/3/model.onnx", ""), ("m/10/", "")]);
+    let directory = Repository::open(root.path()).unwrap().find("m").unwrap();
+    assert!(directory.read().is_err());
+    assert_eq!(directory.older_versions(), [3, 1]);
+    assert_eq!(directory.read_version(Some(3)).unwrap().version, "3");
+}
+
+#[test]
 fn layouts_that_are_refused() {
     check(
         &[
-            ("empty/", ""),
             ("half/1/model.onnx", ""),
             ("half/2/", ""),
             ("both/1/model.onnx", ""),
             ("both/model.onnx", ""),
             ("many/a.onnx", ""),
             ("many/b.onnx", ""),
-            ("my model/model.onnx", ""),
             ("example/model.toml", "generate = 'mobilenet_v2'"),
             ("example/1/model.onnx", ""),
         ],
         expect![[r#"
             refused: ROOT/both: both version directories and ROOT/both/model.onnx: move the file into a version directory, or remove it
-            refused: ROOT/empty: no model here: add 1/model.onnx, or a model.toml that names an example to generate or engine = "emulated"
             refused: ROOT/example: model.toml says generate = "mobilenet_v2", but there is a model file or version directory too: remove one or the other
-            refused: ROOT/half/2: no ONNX file in the newest version: add model.onnx (copy it in under another name, then rename it), or remove the directory
+            refused: ROOT/half/2: no ONNX file in this version: add model.onnx (copy it in under another name, then rename it), or remove the directory
             refused: ROOT/many: 2 ONNX files and none is called model.onnx: keep one, or rename it so
-            refused: model directory "my model": a model's name has 1 to 128 of the characters A-Z a-z 0-9 _ - . and does not begin with a dot; rename the directory
         "#]],
     );
 }

@@ -2,6 +2,7 @@
 
 mod announce;
 mod ports;
+mod shutdown;
 mod signals;
 
 use crate::args::ServeArgs;
@@ -10,19 +11,23 @@ use crate::console::say;
 use crate::logging;
 use anyhow::{Context, Result, anyhow, bail};
 use ports::PortsFile;
+use shutdown::{Running, RunningFrontend, serve_on, shut_down};
 use signals::Signals;
-use std::thread;
+use std::time::{Duration, Instant};
 use symphony_backend::loader::Loader;
-use symphony_backend::repository::Repository;
-use symphony_control::models::Models;
-use symphony_control::pool::{BrokenPool, Pool};
+use symphony_backend::repository::{Repository, Scan};
+use symphony_control::models_thread::{ModelsStartError, ModelsThread};
+use symphony_control::pool::Pool;
 use symphony_frontend::{Addresses, Frontend, Services};
-use symphony_wire::catalog::{Intake, SharedCatalog};
-use symphony_wire::repository::{RepositoryCommand, RepositoryPort, commands};
-use tokio::sync::{mpsc, oneshot};
+use symphony_wire::catalog::SharedCatalog;
+use symphony_wire::repository::commands;
+use tokio::sync::oneshot;
 
-/// Exit status after a second signal: what a shell reports of an interrupted program.
+/// Exit status after a signal to end at once: what a shell reports of an interrupted program.
 const EXIT_AT_ONCE: i32 = 130;
+
+/// How long the frontend's threads may take to end when nothing is left for them to do.
+const FRONTEND_GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) fn command(args: ServeArgs) -> Result<()> {
     let check = args.check;
@@ -32,21 +37,30 @@ pub(crate) fn command(args: ServeArgs) -> Result<()> {
     if check {
         return check_only(&config, &repository);
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.threads)
         .enable_all()
         .thread_name("frontend")
         .build()
-        .context("cannot start the frontend's threads")?
-        .block_on(serve(config, repository))
+        .context("cannot start the frontend's threads")?;
+    let ended = runtime.block_on(serve(config, repository));
+    let begun = Instant::now();
+    runtime.shutdown_timeout(FRONTEND_GRACE);
+    if begun.elapsed() >= FRONTEND_GRACE {
+        tracing::error!("the threads `frontend` have not ended: the server ends without them");
+    }
+    ended
 }
 
 /// Reads and checks everything that can be told without running a model.
 fn check_only(config: &ServeConfig, repository: &Repository) -> Result<()> {
     let loader = Loader::new(config.process.pool.loader.clone());
-    let directories = repository.scan()?;
+    let Scan { models, skipped } = repository.scan()?;
+    for directory in &skipped {
+        say(format_args!("skip  {directory}"));
+    }
     let mut failed = 0;
-    for directory in &directories {
+    for directory in &models {
         match loader.check(directory) {
             Ok(source) => say(format_args!("ok    {} {}", source.name, source.version)),
             Err(error) => {
@@ -56,9 +70,9 @@ fn check_only(config: &ServeConfig, repository: &Repository) -> Result<()> {
         }
     }
     if failed > 0 {
-        bail!("{failed} of {} models cannot be served", directories.len());
+        bail!("{failed} of {} models cannot be served", models.len());
     }
-    say(format_args!("{} models can be served", directories.len()));
+    say(format_args!("{} models can be served", models.len()));
     Ok(())
 }
 
@@ -77,19 +91,20 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
     let frontend = Frontend::bind(config.frontend.clone(), services).await?;
     let addresses = frontend.addresses();
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(frontend.serve(async {
+    let task = tokio::spawn(frontend.serve(async {
         let _ = stopped.await;
     }));
 
     let loader = Loader::new(config.process.pool.loader.clone());
-    let models = pool.models(repository, loader);
     say(format_args!("symphony {} loads {}", env!("CARGO_PKG_VERSION"), config.models.display()));
-    let loading = spawn_models(models, commands, config.skip_failed)?;
+    let report = |report: &_| say(announce::loaded(report));
+    let models = pool.models(repository, loader);
+    let mut models = ModelsThread::start(models, commands, config.start, report)
+        .context("cannot start the thread that loads models")?;
     let work = async {
         tokio::select! {
-            loaded = loading => {
-                loaded.context("the thread that loads models ended")??;
-                pool.catalog.update(|catalog| catalog.ready = true);
+            started = start(&config, &mut models) => {
+                started?;
                 announce(&pool.catalog, addresses, ports_file)?;
                 signals.until_shutdown(&port).await;
             }
@@ -97,96 +112,52 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
         }
         Ok::<_, anyhow::Error>(())
     };
-    let broken = tokio::select! {
+    let mut broken = tokio::select! {
         ended = work => {
             ended?;
             None
         }
         broken = pool.broken() => Some(broken),
     };
+    if broken.is_none() {
+        broken = serve_on(&pool, config.shutdown_delay, &mut signals).await.err();
+    }
+    let frontend = RunningFrontend { stop, task };
+    let running = Running { frontend, models, repository: port };
     tokio::select! {
-        ended = shut_down(pool, broken, port, Serving { stop, task: serving }) => ended,
-        () = signals.second() => {
-            tracing::warn!("a second signal: stopping at once");
+        ended = shut_down(pool, broken, running) => ended,
+        () = signals.again() => {
+            tracing::warn!("one more signal: stopping at once");
             std::process::exit(EXIT_AT_ONCE);
         }
     }
 }
 
-const NOT_ENDED: &str = "a batch did not complete: stopped without it";
-
-/// The frontend at work.
-struct Serving {
-    stop: oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-/// Ends everything in order: requests, connections, threads. Of a pool that is broken or does
-/// not drain the threads are left to the end of the process.
-async fn shut_down(
-    pool: Pool,
-    broken: Option<BrokenPool>,
-    port: RepositoryPort,
-    serving: Serving,
-) -> Result<()> {
-    let drained = match broken {
-        None => {
-            tracing::info!(
-                "shutting down: new requests are refused, queued requests complete or are dropped"
+/// Waits until the server is ready.
+async fn start(config: &ServeConfig, models: &mut ModelsThread) -> Result<()> {
+    const ENDED: &str = "the thread that loads models has ended";
+    let count = models.started().await.map_err(|error| match error {
+        Some(error @ ModelsStartError::Models(_)) => {
+            anyhow!("{error}: fix or remove what cannot be served, or pass --skip-failed")
+        }
+        Some(error) => error.into(),
+        None => anyhow!(ENDED),
+    })?;
+    if count == 0 {
+        let folder = config.models.display();
+        if config.start.allow_empty {
+            tracing::info!("there is no model in {folder}");
+        } else {
+            tracing::warn!(
+                "there is no model in {folder}: the server is not ready until one is loaded \
+                 (pass --allow-empty to be ready without)"
             );
-            if pool.drain().await { Ok(()) } else { Err(anyhow!("{NOT_ENDED}")) }
         }
-        Some(broken) => {
-            tracing::error!("the server cannot go on: {broken}");
-            pool.catalog.update(|catalog| catalog.intake = Intake::Closed);
-            Err(anyhow!(broken).context("the server cannot go on"))
-        }
-    };
-    let _ = serving.stop.send(());
-    if serving.task.await.is_err() {
-        tracing::error!("the frontend's task panicked");
     }
-    drained?;
-    drop(port);
-    let stopped = tokio::task::spawn_blocking(move || pool.stop()).await;
-    if !stopped.context("ending the pool's threads")? {
-        bail!("{NOT_ENDED}");
+    if !models.ready().await {
+        bail!(ENDED);
     }
     Ok(())
-}
-
-/// Loads all models on a thread of its own, which then carries out commands. The receiver tells
-/// when the first part is done.
-fn spawn_models(
-    mut models: Models,
-    mut commands: mpsc::Receiver<RepositoryCommand>,
-    skip_failed: bool,
-) -> Result<oneshot::Receiver<Result<()>>> {
-    let (done, loaded) = oneshot::channel();
-    let work = move || {
-        let mut failed = Vec::new();
-        let result = models.load_all(|name, result| match result {
-            Ok(report) => say(announce::loaded(report)),
-            Err(_) => failed.push(name.to_owned()),
-        });
-        let result = result.map_err(anyhow::Error::from).and_then(|()| {
-            if !failed.is_empty() && !skip_failed {
-                bail!(
-                    "cannot serve {} (the log says why): fix or remove it, or pass --skip-failed",
-                    failed.join(", ")
-                );
-            }
-            Ok(())
-        });
-        // Nobody waits any more when the server is shutting down already.
-        let _ = done.send(result);
-        models.serve(&mut commands);
-    };
-    thread::Builder::new()
-        .name("models".to_owned())
-        .spawn(work)
-        .context("cannot start the thread that loads models")?;
-    Ok(loaded)
 }
 
 fn announce(

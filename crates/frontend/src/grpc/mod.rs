@@ -123,7 +123,7 @@ impl GrpcApi {
     ) -> Result<ModelInferResponse, InferError> {
         let arrival = self.context.clock.now();
         let handle = self.context.target(&message.model_name, &message.model_version)?;
-        let id = message.id.clone();
+        let (id, version) = (message.id.clone(), message.model_version.clone());
         let is_raw = !message.raw_input_contents.is_empty();
         let request = limit
             .and_then(|limit| convert::request(message, arrival, limit))
@@ -135,7 +135,7 @@ impl GrpcApi {
                 Ok(request)
             })
             .map_err(|error| self.context.recorder.refused(&handle, &id, error))?;
-        let response = self.context.infer(&handle, request, held).await?;
+        let response = self.context.infer(&handle, &version, request, held).await?;
         Ok(convert::response(response))
     }
 

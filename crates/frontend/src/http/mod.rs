@@ -257,7 +257,7 @@ impl HttpApi {
         encode::check_form(&handle.model, &request.outputs, &form).map_err(refuse)?;
         let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
         let accepted = accepted.and_then(Coding::accepted);
-        let response = self.context.infer(&handle, request, held).await?;
+        let response = self.context.infer(&handle, version, request, held).await?;
         encoded(response, form, accepted).await
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod load;
 mod overload;
 mod pool;
 mod process;
+mod reload;
 mod repository;
 mod scheduler;
 mod server;
@@ -42,6 +43,8 @@ enum Bench {
     Overload(overload::OverloadArgs),
     /// Share of a core that an idle server uses.
     Idle(idle::IdleArgs),
+    /// What an unload and a load of a model take.
+    Reload(reload::ReloadArgs),
     /// Memory against requests served.
     Soak(soak::SoakArgs),
 }
@@ -57,6 +60,7 @@ pub fn command(args: BenchArgs) -> Result<()> {
         Bench::Scheduler(args) => scheduler::command(&args),
         Bench::Overload(args) => overload::command(&args),
         Bench::Idle(args) => idle::command(&args),
+        Bench::Reload(args) => reload::command(&args),
         Bench::Soak(args) => soak::command(&args),
     }
 }

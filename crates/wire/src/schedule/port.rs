@@ -265,6 +265,14 @@ impl SchedulerPort {
         Ok(changed)
     }
 
+    /// Never sends batches to an accelerator again: its thread has failed. Does not wait for room.
+    ///
+    /// # Errors
+    /// The inbox is full or the scheduler has stopped; nothing has changed.
+    pub fn lose(&self, accelerator: AcceleratorId) -> Result<(), SubmitError> {
+        self.0.matcher.ask(MatcherControl::Lose { accelerator })
+    }
+
     /// How many accelerators get batches now. Asks nobody: as cheap as reading a number, and
     /// answered while the scheduler is busy.
     ///

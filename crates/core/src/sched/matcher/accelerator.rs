@@ -20,15 +20,19 @@ pub enum AcceleratorState {
     Away,
     /// It has not ended a batch for so long that it is granted none until it has.
     Dead,
+    /// Its thread has failed: it was drained, and is never added again. The matcher's driver keeps
+    /// this state; to the matcher such an accelerator is away.
+    Lost,
 }
 
 impl AcceleratorState {
     /// Every state.
-    pub const ALL: [AcceleratorState; 4] = [
+    pub const ALL: [AcceleratorState; 5] = [
         AcceleratorState::Serving,
         AcceleratorState::Draining,
         AcceleratorState::Away,
         AcceleratorState::Dead,
+        AcceleratorState::Lost,
     ];
 
     /// Its name in protocols and metrics.
@@ -39,6 +43,7 @@ impl AcceleratorState {
             AcceleratorState::Draining => "draining",
             AcceleratorState::Away => "away",
             AcceleratorState::Dead => "dead",
+            AcceleratorState::Lost => "lost",
         }
     }
 }

@@ -1,0 +1,96 @@
+//! What becomes of plans that an accelerator does not take.
+
+use std::sync::Arc;
+use symphony_backend::worker::{Refused, WorkerContext};
+use symphony_core::AcceleratorId;
+use symphony_wire::inflight::Outcome;
+use symphony_wire::schedule::BatchPlan;
+use tokio::sync::watch;
+
+/// Settles the plans that accelerators refuse. Works on the scheduler's threads, and ends with
+/// them.
+#[derive(Clone)]
+pub(crate) struct RefusedPlans {
+    context: WorkerContext,
+    /// Dropped with the last of the scheduler's threads, which tells that they have ended.
+    _scheduling: Arc<watch::Sender<()>>,
+}
+
+impl RefusedPlans {
+    pub(crate) fn new(context: WorkerContext, scheduling: watch::Sender<()>) -> RefusedPlans {
+        RefusedPlans { context, _scheduling: Arc::new(scheduling) }
+    }
+
+    pub(crate) fn settle(&self, accelerator: AcceleratorId, refused: Refused) {
+        let why = format!("accelerator {}: {refused}", accelerator.0);
+        let told = match refused {
+            Refused::Full(plan) => {
+                tracing::error!("{why}");
+                self.fail(&plan, &why);
+                self.context.not_run(accelerator, plan.batch, plan.model)
+            }
+            Refused::Stopped(plan) => {
+                let lost = self.context.scheduler.lose(accelerator);
+                let back = self.context.hand_back(accelerator, &plan, &why);
+                lost.and(back)
+            }
+        };
+        if let Err(error) = told {
+            tracing::error!("{why}, and the scheduler is not told so: {error}");
+        }
+    }
+
+    fn fail(&self, plan: &BatchPlan, why: &str) {
+        for request in &plan.requests {
+            if let Some(pending) = self.context.in_flight.take(request.id) {
+                pending.answer(Outcome::Failed(format!("the batch could not be run: {why}")));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use symphony_core::{BatchId, Class, ModelId, Request, Span};
+    use symphony_wire::clock::Clock;
+    use symphony_wire::inflight::InFlight;
+    use symphony_wire::schedule::{Layout, Message, scheduler};
+    use symphony_wire::tensor::Inputs;
+    use tokio::sync::oneshot;
+
+    #[test]
+    fn a_plan_for_which_there_was_no_room_fails_and_completes() {
+        let (scheduler, mut threads) = scheduler(Layout::TOGETHER);
+
+        let in_flight = Arc::new(InFlight::new(1));
+        let clock = Clock::start();
+        let context = WorkerContext { clock, in_flight: Arc::clone(&in_flight), scheduler };
+        let (reply, mut outcome) = oneshot::channel();
+        let id = in_flight.admit(Inputs { rows: 1, tensors: vec![] }, reply).unwrap();
+        let now = context.clock.now();
+        let plan = BatchPlan {
+            batch: BatchId(5),
+            model: ModelId::first(0),
+            requests: vec![Request {
+                id,
+                arrival: now,
+                deadline: now,
+                rows: 1,
+                class: Class::High,
+            }],
+            rows: 1,
+            exec: Span::ZERO,
+            decided: now,
+        };
+        RefusedPlans::new(context, watch::channel(()).0)
+            .settle(AcceleratorId(0), Refused::Full(plan));
+        assert!(matches!(outcome.try_recv(), Ok(Outcome::Failed(_))));
+        let mut completed = Vec::new();
+        threads[0].matcher.as_mut().unwrap().drain(9, |message| match message {
+            Message::Plain(completion) => completed.push((completion.batch, completion.exec)),
+            Message::Control(other) => panic!("{other:?}"),
+        });
+        assert_eq!(completed, [(BatchId(5), Span::ZERO)]);
+    }
+}
