@@ -289,19 +289,48 @@ impl fmt::Display for Named<'_> {
     }
 }
 
-/// Refuses parameters of a load that would change what is loaded: the server serves what the
-/// repository holds.
+/// Refuses the parameters of a load: the server serves what the repository holds.
 ///
 /// # Errors
-/// There is such a parameter.
-pub(crate) fn check_load<'a>(mut names: impl Iterator<Item = &'a str>) -> Result<(), InferError> {
-    match names.find(|name| *name == "config" || name.starts_with("file:")) {
+/// There is a parameter.
+pub(crate) fn check_load<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), InferError> {
+    match names.min() {
         None => Ok(()),
         Some(name) => Err(InferError::Unsupported(format!(
-            "the load parameter {name:?} is not supported: \
-             change the model's files in the repository instead"
+            "the load parameter {:?} is not supported: \
+             change the model's files in the repository instead",
+            brief(name)
         ))),
     }
+}
+
+/// Refuses the parameters of an unload, but for the one that clients always send: no model here
+/// depends on another.
+///
+/// # Errors
+/// There is another parameter.
+pub(crate) fn check_unload<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), InferError> {
+    match names.filter(|name| *name != "unload_dependents").min() {
+        None => Ok(()),
+        Some(name) => Err(InferError::Unsupported(format!(
+            "the unload parameter {:?} is not supported: unload the model without it",
+            brief(name)
+        ))),
+    }
+}
+
+/// Refuses the name of a repository.
+///
+/// # Errors
+/// There is a name.
+pub(crate) fn check_repository(name: &str) -> Result<(), InferError> {
+    if name.is_empty() {
+        return Ok(());
+    }
+    Err(InferError::Unsupported(format!(
+        "there is no repository {:?}: this server has one, leave repository_name empty",
+        brief(name)
+    )))
 }
 
 #[cfg(test)]

@@ -487,6 +487,19 @@ async fn the_repository_is_listed_and_changed() {
     let request =
         RepositoryModelUnloadRequest { model_name: "echo".to_owned(), ..Default::default() };
     assert!(client.repository_model_unload(request).await.is_ok());
+    let repository_name = "other".to_owned();
+    let index = RepositoryIndexRequest { repository_name, ready: false };
+    let model_name = "echo".to_owned();
+    let value = ModelRepositoryParameter::default();
+    let parameters = HashMap::from([("force".to_owned(), value)]);
+    let unload = RepositoryModelUnloadRequest { model_name, parameters, ..Default::default() };
+    for (refused, named) in [
+        (client.repository_index(index).await.unwrap_err(), "\"other\""),
+        (client.repository_model_unload(unload).await.unwrap_err(), "\"force\""),
+    ] {
+        assert_eq!(refused.code(), Code::Unimplemented);
+        assert!(refused.message().contains(named), "{refused}");
+    }
     let status = client.log_settings(LogSettingsRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
 }

@@ -13,6 +13,7 @@ use crate::proto::{InferParameter, InferTensorContents, ModelInferRequest, Model
 use crate::request::{InferRequest, InferResponse, InputTensor};
 use bytes::Bytes;
 use std::collections::HashMap;
+use std::fmt::Display;
 use symphony_core::{Span, Time};
 use symphony_wire::tensor::{DataType, bytes_contents};
 
@@ -117,29 +118,24 @@ fn typed(contents: &InferTensorContents, datatype: DataType) -> Result<Bytes, St
     if let Some(other) = lists(contents).find(|other| *other != list) {
         return Err(format!("is {datatype} and has {other}: send it in {list}"));
     }
+    let (ints, uints) = (&contents.int_contents, &contents.uint_contents);
     let data = match datatype {
-        DataType::Bool => Some(contents.bool_contents.iter().map(|&bit| u8::from(bit)).collect()),
-        DataType::Int8 => narrow(&contents.int_contents, |v| i8::try_from(v).map(i8::to_le_bytes)),
-        DataType::Int16 => {
-            narrow(&contents.int_contents, |v| i16::try_from(v).map(i16::to_le_bytes))
-        }
-        DataType::Uint8 => {
-            narrow(&contents.uint_contents, |v| u8::try_from(v).map(u8::to_le_bytes))
-        }
-        DataType::Uint16 => {
-            narrow(&contents.uint_contents, |v| u16::try_from(v).map(u16::to_le_bytes))
-        }
-        DataType::Int32 => Some(flat(&contents.int_contents, i32::to_le_bytes)),
-        DataType::Uint32 => Some(flat(&contents.uint_contents, u32::to_le_bytes)),
-        DataType::Int64 => Some(flat(&contents.int64_contents, i64::to_le_bytes)),
-        DataType::Uint64 => Some(flat(&contents.uint64_contents, u64::to_le_bytes)),
-        DataType::Fp32 => Some(flat(&contents.fp32_contents, f32::to_le_bytes)),
-        DataType::Fp64 => Some(flat(&contents.fp64_contents, f64::to_le_bytes)),
+        DataType::Bool => contents.bool_contents.iter().map(|&bit| u8::from(bit)).collect(),
+        DataType::Int8 => narrow(ints, datatype, |v| i8::try_from(v).map(i8::to_le_bytes))?,
+        DataType::Int16 => narrow(ints, datatype, |v| i16::try_from(v).map(i16::to_le_bytes))?,
+        DataType::Uint8 => narrow(uints, datatype, |v| u8::try_from(v).map(u8::to_le_bytes))?,
+        DataType::Uint16 => narrow(uints, datatype, |v| u16::try_from(v).map(u16::to_le_bytes))?,
+        DataType::Int32 => flat(ints, i32::to_le_bytes),
+        DataType::Uint32 => flat(uints, u32::to_le_bytes),
+        DataType::Int64 => flat(&contents.int64_contents, i64::to_le_bytes),
+        DataType::Uint64 => flat(&contents.uint64_contents, u64::to_le_bytes),
+        DataType::Fp32 => flat(&contents.fp32_contents, f32::to_le_bytes),
+        DataType::Fp64 => flat(&contents.fp64_contents, f64::to_le_bytes),
         DataType::Bytes | DataType::Fp16 | DataType::Bf16 => {
-            Some(bytes_contents(contents.bytes_contents.iter().map(Bytes::as_ref)))
+            bytes_contents(contents.bytes_contents.iter().map(Bytes::as_ref))
         }
     };
-    data.map(Bytes::from).ok_or_else(|| format!("has an element out of the range of {datatype}"))
+    Ok(Bytes::from(data))
 }
 
 /// Names of the lists that have elements.
@@ -165,15 +161,20 @@ fn flat<T: Copy, const SIZE: usize>(values: &[T], bytes: impl Fn(T) -> [u8; SIZE
     data
 }
 
-fn narrow<T: Copy, E, const SIZE: usize>(
+/// The bytes of integers that travel in wider ones.
+fn narrow<T: Copy + Display, E, const SIZE: usize>(
     values: &[T],
+    datatype: DataType,
     bytes: impl Fn(T) -> Result<[u8; SIZE], E>,
-) -> Option<Vec<u8>> {
+) -> Result<Vec<u8>, String> {
     let mut data = Vec::with_capacity(values.len() * SIZE);
-    for value in values {
-        data.extend_from_slice(&bytes(*value).ok()?);
+    for (index, value) in values.iter().enumerate() {
+        let narrowed = bytes(*value).map_err(|_| {
+            format!("element {index} is {value}, which is out of the range of {datatype}")
+        })?;
+        data.extend_from_slice(&narrowed);
     }
-    Some(data)
+    Ok(data)
 }
 
 /// Encodes an answer.
@@ -215,7 +216,11 @@ mod tests {
         let cases: [Case; 9] = [
             (DataType::Int8, int(&[-1, 127]), Ok(&[255, 127])),
             (DataType::Int16, int(&[-2]), Ok(&[254, 255])),
-            (DataType::Int8, int(&[128]), Err("out of the range of INT8")),
+            (
+                DataType::Int8,
+                int(&[1, 128]),
+                Err("element 1 is 128, which is out of the range of INT8"),
+            ),
             (DataType::Uint8, uint(&[255]), Ok(&[255])),
             (DataType::Uint16, uint(&[65_536]), Err("out of the range of UINT16")),
             (DataType::Bytes, bytes, Ok(b"\x02\0\0\0ab")),

@@ -269,16 +269,19 @@ impl GrpcInferenceService for GrpcApi {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
-        let ready = request.into_inner().ready;
-        Ok(Response::new(describe::index(&self.context.catalog.load(), ready)))
+        let RepositoryIndexRequest { repository_name, ready } = request.into_inner();
+        let known = parameters::check_repository(&repository_name);
+        answer(known.map(|()| describe::index(&self.context.catalog.load(), ready)))
     }
 
     async fn repository_model_load(
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
-        let RepositoryModelLoadRequest { model_name, parameters, .. } = request.into_inner();
+        let RepositoryModelLoadRequest { repository_name, model_name, parameters } =
+            request.into_inner();
         readiness::check_running(&self.context.catalog.load())
+            .and_then(|()| parameters::check_repository(&repository_name))
             .and_then(|()| parameters::check_load(parameters.keys().map(String::as_str)))
             .map_err(|error| status(&error))?;
         let loaded = self.repository.load(model_name).await.map_err(InferError::from);
@@ -289,9 +292,13 @@ impl GrpcInferenceService for GrpcApi {
         &self,
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
-        let name = request.into_inner().model_name;
-        readiness::check_running(&self.context.catalog.load()).map_err(|error| status(&error))?;
-        let unloaded = self.repository.unload(name).await.map_err(InferError::from);
+        let RepositoryModelUnloadRequest { repository_name, model_name, parameters } =
+            request.into_inner();
+        readiness::check_running(&self.context.catalog.load())
+            .and_then(|()| parameters::check_repository(&repository_name))
+            .and_then(|()| parameters::check_unload(parameters.keys().map(String::as_str)))
+            .map_err(|error| status(&error))?;
+        let unloaded = self.repository.unload(model_name).await.map_err(InferError::from);
         answer(unloaded.map(|()| RepositoryModelUnloadResponse {}))
     }
 

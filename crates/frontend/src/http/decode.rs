@@ -177,13 +177,22 @@ fn json(envelope: &Envelope, length: Option<usize>) -> Result<Decoded, InferErro
         Err(error) => error,
     };
     // Numbers that are not finite may be all that is wrong with it.
-    let replaced = JsonText::replaced(text)?.ok_or_else(|| not_json(&error))?;
-    let parsed = serde_json::from_slice(replaced.json()).map_err(|error| not_json(&error))?;
+    let replaced = JsonText::replaced(text)?.ok_or_else(|| not_json(text, &error))?;
+    let json = replaced.json();
+    let parsed = serde_json::from_slice(json).map_err(|error| not_json(json, &error))?;
     request(envelope, length, &replaced, parsed)
 }
 
-fn not_json(error: &serde_json::Error) -> InferError {
-    InferError::Invalid(format!("the request is not JSON as the protocol has it: {error}"))
+/// The error of a text that is no request. It is read once more, to find out which member is wrong.
+fn not_json(text: &[u8], error: &serde_json::Error) -> InferError {
+    let again = &mut serde_json::Deserializer::from_slice(text);
+    let member = match serde_path_to_error::deserialize::<_, JsonRequest<'_>>(again) {
+        Err(error) if error.inner().is_data() && error.path().iter().len() > 0 => {
+            format!("{}: ", brief(&error.path().to_string()))
+        }
+        _ => String::new(),
+    };
+    InferError::Invalid(format!("the request is not JSON as the protocol has it: {member}{error}"))
 }
 
 /// A request from its parsed JSON, which ends at `length` in the body.
@@ -421,6 +430,26 @@ mod tests {
         assert_eq!(inputs[1].data, [9][..]);
         assert_eq!(inputs[2].data, [3, 4, 5][..]);
         assert_eq!(inputs[2].data.as_ptr(), body[json.len() + 2..].as_ptr());
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_json_is_named() {
+        let input = r#"{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]}"#;
+        let with = |from: &str, to: &str| format!("{{\"inputs\":[{input}]}}").replacen(from, to, 1);
+        for (body, part) in [
+            (with("{\"inputs\"", "{\"id\":7,\"inputs\""), "it: id: invalid type: integer `7`"),
+            (with("[1,2]", "[1,2.5]"), "it: inputs[0].shape[1]: invalid type: floating point"),
+            (with("\"name\":\"x\",", ""), "it: inputs[0]: missing field `name`"),
+            (with("\"x\"", "null"), "it: inputs[0].name: invalid type: null"),
+            (with("\"data\"", "\"name\""), "it: inputs[0]: duplicate field `name`"),
+            (with("\"inputs\"", "\"inputs\":[],\"inputs\""), "it: duplicate field `inputs`"),
+            (with("}", "]"), "it: expected"),
+            (with("]}", "]}]} {"), "it: trailing characters"),
+            ("7".to_owned(), "it: invalid type: integer `7`"),
+        ] {
+            let error = decode_bytes(body.as_bytes(), None).unwrap_err().to_string();
+            assert!(error.contains(part), "{body}: {error}");
+        }
     }
 
     const VALID: &str = r#"{"id":"7","parameters":{"timeout":"50","binary_data_output":true},

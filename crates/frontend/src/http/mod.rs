@@ -116,12 +116,7 @@ impl HttpApi {
         Ok(match route {
             Route::Model(path) => self.of_model(&path, request).await?,
             Route::Load(name) => self.load(name, request).await?,
-            Route::Unload(name) => {
-                body::read(request.into_body()).await?;
-                readiness::check_running(&self.context.catalog.load())?;
-                self.repository.unload(name).await?;
-                json_body(&json!({}))
-            }
+            Route::Unload(name) => self.unload(name, request).await?,
             Route::Index => self.index(request).await?,
             Route::Mode if changes => self.set_mode(request).await?,
             Route::Mode => mode_body(self.context.pool.mode().await?),
@@ -219,15 +214,24 @@ impl HttpApi {
         name: String,
         request: Request<Arriving<Incoming>>,
     ) -> Result<Response<Pieces>, InferError> {
-        #[derive(Default, Deserialize)]
-        struct Wanted {
-            #[serde(default)]
-            parameters: Map<String, Value>,
-        }
-        let wanted: Wanted = optional_json(&body::read(request.into_body()).await?.bytes)?;
+        let asked: RepositoryRequest =
+            optional_json(&body::read(request.into_body()).await?.bytes)?;
         readiness::check_running(&self.context.catalog.load())?;
-        parameters::check_load(wanted.parameters.keys().map(String::as_str))?;
+        parameters::check_load(asked.names())?;
         self.repository.load(name).await?;
+        Ok(json_body(&json!({})))
+    }
+
+    async fn unload(
+        &self,
+        name: String,
+        request: Request<Arriving<Incoming>>,
+    ) -> Result<Response<Pieces>, InferError> {
+        let asked: RepositoryRequest =
+            optional_json(&body::read(request.into_body()).await?.bytes)?;
+        readiness::check_running(&self.context.catalog.load())?;
+        parameters::check_unload(asked.names())?;
+        self.repository.unload(name).await?;
         Ok(json_body(&json!({})))
     }
 
@@ -285,6 +289,20 @@ impl HttpApi {
             (body, held) = off_thread(true, plain).await??;
         }
         Ok((Envelope { body, json_length, arrival, limit }, held))
+    }
+}
+
+/// The body of a load or an unload.
+#[derive(Default, Deserialize)]
+struct RepositoryRequest {
+    parameters: Option<Map<String, Value>>,
+}
+
+impl RepositoryRequest {
+    /// Names of the parameters that are given: `null` is not.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let given = self.parameters.iter().flatten().filter(|(_, value)| !value.is_null());
+        given.map(|(name, _)| name.as_str())
     }
 }
 
