@@ -1,6 +1,7 @@
 //! Which served model a request names, and why there is none.
 
 use crate::error::InferError;
+use crate::quote::brief;
 use std::sync::Arc;
 use symphony_wire::catalog::{Catalog, ModelState, ServedModel};
 
@@ -19,7 +20,8 @@ pub(crate) fn find<'a>(
     match catalog.models.get(name) {
         Some(model) if version.is_empty() || model.version == version => Ok(model),
         Some(model) => Err(InferError::NotFound(format!(
-            "model {name:?} is not served in version {version:?}, only in version {:?}",
+            "model {name:?} is not served in version {:?}, only in version {:?}",
+            brief(version),
             model.version
         ))),
         None => Err(not_served(catalog, name)),
@@ -50,5 +52,5 @@ fn unknown(catalog: &Catalog, name: &str) -> InferError {
         _ => {}
     }
     let served = served.join(", ");
-    InferError::NotFound(format!("unknown model {name:?}; served models: {served}"))
+    InferError::NotFound(format!("unknown model {:?}; served models: {served}", brief(name)))
 }

@@ -692,6 +692,8 @@ async fn the_repository_is_listed_and_changed() {
         ("/v2/repository/models/echo/load", r#"{"parameters":{"config":null}}"#, 200),
         ("/v2/repository/models/echo/load", r#"{"parameters":null}"#, 200),
         ("/v2/repository/models/echo/load", "{", 400),
+        ("/v2/repository/models/echo/load", "[]", 400),
+        ("/v2/repository/index", "[]", 400),
         ("/v2/repository/models/broken/load", "", 400),
         ("/v2/repository/models/nope/load", "", 404),
         ("/v2/repository/models/echo/unload", r#"{"parameters":{}}"#, 200),

@@ -6,6 +6,7 @@
 
 use super::elements;
 use super::nonfinite::JsonText;
+use super::object::Object;
 use crate::check::element_count;
 use crate::deadline::earliest;
 use crate::error::InferError;
@@ -65,9 +66,9 @@ struct JsonRequest<'a> {
     #[serde(borrow)]
     parameters: Option<JsonParameters<'a>>,
     #[serde(borrow)]
-    inputs: Vec<JsonInput<'a>>,
+    inputs: Vec<Object<JsonInput<'a>>>,
     #[serde(borrow)]
-    outputs: Option<Vec<JsonOutput<'a>>>,
+    outputs: Option<Vec<Object<JsonOutput<'a>>>>,
 }
 
 #[derive(Deserialize)]
@@ -173,20 +174,20 @@ fn json(envelope: &Envelope, length: Option<usize>) -> Result<Decoded, InferErro
     })?;
     let plain = JsonText::plain(text);
     let error = match serde_json::from_slice(plain.json()) {
-        Ok(parsed) => return request(envelope, length, &plain, parsed),
+        Ok(Object(parsed)) => return request(envelope, length, &plain, parsed),
         Err(error) => error,
     };
     // Numbers that are not finite may be all that is wrong with it.
     let replaced = JsonText::replaced(text)?.ok_or_else(|| not_json(text, &error))?;
     let json = replaced.json();
-    let parsed = serde_json::from_slice(json).map_err(|error| not_json(json, &error))?;
+    let Object(parsed) = serde_json::from_slice(json).map_err(|error| not_json(json, &error))?;
     request(envelope, length, &replaced, parsed)
 }
 
 /// The error of a text that is no request. It is read once more, to find out which member is wrong.
 fn not_json(text: &[u8], error: &serde_json::Error) -> InferError {
     let again = &mut serde_json::Deserializer::from_slice(text);
-    let member = match serde_path_to_error::deserialize::<_, JsonRequest<'_>>(again) {
+    let member = match serde_path_to_error::deserialize::<_, Object<JsonRequest<'_>>>(again) {
         Err(error) if error.inner().is_data() && error.path().iter().len() > 0 => {
             format!("{}: ", brief(&error.path().to_string()))
         }
@@ -207,12 +208,12 @@ fn request(
     let inputs = parsed
         .inputs
         .into_iter()
-        .map(|input| read_input(input, text, &mut binary))
+        .map(|Object(input)| read_input(input, text, &mut binary))
         .collect::<Result<Vec<_>, _>>()?;
     binary.end()?;
     let mut form = AnswerForm { binary: asked.binary_outputs, by_name: Vec::new() };
     let mut outputs = Vec::new();
-    for output in parsed.outputs.unwrap_or_default() {
+    for Object(output) in parsed.outputs.unwrap_or_default() {
         let name = output.name.into_owned();
         let own = read_parameters(Place::Output(&name), output.parameters)?.binary;
         form.by_name.extend(own.map(|binary| (name.clone(), binary)));
@@ -445,7 +446,17 @@ mod tests {
             (with("\"inputs\"", "\"inputs\":[],\"inputs\""), "it: duplicate field `inputs`"),
             (with("}", "]"), "it: expected"),
             (with("]}", "]}]} {"), "it: trailing characters"),
-            ("7".to_owned(), "it: invalid type: integer `7`"),
+            ("7".to_owned(), "it: invalid type: integer `7`, expected an object"),
+            ("[null,null,[]]".to_owned(), "it: invalid type: sequence, expected an object"),
+            (with(input, "[\"x\"]"), "it: inputs[0]: invalid type: sequence, expected an object"),
+            (
+                with("{\"inputs\"", "{\"outputs\":[\"y\"],\"inputs\""),
+                "it: outputs[0]: invalid type: string \"y\", expected an object",
+            ),
+            (
+                with("{\"inputs\"", "{\"parameters\":[],\"inputs\""),
+                "it: parameters: invalid type: sequence, expected an object of parameters",
+            ),
         ] {
             let error = decode_bytes(body.as_bytes(), None).unwrap_err().to_string();
             assert!(error.contains(part), "{body}: {error}");

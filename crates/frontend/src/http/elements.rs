@@ -24,7 +24,7 @@ pub(super) fn read(
     elements: usize,
 ) -> Result<Bytes, String> {
     if matches!(datatype, DataType::Fp16 | DataType::Bf16) {
-        return Err(format!("{datatype} has no JSON form: send it as binary data"));
+        return Err(format!("is {datatype}, which has no JSON form: send it as binary data"));
     }
     // An element and what separates it take at least two characters, so a small body that
     // claims a large shape gets no large buffer.

@@ -7,6 +7,7 @@ mod decode;
 mod elements;
 mod encode;
 mod nonfinite;
+mod object;
 mod route;
 
 use crate::arriving::{Arriving, BodyLimits};
@@ -32,6 +33,7 @@ use http::header::{
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use object::Object;
 use route::{ModelPath, Of, Route};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -188,12 +190,13 @@ impl HttpApi {
             mode: String,
         }
         let body = body::read(request.into_body()).await?;
-        let wanted: Wanted = serde_json::from_slice(&body.bytes).map_err(|error| {
-            InferError::Invalid(format!(
-                "the body has to be JSON such as {{\"mode\": \"{}\"}}: {error}",
-                Mode::default().name()
-            ))
-        })?;
+        let Object(wanted) =
+            serde_json::from_slice::<Object<Wanted>>(&body.bytes).map_err(|error| {
+                InferError::Invalid(format!(
+                    "the body has to be JSON such as {{\"mode\": \"{}\"}}: {error}",
+                    Mode::default().name()
+                ))
+            })?;
         let mode: Mode = wanted
             .mode
             .parse()
@@ -404,9 +407,10 @@ fn optional_json<T: Default + for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T,
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    serde_json::from_slice(body).map_err(|error| {
+    let Object(members) = serde_json::from_slice(body).map_err(|error| {
         InferError::Invalid(format!("the body is not JSON as the protocol has it: {error}"))
-    })
+    })?;
+    Ok(members)
 }
 
 fn index_line(model: &proto::repository_index_response::ModelIndex) -> Value {
