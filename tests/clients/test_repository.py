@@ -93,6 +93,17 @@ def test_series_of_models_and_versions_that_are_gone_are_gone(start, repository,
     assert good() == {"2": 0}
 
 
+def test_a_load_that_would_change_the_model_is_refused(start, repository, connect):
+    server = start(repository)
+    with connect(server) as client:
+        with pytest.raises(InferenceServerException) as error:
+            client.load_model("affine", config="{}")
+        assert error.value.status() in ("501", "StatusCode.UNIMPLEMENTED")
+        assert "config" in error.value.message()
+        client.unload_model("affine", unload_dependents=True)
+        assert not client.is_model_ready("affine")
+
+
 def test_a_new_model_is_loaded(start, repository, connect):
     server = start(repository)
     path = models.write(repository, "triple", models.affine(3), max_batch=4)

@@ -373,6 +373,12 @@ fn bad_parameters() -> Vec<BadCase> {
     .into();
     let texts = [
         ("doubled", 400, "\"timeout\" is given twice", r#""timeout":5,"timeout":5"#.to_owned()),
+        (
+            "after many that are null",
+            501,
+            "\"sequence_id\" is 7",
+            r#""timeout":null,"#.repeat(50) + r#""sequence_id":7"#,
+        ),
         ("very many", 501, "\"triton_a\"", r#""triton_a":[],"#.repeat(20_000) + r#""a":0"#),
     ];
     cases.extend(texts.map(|(what, status, part, members)| {

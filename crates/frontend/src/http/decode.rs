@@ -92,8 +92,8 @@ struct JsonOutput<'a> {
     parameters: Option<JsonParameters<'a>>,
 }
 
-/// The reserved parameters of one place, as they stand in the text. Those of the user's own are
-/// passed over.
+/// The reserved parameters of one place, as they stand in the text. Parameters of the user's own are
+/// passed over, and so are parameters that are `null`: clients write what they do not give as `null`.
 #[derive(Default)]
 struct JsonParameters<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -119,10 +119,13 @@ impl<'de> Visitor<'de> for ReservedOnly {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut reserved = Vec::new();
         while let Some(JsonString(name)) = map.next_key()? {
-            if parameters::is_reserved(&name) && reserved.len() < parameters::RESERVED_MAX {
-                reserved.push((name, map.next_value()?));
-            } else {
+            if !parameters::is_reserved(&name) {
                 map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let value: &RawValue = map.next_value()?;
+            if value.get() != "null" && reserved.len() < parameters::RESERVED_MAX {
+                reserved.push((name, value));
             }
         }
         Ok(reserved)
@@ -232,25 +235,24 @@ fn request(
     })
 }
 
-/// What the parameters of one place ask for. A client that writes `null` has not given one.
+/// What the parameters of one place ask for.
 fn read_parameters(
     place: Place<'_>,
     given: Option<JsonParameters<'_>>,
 ) -> Result<Asked, InferError> {
     let JsonParameters(given) = given.unwrap_or_default();
-    let given = given.into_iter().filter_map(|(name, raw)| Some((name, value(raw)?)));
+    let given = given.into_iter().map(|(name, raw)| (name, value(raw)));
     parameters::read(place, given.collect())
 }
 
-fn value(raw: &RawValue) -> Option<Value<'_>> {
+fn value(raw: &RawValue) -> Value<'_> {
     let text = raw.get();
     let whole = || text.parse().ok().map(Value::Whole);
     let string = || serde_json::from_str(text).ok().map(|JsonString(text)| Value::Text(text));
     match text {
-        "null" => None,
-        "true" => Some(Value::Bool(true)),
-        "false" => Some(Value::Bool(false)),
-        _ => whole().or_else(string).or_else(|| Some(Value::Other(brief(text)))),
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        _ => whole().or_else(string).unwrap_or_else(|| Value::Other(brief(text))),
     }
 }
 
