@@ -35,18 +35,18 @@ pub(crate) struct Package {
     /// The origin of the package; `None` for a path.
     pub(crate) source: Option<String>,
     pub(crate) dependencies: Vec<Dependency>,
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<CargoTarget>,
 }
 
 /// One thing that cargo builds from a package.
 #[derive(Deserialize)]
-pub(crate) struct Target {
+pub(crate) struct CargoTarget {
     kind: Vec<String>,
     /// The file of its root module.
     pub(crate) src_path: PathBuf,
 }
 
-impl Target {
+impl CargoTarget {
     /// Whether the target is the library or a program of its package.
     pub(crate) fn is_built(&self) -> bool {
         self.kind.iter().any(|kind| kind == "lib" || kind == "bin")

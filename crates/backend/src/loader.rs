@@ -21,7 +21,7 @@ use crate::limits;
 use crate::operators::{self, OnnxEngine};
 use crate::prepare::{Options, Prepared, Runnable};
 use crate::profiling::{
-    Machine, Measured, ProfileCache, ProfileKey, ProfilingError, Target, sample_rows,
+    Machine, Measured, ProfileCache, ProfileKey, ProfilingError, ProfilingTarget, sample_rows,
 };
 use crate::repository::{
     ConfigError, EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder, ModelDirectory,
@@ -352,7 +352,7 @@ impl Loader {
         let mut targets = residents.iter_mut().map(|resident| {
             let signature = resident.signature();
             let rows = sample_rows(signature, sample_count(signature), SAMPLE_SEED);
-            Target { resident, rows, now: &now }
+            ProfilingTarget { resident, rows, now: &now }
         });
         let mut first = targets.next().expect("a model is loaded on at least one accelerator");
         let measured = self.measured(key, slo, &mut first)?;
@@ -374,7 +374,7 @@ impl Loader {
         &self,
         key: &ProfileKey<'_>,
         slo: Slo,
-        first: &mut Target<'_>,
+        first: &mut ProfilingTarget<'_>,
     ) -> Result<Measured, ProfilingError> {
         let is_within = |kept: &Measured| objective(slo, &kept.plan).is_ok();
         let measured = match self.profiles.read(key) {

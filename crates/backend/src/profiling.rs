@@ -15,7 +15,7 @@ mod sample;
 
 pub use cache::{ProfileCache, ProfileKey};
 pub use machine::Machine;
-pub use measure::{Effort, Target};
+pub use measure::{Effort, ProfilingTarget};
 pub use sample::sample_rows;
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ pub struct SizeMeasurement {
 
 /// Where a profile comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ProfileOrigin {
     /// Measured just now.
     Measured,
     /// Measured earlier and checked now.
@@ -66,7 +66,7 @@ pub struct Measured {
     /// Whether time ran out before every size had all of its runs, or sizes were skipped.
     pub shortened: bool,
     /// The origin of the profile.
-    pub origin: Origin,
+    pub origin: ProfileOrigin,
 }
 
 /// Why a model could not be measured.
@@ -96,7 +96,7 @@ impl Measured {
     pub(crate) fn from_sizes(
         sizes: Vec<SizeMeasurement>,
         shortened: bool,
-        origin: Origin,
+        origin: ProfileOrigin,
     ) -> Result<Measured, ProfileError> {
         let samples = |of: fn(&SizeMeasurement) -> Span| -> Vec<(u32, Span)> {
             // A clock that is too coarse to see a run must not make the run free.
@@ -123,7 +123,7 @@ impl Measured {
             typical: Arc::clone(profile),
             jitter: 0.0,
             shortened: false,
-            origin: Origin::Known,
+            origin: ProfileOrigin::Known,
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use symphony_backend::engine::{Cores, Engine};
 use symphony_backend::engines::rten::Rten;
 use symphony_backend::loader::{LoadedModel, Loader, LoaderConfig};
-use symphony_backend::profiling::{Effort, Origin, sample_rows};
+use symphony_backend::profiling::{Effort, ProfileOrigin, sample_rows};
 use symphony_backend::repository::{ModelDirectory, Repository};
 use symphony_core::{Class, Span};
 
@@ -101,7 +101,7 @@ fn an_emulated_model_is_ready_at_once() {
     assert_eq!((loaded.engine, loaded.platform), ("emulated", "emulated"));
     assert_eq!((loaded.slo, loaded.slo_guessed), (Span::from_millis(25), false));
     assert_eq!((loaded.rows_max, loaded.queue_max, loaded.class), (8, 99, Class::Low));
-    assert_eq!(loaded.measured.origin, Origin::Known);
+    assert_eq!(loaded.measured.origin, ProfileOrigin::Known);
     assert_eq!(loaded.plan.exec(8), Span::from_millis(13));
     assert_eq!(loaded.residents.len(), 2);
     let rows = sample_rows(&loaded.signature, 2, 1);
@@ -120,14 +120,14 @@ fn a_trained_model_is_measured_and_its_profile_kept() {
     let sizes: Vec<_> = loaded.measured.sizes.iter().map(|size| size.rows).collect();
     assert_eq!(sizes, [1, 2, 3, 4]);
     assert!(loaded.measured.sizes.iter().all(|size| size.runs >= 3));
-    assert_eq!(loaded.measured.origin, Origin::Measured);
+    assert_eq!(loaded.measured.origin, ProfileOrigin::Measured);
     assert_eq!(loaded.plan.rows_max(), 4);
     let rows = sample_rows(&loaded.signature, 4, 1);
     let outputs = loaded.residents[1].run(&rows).unwrap();
     assert_eq!(outputs[3][0].shape, [1, 10]);
     assert_eq!(fixture.profiles().len(), 1);
     let again = fixture.load().measured;
-    assert_eq!((again.origin, again.sizes), (Origin::Cached, loaded.measured.sizes));
+    assert_eq!((again.origin, again.sizes), (ProfileOrigin::Cached, loaded.measured.sizes));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_damaged_profile_is_measured_again() {
     fixture.load();
     let profile = fixture.profiles().remove(0);
     fs::write(&profile, "size = 3").unwrap();
-    assert_eq!(fixture.load().measured.origin, Origin::Measured);
+    assert_eq!(fixture.load().measured.origin, ProfileOrigin::Measured);
     assert!(fs::read_to_string(&profile).unwrap().contains("p95_ns"));
     // An implausible profile is measured again, too.
     let good = fs::read_to_string(&profile).unwrap();
@@ -148,7 +148,7 @@ fn a_damaged_profile_is_measured_again() {
         })
         .collect();
     fs::write(&profile, slower).unwrap();
-    assert_eq!(fixture.load().measured.origin, Origin::Measured);
+    assert_eq!(fixture.load().measured.origin, ProfileOrigin::Measured);
     assert_eq!(fixture.profiles().len(), 1);
 }
 
@@ -174,7 +174,7 @@ fn a_version_that_cannot_be_loaded_is_passed_over_at_a_start() {
 fn a_cache_that_cannot_be_written_does_not_stop_serving() {
     let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 1")]);
     fs::write(fixture.root.path().join("cache"), "a file in the way").unwrap();
-    assert_eq!(fixture.load().measured.origin, Origin::Measured);
+    assert_eq!(fixture.load().measured.origin, ProfileOrigin::Measured);
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn no_objective_is_refused_for_a_kept_profile_from_a_busier_hour() {
         .collect();
     fs::write(&profile, slower).unwrap();
     fixture.write("model.toml", b"max_batch = 1\nslo_ms = 10000");
-    assert_eq!(fixture.load().measured.origin, Origin::Measured);
+    assert_eq!(fixture.load().measured.origin, ProfileOrigin::Measured);
 }
 
 #[test]

@@ -1,19 +1,14 @@
-//! Admits requests: checks one against its model, stamps its deadline, makes room for its tensors,
-//! and hands its metadata to the scheduler.
+//! The way into the system: room for a request's tensors, and the scheduler for its metadata.
 //!
-//! What follows, up to the request's outcome, is in `admitted`.
+//! `admit` says which requests take it; what follows, up to the outcome, is in `admitted`.
 
-use crate::Services;
-use crate::admitted::Admitted;
-use crate::budget::{ByteBudget, HeldBytes};
-use crate::check;
-use crate::error::{InferError, Objective};
-use crate::metrics::{Metrics, ModelHandle};
+use crate::budget::ByteBudget;
+use crate::error::InferError;
+use crate::metrics::Metrics;
 use crate::record::Recorder;
-use crate::request::InferRequest;
-use bytes::Bytes;
+use crate::services::Services;
 use std::sync::Arc;
-use symphony_core::{Request, RequestId, Span};
+use symphony_core::{Request, RequestId};
 use symphony_wire::catalog::ServedModel;
 use symphony_wire::clock::Clock;
 use symphony_wire::inflight::{InFlight, Outcome};
@@ -50,55 +45,6 @@ impl Admission {
         }
     }
 
-    /// Admits a request, or refuses it and writes that down. What it holds of the budget is given
-    /// back with its outcome.
-    ///
-    /// # Errors
-    /// The request does not fit the model, or there is no room for it now.
-    pub(crate) fn admit<'a>(
-        &'a self,
-        handle: &Arc<ModelHandle>,
-        request: InferRequest,
-        held: HeldBytes,
-    ) -> Result<Admitted<'a>, InferError> {
-        // An error needs the id that the request takes along.
-        let id = request.id.clone();
-        self.try_admit(handle, request, held)
-            .map_err(|error| self.recorder.refused(handle, &id, error))
-    }
-
-    fn try_admit<'a>(
-        &'a self,
-        handle: &Arc<ModelHandle>,
-        request: InferRequest,
-        mut held: HeldBytes,
-    ) -> Result<Admitted<'a>, InferError> {
-        let model = &handle.model;
-        let wanted = check::outputs(model, &request.outputs)?;
-        let inputs = check::inputs(model, request.inputs)?;
-        let rows = inputs.rows;
-        let class = request.class.unwrap_or(model.class);
-        let objective = objective(model, request.limit);
-        let (Objective::Own(span) | Objective::Slo(span)) = objective;
-        let deadline = request.arrival + span;
-        held.cover(inputs.tensors.iter().map(Bytes::len).sum())?;
-        let arrival = request.arrival;
-        let metadata = |id| Request { id, arrival, deadline, rows, class };
-        let (metadata, reply) = self.submit(model, inputs, metadata)?;
-        self.metrics.in_flight.up(1);
-        Ok(Admitted {
-            admission: self,
-            handle: Arc::clone(handle),
-            id: request.id,
-            metadata,
-            objective,
-            wanted,
-            reply,
-            is_settled: false,
-            _held: held,
-        })
-    }
-
     /// Keeps the inputs of a request and hands its metadata to the scheduler. Its outcome follows.
     ///
     /// # Errors
@@ -125,13 +71,5 @@ impl Admission {
     /// Admitted requests that nothing has taken yet.
     pub(crate) fn waiting(&self) -> usize {
         self.inflight.len()
-    }
-}
-
-/// Which limit the request's deadline comes from.
-fn objective(model: &ServedModel, limit: Option<Span>) -> Objective {
-    match limit {
-        Some(limit) if limit < model.slo => Objective::Own(limit),
-        _ => Objective::Slo(model.slo),
     }
 }

@@ -1,7 +1,6 @@
 //! What the handlers of every protocol share: the served models, the pool, the way in for requests,
 //! and the counters.
 
-use crate::Services;
 use crate::admission::Admission;
 use crate::admitted::Answered;
 use crate::budget::{ByteBudget, HeldBytes};
@@ -13,6 +12,7 @@ use crate::proto;
 use crate::readiness;
 use crate::record::Recorder;
 use crate::request::{InferRequest, InferResponse};
+use crate::services::Services;
 use crate::statistics;
 use std::sync::Arc;
 use symphony_wire::catalog::SharedCatalog;

@@ -1,10 +1,10 @@
 //! A client in the same process: the same checks, deadlines, outcomes and counters as over a
 //! socket, without the socket.
 
-use crate::Services;
 use crate::context::ApiContext;
 use crate::error::InferError;
 use crate::request::{InferRequest, InferResponse, InputTensor};
+use crate::services::Services;
 use std::sync::Arc;
 use std::time::Duration;
 use symphony_wire::clock::span;

@@ -6,6 +6,7 @@
 //! past the deadline. It knows no engine and takes no scheduling decision.
 
 mod admission;
+mod admit;
 mod admitted;
 mod arriving;
 mod budget;
@@ -29,27 +30,26 @@ mod readiness;
 mod record;
 mod request;
 mod serve;
+mod services;
 mod statistics;
+mod stop;
 
 pub use budget::request_bytes_max_default;
 pub use error::{ErrorKind, FrontendError, InferError, Missed, Objective};
 pub use in_process::InProcess;
 pub use request::{InferResponse, InputTensor, OutputOf};
+pub use services::Services;
 
 use arriving::BodyLimits;
 use context::ApiContext;
 use grpc::{GrpcApi, GrpcServices};
 use http::HttpApi;
-use serve::{ConnectionLimits, Port, Protocol, Stop, Stopper};
+use serve::{ConnectionLimits, Port, Protocol};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use symphony_wire::catalog::SharedCatalog;
-use symphony_wire::clock::Clock;
-use symphony_wire::inflight::InFlight;
-use symphony_wire::repository::RepositoryPort;
-use symphony_wire::schedule::SchedulerPort;
+use stop::{Stop, Stopper};
 
 /// The compiled protocol: messages, client and server of `inference.GRPCInferenceService`.
 #[allow(
@@ -117,21 +117,6 @@ impl Default for FrontendConfig {
             drain: Duration::from_secs(5),
         }
     }
-}
-
-/// The rest of the system, as a frontend sees it.
-#[derive(Clone, Debug)]
-pub struct Services {
-    /// What is served.
-    pub catalog: SharedCatalog,
-    /// Where admitted requests wait.
-    pub inflight: Arc<InFlight>,
-    /// The way into the scheduler.
-    pub scheduler: SchedulerPort,
-    /// The way to the loader.
-    pub repository: RepositoryPort,
-    /// The process's clock.
-    pub clock: Clock,
 }
 
 /// Where the servers listen.

@@ -8,6 +8,7 @@ use crate::error::FrontendError;
 use crate::grpc::GrpcServices;
 use crate::http::{HttpApi, answer_metrics};
 use crate::metrics::{Gauge, Metrics};
+use crate::stop::{Phase, Stop};
 use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,7 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// A client has this long to send the head of a request, the time between two requests on one
 /// connection included: longer than clients keep idle connections.
@@ -44,50 +45,6 @@ const STREAMS_MAX: u32 = 4096;
 /// connection. It is held beside the budget, so it is small, and yet enough for a fast network.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
-
-/// How far the shutdown has come; clones see the same.
-#[derive(Clone, Debug)]
-pub(crate) struct Stop(watch::Receiver<Phase>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    Serving,
-    /// Accept nothing new, end what is open when it comes to its end.
-    Stopping,
-    /// Cut what is still open.
-    Cutting,
-}
-
-/// Who moves the shutdown on.
-#[derive(Debug)]
-pub(crate) struct Stopper(watch::Sender<Phase>);
-
-impl Stopper {
-    pub(crate) fn new() -> (Stopper, Stop) {
-        let (sender, receiver) = watch::channel(Phase::Serving);
-        (Stopper(sender), Stop(receiver))
-    }
-
-    pub(crate) fn stop(&self) {
-        self.0.send_replace(Phase::Stopping);
-    }
-
-    pub(crate) fn cut(&self) {
-        self.0.send_replace(Phase::Cutting);
-    }
-}
-
-impl Stop {
-    /// Waits until the server begins to stop.
-    pub(crate) async fn stopped(self) {
-        self.reached(Phase::Stopping).await;
-    }
-
-    async fn reached(mut self, phase: Phase) {
-        // A stopper that is gone counts as every phase reached.
-        let _ = self.0.wait_for(|now| *now >= phase).await;
-    }
-}
 
 /// A bound port.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::time::Instant;
 use symphony_core::sched::ModelTerms;
 use symphony_core::{Profile, Span};
 use symphony_sim::bound::staggered;
-use symphony_sim::goodput::{Load, run_at};
+use symphony_sim::goodput::{OfferedLoad, run_at};
 use symphony_sim::{PolicyKind, Scenario};
 use symphony_workload::Process;
 
@@ -45,7 +45,7 @@ fn measure(policy: PolicyKind, models: usize, accelerators: u32, requests: f64) 
     let terms = ModelTerms { profile, slo, queue_max: u32::MAX, loss_weight: 1.0 };
     let measured = Span::from_millis_f64(requests / rate * 1e3);
     let scenario = Scenario::ideal(vec![terms; models], accelerators, Span::ZERO, measured);
-    let load = Load::new(&vec![1.0; models], Process::Poisson);
+    let load = OfferedLoad::new(&vec![1.0; models], Process::Poisson);
     let begun = Instant::now();
     let report = run_at(&scenario, &load, &policy, rate, 1).expect("valid load");
     let per_second = report.offered() as f64 / begun.elapsed().as_secs_f64();

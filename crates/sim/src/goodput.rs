@@ -17,21 +17,21 @@ const PRECISION: f64 = 0.002;
 
 /// How a total rate is split over models, and the process of their arrivals.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub struct OfferedLoad {
     /// The streams. The rate of each is its weight in the total rate, which is never zero.
     pub streams: Vec<Stream>,
 }
 
-impl Load {
+impl OfferedLoad {
     /// Makes one stream per model with these weights. Models of weight zero have none.
     #[must_use]
-    pub fn new(weights: &[f64], process: Process) -> Load {
+    pub fn new(weights: &[f64], process: Process) -> OfferedLoad {
         let streams = (0u32..)
             .zip(weights)
             .filter(|(_, weight)| **weight != 0.0)
             .map(|(number, weight)| Stream::steady(ModelId::first(number), process, *weight))
             .collect();
-        Load { streams }
+        OfferedLoad { streams }
     }
 
     /// The streams for a total of `rate` requests per second.
@@ -62,7 +62,7 @@ impl Load {
 /// A stream cannot be generated.
 pub fn run_at(
     scenario: &Scenario,
-    load: &Load,
+    load: &OfferedLoad,
     policy: &PolicyKind,
     rate: f64,
     seed: u64,
@@ -78,7 +78,7 @@ pub struct Search<'a> {
     /// The pool.
     pub scenario: &'a Scenario,
     /// The load.
-    pub load: &'a Load,
+    pub load: &'a OfferedLoad,
     /// The policies.
     pub policies: &'a [PolicyKind],
     /// The seeds.

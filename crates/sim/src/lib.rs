@@ -25,7 +25,7 @@ pub use drift::{Change, Drift};
 pub use mix::{Mix, Tight};
 pub use policy::{PolicyKind, PolicyNameError};
 pub use random_case::{RandomCase, RandomModel};
-pub use report::{ModelReport, Report, Share};
+pub use report::{ModelReport, Report, RequestCounts};
 pub use scenario::{ClockError, Network, Scenario, SimModel};
 pub use simulation::{Observed, run, run_observed};
 pub use split::{MESSAGE_MAX, Split, SplitScheduler};

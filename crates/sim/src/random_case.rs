@@ -3,7 +3,7 @@
 
 use crate::Scenario;
 use crate::bound;
-use crate::goodput::{BOUND_SLACK, Goodput, Load, Search};
+use crate::goodput::{BOUND_SLACK, Goodput, OfferedLoad, Search};
 use crate::policy::PolicyKind;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -125,7 +125,7 @@ impl RandomCase {
         seeds: &[u64],
         seconds: f64,
     ) -> Result<Vec<Goodput>, WorkloadError> {
-        let load = Load::new(&self.shares, Process::Gamma { cv: self.cv });
+        let load = OfferedLoad::new(&self.shares, Process::Gamma { cv: self.cv });
         let (scenario, rate_max) = (self.scenario(seconds), self.bound() * BOUND_SLACK);
         let (scenario, load) = (&scenario, &load);
         Search { scenario, load, policies, seeds, rate_max, threads: 1 }.run(|_| {})

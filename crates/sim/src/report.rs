@@ -27,9 +27,9 @@ pub struct ModelReport {
     /// Requests that were dropped, by reason, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
     /// The counts of each class, in the order of [`Class::ALL`].
-    pub classes: [Share; Class::ALL.len()],
+    pub classes: [RequestCounts; Class::ALL.len()],
     /// The counts of the requests with a deadline of their own.
-    pub tight: Share,
+    pub tight: RequestCounts,
     /// Batches that held at least one of the requests.
     pub batches: u64,
     /// The latency of the answered requests, in nanoseconds.
@@ -38,7 +38,7 @@ pub struct ModelReport {
 
 /// The counts of some of a model's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct RequestCounts {
     /// Requests that arrived.
     pub offered: u64,
     /// Requests that were answered by their deadline.
@@ -55,8 +55,8 @@ impl ModelReport {
             good: 0,
             late: 0,
             dropped: [0; DropReason::ALL.len()],
-            classes: [Share::default(); Class::ALL.len()],
-            tight: Share::default(),
+            classes: [RequestCounts::default(); Class::ALL.len()],
+            tight: RequestCounts::default(),
             batches: 0,
             latency: Histogram::new(LATENCY_DIGITS).expect("three digits are supported"),
         }
@@ -81,7 +81,7 @@ impl ModelReport {
         good
     }
 
-    fn shares(&mut self, kind: RequestKind) -> impl Iterator<Item = &mut Share> {
+    fn shares(&mut self, kind: RequestKind) -> impl Iterator<Item = &mut RequestCounts> {
         let tight = kind.tight.map(|_| &mut self.tight);
         tight.into_iter().chain([&mut self.classes[kind.class as usize]])
     }
@@ -93,7 +93,7 @@ impl ModelReport {
     /// The share of the offered requests that were late or dropped; zero when none were offered.
     #[must_use]
     pub fn bad_share(&self) -> f64 {
-        Share { offered: self.offered, good: self.good }.bad_share()
+        RequestCounts { offered: self.offered, good: self.good }.bad_share()
     }
 
     /// The mean number of requests per batch; zero when no batch ran.
@@ -109,7 +109,7 @@ impl ModelReport {
     }
 }
 
-impl Share {
+impl RequestCounts {
     /// The share of the offered requests that were late or dropped; zero when none were offered.
     #[must_use]
     pub fn bad_share(&self) -> f64 {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
 use symphony_core::{ModelId, Profile, Span, Time};
-use symphony_sim::goodput::{BAD_SHARE_MAX, Load, run_at};
+use symphony_sim::goodput::{BAD_SHARE_MAX, OfferedLoad, run_at};
 use symphony_sim::{PolicyKind, RandomCase, Report, Scenario, run};
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
 
@@ -30,23 +30,23 @@ fn scenario(models: &[Line], accelerators: u32) -> Scenario {
     Scenario::ideal(models, accelerators, Span::from_secs(2), Span::from_secs(20))
 }
 
-fn poisson(weights: &[f64]) -> Load {
-    Load::new(weights, Process::Poisson)
+fn poisson(weights: &[f64]) -> OfferedLoad {
+    OfferedLoad::new(weights, Process::Poisson)
 }
 
 /// Ten models of the published profile on 8 accelerators, and the load of a popularity.
-fn mix() -> (Scenario, Load) {
+fn mix() -> (Scenario, OfferedLoad) {
     let zipf = Popularity::Zipf(0.9).shares(10).expect("valid popularity");
     (scenario(&[PUBLISHED; 10], 8), poisson(&zipf))
 }
 
-fn report(scenario: &Scenario, load: &Load, policy: PolicyKind, rate: f64) -> Report {
+fn report(scenario: &Scenario, load: &OfferedLoad, policy: PolicyKind, rate: f64) -> Report {
     run_at(scenario, load, &policy, rate, SEED).expect("valid load")
 }
 
 /// Checks that every model is in time at this rate.
 #[track_caller]
-fn holds(scenario: &Scenario, load: &Load, rate: f64) {
+fn holds(scenario: &Scenario, load: &OfferedLoad, rate: f64) {
     let bad = report(scenario, load, PolicyKind::Adaptive, rate).worst_bad_share();
     assert!(bad <= BAD_SHARE_MAX, "{rate} r/s, seed {SEED}: {:.2} % bad", bad * 100.0);
 }
@@ -61,7 +61,7 @@ fn holds_more_than_full_deferral_and_eager_on_any_number_of_accelerators() {
 
 #[test]
 fn holds_more_than_either_in_bursts_and_mixes() {
-    let bursty = Load::new(&[1.0], Process::Gamma { cv: 2.0 });
+    let bursty = OfferedLoad::new(&[1.0], Process::Gamma { cv: 2.0 });
     holds(&scenario(&[PUBLISHED], 8), &bursty, 4700.0);
     let (ten, zipf) = mix();
     holds(&ten, &zipf, 3840.0);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
 use symphony_core::{Profile, Span};
-use symphony_sim::goodput::{Load, run_at};
+use symphony_sim::goodput::{OfferedLoad, run_at};
 use symphony_sim::{PolicyKind, Scenario};
 use symphony_workload::Process;
 
@@ -18,7 +18,7 @@ fn peak(policy: PolicyKind, measured: Span) -> (u64, u64) {
         loss_weight: 1.0,
     };
     let scenario = Scenario::ideal(vec![terms; 3], 8, Span::ZERO, measured);
-    let load = Load::new(&[3.0, 2.0, 1.0], Process::Poisson);
+    let load = OfferedLoad::new(&[3.0, 2.0, 1.0], Process::Poisson);
     let mut offered = 0;
     let used = allocation_counter::measure(|| {
         let report = run_at(&scenario, &load, &policy, 6000.0, 1).expect("valid load");

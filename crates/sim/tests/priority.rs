@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
 use symphony_core::{Class, ModelId, Profile, Span};
-use symphony_sim::{Delay, Mix, PolicyKind, Report, Scenario, Share, Split, run};
+use symphony_sim::{Delay, Mix, PolicyKind, Report, RequestCounts, Scenario, Split, run};
 use symphony_workload::{Arrivals, Process, Stream};
 
 /// One model of a case: `l(b) = alpha b + beta`, objective, share of low requests, rate.
@@ -56,8 +56,8 @@ fn simulate(
     run(&scenario, &mut *policy, arrivals, 11)
 }
 
-fn of(report: &Report, class: Class) -> Share {
-    let mut sum = Share::default();
+fn of(report: &Report, class: Class) -> RequestCounts {
+    let mut sum = RequestCounts::default();
     for model in &report.models {
         sum.offered += model.classes[class as usize].offered;
         sum.good += model.classes[class as usize].good;

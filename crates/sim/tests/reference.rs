@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
 use symphony_core::{Profile, Span};
-use symphony_sim::goodput::{Load, Search, run_at};
+use symphony_sim::goodput::{OfferedLoad, Search, run_at};
 use symphony_sim::{PolicyKind, Scenario};
 use symphony_workload::{Popularity, Process};
 
@@ -25,13 +25,13 @@ fn scenario(
     Scenario::ideal(vec![terms; models], accelerators, Span::from_secs(2), Span::from_secs(20))
 }
 
-fn one_model() -> Load {
-    Load::new(&[1.0], Process::Poisson)
+fn one_model() -> OfferedLoad {
+    OfferedLoad::new(&[1.0], Process::Poisson)
 }
 
 /// Checks that the median goodput of three seeds lies between `low` and `high`.
 #[track_caller]
-fn check(scenario: &Scenario, load: &Load, policy: PolicyKind, low: f64, high: f64) {
+fn check(scenario: &Scenario, load: &OfferedLoad, policy: PolicyKind, low: f64, high: f64) {
     let (policies, seeds) = ([policy], [1, 2, 3]);
     let rate_max = high * 1.5;
     let search =
@@ -98,7 +98,7 @@ fn frontrun_is_deferral_without_window_drop() {
 #[test]
 fn a_mix_of_ten_models_reaches_its_reference() {
     let zipf = Popularity::Zipf(0.9).shares(10).expect("valid popularity");
-    let load = Load::new(&zipf, Process::Poisson);
+    let load = OfferedLoad::new(&zipf, Process::Poisson);
     let scenario = scenario(1053, 5072, 25, 10, 8);
     check(&scenario, &load, PolicyKind::Consolidate, 2700.0, 3100.0);
     check(&scenario, &load, PolicyKind::Eager, 3680.0 * 0.97, 3730.0 * 1.03);

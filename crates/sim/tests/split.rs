@@ -10,7 +10,7 @@ use symphony_core::{
     AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Profile, Request, RequestId, Span,
     Time,
 };
-use symphony_sim::goodput::{BAD_SHARE_MAX, Load, run_at};
+use symphony_sim::goodput::{BAD_SHARE_MAX, OfferedLoad, run_at};
 use symphony_sim::{Delay, MESSAGE_MAX, PolicyKind, Scenario, Split, SplitScheduler};
 use symphony_workload::Process;
 
@@ -514,7 +514,7 @@ fn half_a_millisecond_of_message_costs_little_goodput() {
     let mut scenario = Scenario::ideal(vec![terms], 8, Span::from_secs(1), Span::from_secs(10));
     let message = Delay::Constant(Span::from_micros(500));
     scenario.split = Some(Split { shards: 4, message });
-    let load = Load::new(&[1.0], Process::Poisson);
+    let load = OfferedLoad::new(&[1.0], Process::Poisson);
     // Without messages the goodput is 5 310 and 5 476.
     for (policy, rate) in [(PolicyKind::Consolidate, 5000.0), (PolicyKind::Adaptive, 4800.0)] {
         let bad = run_at(&scenario, &load, &policy, rate, 1).expect("valid load").worst_bad_share();

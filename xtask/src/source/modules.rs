@@ -1,7 +1,7 @@
 //! The module tree of one target, and where a path that is written in it leads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 use syn::{Attribute, Expr, Item, ItemMod, Lit, Meta};
@@ -33,12 +33,12 @@ pub(super) struct Module {
     children: BTreeMap<String, ModuleId>,
     items: BTreeSet<String>,
     /// Whether the module includes generated code.
-    is_generated: bool,
+    pub(super) is_generated: bool,
 }
 
 /// What a path refers to.
 #[derive(Debug, PartialEq)]
-pub(super) enum Place {
+pub(super) enum Named {
     Module(ModuleId),
     Item { file: FileId, name: String },
 }
@@ -125,23 +125,23 @@ impl Tree {
     }
 
     /// Where `path`, written in the module `from`, leads; `None` when it leads out of the target.
-    pub(super) fn resolve(&self, from: ModuleId, path: &[String]) -> Option<Place> {
+    pub(super) fn resolve(&self, from: ModuleId, path: &[String]) -> Option<Named> {
         self.resolve_within(from, path, DEPTH_MAX)
     }
 
-    fn resolve_within(&self, from: ModuleId, path: &[String], depth: usize) -> Option<Place> {
+    fn resolve_within(&self, from: ModuleId, path: &[String], depth: usize) -> Option<Named> {
         let depth = depth.checked_sub(1)?;
         let (first, mut rest) = path.split_first()?;
         let mut place = match first.as_str() {
-            "crate" => Place::Module(0),
-            "self" => Place::Module(from),
-            "super" => Place::Module(self.modules[from].parent?),
+            "crate" => Named::Module(0),
+            "self" => Named::Module(from),
+            "super" => Named::Module(self.modules[from].parent?),
             name => self.look_up(from, name, depth)?,
         };
-        while let (&Place::Module(module), Some((name, tail))) = (&place, rest.split_first()) {
+        while let (&Named::Module(module), Some((name, tail))) = (&place, rest.split_first()) {
             rest = tail;
             place = if name == "super" {
-                Place::Module(self.modules[module].parent?)
+                Named::Module(self.modules[module].parent?)
             } else {
                 self.look_up(module, name, depth).or_else(|| self.unknown_item(module, name))?
             };
@@ -150,10 +150,10 @@ impl Tree {
     }
 
     /// What `name` means in `module`: what it declares, or what it imports from this target.
-    fn look_up(&self, module: ModuleId, name: &str, depth: usize) -> Option<Place> {
+    fn look_up(&self, module: ModuleId, name: &str, depth: usize) -> Option<Named> {
         let scope = &self.modules[module];
         if let Some(&child) = scope.children.get(name) {
-            return Some(Place::Module(child));
+            return Some(Named::Module(child));
         }
         if scope.items.contains(name) {
             return Some(self.item(module, name));
@@ -166,19 +166,19 @@ impl Tree {
         let globs = scope.paths.bindings.iter().filter(|binding| binding.name.is_none());
         let mut sources = globs.filter_map(|glob| self.resolve_within(module, &glob.path, depth));
         sources.find_map(|source| match source {
-            Place::Module(source) if depth > 0 => self.look_up(source, name, depth - 1),
-            Place::Module(_) | Place::Item { .. } => None,
+            Named::Module(source) if depth > 0 => self.look_up(source, name, depth - 1),
+            Named::Module(_) | Named::Item { .. } => None,
         })
     }
 
     /// A name that no item declares comes from a macro of the module, or it is generated and
     /// belongs to no file.
-    fn unknown_item(&self, module: ModuleId, name: &str) -> Option<Place> {
+    fn unknown_item(&self, module: ModuleId, name: &str) -> Option<Named> {
         (!self.modules[module].is_generated).then(|| self.item(module, name))
     }
 
-    fn item(&self, module: ModuleId, name: &str) -> Place {
-        Place::Item { file: self.modules[module].file, name: name.to_owned() }
+    fn item(&self, module: ModuleId, name: &str) -> Named {
+        Named::Item { file: self.modules[module].file, name: name.to_owned() }
     }
 }
 
@@ -192,7 +192,7 @@ impl Folder {
     fn of_child(&self, child: &ItemMod) -> Result<(PathBuf, Self)> {
         let name = child.ident.to_string();
         if let Some(path) = path_attribute(&child.attrs) {
-            let path = self.of_file.join(path);
+            let path = without_dots(&self.of_file.join(path));
             let folder = path.parent().unwrap_or(&self.of_file).to_owned();
             return Ok((path, Self { of_file: folder.clone(), of_children: folder }));
         }
@@ -207,6 +207,18 @@ impl Folder {
             found.with_context(|| format!("no file {} of `mod {name}`", plain.display()))?;
         Ok((nested, Self { of_file: folder.clone(), of_children: folder }))
     }
+}
+
+/// The path without `..`, so that a file has one path.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// Whether an item is `include!(...)` or a macro that is named after it.

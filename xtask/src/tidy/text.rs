@@ -7,9 +7,6 @@ use crate::source::lines_before_tests;
 /// The most lines of a file before its tests.
 const LINES_MAX: usize = 600;
 
-/// Files that are still to be split.
-const NOT_YET: &[&str] = &["crates/frontend/tests/http.rs"];
-
 /// Words that mark unfinished work, written so that this file does not contain them.
 const MARKS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 /// Macros with the same meaning, and one that is only for debugging.
@@ -23,7 +20,7 @@ pub(super) fn check(path: &Path, text: &str) -> Vec<String> {
     let is_rust = path.extension().is_some_and(|extension| extension == "rs");
     let is_code = is_rust || path.extension().is_some_and(|extension| extension == "py");
     let lines = lines_before_tests(text);
-    if is_code && lines > LINES_MAX && !NOT_YET.iter().any(|long| path == Path::new(long)) {
+    if is_code && lines > LINES_MAX {
         complaints.push(format!(
             "{shown}: {lines} lines before its tests, more than {LINES_MAX}: split it by subject"
         ));

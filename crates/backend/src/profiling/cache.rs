@@ -1,7 +1,7 @@
 //! Profiles on disk, one small file each. A lost profile only costs a new measurement, so every
 //! failure here is a warning.
 
-use super::{Machine, Measured, Origin, SizeMeasurement};
+use super::{Machine, Measured, ProfileOrigin, SizeMeasurement};
 use crate::repository::{ConfigError, Fingerprint, FingerprintBuilder, MODELS_MAX, TomlSource};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -103,7 +103,10 @@ impl ProfileCache {
             known.clear();
         }
         // As it is when it is read again.
-        known.insert(key.fingerprint(), Measured { origin: Origin::Cached, ..measured.clone() });
+        known.insert(
+            key.fingerprint(),
+            Measured { origin: ProfileOrigin::Cached, ..measured.clone() },
+        );
     }
 
     /// Reads the profile of a key. A file that cannot be used counts as missing and logs a warning.
@@ -199,6 +202,6 @@ fn read(path: &Path, rows_max: u32) -> Result<Measured, ConfigError> {
     if let Some(odd) = sizes.iter().find(|size| size.p50 == Span::ZERO || size.p95 < size.p50) {
         return Err(source.refuse(None, format!("the times of {} rows cannot be", odd.rows)));
     }
-    Measured::from_sizes(sizes, file.shortened, Origin::Cached)
+    Measured::from_sizes(sizes, file.shortened, ProfileOrigin::Cached)
         .map_err(|error| source.refuse(None, error.to_string()))
 }

@@ -1,6 +1,6 @@
 //! Measuring a model within a time budget.
 
-use super::{Measured, Origin, ProfilingError, SizeMeasurement, percentile, sizes_up_to};
+use super::{Measured, ProfileOrigin, ProfilingError, SizeMeasurement, percentile, sizes_up_to};
 use crate::resident::Resident;
 use symphony_core::{Span, Time};
 use symphony_wire::tensor::Inputs;
@@ -40,7 +40,7 @@ const CHECK_TOLERANCE_LEAST: Span = Span::from_micros(20);
 
 /// A loaded model to measure, and the clock to measure it with.
 #[expect(missing_debug_implementations, reason = "a clock has nothing to show")]
-pub struct Target<'a> {
+pub struct ProfilingTarget<'a> {
     /// The model on one accelerator.
     pub resident: &'a mut Resident,
     /// Requests of one row each, which fill the batches in turn; at least one.
@@ -58,7 +58,7 @@ struct Work {
     run: Span,
 }
 
-impl Target<'_> {
+impl ProfilingTarget<'_> {
     /// Measures every size of [`sizes_up_to`] up to the model's largest batch. If the budget is too
     /// small for that, sizes in between are skipped; if it is too small for all runs, the sizes
     /// share the time. When there is no time for more, the first run of 1 row and of the largest
@@ -91,7 +91,7 @@ impl Target<'_> {
                 measured.push(summary(work.rows, times));
             }
         }
-        Ok(Measured::from_sizes(measured, shortened, Origin::Measured)?)
+        Ok(Measured::from_sizes(measured, shortened, ProfileOrigin::Measured)?)
     }
 
     /// Runs one row and then the largest batch, so that everything is allocated before the first

@@ -46,7 +46,7 @@ fn on_model<T>(
     rows_max: u32,
     exec: fn(u32, u64) -> Span,
     fails_at: Option<u32>,
-    action: impl FnOnce(&mut Target<'_>) -> T,
+    action: impl FnOnce(&mut ProfilingTarget<'_>) -> T,
 ) -> (T, u64, Span) {
     let clock = Arc::new(AtomicU64::new(0));
     let runs = Arc::new(AtomicU64::new(0));
@@ -54,7 +54,7 @@ fn on_model<T>(
     let model = Box::new(Clockwork { clock: of_model, exec, runs: counted, fails_at });
     let mut resident = Resident::new(Arc::new(signature()), rows_max, model).unwrap();
     let now = || Time(clock.load(Ordering::Relaxed));
-    let result = action(&mut Target {
+    let result = action(&mut ProfilingTarget {
         resident: &mut resident,
         rows: sample_rows(&signature(), 3, 1),
         now: &now,
@@ -177,7 +177,7 @@ fn a_model_without_batches_and_one_without_latency_are_measured() {
 
 #[test]
 fn an_engine_that_fails_is_an_error() {
-    let measure = |target: &mut Target<'_>| target.measure(&Effort::default());
+    let measure = |target: &mut ProfilingTarget<'_>| target.measure(&Effort::default());
     let (result, ..) = on_model(8, |_, _| ms(1), Some(3), measure);
     assert_eq!(result.unwrap_err().to_string(), "measuring the model: broken");
 }
@@ -208,7 +208,10 @@ fn an_emulated_profile_is_known() {
     let profile = Arc::new(Profile::linear(ms(1), ms(5), 6).unwrap());
     let known = Measured::known(&profile);
     assert_eq!(rows(&known), [1, 2, 3, 4, 6]);
-    assert_eq!((known.origin, known.sizes[4].p95, known.sizes[4].runs), (Origin::Known, ms(11), 0));
+    assert_eq!(
+        (known.origin, known.sizes[4].p95, known.sizes[4].runs),
+        (ProfileOrigin::Known, ms(11), 0)
+    );
 }
 
 fn content(text: &str) -> Fingerprint {
@@ -239,7 +242,7 @@ fn a_kept_profile_reads_back_under_its_key_only() {
     let (measured, ..) = measure(4, |rows, _| ms(3).times(rows.into()));
     assert_eq!(cache.read(&key(&machine)), None);
     cache.write(&key(&machine), &measured);
-    let expected = Measured { origin: Origin::Cached, ..measured };
+    let expected = Measured { origin: ProfileOrigin::Cached, ..measured };
     assert_eq!(cache.read(&key(&machine)), Some(expected.clone()));
     assert_eq!(cache.read(&ProfileKey { model: "other", ..key(&machine) }), Some(expected));
     let faster = Machine { cores: 4, ..machine.clone() };

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
-use symphony_backend::profiling::Origin;
+use symphony_backend::profiling::ProfileOrigin;
 use symphony_control::models::LoadReport;
 use symphony_core::Span;
 use symphony_wire::catalog::ServedModel;
@@ -19,9 +19,9 @@ pub(crate) fn loaded(report: &LoadReport) -> String {
     let LoadReport { model, slo_guessed, measured } = report;
     let guess = if *slo_guessed { " (a guess: set slo_ms in model.toml)" } else { "" };
     let origin = match measured.origin {
-        Origin::Measured => "measured now",
-        Origin::Cached => "measured earlier, checked",
-        Origin::Known => "as configured",
+        ProfileOrigin::Measured => "measured now",
+        ProfileOrigin::Cached => "measured earlier, checked",
+        ProfileOrigin::Known => "as configured",
     };
     let mut text = format!(
         "  {} {}: {}, SLO {}{guess}, batches to {}\n    p95 in ms by rows, {origin}:",

@@ -5,7 +5,7 @@
 
 use crate::context::ApiContext;
 use crate::error::InferError;
-use crate::serve::Stop;
+use crate::stop::Stop;
 use futures_util::{Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;

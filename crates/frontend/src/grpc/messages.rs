@@ -3,7 +3,7 @@
 //!
 //! Knows how messages are framed; what is in them is decoded behind this.
 
-use super::{status, too_large};
+use super::status::{status, too_large};
 use crate::arriving::{Arriving, BodyLimits, Interrupted};
 use crate::budget::HeldBytes;
 use crate::coding::Coding;

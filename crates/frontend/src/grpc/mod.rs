@@ -5,13 +5,14 @@
 mod convert;
 mod health;
 mod messages;
+mod status;
 
 use crate::arriving::BodyLimits;
 use crate::budget::HeldBytes;
 use crate::context::ApiContext;
 use crate::deadline;
 use crate::describe;
-use crate::error::{ErrorKind, FrontendError, InferError};
+use crate::error::{FrontendError, InferError};
 use crate::models;
 use crate::parameters;
 use crate::proto::grpc_inference_service_server::{
@@ -20,10 +21,11 @@ use crate::proto::grpc_inference_service_server::{
 use crate::proto::infer_parameter::ParameterChoice;
 use crate::proto::*;
 use crate::readiness;
-use crate::serve::Stop;
+use crate::stop::Stop;
 use futures_util::{Stream, StreamExt};
 use hyper::body::Incoming;
 use messages::{CallMessages, MessageLedger};
+use status::status;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,9 +35,9 @@ use symphony_wire::repository::RepositoryPort;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
-use tonic::{Code, Extensions, Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 use tower::Service;
 
 /// Requests of one stream that may be in flight; further ones wait on the connection.
@@ -87,10 +89,6 @@ impl GrpcServices {
 /// Bound on a message, in bytes.
 fn message_max(limits: &BodyLimits) -> usize {
     limits.size_max.saturating_add(ENVELOPE_MAX)
-}
-
-fn too_large(limit: usize) -> Status {
-    status(&InferError::TooLarge { what: "message", limit })
 }
 
 fn routes(api: GrpcApi) -> Result<Routes, FrontendError> {
@@ -390,22 +388,4 @@ fn unsupported(what: &str) -> Status {
 fn call_timeout(metadata: &MetadataMap) -> Result<Option<Span>, InferError> {
     let Some(value) = metadata.get("grpc-timeout") else { return Ok(None) };
     deadline::grpc_timeout(value.to_str().unwrap_or("")).map(Some)
-}
-
-fn status(error: &InferError) -> Status {
-    let code = match error.kind() {
-        ErrorKind::Invalid => Code::InvalidArgument,
-        ErrorKind::Unsupported => Code::Unimplemented,
-        ErrorKind::NotFound => Code::NotFound,
-        ErrorKind::TooLarge | ErrorKind::Overloaded => Code::ResourceExhausted,
-        ErrorKind::Unavailable => Code::Unavailable,
-        ErrorKind::Deadline | ErrorKind::Stalled => Code::DeadlineExceeded,
-        ErrorKind::Internal => Code::Internal,
-    };
-    let mut status = Status::new(code, error.message());
-    if let Some(wait) = error.retry_after() {
-        let seconds = MetadataValue::from(wait.as_secs().max(1));
-        status.metadata_mut().insert("retry-after", seconds);
-    }
-    status
 }

@@ -7,7 +7,7 @@ use super::{file, output, series, workers};
 use anyhow::Result;
 use std::path::PathBuf;
 use symphony_core::{Class, DropReason};
-use symphony_sim::{Mix, ModelReport, PolicyKind, Report, Share};
+use symphony_sim::{Mix, ModelReport, PolicyKind, Report, RequestCounts};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RunArgs {
@@ -150,11 +150,11 @@ fn kinds(setup: &Setup, runs: &[(PolicyKind, Report)]) -> Sheet {
 }
 
 /// By class, and by deadline where some requests have one of their own.
-fn shares(figures: &ModelReport) -> impl Iterator<Item = (&'static str, Share)> {
+fn shares(figures: &ModelReport) -> impl Iterator<Item = (&'static str, RequestCounts)> {
     let classes = Class::ALL.map(|class| (class.name(), figures.classes[class as usize]));
     let tight = figures.tight;
     let others =
-        Share { offered: figures.offered - tight.offered, good: figures.good - tight.good };
+        RequestCounts { offered: figures.offered - tight.offered, good: figures.good - tight.good };
     let by_deadline = [("tight", tight), ("not tight", others)].into_iter();
     let by_deadline = by_deadline.filter(move |_| tight.offered > 0);
     classes.into_iter().chain(by_deadline).filter(|(_, share)| share.offered > 0)

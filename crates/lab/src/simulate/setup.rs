@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
 use symphony_core::{ModelId, Span};
-use symphony_sim::goodput::Load as Streams;
+use symphony_sim::goodput::OfferedLoad;
 use symphony_sim::{
     ClockError, Drift, Network, Observed, PolicyKind, Report, Scenario, Split, run_observed,
 };
@@ -174,13 +174,13 @@ impl Setup {
     ///
     /// # Errors
     /// The weights are not as many as the models.
-    fn streams(&self) -> Result<Streams> {
+    fn streams(&self) -> Result<OfferedLoad> {
         let streams = (0u32..).zip(self.shares()?).filter(|(_, share)| *share > 0.0);
         let stream = |(number, share)| Stream {
             schedule: self.load.schedule.clone(),
             ..Stream::steady(ModelId::first(number), self.load.process, share)
         };
-        Ok(Streams { streams: streams.map(stream).collect() })
+        Ok(OfferedLoad { streams: streams.map(stream).collect() })
     }
 
     /// Requests per second in total that no schedule passes: every model always runs the largest

@@ -3,6 +3,7 @@
 
 mod chrome;
 mod picture;
+mod shown;
 
 use super::input::BadInput;
 use super::setup::Setup;
@@ -10,8 +11,9 @@ use super::{file, output};
 use crate::console::print_line;
 use crate::plot::write_picture;
 use anyhow::Result;
+use shown::{Arrival, ShownBatch, ShownDrop, ShownModel, ShownRun, Timeline};
 use std::path::PathBuf;
-use symphony_core::{BatchId, Request, Span, Time};
+use symphony_core::{Request, Span, Time};
 use symphony_sim::{Observed, PolicyKind};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -45,54 +47,6 @@ pub(super) struct TimelineArgs {
 
 /// More batches than this in one picture are a smear.
 const BATCHES_MAX: usize = 20_000;
-
-/// The part of the runs that is shown.
-struct Timeline {
-    models: Vec<ShownModel>,
-    accelerators: u32,
-    /// Since the beginning of the runs, warm-up included.
-    from: Time,
-    to: Time,
-    /// Milliseconds between the end of the warm-up and `from`.
-    from_ms: f64,
-    /// The same for every policy, in order of time; too many to draw are cut off.
-    arrivals: Vec<Arrival>,
-    runs: Vec<ShownRun>,
-}
-
-struct ShownModel {
-    name: String,
-    slo: Span,
-}
-
-/// What one policy did.
-struct ShownRun {
-    policy: PolicyKind,
-    batches: Vec<ShownBatch>,
-    drops: Vec<ShownDrop>,
-}
-
-struct ShownBatch {
-    id: BatchId,
-    accelerator: usize,
-    model: usize,
-    size: usize,
-    begin: Time,
-    end: Time,
-    /// The earliest of its requests.
-    deadline: Time,
-}
-
-struct Arrival {
-    at: Time,
-    model: usize,
-}
-
-struct ShownDrop {
-    at: Time,
-    model: usize,
-    reason: &'static str,
-}
 
 pub(super) fn command(args: &TimelineArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;

@@ -19,7 +19,7 @@
 //!   would answer a burst over several cycles, too late (ten models on eight accelerators: 570
 //!   instead of 1355 r/s; one model on one accelerator: 386 instead of 419).
 
-use super::packing::{ModelDemand, pack};
+use super::packing::{PackedDemand, pack};
 use super::pool::{Noted, RivalPool, insert, prefix};
 use crate::{Contender, Scenario};
 use std::collections::VecDeque;
@@ -68,7 +68,7 @@ impl Nexus {
     #[must_use]
     pub fn new(scenario: &Scenario, rates: &[f64]) -> Nexus {
         let delays = scenario.delays();
-        let demand = |(sim, rate): (&crate::SimModel, &f64)| ModelDemand {
+        let demand = |(sim, rate): (&crate::SimModel, &f64)| PackedDemand {
             profile: std::sync::Arc::clone(&sim.terms.profile),
             budget: sim
                 .terms

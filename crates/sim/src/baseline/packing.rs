@@ -11,7 +11,7 @@ use std::sync::Arc;
 use symphony_core::{Profile, Span};
 
 /// The load of a model.
-pub(super) struct ModelDemand {
+pub(super) struct PackedDemand {
     pub(super) profile: Arc<Profile>,
     /// The time from arrival to the end of execution.
     pub(super) budget: Span,
@@ -40,7 +40,7 @@ struct Cycle {
 
 /// Packs the demands onto `accelerators` accelerators. All rates are scaled by the same factor, as
 /// far as they fit. A demand whose single request misses its budget gets no accelerator.
-pub(super) fn pack(demands: &[ModelDemand], accelerators: usize) -> Vec<Vec<DutyShare>> {
+pub(super) fn pack(demands: &[PackedDemand], accelerators: usize) -> Vec<Vec<DutyShare>> {
     let fits = |scale: f64| plan(demands, scale).len() <= accelerators;
     let (mut low, mut high) = (0.0, 1.0);
     while fits(high) && high < 1e12 {
@@ -60,7 +60,7 @@ pub(super) fn pack(demands: &[ModelDemand], accelerators: usize) -> Vec<Vec<Duty
 
 /// Moves the models of the emptiest accelerator to the next emptiest, without regard to their
 /// objectives.
-fn crowd(demands: &[ModelDemand], cycles: &mut Vec<Cycle>) {
+fn crowd(demands: &[PackedDemand], cycles: &mut Vec<Cycle>) {
     cycles.sort_by(|a, b| b.occupancy(demands).total_cmp(&a.occupancy(demands)));
     if let Some(last) = cycles.pop()
         && let Some(emptiest) = cycles.last_mut()
@@ -70,7 +70,7 @@ fn crowd(demands: &[ModelDemand], cycles: &mut Vec<Cycle>) {
     }
 }
 
-fn plan(demands: &[ModelDemand], scale: f64) -> Vec<Cycle> {
+fn plan(demands: &[PackedDemand], scale: f64) -> Vec<Cycle> {
     let (mut full, mut residues) = (Vec::new(), Vec::new());
     for (number, demand) in demands.iter().enumerate() {
         let rate = demand.rate * scale;
@@ -110,7 +110,7 @@ fn plan(demands: &[ModelDemand], scale: f64) -> Vec<Cycle> {
 /// A plan with more accelerators than any pool has. It does not fit, whatever follows.
 const PLAN_MAX: usize = 100_000;
 
-impl ModelDemand {
+impl PackedDemand {
     fn seconds(&self, rows: u32) -> f64 {
         self.profile.exec(rows).as_secs_f64()
     }
@@ -137,16 +137,16 @@ impl ModelDemand {
 
 impl Cycle {
     /// The share of the duty cycle that executions take.
-    fn occupancy(&self, demands: &[ModelDemand]) -> f64 {
+    fn occupancy(&self, demands: &[PackedDemand]) -> f64 {
         self.busy(demands) / self.duty.max(1e-12)
     }
 
-    fn busy(&self, demands: &[ModelDemand]) -> f64 {
+    fn busy(&self, demands: &[PackedDemand]) -> f64 {
         self.shares.iter().map(|share| demands[share.demand].seconds(share.rows)).sum()
     }
 
     /// Both under one duty cycle, or `None` when they do not fit.
-    fn merged(&self, other: &Cycle, demands: &[ModelDemand]) -> Option<Cycle> {
+    fn merged(&self, other: &Cycle, demands: &[PackedDemand]) -> Option<Cycle> {
         let duty = self.duty.min(other.duty);
         let mut shares = Vec::new();
         for share in self.shares.iter().chain(&other.shares) {
@@ -169,10 +169,10 @@ impl Cycle {
 mod tests {
     use super::*;
 
-    fn demand(alpha_us: u64, beta_us: u64, slo_ms: u64, rate: f64) -> ModelDemand {
+    fn demand(alpha_us: u64, beta_us: u64, slo_ms: u64, rate: f64) -> PackedDemand {
         let (alpha, beta) = (Span::from_micros(alpha_us), Span::from_micros(beta_us));
         let profile = Arc::new(Profile::linear(alpha, beta, 64).unwrap());
-        ModelDemand { profile, budget: Span::from_millis(slo_ms), rate }
+        PackedDemand { profile, budget: Span::from_millis(slo_ms), rate }
     }
 
     #[test]

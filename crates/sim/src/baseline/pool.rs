@@ -32,13 +32,13 @@ pub(super) struct RivalModel {
 #[derive(Clone, Debug, Default)]
 pub(super) struct RivalAccelerator {
     /// Batches that were sent and have not completed, in order.
-    pub(super) outstanding: VecDeque<SentBatch>,
+    pub(super) outstanding: VecDeque<RivalBatch>,
     /// When all of them will have ended, according to plan.
     pub(super) free: Time,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct SentBatch {
+pub(super) struct RivalBatch {
     pub(super) batch: BatchId,
     pub(super) model: ModelId,
     pub(super) rows: u32,
@@ -125,7 +125,7 @@ impl RivalPool {
     }
 
     /// Forgets the work of an accelerator and returns it.
-    pub(super) fn abandon(&mut self, now: Time, id: AcceleratorId) -> VecDeque<SentBatch> {
+    pub(super) fn abandon(&mut self, now: Time, id: AcceleratorId) -> VecDeque<RivalBatch> {
         let accelerator = &mut self.accelerators[id.index()];
         accelerator.free = now;
         std::mem::take(&mut accelerator.outstanding)
@@ -271,7 +271,7 @@ impl RivalPool {
         let accelerator = &mut self.accelerators[id.index()];
         let begin = accelerator.free.max(now + self.delays.lead(rows));
         accelerator.free = begin + exec;
-        accelerator.outstanding.push_back(SentBatch { batch, model, rows, exec });
+        accelerator.outstanding.push_back(RivalBatch { batch, model, rows, exec });
         let requests = first..todo.requests.len();
         let (slowdown, behind) = (Slowdown::ONE, false);
         let start =

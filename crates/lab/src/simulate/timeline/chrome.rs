@@ -1,6 +1,6 @@
 //! The timeline in Chrome's trace event format.
 
-use super::{ShownRun, Timeline};
+use super::shown::{ShownRun, Timeline};
 use serde_json::{Value, json};
 use symphony_core::Time;
 

@@ -1,7 +1,7 @@
 //! The timeline as a picture: arrivals on top, then the accelerators of each policy as rows with
 //! batches as boxes, and a time line below.
 
-use super::{ShownBatch, ShownRun, Timeline};
+use super::shown::{ShownBatch, ShownRun, Timeline};
 use std::fmt::Write as _;
 use symphony_core::Time;
 

@@ -1,0 +1,23 @@
+//! The rest of the system, as a frontend sees it.
+
+use std::sync::Arc;
+use symphony_wire::catalog::SharedCatalog;
+use symphony_wire::clock::Clock;
+use symphony_wire::inflight::InFlight;
+use symphony_wire::repository::RepositoryPort;
+use symphony_wire::schedule::SchedulerPort;
+
+/// The rest of the system, as a frontend sees it.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// What is served.
+    pub catalog: SharedCatalog,
+    /// Where admitted requests wait.
+    pub inflight: Arc<InFlight>,
+    /// The way into the scheduler.
+    pub scheduler: SchedulerPort,
+    /// The way to the loader.
+    pub repository: RepositoryPort,
+    /// The process's clock.
+    pub clock: Clock,
+}
