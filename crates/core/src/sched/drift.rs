@@ -80,6 +80,7 @@ impl ModelDrift {
     }
 
     /// The model's slowdown, which plans have to count with.
+    #[inline]
     pub(crate) fn slowdown(&self) -> Slowdown {
         self.slowdown
     }
@@ -105,6 +106,7 @@ impl ModelDrift {
     }
 
     /// Forgets half of what was learned for each [`FORGET`] without a batch.
+    #[inline]
     pub(crate) fn forget(&mut self, now: Time) {
         if now.since(self.touched) >= FORGET {
             self.slowdown = forgotten(self.slowdown, &mut self.touched, now);

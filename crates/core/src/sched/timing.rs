@@ -19,11 +19,13 @@ pub(crate) struct Timing<'a> {
 
 impl Timing<'_> {
     /// How long a batch occupies an accelerator and the way of its inputs.
+    #[inline]
     pub(crate) fn busy(&self, rows: u32) -> Span {
         self.profile.exec(rows) + self.delays.data.times(u64::from(rows))
     }
 
     /// The last moment to send a batch of `rows` rows that has to end by `due`.
+    #[inline]
     pub(crate) fn latest_start(&self, due: Time, rows: u32) -> Time {
         due - self.profile.exec(rows) - self.delays.lead(rows)
     }
@@ -49,6 +51,7 @@ impl Timing<'_> {
     }
 
     /// Whether a request would meet its deadline alone, started at `now`.
+    #[inline]
     pub(crate) fn meets_alone(&self, now: Time, request: &Request) -> bool {
         let due = request.deadline - self.delays.response;
         self.rows_in_time(now, now, due, request.rows) >= request.rows

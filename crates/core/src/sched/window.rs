@@ -45,6 +45,7 @@ pub(crate) struct Outlook {
 }
 
 /// When the candidate's batch may be sent.
+#[inline]
 pub(crate) fn send_window(
     mode: Mode,
     timing: &Timing<'_>,
@@ -80,6 +81,7 @@ pub(crate) fn send_window(
 /// accelerators in use; the two are the same.) `budget` is what the head had from its arrival to its
 /// deadline, less what follows execution: a head that came with little time never had room for the
 /// batches that others reach, and is not held to them.
+#[inline]
 pub(crate) fn drop_target(mode: Mode, timing: &Timing<'_>, budget: Span, rows_per_ns: f64) -> u32 {
     if mode == Mode::Eager {
         return 0;
@@ -89,12 +91,14 @@ pub(crate) fn drop_target(mode: Mode, timing: &Timing<'_>, budget: Span, rows_pe
 
 /// The last moment to send one request more than there is: from here on waiting can no longer make
 /// the batch larger.
+#[inline]
 fn frontrun(timing: &Timing<'_>, outlook: &Outlook) -> Time {
     let grown = outlook.rows.saturating_add(outlook.request_rows);
     timing.latest_start(outlook.due, grown) - timing.delays.jitter
 }
 
 /// From when on waiting costs more than it gains at the measured load.
+#[inline]
 fn adaptive_exec(timing: &Timing<'_>, now: Time, outlook: &Outlook, plan: &ModelPlan) -> Time {
     if outlook.rows >= plan.threshold {
         return now;
@@ -104,6 +108,7 @@ fn adaptive_exec(timing: &Timing<'_>, now: Time, outlook: &Outlook, plan: &Model
 }
 
 /// From when on waiting can no longer make the batch larger, or gains nothing.
+#[inline]
 fn deferred_exec(timing: &Timing<'_>, now: Time, outlook: &Outlook) -> Time {
     let full = outlook.next.is_some() || outlook.low_waits;
     if full || !timing.profile.cheaper_beyond(outlook.rows) {

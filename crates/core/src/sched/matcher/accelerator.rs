@@ -104,11 +104,13 @@ impl PoolAccelerator {
         PoolAccelerator { is_wanted: true, ..PoolAccelerator::default() }
     }
 
+    #[inline]
     pub(super) fn is_serving(&self) -> bool {
         self.is_wanted && !self.is_dead
     }
 
     /// Whether nothing that counts as running was sent or granted.
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_none() && (self.is_dead || self.outstanding[0].is_none())
     }
@@ -123,11 +125,13 @@ impl PoolAccelerator {
     }
 
     /// How many times longer than elsewhere in the pool batches run on it.
+    #[inline]
     pub(super) fn slowdown(&self) -> Slowdown {
         self.drift.slowdown()
     }
 
     /// A batch was sent to it.
+    #[inline]
     pub(super) fn send(&mut self, batch: Outstanding) {
         let place = self.outstanding.iter().position(Option::is_none);
         let place = place.expect("an accelerator with no room is not granted");
@@ -139,6 +143,7 @@ impl PoolAccelerator {
     }
 
     /// A batch ended on it; `None` when it has no such batch.
+    #[inline]
     pub(super) fn end(&mut self, now: Time, batch: BatchId) -> Option<Outstanding> {
         let [first, second] = self.outstanding;
         let is = |place: Option<Outstanding>| place.filter(|o| o.granted.batch == batch);

@@ -56,6 +56,7 @@ impl Accelerators {
     }
 
     /// How many accelerators are granted batches.
+    #[inline]
     pub(super) fn serving(&self) -> u32 {
         self.serving
     }
@@ -71,12 +72,14 @@ impl Accelerators {
     }
 
     /// How many times longer than elsewhere in the pool batches run on an accelerator.
+    #[inline]
     pub(super) fn slowdown(&self, id: AcceleratorId) -> Slowdown {
         self.list.get(id.index()).map_or(Slowdown::ONE, PoolAccelerator::slowdown)
     }
 
     /// Takes note of time: which accelerators may be sent a batch ahead now, and which slowdowns are
     /// to be forgotten.
+    #[inline]
     pub(super) fn advance(&mut self, now: Time) {
         if self.forget_due.is_some_and(|due| due <= now) {
             self.forget_slowdowns(now);
@@ -93,6 +96,7 @@ impl Accelerators {
     /// still be running if the window allows the batch to wait for it. A straggler comes after all
     /// others, so also after one that is still running, and only if the batch's head would be in
     /// time on it.
+    #[inline]
     pub(super) fn choose(&mut self, now: Time, offer: &Offer) -> Option<AcceleratorId> {
         // An accelerator that should have ended and has not may never end: nothing more is sent to
         // it.
@@ -118,6 +122,7 @@ impl Accelerators {
 
     /// Whether this accelerator, with this low batch, would be missing to a high batch that has to
     /// be sent by `start_by`: no other one is free by then.
+    #[inline]
     pub(super) fn is_last_free(
         &mut self,
         now: Time,
@@ -141,6 +146,7 @@ impl Accelerators {
     }
 
     /// Takes an accelerator out of all orders, because it is granted a batch.
+    #[inline]
     pub(super) fn take(&mut self, id: AcceleratorId) -> &mut PoolAccelerator {
         self.idle.remove(id.0);
         self.ending.remove(id.0);
@@ -149,6 +155,7 @@ impl Accelerators {
     }
 
     /// Makes an accelerator available as far as its batches allow.
+    #[inline]
     pub(super) fn release(&mut self, now: Time, id: AcceleratorId) {
         let accelerator = &self.list[id.index()];
         self.idle.remove(id.0);

@@ -87,7 +87,8 @@ impl Candidates {
 
     /// Replaces a model's candidate, unless this one is stale. The model is the one that has its place
     /// now: a candidate of another generation is the first of this one.
-    pub(super) fn receive(&mut self, now: Time, candidate: Candidate) {
+    #[inline]
+    pub(super) fn receive(&mut self, now: Time, candidate: &Candidate) {
         let index = candidate.model.index();
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, CandidateSlot::default);
@@ -104,6 +105,7 @@ impl Candidates {
     }
 
     /// Files every candidate as ready whose window has opened, and as urgent that has become so.
+    #[inline]
     pub(super) fn open_windows(&mut self, now: Time) {
         while let Some((time, index)) = self.waiting.peek()
             && time <= now
@@ -114,6 +116,7 @@ impl Candidates {
 
     /// The high candidate whose turn is first, of the levels that may take accelerators: `running`
     /// batches of a level and all higher ones together stay within its limit.
+    #[inline]
     pub(super) fn first_high(
         &mut self,
         now: Time,
@@ -142,6 +145,7 @@ impl Candidates {
     }
 
     /// The low candidate whose turn is first.
+    #[inline]
     pub(super) fn first_low(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         while let Some((_, index)) = self.ready_low.peek() {
             match self.slots[index as usize].offer {
@@ -159,6 +163,7 @@ impl Candidates {
     }
 
     /// Whether a low candidate may be ready.
+    #[inline]
     pub(super) fn has_ready_low(&self) -> bool {
         !self.ready_low.is_empty()
     }
@@ -175,6 +180,7 @@ impl Candidates {
     }
 
     /// The batch of this offer was granted; it counts as offered again while there are more.
+    #[inline]
     pub(super) fn grant(&mut self, model: ModelId, offer: &Offer) {
         let slot = &mut self.slots[model.index()];
         let left = offer.more_batches.checked_sub(1);
@@ -199,16 +205,19 @@ impl Candidates {
     }
 
     /// The model that has a place now.
+    #[inline]
     fn model(&self, index: u32) -> ModelId {
         ModelId::new(index, self.slots[index as usize].of)
     }
 
     /// Files a candidate under what it waits for.
+    #[inline]
     fn place(&mut self, now: Time, index: u32, offer: Option<Offer>) {
         let filed = offer.map_or_else(Filed::default, |offer| Filed::of(now, &offer));
         self.file(index, filed);
     }
 
+    #[inline]
     fn file(&mut self, index: u32, filed: Filed) {
         self.waiting.put(index, filed.waiting);
         self.expected.put(index, filed.expected);

@@ -46,6 +46,7 @@ impl Accelerators {
     }
 
     /// Looks for overdue batches, if it is time to.
+    #[inline]
     pub(super) fn watch_overdue(&mut self, now: Time, running: &mut Running) {
         if self.watch.is_due(now) {
             self.look(now, running);
@@ -105,6 +106,7 @@ impl Accelerators {
     }
 
     /// Tells of an accelerator that is not wanted, if it runs nothing.
+    #[inline]
     pub(super) fn note_drained(&mut self, id: AcceleratorId) {
         let accelerator = &self.list[id.index()];
         if !accelerator.is_wanted && accelerator.is_empty() {

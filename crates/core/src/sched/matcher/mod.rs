@@ -159,7 +159,7 @@ impl Matcher {
         match message {
             ShardToMatcher::Candidate(candidate) => {
                 if self.running.admit(candidate.model) {
-                    self.candidates.receive(now, candidate);
+                    self.candidates.receive(now, &candidate);
                 }
             }
             ShardToMatcher::Reply(reply) => {
@@ -227,6 +227,7 @@ impl Matcher {
 
     /// Takes a shard's answer to a grant; one to no grant has no effect. Returns the batch if it has
     /// ended already: its end may be known before its beginning.
+    #[inline]
     fn reply(&mut self, now: Time, reply: Reply) -> Option<BatchEnded> {
         let Reply { accelerator: id, batch, sent } = reply;
         let accelerator = self.accelerators.list.get_mut(id.index())?;
@@ -251,6 +252,7 @@ impl Matcher {
     /// An accelerator completed a batch, after running it for `exec`; zero when nothing is to be
     /// learned from it. No effect when it runs no such batch. The end of a batch that was given up
     /// only tells that its accelerator is not dead.
+    #[inline]
     fn complete(
         &mut self,
         now: Time,
@@ -279,6 +281,7 @@ impl Matcher {
     }
 
     /// Hands out what became of accelerators; the shards count lost batches as ended.
+    #[inline]
     fn hand_out_news(&mut self, todo: &mut Actions, send: &mut impl FnMut(MatcherToShard)) {
         for news in self.accelerators.news.drain(..) {
             if let Action::Lost { model, .. } = news {
@@ -289,6 +292,7 @@ impl Matcher {
     }
 
     /// Matches ready candidates to free accelerators and hands each grant to `issue`.
+    #[inline]
     fn assign(&mut self, now: Time, mut issue: impl FnMut(Grant)) {
         self.accelerators.advance(now);
         while let Some((model, offer)) = self.next_ready(now)
@@ -300,6 +304,7 @@ impl Matcher {
 
     /// The ready candidate to serve next: the first high one, unless the first low one is owed the
     /// time of its batch.
+    #[inline]
     fn next_ready(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         self.candidates.open_windows(now);
         let low = self.candidates.first_low(now);
@@ -318,6 +323,7 @@ impl Matcher {
     }
 
     /// The accelerator for this offer, unless it is kept from a low one.
+    #[inline]
     fn accelerator_for(&mut self, now: Time, offer: &Offer) -> Option<AcceleratorId> {
         let id = self.accelerators.choose(now, offer)?;
         let is_kept = offer.class == Class::Low && self.is_kept(now, offer, id);
@@ -340,6 +346,7 @@ impl Matcher {
 
     /// Grants an accelerator to a candidate. Low requests pay for their batch in advance, so that what
     /// they are owed is not spent twice.
+    #[inline]
     fn grant(&mut self, model: ModelId, offer: &Offer, id: AcceleratorId) -> Grant {
         let (passed_over, prepaid) = match offer.class {
             Class::High => (self.candidates.has_ready_low(), 0.0),
@@ -359,6 +366,7 @@ impl Matcher {
     }
 
     /// Settles the account of low candidates when it is known what became of a grant.
+    #[inline]
     fn account(&mut self, pending: &PendingGrant, sent: Option<SentBatch>) {
         let ran = sent.map_or(0.0, |sent| sent.exec.0 as f64);
         let (earned, got) = match pending.granted.class {

@@ -59,11 +59,13 @@ impl Running {
     }
 
     /// Batches by priority level.
+    #[inline]
     pub(super) fn by_level(&self) -> &[u32; LEVELS] {
         &self.by_level
     }
 
     /// Low batches.
+    #[inline]
     pub(super) fn low(&self) -> u32 {
         self.low
     }
@@ -73,11 +75,13 @@ impl Running {
     }
 
     /// How long executions of a model usually take at the moment.
+    #[inline]
     pub(super) fn usual_of(&mut self, model: ModelId) -> &mut UsualRatio {
         &mut self.known(model).usual
     }
 
     /// A batch was granted.
+    #[inline]
     pub(super) fn add(&mut self, granted: Granted) {
         let Granted { model, level, class, .. } = granted;
         self.known(model).running += 1;
@@ -86,6 +90,7 @@ impl Running {
     }
 
     /// A granted batch has ended, or was never sent.
+    #[inline]
     pub(super) fn remove(&mut self, granted: Granted) {
         let Granted { model, level, class, .. } = granted;
         let known = &mut self.models[model.index()];
@@ -117,6 +122,7 @@ impl Running {
     }
 
     /// Forgets a closed model of which nothing runs, and returns it, until there is none.
+    #[inline]
     pub(super) fn forget_ended(&mut self) -> Option<ModelId> {
         while let Some(model) = self.ended.pop_front() {
             let known = &mut self.models[model.index()];
@@ -129,6 +135,7 @@ impl Running {
         None
     }
 
+    #[inline]
     fn known(&mut self, model: ModelId) -> &mut MatchedModel {
         if self.models.len() <= model.index() {
             self.models.resize_with(model.index() + 1, MatchedModel::default);

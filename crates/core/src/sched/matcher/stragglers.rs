@@ -10,6 +10,7 @@ use crate::time::Time;
 impl Accelerators {
     /// Compares a batch that ran `ratio` times as long as by its loaded profile with what is usual for
     /// its model. Returns the ratio with the accelerator's slowdown taken out.
+    #[inline]
     pub(super) fn learn(
         &mut self,
         now: Time,

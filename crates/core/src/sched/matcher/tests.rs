@@ -37,7 +37,7 @@ fn candidate(generation: u32, now: Time, latest: Time, lead: Span) -> Candidate 
 /// Offers such a batch: what it is granted.
 fn offer(matcher: &mut Matcher, now: Time, latest: Time, lead: Span) -> Option<Grant> {
     let generation = matcher.candidates.issued(MODEL);
-    matcher.candidates.receive(now, candidate(generation, now, latest, lead));
+    matcher.candidates.receive(now, &candidate(generation, now, latest, lead));
     let mut grants = Vec::new();
     matcher.assign(now, |grant| grants.push(grant));
     grants.pop()
@@ -73,18 +73,18 @@ fn several_batches_of_a_model_are_granted_before_its_shard_answers() {
         Candidate { offer, ..candidate }
     };
     let mut grants = Vec::new();
-    matcher.candidates.receive(at(0), with_more(0, 2));
+    matcher.candidates.receive(at(0), &with_more(0, 2));
     matcher.assign(at(0), |grant| grants.push(grant));
     let numbers: Vec<_> = grants.iter().map(|grant| grant.accelerator.0).collect();
     assert_eq!(numbers, [0, 1, 2], "the batch and two more");
     assert_eq!(matcher.running.of_model(MODEL), 3);
     // Made when one of the three grants had been answered: it knows nothing of the others.
-    matcher.candidates.receive(at(1), with_more(1, 2));
+    matcher.candidates.receive(at(1), &with_more(1, 2));
     matcher.assign(at(1), |grant| panic!("{grant:?}"));
     for grant in grants {
         assert_eq!(matcher.reply(at(1), sent(at(1), grant, Span::ZERO)), None);
     }
-    matcher.candidates.receive(at(1), with_more(3, 0));
+    matcher.candidates.receive(at(1), &with_more(3, 0));
     matcher.assign(at(1), |grant| assert_eq!(grant.accelerator, AcceleratorId(3)));
     assert_eq!(matcher.running.of_model(MODEL), 4);
 }
@@ -177,10 +177,10 @@ fn a_candidate_from_before_the_newest_grant_is_ignored() {
     assert!(offer(&mut matcher, at(0), at(20), ms(0)).is_some());
     // The shard offered this while the grant was on its way.
     let mut crossed = candidate(0, at(0), at(20), ms(0));
-    matcher.candidates.receive(at(0), crossed);
+    matcher.candidates.receive(at(0), &crossed);
     matcher.assign(at(0), |grant| panic!("{grant:?}"));
     crossed.generation = 1;
-    matcher.candidates.receive(at(0), crossed);
+    matcher.candidates.receive(at(0), &crossed);
     let mut grants = 0;
     matcher.assign(at(0), |_| grants += 1);
     assert_eq!(grants, 1);

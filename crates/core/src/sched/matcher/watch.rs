@@ -30,16 +30,19 @@ impl Watch {
     }
 
     /// When this batch is overdue, which should end at `end`.
+    #[inline]
     pub(super) fn overdue(&self, running: &Outstanding, end: Time) -> Time {
         end + self.after.max(running.sent.exec.times(OVERDUE_TIMES))
     }
 
     /// A batch runs that should end at `end`.
+    #[inline]
     pub(super) fn note(&mut self, running: &Outstanding, end: Time) {
         self.look_at(self.overdue(running, end));
     }
 
     /// Looks at this time at the latest.
+    #[inline]
     pub(super) fn look_at(&mut self, time: Time) {
         self.due = Some(self.due.map_or(time, |due| due.min(time)));
     }
@@ -49,6 +52,7 @@ impl Watch {
     }
 
     /// Whether to look: a batch may be overdue, or will be soon if it has not ended long since.
+    #[inline]
     pub(super) fn is_due(&self, now: Time) -> bool {
         let soon = now + self.half();
         let is_fresh = self.looked + self.half() > now;

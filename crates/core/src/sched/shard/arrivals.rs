@@ -77,11 +77,13 @@ impl ModelArrivals {
     }
 
     /// Something is queued or running from now on.
+    #[inline]
     pub(super) fn end_idle(&mut self) {
         self.idle_since = None;
     }
 
     /// Nothing is queued or running, now at the latest.
+    #[inline]
     pub(super) fn begin_idle(&mut self, now: Time) {
         if self.idle_since.is_none() {
             self.idle_since = Some(now);
@@ -123,6 +125,7 @@ impl ModelArrivals {
     }
 
     /// Rows of a class per nanosecond.
+    #[inline]
     pub(super) fn class_per_ns(&mut self, now: Time, class: Class) -> f64 {
         let low_per_ns = self.rate_low.rows_per_ns(now);
         match class {
@@ -132,6 +135,7 @@ impl ModelArrivals {
     }
 
     /// Rows per nanosecond that join a request while it waits or runs.
+    #[inline]
     pub(super) fn companions_per_ns(&mut self, now: Time) -> f64 {
         self.rate.companions_per_ns(now)
     }

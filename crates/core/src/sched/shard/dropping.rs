@@ -12,6 +12,7 @@ use crate::sched::window::{Outlook, drop_target};
 use crate::time::{Span, Time};
 
 /// When the first low request behind high ones can no longer end in time, even alone.
+#[inline]
 pub(super) fn low_expiry(queue: &Lanes, timing: &Timing<'_>) -> Option<Time> {
     let head = queue.low().head().filter(|_| queue.is_mixed())?;
     let end = head.deadline - timing.delays.response;
@@ -22,6 +23,7 @@ pub(super) fn low_expiry(queue: &Lanes, timing: &Timing<'_>) -> Option<Time> {
 
 impl Situation<'_> {
     /// Drops low requests behind high ones that can no longer end in time.
+    #[inline]
     pub(super) fn drop_late_low(&mut self, todo: &mut Actions) {
         while let Some(latest) = low_expiry(self.queue, &self.timing)
             && latest <= self.now
@@ -58,6 +60,7 @@ impl Situation<'_> {
     }
 
     /// How many heads to drop for the sake of those behind them.
+    #[inline]
     pub(super) fn in_the_way(&mut self, head: &Request, outlook: &Outlook) -> usize {
         match self.pool.mode {
             Mode::Eager => 0,
@@ -70,6 +73,7 @@ impl Situation<'_> {
 
     /// How many heads to drop so that the batch behind them, up to the size that the load needs, gains
     /// most rows over the price of those dropped.
+    #[inline]
     fn worth_dropping(&self, outlook: &Outlook) -> usize {
         let &ModelPlan { target, price, .. } = self.plan;
         let queue = self.queue.leading();
@@ -103,6 +107,7 @@ impl Situation<'_> {
 
     /// The largest batch for which a head may be dropped. Low requests give way first, so that a
     /// batch which suffices for the high ones is large enough.
+    #[inline]
     fn target_max(&self) -> u32 {
         match self.queue.class() {
             Class::High => {
@@ -116,6 +121,7 @@ impl Situation<'_> {
 
     /// Whether the head leaves out a request that a batch of the target size would take in. The
     /// number of rows alone does not tell: one request of eight rows fills a target of ten.
+    #[inline]
     fn stands_in_the_way(&mut self, head: &Request, outlook: &Outlook) -> bool {
         let message = self.model_timing.message();
         let had_chance = |_: &u32| !self.published.awaits_chance(self.now, message);

@@ -96,6 +96,7 @@ impl QueuedModel {
         }
     }
 
+    #[inline]
     pub(super) fn id(&self) -> ModelId {
         self.id
     }
@@ -110,6 +111,7 @@ impl QueuedModel {
     }
 
     /// Takes it off the list; whether it stood there.
+    #[inline]
     pub(super) fn take_touched(&mut self) -> bool {
         std::mem::take(&mut self.is_touched)
     }
@@ -121,6 +123,7 @@ impl QueuedModel {
     }
 
     /// How many times longer than by the profile as it was loaded its batches are planned to run.
+    #[inline]
     pub(super) fn slowdown(&self) -> Slowdown {
         self.timing.profile().slowdown()
     }
@@ -182,6 +185,7 @@ impl QueuedModel {
 
     /// Why a request can never run here, whatever is queued. A request that is late already is not
     /// queued to be dropped with more effort later: after a stall there may be very many.
+    #[inline]
     fn refusal(&self, pool: &PoolView, now: Time, request: &Request) -> Option<DropReason> {
         if self.life != Life::Open {
             Some(DropReason::Unloaded)
@@ -196,6 +200,7 @@ impl QueuedModel {
     }
 
     /// Counts a request towards the rate.
+    #[inline]
     fn note_arrival(&mut self, pool: &mut PoolView, now: Time, request: &Request) {
         self.arrivals.record(now, request);
         match request.class {
@@ -231,6 +236,7 @@ impl QueuedModel {
 
     /// Whether a high request came with a deadline of its own that leaves it noticeably less time
     /// than the objective does.
+    #[inline]
     fn is_early(&self, request: &Request) -> bool {
         let allowed = request.deadline.since(request.arrival);
         request.class == Class::High && allowed < Span(self.terms.slo.0 / 8 * 7)
@@ -259,6 +265,7 @@ impl QueuedModel {
 
     /// A batch ended after running so many times as long as by the loaded profile; `None` when that is
     /// not known. Returns whether plans count with another slowdown from now on.
+    #[inline]
     pub(super) fn complete(&mut self, pool: &PoolView, now: Time, ratio: Option<Slowdown>) -> bool {
         self.running = self.running.saturating_sub(1);
         self.note_idle(now);
@@ -270,6 +277,7 @@ impl QueuedModel {
     /// Plans with the slowdown that was measured, as far as a mean request alone still takes no more
     /// than three quarters of the objective: nothing would be measured of batches that never run.
     /// Returns whether the slowdown changed.
+    #[inline]
     fn follow_drift(&mut self, pool: &PoolView) -> bool {
         let measured = self.drift.slowdown();
         // The bound is of the table at least, so it is none for a model no slower than that.
@@ -410,6 +418,7 @@ impl QueuedModel {
     }
 
     /// Remembers since when it has had nothing to do.
+    #[inline]
     fn note_idle(&mut self, now: Time) {
         if self.queue.is_empty() && self.running == 0 {
             self.arrivals.begin_idle(now);
@@ -462,6 +471,7 @@ impl QueuedModel {
     }
 
     /// Whether it has become closed since this was asked last.
+    #[inline]
     pub(super) fn has_newly_closed(&mut self) -> bool {
         let is_news = self.life == Life::Closing && self.queue.is_empty();
         if is_news {
@@ -470,6 +480,7 @@ impl QueuedModel {
         is_news
     }
 
+    #[inline]
     fn situation<'a>(&'a mut self, pool: &'a PoolView, now: Time, stage: Stage) -> Situation<'a> {
         let timing = self.timing.at(stage);
         Situation {

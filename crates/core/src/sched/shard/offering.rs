@@ -14,6 +14,7 @@ const MORE_MAX: u32 = 15;
 
 impl Situation<'_> {
     /// Drops what stands in the way and offers the batch of what is left.
+    #[inline]
     pub(super) fn offer(&mut self, todo: &mut Actions) -> Option<Offer> {
         self.drop_late_low(todo);
         loop {
@@ -29,6 +30,7 @@ impl Situation<'_> {
 
     /// The offer of this outlook. Its window is the matcher's, which grants a message later than the
     /// shard offers.
+    #[inline]
     fn offered(&self, head: &Request, outlook: &Outlook) -> Offer {
         let granted = self.timing_at(Stage::Granted);
         let window = send_window(self.pool.mode, &granted, self.now, outlook, self.plan);
@@ -54,6 +56,7 @@ impl Situation<'_> {
     }
 
     /// When the batch that will have gathered has to be sent.
+    #[inline]
     fn expected(&self, outlook: &Outlook) -> Time {
         let gathered = self.plan.high_need.map_or(0, |need| need.gathered);
         self.timing.latest_start(outlook.due, outlook.rows.max(gathered))
@@ -62,6 +65,7 @@ impl Situation<'_> {
     /// Batches behind this one that gain nothing by waiting: this one leaves rows behind that it has
     /// no room for, so those behind it do as well. Only where messages take time; otherwise each is
     /// offered when the one before has gone.
+    #[inline]
     fn more_batches(&self, outlook: &Outlook) -> u32 {
         let is_immediate = self.model_timing.message() == Span::ZERO;
         if is_immediate || outlook.next.is_none() || self.queue.is_mixed() {

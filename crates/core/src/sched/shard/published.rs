@@ -15,6 +15,7 @@ pub(super) struct Published {
 
 impl Published {
     /// The generation of a candidate made now.
+    #[inline]
     pub(super) fn generation(&self) -> u32 {
         self.generation
     }
@@ -25,12 +26,14 @@ impl Published {
     }
 
     /// Whether the matcher does not know this candidate.
+    #[inline]
     pub(super) fn is_news(&self, candidate: &Candidate) -> bool {
         self.candidate.as_ref() != Some(candidate)
     }
 
     /// Remembers what goes to the matcher, by a message that takes its time. The matcher cannot grant
     /// it before it has received it, unless what it knew before was open already.
+    #[inline]
     pub(super) fn publish(&mut self, now: Time, message: Span, candidate: Candidate) {
         let received = now + message;
         let before = self.candidate.replace(candidate);
@@ -42,17 +45,20 @@ impl Published {
     }
 
     /// Whether the batch is still held back for company. It has not had its chance to start.
+    #[inline]
     pub(super) fn is_deferring(&self, now: Time) -> bool {
         self.offered().is_some_and(|offer| offer.exec > now)
     }
 
     /// Whether the batch is held back, or its grant may be on the way. To exchange its head for
     /// another now would be to exchange it for every request that comes meanwhile.
+    #[inline]
     pub(super) fn awaits_chance(&self, now: Time, message: Span) -> bool {
         self.offered().is_some() && self.opens + message > now
     }
 
     /// What the matcher was offered and has not granted, as far as is known.
+    #[inline]
     fn offered(&self) -> Option<&Offer> {
         let current = self.candidate.as_ref().filter(|known| known.generation == self.generation);
         current.and_then(|known| known.offer.as_ref())

@@ -11,6 +11,7 @@ impl Situation<'_> {
     /// The batch to run on an accelerator that is free from `free` on, if its window is open. On a
     /// straggler it is as large as is in time there; whether to start at all does not depend on the
     /// accelerator's slowdown, because the candidate was made without it.
+    #[inline]
     pub(super) fn sealable(&mut self, free: Time, slowdown: Slowdown) -> Choice {
         let Some(head) = self.queue.leading().head().copied() else { return Choice::default() };
         let outlook = self.outlook(&head, free);
@@ -37,6 +38,7 @@ impl Situation<'_> {
     }
 
     /// The batch of this outlook.
+    #[inline]
     fn chosen(&mut self, outlook: &Outlook, free: Time) -> Choice {
         if outlook.together {
             return self.queue.all();

@@ -53,17 +53,20 @@ impl Situation<'_> {
     }
 
     /// What has to be left between the planned end of execution and the deadline.
+    #[inline]
     pub(super) fn after_execution(&self) -> Span {
         self.timing.delays.response + self.allowance
     }
 
     /// The timing at another stage.
+    #[inline]
     pub(super) fn timing_at(&self, stage: Stage) -> Timing<'_> {
         self.model_timing.at(stage)
     }
 
     /// The largest batch from the head on, for an accelerator that is free from `free` on; the
     /// queue's prefix is fitted to it.
+    #[inline]
     pub(super) fn outlook(&mut self, head: &Request, free: Time) -> Outlook {
         if let Some(outlook) = self.together(free) {
             return outlook;
@@ -100,6 +103,7 @@ impl Situation<'_> {
     }
 
     /// The batch of everything that is queued, high and low, if one batch meets every deadline.
+    #[inline]
     fn together(&mut self, free: Time) -> Option<Outlook> {
         if !self.queue.is_mixed() {
             return None;

@@ -66,11 +66,13 @@ impl ModelTiming {
     }
 
     /// The profile at the model's planned slowdown.
+    #[inline]
     pub(super) fn profile(&self) -> &Profile {
         &self.profile
     }
 
     /// How long a message between shard and matcher takes.
+    #[inline]
     pub(super) fn message(&self) -> Span {
         self.message
     }
@@ -89,6 +91,7 @@ impl ModelTiming {
     }
 
     /// Plans with this slowdown and these delays from now on.
+    #[inline]
     pub(super) fn set_slowdown(&mut self, slowdown: Slowdown, delays: &Delays, message: Span) {
         self.profile.set_slowdown(slowdown);
         self.set_delays(delays, message);
@@ -107,11 +110,13 @@ impl ModelTiming {
     }
 
     /// What a request needs at least from its arrival to its deadline.
+    #[inline]
     pub(super) fn least(&self) -> Span {
         self.least[0]
     }
 
     /// The same, where the shard may be behind.
+    #[inline]
     pub(super) fn least_now(&self, is_behind: bool) -> Span {
         self.least[usize::from(is_behind)]
     }
