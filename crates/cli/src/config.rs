@@ -398,6 +398,24 @@ mod tests {
     }
 
     #[test]
+    fn requests_may_hold_two_bodies_at_least() {
+        let bytes = |text: &str, body_max| {
+            let file: ServerFile = toml::from_str(text).unwrap();
+            file.request_bytes_max(body_max).map_err(|error| error.to_string())
+        };
+        assert_eq!(bytes("", 64 << 20).unwrap(), request_bytes_max_default());
+        assert_eq!(bytes("", 1 << 50).unwrap(), 1 << 51);
+        assert_eq!(bytes("request_bytes_max_mib = 200", 64 << 20).unwrap(), 200 << 20);
+        for (text, part) in [
+            ("request_bytes_max_mib = 127", "give at least 128, twice body_max_mib"),
+            ("tensor_bytes_max_mib = 512", "called server.request_bytes_max_mib now"),
+        ] {
+            let error = bytes(text, 64 << 20).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn half_of_the_cores_speak_with_clients_unless_the_file_says_otherwise() {
         let threads =
             |threads, cores| ServerFile { threads, ..ServerFile::default() }.threads(cores);

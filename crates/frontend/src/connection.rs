@@ -21,7 +21,7 @@ use tokio::time::Sleep;
 /// What is sent to a client to find out whether it is still there.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Whether the request of a connection waits for its answer. The one that answers tells the socket.
+/// Whether the request of a connection waits for its answer, as its handler tells the socket.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dialogue(Arc<DialogueFlags>);
 
@@ -64,7 +64,7 @@ pub(crate) struct ClientStream {
     stream: TcpStream,
     dialogue: Dialogue,
     /// A client that takes nothing of its answer for this long is given up.
-    patience: Duration,
+    write_timeout: Duration,
     /// Everything that was to be written has been.
     is_flushed: bool,
     /// Runs while the client takes nothing.
@@ -82,9 +82,13 @@ enum Presence {
 }
 
 impl ClientStream {
-    pub(crate) fn new(stream: TcpStream, dialogue: Dialogue, patience: Duration) -> ClientStream {
+    pub(crate) fn new(
+        stream: TcpStream,
+        dialogue: Dialogue,
+        write_timeout: Duration,
+    ) -> ClientStream {
         let presence = Presence::Sending;
-        ClientStream { stream, dialogue, patience, is_flushed: true, stuck: None, presence }
+        ClientStream { stream, dialogue, write_timeout, is_flushed: true, stuck: None, presence }
     }
 
     /// Ready when the client has left.
@@ -108,8 +112,14 @@ impl ClientStream {
         if !self.is_flushed || !self.dialogue.is_askable() {
             return Presence::Silent;
         }
-        let asked = self.stream.try_write(INTERIM).and_then(|_| refusal(&self.stream));
-        asked.map_or(Presence::Silent, Presence::Ended)
+        match self.stream.try_write(INTERIM) {
+            Ok(written) if written == INTERIM.len() => {
+                refusal(&self.stream).map_or(Presence::Silent, Presence::Ended)
+            }
+            // With half of it sent, no answer can be understood any more.
+            Ok(_) => Presence::Ended(Box::pin(std::future::ready(()))),
+            Err(_) => Presence::Silent,
+        }
     }
 
     /// Looks at how writing went: a client has to take something now and then.
@@ -123,8 +133,8 @@ impl ClientStream {
             return written;
         }
         self.is_flushed = false;
-        let patience = self.patience;
-        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let timeout = self.write_timeout;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         stuck.as_mut().poll(context).map(|()| Err(ErrorKind::TimedOut.into()))
     }
 }
@@ -134,7 +144,7 @@ fn refusal(stream: &TcpStream) -> Result<Pin<Box<dyn Future<Output = ()> + Send>
     let twin = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
     let twin = TcpStream::from_std(twin)?;
     Ok(Box::pin(async move {
-        // Whatever it is that cannot be waited for, the client is not there any more.
+        // An error of the waiting itself also means that the client is not there any more.
         let _ = twin.ready(Interest::ERROR).await;
     }))
 }
@@ -172,8 +182,8 @@ impl AsyncWrite for ClientStream {
         true
     }
 
-    /// There is nothing to flush. The server comes by here whenever it has looked after the
-    /// connection, with nothing left to be written, which is when to look after the client.
+    /// There is nothing to flush. The server calls this each time that it has polled the connection
+    /// and has nothing left to write, so this is where to see whether the client has left.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.is_flushed = true;
         if self.dialogue.is_answering()
