@@ -6,8 +6,8 @@
 use crate::admission::Admission;
 use crate::budget::HeldBytes;
 use crate::error::{InferError, Missed, Objective};
-use crate::metrics::{Ending, ModelHandle};
-use crate::record::Entry;
+use crate::metrics::{ModelHandle, RequestEnding};
+use crate::record::RequestRecord;
 use crate::request::{InferResponse, OutputOf};
 use std::sync::Arc;
 use symphony_core::{DropReason, Request, Span};
@@ -96,7 +96,7 @@ impl<'a> Admitted<'a> {
                 (self.metadata, self.reply) = (metadata, reply);
                 Ok(self)
             }
-            Err(error) => Err(self.end(Ending::Refused, self.elapsed(), error)),
+            Err(error) => Err(self.end(RequestEnding::Refused, self.elapsed(), error)),
         }
     }
 
@@ -108,12 +108,12 @@ impl<'a> Admitted<'a> {
             Outcome::Dropped { reason, queued } => Err(self.dropped(reason, queued)),
             Outcome::Unloaded(_) => Err(self.dropped(DropReason::Unloaded, elapsed)),
             Outcome::Refused(message) => {
-                Err(self.end(Ending::Refused, elapsed, InferError::Invalid(message)))
+                Err(self.end(RequestEnding::Refused, elapsed, InferError::Invalid(message)))
             }
             Outcome::Failed(message) => {
                 let model = self.handle.model.name.clone();
                 let error = InferError::Failed { model, message };
-                Err(self.end(Ending::Failed, elapsed, error))
+                Err(self.end(RequestEnding::Failed, elapsed, error))
             }
         }
     }
@@ -122,7 +122,7 @@ impl<'a> Admitted<'a> {
     fn done(&mut self, answer: Answer, elapsed: Span) -> Result<Answer, InferError> {
         self.handle.ran(self.metadata.rows, &answer.execution);
         if self.metadata.arrival + elapsed > self.metadata.deadline {
-            return Err(self.missed(Ending::Late, Missed::Running, elapsed));
+            return Err(self.missed(RequestEnding::Late, Missed::Running, elapsed));
         }
         self.is_settled = true;
         self.admission.recorder.good(self.entry(), elapsed, &answer.execution);
@@ -133,11 +133,11 @@ impl<'a> Admitted<'a> {
     fn expire(&mut self) -> Result<Answer, InferError> {
         let elapsed = self.elapsed();
         if self.withdraw() {
-            return Err(self.missed(Ending::Expired, Missed::Queued, elapsed));
+            return Err(self.missed(RequestEnding::Expired, Missed::Queued, elapsed));
         }
         match self.reply.try_recv() {
             Ok(outcome) => self.settle(outcome),
-            Err(_) => Err(self.missed(Ending::Late, Missed::Running, elapsed)),
+            Err(_) => Err(self.missed(RequestEnding::Late, Missed::Running, elapsed)),
         }
     }
 
@@ -146,7 +146,11 @@ impl<'a> Admitted<'a> {
         let model = &self.handle.model;
         let error = match reason {
             DropReason::Hopeless | DropReason::Overload => {
-                return self.missed(Ending::Dropped(reason), Missed::Dropped(reason), queued);
+                return self.missed(
+                    RequestEnding::Dropped(reason),
+                    Missed::Dropped(reason),
+                    queued,
+                );
             }
             DropReason::QueueFull => InferError::overloaded(format!(
                 "the queue of model {:?} is full: it holds {} requests, its limit",
@@ -166,16 +170,16 @@ impl<'a> Admitted<'a> {
                 model.name
             )),
         };
-        self.end(Ending::Dropped(reason), queued, error)
+        self.end(RequestEnding::Dropped(reason), queued, error)
     }
 
-    fn missed(&mut self, ending: Ending, missed: Missed, queued: Span) -> InferError {
+    fn missed(&mut self, ending: RequestEnding, missed: Missed, queued: Span) -> InferError {
         let model = self.handle.model.name.clone();
         let error = InferError::Deadline { model, objective: self.objective, queued, missed };
         self.end(ending, queued, error)
     }
 
-    fn end(&mut self, ending: Ending, after: Span, error: InferError) -> InferError {
+    fn end(&mut self, ending: RequestEnding, after: Span, error: InferError) -> InferError {
         self.is_settled = true;
         self.admission.recorder.ended(self.entry(), ending, after, &error);
         error
@@ -203,9 +207,9 @@ impl<'a> Admitted<'a> {
         })
     }
 
-    fn entry(&self) -> Entry<'_> {
+    fn entry(&self) -> RequestRecord<'_> {
         let Request { class, rows, .. } = self.metadata;
-        Entry { handle: &self.handle, id: &self.id, class, rows }
+        RequestRecord { handle: &self.handle, id: &self.id, class, rows }
     }
 
     fn elapsed(&self) -> Span {

@@ -12,7 +12,7 @@ use symphony_core::{Class, Span};
 
 /// Where parameters stand: on the request, or on a tensor of this name.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place<'a> {
+pub(crate) enum ParameterPlace<'a> {
     Request,
     Input(&'a str),
     Output(&'a str),
@@ -20,7 +20,7 @@ pub(crate) enum Place<'a> {
 
 /// A parameter's value, as every protocol can write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
+pub(crate) enum ParameterValue<'a> {
     Bool(bool),
     Whole(u64),
     Text(Cow<'a, str>),
@@ -54,7 +54,7 @@ enum Role {
 #[derive(Clone, Copy)]
 enum Treatment {
     /// Reads the value; `None` when it is not one of those that the text says to give.
-    Read(fn(&mut Asked, &Value<'_>) -> Option<()>, &'static str),
+    Read(fn(&mut Asked, &ParameterValue<'_>) -> Option<()>, &'static str),
     /// Refused for this reason, unless its value asks for nothing: 0, false or an empty text.
     Refused(&'static str),
 }
@@ -125,8 +125,8 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 /// One of them is unknown, given twice, in the wrong place, has a wrong value, or asks for what
 /// this server does not do. Always the same one is named, whatever order they come in.
 pub(crate) fn read(
-    place: Place<'_>,
-    mut given: Vec<(Cow<'_, str>, Value<'_>)>,
+    place: ParameterPlace<'_>,
+    mut given: Vec<(Cow<'_, str>, ParameterValue<'_>)>,
 ) -> Result<Asked, InferError> {
     given.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
     let mut asked = Asked::default();
@@ -145,9 +145,9 @@ pub(crate) fn read(
 
 fn read_one(
     asked: &mut Asked,
-    place: Place<'_>,
+    place: ParameterPlace<'_>,
     name: &str,
-    value: &Value<'_>,
+    value: &ParameterValue<'_>,
 ) -> Result<(), InferError> {
     let Some(Reserved(_, roles, treatment)) = RESERVED.get(rank(name)) else {
         return Err(InferError::Unsupported(format!(
@@ -185,13 +185,13 @@ fn prefix(name: &str) -> Option<&'static str> {
     PREFIXES.into_iter().find(|prefix| name.starts_with(prefix))
 }
 
-fn read_timeout(asked: &mut Asked, value: &Value<'_>) -> Option<()> {
+fn read_timeout(asked: &mut Asked, value: &ParameterValue<'_>) -> Option<()> {
     let micros = value.whole()?;
     asked.limit = (micros > 0).then(|| Span::from_micros(micros));
     Some(())
 }
 
-fn read_priority(asked: &mut Asked, value: &Value<'_>) -> Option<()> {
+fn read_priority(asked: &mut Asked, value: &ParameterValue<'_>) -> Option<()> {
     asked.class = match value.whole()? {
         0 => None,
         level => Some(priority::class(level)?),
@@ -199,28 +199,28 @@ fn read_priority(asked: &mut Asked, value: &Value<'_>) -> Option<()> {
     Some(())
 }
 
-fn read_binary_outputs(asked: &mut Asked, value: &Value<'_>) -> Option<()> {
+fn read_binary_outputs(asked: &mut Asked, value: &ParameterValue<'_>) -> Option<()> {
     asked.binary_outputs = value.boolean()?;
     Some(())
 }
 
-fn read_binary(asked: &mut Asked, value: &Value<'_>) -> Option<()> {
+fn read_binary(asked: &mut Asked, value: &ParameterValue<'_>) -> Option<()> {
     asked.binary = Some(value.boolean()?);
     Some(())
 }
 
-fn read_binary_size(asked: &mut Asked, value: &Value<'_>) -> Option<()> {
-    let Value::Whole(size) = value else { return None };
+fn read_binary_size(asked: &mut Asked, value: &ParameterValue<'_>) -> Option<()> {
+    let ParameterValue::Whole(size) = value else { return None };
     asked.binary_size = Some(usize::try_from(*size).ok()?);
     Some(())
 }
 
-impl Value<'_> {
+impl ParameterValue<'_> {
     /// A whole number; clients write it as a number, or as digits in a text.
     fn whole(&self) -> Option<u64> {
         match self {
-            Value::Whole(number) => Some(*number),
-            Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            ParameterValue::Whole(number) => Some(*number),
+            ParameterValue::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
                 text.parse().ok()
             }
             _ => None,
@@ -229,38 +229,38 @@ impl Value<'_> {
 
     fn boolean(&self) -> Option<bool> {
         match self {
-            Value::Bool(value) => Some(*value),
+            ParameterValue::Bool(value) => Some(*value),
             _ => None,
         }
     }
 
     fn asks_for_nothing(&self) -> bool {
         match self {
-            Value::Bool(value) => !value,
-            Value::Whole(number) => *number == 0,
-            Value::Text(text) => text.is_empty(),
-            Value::Other(_) => false,
+            ParameterValue::Bool(value) => !value,
+            ParameterValue::Whole(number) => *number == 0,
+            ParameterValue::Text(text) => text.is_empty(),
+            ParameterValue::Other(_) => false,
         }
     }
 }
 
-impl fmt::Display for Value<'_> {
+impl fmt::Display for ParameterValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Bool(value) => write!(f, "{value}"),
-            Value::Whole(number) => write!(f, "{number}"),
-            Value::Text(text) => write!(f, "{:?}", brief(text)),
-            Value::Other(text) => f.write_str(&brief(text)),
+            ParameterValue::Bool(value) => write!(f, "{value}"),
+            ParameterValue::Whole(number) => write!(f, "{number}"),
+            ParameterValue::Text(text) => write!(f, "{:?}", brief(text)),
+            ParameterValue::Other(text) => f.write_str(&brief(text)),
         }
     }
 }
 
-impl Place<'_> {
+impl ParameterPlace<'_> {
     fn role(self) -> Role {
         match self {
-            Place::Request => Role::Request,
-            Place::Input(_) => Role::Input,
-            Place::Output(_) => Role::Output,
+            ParameterPlace::Request => Role::Request,
+            ParameterPlace::Input(_) => Role::Input,
+            ParameterPlace::Output(_) => Role::Output,
         }
     }
 }
@@ -276,15 +276,15 @@ impl Role {
 }
 
 /// A parameter and its place, as errors name them.
-struct Named<'a>(&'a str, Place<'a>);
+struct Named<'a>(&'a str, ParameterPlace<'a>);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the parameter {:?}", brief(self.0))?;
         match self.1 {
-            Place::Request => Ok(()),
-            Place::Input(name) => write!(f, " of input {:?}", brief(name)),
-            Place::Output(name) => write!(f, " of output {:?}", brief(name)),
+            ParameterPlace::Request => Ok(()),
+            ParameterPlace::Input(name) => write!(f, " of input {:?}", brief(name)),
+            ParameterPlace::Output(name) => write!(f, " of output {:?}", brief(name)),
         }
     }
 }
@@ -335,7 +335,7 @@ pub(crate) fn check_repository(name: &str) -> Result<(), InferError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{ParameterPlace as Place, ParameterValue as Value, *};
 
     const INPUT_X: Place<'_> = Place::Input("x");
     const OUTPUT_Y: Place<'_> = Place::Output("y");

@@ -3,7 +3,7 @@
 //! Every request passes here once, when it ends. Decides nothing about it.
 
 use crate::error::{ErrorKind, InferError};
-use crate::metrics::{Ending, Metrics, ModelHandle};
+use crate::metrics::{Metrics, ModelHandle, RequestEnding};
 use crate::quote::brief;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub(crate) struct Recorder {
 
 /// An admitted request, as it is counted and logged.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct RequestRecord<'a> {
     pub(crate) handle: &'a ModelHandle,
     /// The client's name for it; empty when it gave none.
     pub(crate) id: &'a str,
@@ -49,14 +49,14 @@ impl Recorder {
     /// A request was refused before it was admitted. Hands the error back.
     pub(crate) fn refused(&self, handle: &ModelHandle, id: &str, error: InferError) -> InferError {
         self.metrics.refused(error.kind());
-        handle.ended(Ending::Refused, Span::ZERO);
-        self.log(handle, id, Ending::Refused, Span::ZERO, &error);
+        handle.ended(RequestEnding::Refused, Span::ZERO);
+        self.log(handle, id, RequestEnding::Refused, Span::ZERO, &error);
         error
     }
 
     /// An admitted request has a result in time.
-    pub(crate) fn good(&self, entry: Entry<'_>, elapsed: Span, execution: &Execution) {
-        let Entry { handle, id, class, rows } = entry;
+    pub(crate) fn good(&self, entry: RequestRecord<'_>, elapsed: Span, execution: &Execution) {
+        let RequestRecord { handle, id, class, rows } = entry;
         handle.good(rows, elapsed, execution);
         handle.metrics.of(class).good.add(1);
         if tracing::enabled!(tracing::Level::DEBUG) {
@@ -74,8 +74,14 @@ impl Recorder {
     }
 
     /// An admitted request ended without a result.
-    pub(crate) fn ended(&self, entry: Entry<'_>, ending: Ending, after: Span, error: &InferError) {
-        if ending == Ending::Refused {
+    pub(crate) fn ended(
+        &self,
+        entry: RequestRecord<'_>,
+        ending: RequestEnding,
+        after: Span,
+        error: &InferError,
+    ) {
+        if ending == RequestEnding::Refused {
             self.metrics.refused(error.kind());
         }
         entry.handle.ended(ending, after);
@@ -84,14 +90,14 @@ impl Recorder {
     }
 
     /// The client of an admitted request left before its outcome.
-    pub(crate) fn left(&self, entry: Entry<'_>, after: Span) {
-        entry.handle.ended(Ending::Cancelled, after);
-        entry.handle.metrics.of(entry.class).ended(Ending::Cancelled);
+    pub(crate) fn left(&self, entry: RequestRecord<'_>, after: Span) {
+        entry.handle.ended(RequestEnding::Cancelled, after);
+        entry.handle.metrics.of(entry.class).ended(RequestEnding::Cancelled);
         if tracing::enabled!(tracing::Level::DEBUG) {
             tracing::debug!(
                 request = self.request_name(entry.id),
                 model = entry.handle.model.name,
-                outcome = Ending::Cancelled.name(),
+                outcome = RequestEnding::Cancelled.name(),
                 after_ms = after.as_millis_f64(),
                 "the client left"
             );
@@ -100,7 +106,14 @@ impl Recorder {
 
     /// One line for a request without a result: at debug level, for overload must not flood
     /// the log; failures of the server are warnings, a few of them.
-    fn log(&self, handle: &ModelHandle, id: &str, ending: Ending, after: Span, error: &InferError) {
+    fn log(
+        &self,
+        handle: &ModelHandle,
+        id: &str,
+        ending: RequestEnding,
+        after: Span,
+        error: &InferError,
+    ) {
         let warn = error.kind() == ErrorKind::Internal && self.may_warn();
         if !warn && !tracing::enabled!(tracing::Level::DEBUG) {
             return;

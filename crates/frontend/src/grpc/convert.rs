@@ -5,7 +5,7 @@
 
 use crate::deadline::earliest;
 use crate::error::InferError;
-use crate::parameters::{self, Asked, Place, Value};
+use crate::parameters::{self, Asked, ParameterPlace, ParameterValue};
 use crate::proto::infer_parameter::ParameterChoice;
 use crate::proto::model_infer_request::InferInputTensor;
 use crate::proto::model_infer_response::InferOutputTensor;
@@ -28,7 +28,7 @@ pub(super) fn request(
     arrival: Time,
     limit: Option<Span>,
 ) -> Result<InferRequest, InferError> {
-    let asked = read_parameters(Place::Request, &message.parameters)?;
+    let asked = read_parameters(ParameterPlace::Request, &message.parameters)?;
     let raw = message.raw_input_contents;
     if !raw.is_empty() && raw.len() != message.inputs.len() {
         return Err(InferError::Invalid(format!(
@@ -47,7 +47,7 @@ pub(super) fn request(
     let mut outputs = Vec::new();
     for output in message.outputs {
         // Answers are raw whatever they say of binary data.
-        read_parameters(Place::Output(&output.name), &output.parameters)?;
+        read_parameters(ParameterPlace::Output(&output.name), &output.parameters)?;
         outputs.push(output.name);
     }
     Ok(InferRequest {
@@ -61,29 +61,28 @@ pub(super) fn request(
 }
 
 /// What the parameters of one place ask for.
-fn read_parameters(place: Place<'_>, given: &Parameters) -> Result<Asked, InferError> {
+fn read_parameters(place: ParameterPlace<'_>, given: &Parameters) -> Result<Asked, InferError> {
     let reserved = given.iter().filter(|(name, _)| parameters::is_reserved(name));
     let reserved = reserved.map(|(name, parameter)| (name.into(), value(parameter)));
     parameters::read(place, reserved.collect())
 }
 
-fn value(parameter: &InferParameter) -> Value<'_> {
+fn value(parameter: &InferParameter) -> ParameterValue<'_> {
     match &parameter.parameter_choice {
-        Some(ParameterChoice::BoolParam(value)) => Value::Bool(*value),
-        Some(ParameterChoice::Uint64Param(number)) => Value::Whole(*number),
-        Some(ParameterChoice::Int64Param(number)) => {
-            u64::try_from(*number).map_or_else(|_| Value::Other(number.to_string()), Value::Whole)
-        }
-        Some(ParameterChoice::StringParam(text)) => Value::Text(text.into()),
-        Some(ParameterChoice::DoubleParam(value)) => Value::Other(format!("{value:?}")),
-        None => Value::Other("without a value".to_owned()),
+        Some(ParameterChoice::BoolParam(value)) => ParameterValue::Bool(*value),
+        Some(ParameterChoice::Uint64Param(number)) => ParameterValue::Whole(*number),
+        Some(ParameterChoice::Int64Param(number)) => u64::try_from(*number)
+            .map_or_else(|_| ParameterValue::Other(number.to_string()), ParameterValue::Whole),
+        Some(ParameterChoice::StringParam(text)) => ParameterValue::Text(text.into()),
+        Some(ParameterChoice::DoubleParam(value)) => ParameterValue::Other(format!("{value:?}")),
+        None => ParameterValue::Other("without a value".to_owned()),
     }
 }
 
 fn input(tensor: InferInputTensor, raw: Option<Bytes>) -> Result<InputTensor, InferError> {
     let name = tensor.name;
     // Messages say themselves how long contents are, so the size in the parameters adds nothing.
-    read_parameters(Place::Input(&name), &tensor.parameters)?;
+    read_parameters(ParameterPlace::Input(&name), &tensor.parameters)?;
     let datatype: DataType = tensor
         .datatype
         .parse()

@@ -10,7 +10,7 @@ use super::object::Object;
 use crate::check::element_count;
 use crate::deadline::earliest;
 use crate::error::InferError;
-use crate::parameters::{self, Asked, Place, Value};
+use crate::parameters::{self, Asked, ParameterPlace, ParameterValue};
 use crate::quote::{self, brief};
 use crate::request::{InferRequest, InputTensor};
 use bytes::Bytes;
@@ -206,7 +206,7 @@ fn request(
     text: &JsonText<'_>,
     parsed: JsonRequest<'_>,
 ) -> Result<Decoded, InferError> {
-    let asked = read_parameters(Place::Request, parsed.parameters)?;
+    let asked = read_parameters(ParameterPlace::Request, parsed.parameters)?;
     let mut binary = Binary { body: &envelope.body, next: length };
     let inputs = parsed
         .inputs
@@ -218,7 +218,7 @@ fn request(
     let mut outputs = Vec::new();
     for Object(output) in parsed.outputs.unwrap_or_default() {
         let name = output.name.into_owned();
-        let own = read_parameters(Place::Output(&name), output.parameters)?.binary;
+        let own = read_parameters(ParameterPlace::Output(&name), output.parameters)?.binary;
         form.by_name.extend(own.map(|binary| (name.clone(), binary)));
         outputs.push(name);
     }
@@ -237,7 +237,7 @@ fn request(
 
 /// What the parameters of one place ask for.
 fn read_parameters(
-    place: Place<'_>,
+    place: ParameterPlace<'_>,
     given: Option<JsonParameters<'_>>,
 ) -> Result<Asked, InferError> {
     let JsonParameters(given) = given.unwrap_or_default();
@@ -245,14 +245,15 @@ fn read_parameters(
     parameters::read(place, given.collect())
 }
 
-fn value(raw: &RawValue) -> Value<'_> {
+fn value(raw: &RawValue) -> ParameterValue<'_> {
     let text = raw.get();
-    let whole = || text.parse().ok().map(Value::Whole);
-    let string = || serde_json::from_str(text).ok().map(|JsonString(text)| Value::Text(text));
+    let whole = || text.parse().ok().map(ParameterValue::Whole);
+    let string =
+        || serde_json::from_str(text).ok().map(|JsonString(text)| ParameterValue::Text(text));
     match text {
-        "true" => Value::Bool(true),
-        "false" => Value::Bool(false),
-        _ => whole().or_else(string).unwrap_or_else(|| Value::Other(brief(text))),
+        "true" => ParameterValue::Bool(true),
+        "false" => ParameterValue::Bool(false),
+        _ => whole().or_else(string).unwrap_or_else(|| ParameterValue::Other(brief(text))),
     }
 }
 
@@ -293,7 +294,7 @@ fn read_input(
     binary: &mut Binary<'_>,
 ) -> Result<InputTensor, InferError> {
     let name = input.name.into_owned();
-    let size = read_parameters(Place::Input(&name), input.parameters)?.binary_size;
+    let size = read_parameters(ParameterPlace::Input(&name), input.parameters)?.binary_size;
     let datatype: DataType = input
         .datatype
         .parse()

@@ -29,7 +29,7 @@ pub(super) fn read(
     // An element and what separates it take at least two characters, so a small body that
     // claims a large shape gets no large buffer.
     let capacity = elements.min(text.len() / 2 + 1).saturating_mul(datatype.size().unwrap_or(8));
-    let mut reader = Reader {
+    let mut reader = ElementReader {
         datatype,
         shape,
         elements,
@@ -103,7 +103,7 @@ fn plain_length(text: &str) -> usize {
     text.bytes().position(end).unwrap_or(text.len())
 }
 
-struct Reader<'a> {
+struct ElementReader<'a> {
     datatype: DataType,
     shape: &'a [i64],
     elements: usize,
@@ -115,7 +115,7 @@ struct Reader<'a> {
     leaf_depth: Option<usize>,
 }
 
-impl Reader<'_> {
+impl ElementReader<'_> {
     fn take(&mut self, token: Token<'_>) -> Result<(), String> {
         match token {
             Token::Open => {

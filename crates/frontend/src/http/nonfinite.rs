@@ -31,7 +31,7 @@ impl<'a> JsonText<'a> {
     /// One of them stands where none can be meant.
     pub(super) fn replaced(sent: &'a [u8]) -> Result<Option<JsonText<'a>>, InferError> {
         let mut json = Vec::new();
-        let mut scan = Scan::default();
+        let mut scan = DataScan::default();
         let mut at = 0;
         while at < sent.len() {
             let Some(word) = word_at(sent, at) else {
@@ -89,7 +89,7 @@ fn word_at(text: &[u8], at: usize) -> Option<&'static str> {
 
 /// Where in a request the scan is: how deep, and whether in the `data` of one of its `inputs`.
 #[derive(Default)]
-struct Scan {
+struct DataScan {
     depth: usize,
     in_inputs: bool,
     in_data: bool,
@@ -99,7 +99,7 @@ struct Scan {
 const REQUEST_DEPTH: usize = 1;
 const INPUT_DEPTH: usize = 3;
 
-impl Scan {
+impl DataScan {
     /// Passes one byte, or one string; returns what comes next.
     fn pass(&mut self, text: &[u8], at: usize) -> usize {
         match text[at] {

@@ -63,7 +63,7 @@ impl Histogram {
 
 /// What a family of samples is, as Prometheus has it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
+pub(crate) enum MetricKind {
     Counter,
     Gauge,
     Histogram,
@@ -77,11 +77,11 @@ pub(crate) struct Page {
 
 impl Page {
     /// Begins a family; its samples have to follow before the next family.
-    pub(crate) fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub(crate) fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         // Writing to a string cannot fail.
         let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
@@ -153,9 +153,9 @@ mod tests {
             histogram.observe(ms * 1_000_000);
         }
         let mut page = Page::default();
-        page.family("t_seconds", Kind::Histogram, "Times.");
+        page.family("t_seconds", MetricKind::Histogram, "Times.");
         page.histogram("t_seconds", &[("model", "a\"b\\\n")], &histogram, 1e9);
-        page.family("up", Kind::Gauge, "Up.");
+        page.family("up", MetricKind::Gauge, "Up.");
         page.sample("up", &[], 1);
         let model = r#"model="a\"b\\\n""#;
         let expected = [

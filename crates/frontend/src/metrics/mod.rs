@@ -139,13 +139,13 @@ pub(crate) struct ClassMetrics {
 
 impl ClassMetrics {
     /// A request ended without a result.
-    pub(crate) fn ended(&self, ending: Ending) {
+    pub(crate) fn ended(&self, ending: RequestEnding) {
         let counter = match ending {
-            Ending::Late => &self.late,
-            Ending::Cancelled => &self.cancelled,
-            Ending::Failed => &self.failed,
-            Ending::Refused => &self.refused,
-            Ending::Dropped(_) | Ending::Expired => &self.dropped,
+            RequestEnding::Late => &self.late,
+            RequestEnding::Cancelled => &self.cancelled,
+            RequestEnding::Failed => &self.failed,
+            RequestEnding::Refused => &self.refused,
+            RequestEnding::Dropped(_) | RequestEnding::Expired => &self.dropped,
         };
         counter.add(1);
     }
@@ -153,7 +153,7 @@ impl ClassMetrics {
 
 /// How a request without a result ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum RequestEnding {
     Late,
     Cancelled,
     Failed,
@@ -163,15 +163,15 @@ pub(crate) enum Ending {
     Expired,
 }
 
-impl Ending {
+impl RequestEnding {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Ending::Late => "late",
-            Ending::Cancelled => "cancelled",
-            Ending::Failed => "failed",
-            Ending::Refused => "refused",
-            Ending::Dropped(reason) => reason.name(),
-            Ending::Expired => "expired",
+            RequestEnding::Late => "late",
+            RequestEnding::Cancelled => "cancelled",
+            RequestEnding::Failed => "failed",
+            RequestEnding::Refused => "refused",
+            RequestEnding::Dropped(reason) => reason.name(),
+            RequestEnding::Expired => "expired",
         }
     }
 }
@@ -247,22 +247,22 @@ impl ModelHandle {
     }
 
     /// A request ended without a result, this long after it arrived.
-    pub(crate) fn ended(&self, ending: Ending, after: Span) {
+    pub(crate) fn ended(&self, ending: RequestEnding, after: Span) {
         let metrics = &self.metrics;
         metrics.fail_ns.add(after.0);
         match ending {
-            Ending::Late => {
+            RequestEnding::Late => {
                 metrics.late.add(1);
                 metrics.total.observe(after.0);
             }
-            Ending::Cancelled => metrics.cancelled.add(1),
-            Ending::Failed => metrics.failed.add(1),
-            Ending::Refused => metrics.refused.add(1),
-            Ending::Dropped(reason) => {
+            RequestEnding::Cancelled => metrics.cancelled.add(1),
+            RequestEnding::Failed => metrics.failed.add(1),
+            RequestEnding::Refused => metrics.refused.add(1),
+            RequestEnding::Dropped(reason) => {
                 let index = DropReason::ALL.iter().position(|known| *known == reason);
                 metrics.dropped[index.unwrap_or(0)].add(1);
             }
-            Ending::Expired => metrics.dropped[DropReason::ALL.len()].add(1),
+            RequestEnding::Expired => metrics.dropped[DropReason::ALL.len()].add(1),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The metrics page: which metric has which name, type and labels.
 
-use super::exposition::{Counter, Histogram, Kind, Page};
+use super::exposition::{Counter, Histogram, MetricKind, Page};
 use super::{ClassMetrics, DROPPED, Metrics, ModelMetrics, REFUSED};
 use crate::budget::ByteBudget;
 use std::collections::HashMap;
@@ -128,7 +128,7 @@ pub(crate) fn render(sources: &Sources<'_>) -> String {
     model_counters(&mut page, &models);
     classes(&mut page, &models);
     for (name, help, unit, histogram) in HISTOGRAMS {
-        page.family(name, Kind::Histogram, help);
+        page.family(name, MetricKind::Histogram, help);
         for model in &models {
             page.histogram(name, &labels(model), histogram(model), unit);
         }
@@ -146,7 +146,7 @@ fn labels(model: &ModelMetrics) -> [(&str, &str); 2] {
 
 fn model_counters(page: &mut Page, models: &[Arc<ModelMetrics>]) {
     for (name, help, value) in MODEL_COUNTERS {
-        page.family(name, Kind::Counter, help);
+        page.family(name, MetricKind::Counter, help);
         for model in models {
             page.sample(name, &labels(model), value(model));
         }
@@ -160,13 +160,13 @@ fn model_counters(page: &mut Page, models: &[Arc<ModelMetrics>]) {
         }
     };
     let name = "nv_inference_request_failure";
-    page.family(name, Kind::Counter, "Number of requests without a result, by reason.");
+    page.family(name, MetricKind::Counter, "Number of requests without a result, by reason.");
     by_label(page, name, "reason", &FAILURES);
     let name = "symphony_requests_total";
-    page.family(name, Kind::Counter, "Requests by outcome; each has exactly one.");
+    page.family(name, MetricKind::Counter, "Requests by outcome; each has exactly one.");
     by_label(page, name, "outcome", &OUTCOMES);
     let name = "symphony_dropped_total";
-    page.family(name, Kind::Counter, "Dropped requests by reason.");
+    page.family(name, MetricKind::Counter, "Dropped requests by reason.");
     for model in models {
         let [model_label, version] = labels(model);
         for (reason, count) in DROPPED.iter().zip(&model.dropped) {
@@ -178,7 +178,7 @@ fn model_counters(page: &mut Page, models: &[Arc<ModelMetrics>]) {
 /// Outcomes by class.
 fn classes(page: &mut Page, models: &[Arc<ModelMetrics>]) {
     let name = "symphony_class_requests_total";
-    page.family(name, Kind::Counter, "Admitted requests by class and outcome.");
+    page.family(name, MetricKind::Counter, "Admitted requests by class and outcome.");
     for model in models {
         let [model_label, version] = labels(model);
         for class in Class::ALL {
@@ -193,15 +193,19 @@ fn classes(page: &mut Page, models: &[Arc<ModelMetrics>]) {
 fn process(page: &mut Page, sources: &Sources<'_>) {
     let metrics = sources.metrics;
     let name = "symphony_refused_total";
-    page.family(name, Kind::Counter, "Refused inference requests, known model or not.");
+    page.family(name, MetricKind::Counter, "Refused inference requests, known model or not.");
     for ((_, reason), count) in REFUSED.iter().zip(&metrics.refused) {
         page.sample(name, &[("reason", reason)], Counter::get(count));
     }
     let name = "symphony_request_bytes_refused_total";
-    page.family(name, Kind::Counter, "Refusals because requests hold all the bytes they may.");
+    page.family(
+        name,
+        MetricKind::Counter,
+        "Refusals because requests hold all the bytes they may.",
+    );
     page.sample(name, &[], sources.budget.refused());
     let mut gauge = |name: &str, help: &str, labelled: &[(&[(&str, &str)], u64)]| {
-        page.family(name, Kind::Gauge, help);
+        page.family(name, MetricKind::Gauge, help);
         for (labels, value) in labelled {
             page.sample(name, labels, value);
         }
@@ -258,18 +262,23 @@ fn served<'a>(catalog: &'a Catalog, statistics: &'a Statistics) -> Vec<ServedMod
 
 fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
     let served = served(catalog, statistics);
-    type Value = fn(&ModelStatistics) -> u64;
-    let families: [(&str, Kind, &str, Value); 3] = [
-        ("nv_inference_exec_count", Kind::Counter, "Number of batches executed.", |s| s.batches),
+    type ModelFigure = fn(&ModelStatistics) -> u64;
+    let families: [(&str, MetricKind, &str, ModelFigure); 3] = [
+        ("nv_inference_exec_count", MetricKind::Counter, "Number of batches executed.", |s| {
+            s.batches
+        }),
         (
             "nv_inference_pending_request_count",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "Number of requests waiting for execution.",
             |s| s.queued,
         ),
-        ("symphony_queued_requests", Kind::Gauge, "Requests in the scheduler's queue.", |s| {
-            s.queued
-        }),
+        (
+            "symphony_queued_requests",
+            MetricKind::Gauge,
+            "Requests in the scheduler's queue.",
+            |s| s.queued,
+        ),
     ];
     for (name, kind, help, value) in families {
         page.family(name, kind, help);
@@ -279,7 +288,7 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
     }
     let name = "symphony_model_slowdown";
     let help = "Planned execution times of the model, as a multiple of its loaded profile.";
-    page.family(name, Kind::Gauge, help);
+    page.family(name, MetricKind::Gauge, help);
     for (labels, counters) in &served {
         page.sample(name, labels, counters.map_or(1.0, |counters| counters.slowdown.as_f64()));
     }
@@ -287,14 +296,14 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
         plans(page, &served);
     }
     let name = "symphony_pool_mode";
-    page.family(name, Kind::Gauge, "1 for the mode that the pool is scheduled in.");
+    page.family(name, MetricKind::Gauge, "1 for the mode that the pool is scheduled in.");
     for mode in Mode::ALL {
         page.sample(name, &[("mode", mode.name())], u8::from(mode == statistics.mode));
     }
     if let Some(batches) = statistics.batches_max {
         let name = "symphony_scheduler_batches_max";
         let help = "Batches per second that the scheduler was measured to sustain.";
-        page.family(name, Kind::Gauge, help);
+        page.family(name, MetricKind::Gauge, help);
         page.sample(name, &[], batches);
     }
     accelerators(page, statistics);
@@ -302,8 +311,8 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
 
 /// What the load asks of each model, where the pool is scheduled by it.
 fn plans(page: &mut Page, served: &[ServedModel<'_>]) {
-    type Value = fn(&ModelPlan) -> f64;
-    let families: [(&str, &str, Value); 4] = [
+    type PlanFigure = fn(&ModelPlan) -> f64;
+    let families: [(&str, &str, PlanFigure); 4] = [
         ("symphony_plan_target_rows", "Rows per batch that the load needs.", |plan| {
             plan.target.into()
         }),
@@ -322,7 +331,7 @@ fn plans(page: &mut Page, served: &[ServedModel<'_>]) {
         ),
     ];
     for (name, help, value) in families {
-        page.family(name, Kind::Gauge, help);
+        page.family(name, MetricKind::Gauge, help);
         for (labels, counters) in served {
             if let Some(counters) = counters {
                 page.sample(name, labels, value(&counters.plan));
@@ -333,18 +342,18 @@ fn plans(page: &mut Page, served: &[ServedModel<'_>]) {
 
 fn accelerators(page: &mut Page, statistics: &Statistics) {
     let name = "symphony_accelerator_busy_seconds_total";
-    page.family(name, Kind::Counter, "Time the accelerator spent on batches.");
+    page.family(name, MetricKind::Counter, "Time the accelerator spent on batches.");
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
         let number = index.to_string();
         page.sample(name, &[("accelerator", &number)], accelerator.busy.as_secs_f64());
     }
     let name = "symphony_accelerator_batches_total";
-    page.family(name, Kind::Counter, "Batches the accelerator completed.");
+    page.family(name, MetricKind::Counter, "Batches the accelerator completed.");
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
         page.sample(name, &[("accelerator", &index.to_string())], accelerator.batches);
     }
     let name = "symphony_accelerator_state";
-    page.family(name, Kind::Gauge, "1 for what the accelerator is in the pool.");
+    page.family(name, MetricKind::Gauge, "1 for what the accelerator is in the pool.");
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
         let number = index.to_string();
         for state in AcceleratorState::ALL {
@@ -354,7 +363,7 @@ fn accelerators(page: &mut Page, statistics: &Statistics) {
     }
     let name = "symphony_accelerator_slowdown";
     let help = "Execution times on the accelerator, as a multiple of those on the others.";
-    page.family(name, Kind::Gauge, help);
+    page.family(name, MetricKind::Gauge, help);
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
         page.sample(name, &[("accelerator", &index.to_string())], accelerator.slowdown.as_f64());
     }
