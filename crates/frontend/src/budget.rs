@@ -138,7 +138,7 @@ impl HeldBytes {
     /// Holds exactly so many bytes.
     ///
     /// # Errors
-    /// That is more than now, and there is no room.
+    /// There is no room for more bytes than it holds now.
     pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), InferError> {
         let now = usize::try_from(self.bytes).unwrap_or(usize::MAX);
         if bytes > now {
@@ -151,7 +151,7 @@ impl HeldBytes {
     /// Holds at least so many bytes.
     ///
     /// # Errors
-    /// That is more than now, and there is no room.
+    /// There is no room for more bytes than it holds now.
     pub(crate) fn cover(&mut self, bytes: usize) -> Result<(), InferError> {
         if self.bytes < bytes as u64 { self.resize(bytes) } else { Ok(()) }
     }

@@ -68,7 +68,7 @@ async fn shutdown(terminate: &mut Signal, interrupt: &mut Signal) {
 async fn reload(repository: &RepositoryPort) {
     tracing::info!("reading the repository again");
     match repository.reload().await {
-        Ok(()) => tracing::info!("every model of the repository is served as it is there"),
+        Ok(()) => tracing::info!("the repository was read: what it holds is served"),
         Err(error) => tracing::error!("some models could not be loaded: {error}"),
     }
 }

@@ -135,7 +135,7 @@ impl<'de> Visitor<'de> for ReservedOnly {
 /// The value of `Inference-Header-Content-Length`.
 ///
 /// # Errors
-/// It is no number.
+/// The header is not a number.
 pub(super) fn json_length(header: &str) -> Result<usize, InferError> {
     let digits = header.bytes().all(|byte| byte.is_ascii_digit());
     header.parse().ok().filter(|_| digits).ok_or_else(|| {

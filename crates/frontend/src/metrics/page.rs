@@ -321,7 +321,7 @@ fn plans(page: &mut Page, served: &[ServedModel<'_>]) {
         }),
         (
             "symphony_plan_early_start_seconds",
-            "How long before it can no longer grow a smaller batch may start.",
+            "How early a batch below the threshold may start, before it can no longer grow.",
             |plan| plan.early_start.as_secs_f64(),
         ),
         (
@@ -353,7 +353,11 @@ fn accelerators(page: &mut Page, statistics: &Statistics) {
         page.sample(name, &[("accelerator", &index.to_string())], accelerator.batches);
     }
     let name = "symphony_accelerator_state";
-    page.family(name, MetricKind::Gauge, "1 for what the accelerator is in the pool.");
+    page.family(
+        name,
+        MetricKind::Gauge,
+        "1 for the accelerator's current state, 0 for the others.",
+    );
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
         let number = index.to_string();
         for state in AcceleratorState::ALL {

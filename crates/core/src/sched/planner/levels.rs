@@ -19,8 +19,8 @@ const WANTED_MORE: f64 = 3.0;
 #[derive(Clone, Debug)]
 pub(super) struct Levels {
     limits: [u32; LEVELS],
-    /// How long each model tolerates to wait, and its index, the least first; kept to be allocated
-    /// once.
+    /// The longest wait that each model tolerates, and its index, shortest first. It is kept so that
+    /// a plan allocates nothing.
     order: Vec<(f64, usize)>,
 }
 
