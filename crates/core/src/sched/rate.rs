@@ -37,7 +37,7 @@ struct SlidingWindow<C> {
     filling: C,
     /// When it is full.
     full_at: Time,
-    /// The full buckets; the place of the one that is being filled is empty.
+    /// The full buckets; the place of the bucket in filling is empty.
     buckets: [C; BUCKETS],
     /// The sum of the full buckets.
     full: C,

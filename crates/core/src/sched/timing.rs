@@ -34,7 +34,7 @@ impl Timing<'_> {
     /// free from `free` on, ends by `due`.
     ///
     /// With inputs that take time to fetch, a larger batch also starts later. Execution and lead both
-    /// grow with the batch, so every batch smaller than one that fits fits as well.
+    /// grow with the batch, so if a batch fits, every smaller one does.
     #[inline]
     pub(crate) fn rows_in_time(&self, now: Time, free: Time, due: Time, most: u32) -> u32 {
         let Timing { profile, delays } = self;

@@ -66,7 +66,7 @@ impl Accelerators {
         self.serving as usize >= self.list.len()
     }
 
-    /// What an accelerator is in the pool; one that nobody ever added is away.
+    /// What an accelerator is in the pool; away, if nobody ever added it.
     pub(super) fn state(&self, id: AcceleratorId) -> AcceleratorState {
         self.list.get(id.index()).map_or(AcceleratorState::Away, PoolAccelerator::state)
     }
@@ -94,7 +94,7 @@ impl Accelerators {
 
     /// The lowest-numbered accelerator on which the batch can start as early as anywhere. It may
     /// still be running if the window allows the batch to wait for it. A straggler comes after all
-    /// others, so also after one that is still running, and only if the batch's head would be in
+    /// others, so also after a running accelerator, and only if the batch's head would be in
     /// time on it.
     #[inline]
     pub(super) fn choose(&mut self, now: Time, offer: &Offer) -> Option<AcceleratorId> {

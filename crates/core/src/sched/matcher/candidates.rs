@@ -168,7 +168,7 @@ impl Candidates {
         !self.ready_low.is_empty()
     }
 
-    /// Whether there may be a candidate; one that became too late stays filed until it is looked at.
+    /// Whether there may be a candidate; a candidate that became too late stays filed until it is looked at.
     pub(super) fn has_any(&self) -> bool {
         let is_ready = self.ready.iter().any(|ready| !ready.is_empty());
         is_ready || !self.waiting.is_empty() || !self.ready_low.is_empty()

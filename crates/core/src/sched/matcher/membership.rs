@@ -21,7 +21,7 @@ impl Accelerators {
         self.watch.set_after(after);
     }
 
-    /// Grants batches to an accelerator from now on: one that is away or draining, or a new one. All
+    /// Grants batches to an accelerator from now on, whether it is away, draining or new. All
     /// numbers below a new one are away until they are added. A dead one serves once it has ended its
     /// batches. Numbers from [`ACCELERATORS_MAX`] on are ignored.
     pub(super) fn add(&mut self, now: Time, id: AcceleratorId) {

@@ -110,7 +110,7 @@ impl Matcher {
         self.accelerators.serving()
     }
 
-    /// What an accelerator is in the pool; one that nobody ever added is away.
+    /// What an accelerator is in the pool; away, if nobody ever added it.
     #[must_use]
     pub fn state(&self, accelerator: AcceleratorId) -> AcceleratorState {
         self.accelerators.state(accelerator)
@@ -331,7 +331,7 @@ impl Matcher {
     }
 
     /// Whether this accelerator is kept from a low batch: high requests need all that low ones leave,
-    /// or it is the last one that is free in time for the high candidate expected next.
+    /// or no other accelerator is free in time for the high candidate expected next.
     fn is_kept(&mut self, now: Time, low: &Offer, id: AcceleratorId) -> bool {
         if self.is_owed(low) {
             return false;

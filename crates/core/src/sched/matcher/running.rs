@@ -47,7 +47,7 @@ impl Running {
         known.filter(|known| known.of == model.generation()).map_or(0, |known| known.running)
     }
 
-    /// Gives a model the place of one that is gone; returns whether it has its place now. A model that
+    /// Gives a model its place if the model before it is gone; returns whether it has its place now. A model that
     /// had the place before has not.
     #[inline]
     pub(super) fn admit(&mut self, model: ModelId) -> bool {

@@ -242,7 +242,7 @@ fn what_ends_in_time_costs_no_look() {
 }
 
 #[test]
-fn whoever_looks_late_gives_a_little_time() {
+fn a_late_look_gives_a_little_time() {
     let mut matcher = Matcher::new(Mode::Consolidate, 1);
     matcher.set_overdue_after(ms(200));
     assert_eq!(send(&mut matcher, at(0), at(20), ms(0)), Some(0));

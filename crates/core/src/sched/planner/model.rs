@@ -178,7 +178,7 @@ impl PlannedModel {
     }
 
     /// The size to start at, where the fitted line says `rows`. In a profile with steps that size may
-    /// lie just past a step, or so little before the end of one that the rest of it costs nothing.
+    /// lie just past a step, or just before its end, where the rest of the step costs nothing.
     fn stepped(&self, rows: u32, price: f64) -> u32 {
         let thrifty = self.thriftiest(rows);
         if thrifty < rows {

@@ -5,7 +5,7 @@ use crate::request::{Class, Request};
 use crate::sched::rate::{RateEstimator, RowRate};
 use crate::time::{Span, Time};
 
-/// A model that had a request within this time is one that others leave room for.
+/// Other models leave room for a model that had a request within this time.
 const PRESENT_FOR: Span = Span::from_secs(60);
 
 /// Measured arrivals of rows.

@@ -18,7 +18,7 @@ impl Situation<'_> {
         if outlook.rows == 0 {
             return Choice::default();
         }
-        // The candidate was made for an accelerator that is free at once. On one that is free later,
+        // The candidate was made for an accelerator that is free at once. If it is free later,
         // high and low requests may no longer go together, and the high ones alone would wait for
         // company.
         let offered = if self.queue.is_mixed() { self.outlook(&head, self.now) } else { outlook };
