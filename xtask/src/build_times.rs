@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::command;
 use crate::files::own_files;
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, cargo, host_triple};
 
 /// The packages to change.
 const CHANGED: [&str; 3] = ["symphony-core", "symphony-frontend", "symphony"];
@@ -25,7 +25,7 @@ pub(crate) fn run(workspace: &Workspace, release: bool) -> Result<()> {
     let copy = Copy { root: folder.path().join("sources"), release };
     copy.take(&workspace.root)?;
     // Downloads are not part of building.
-    command::run(copy.cargo("fetch").arg("--locked"))?;
+    command::run(copy.cargo("fetch").args(["--locked", "--target", &host_triple()?]))?;
     println!("{:34} {:8.1} s", "from nothing", copy.build()?.as_secs_f64());
     for name in CHANGED {
         let root = root_file(workspace, name)?;

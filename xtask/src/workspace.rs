@@ -100,7 +100,8 @@ fn metadata(root: &Path, options: &[&str]) -> Result<Workspace> {
     serde_json::from_str(&text).context("cannot read what `cargo metadata` printed")
 }
 
-fn host_triple() -> Result<String> {
+/// The system that this machine compiles for.
+pub(crate) fn host_triple() -> Result<String> {
     let text = command::output(Command::new("rustc").arg("-vV"))?;
     text.lines()
         .find_map(|line| line.strip_prefix("host: "))
