@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::modules::{FileId, ModuleId, Named, Tree};
+use super::modules::{FileId, ModuleId, Resolved, Tree};
 use super::paths::Binding;
 
 /// A file that needs another file.
@@ -42,18 +42,18 @@ fn needs(tree: &Tree, id: ModuleId) -> Vec<(FileId, String, usize)> {
     };
     let imports = paths.bindings.iter().filter(is_used).filter_map(|binding| {
         match tree.resolve(id, &binding.path)? {
-            Named::Item { file, name } => Some((file, name, binding.line)),
-            Named::Module(all) if binding.name.is_none() && !tree.modules[all].is_generated => {
+            Resolved::Item { file, name } => Some((file, name, binding.line)),
+            Resolved::Module(all) if binding.name.is_none() && !tree.modules[all].is_generated => {
                 Some((tree.modules[all].file, "*".to_owned(), binding.line))
             }
             // Naming a module needs nothing yet; the code says what it uses of it.
-            Named::Module(_) => None,
+            Resolved::Module(_) => None,
         }
     });
     let code =
         paths.mentions.iter().filter_map(|mention| match tree.resolve(id, &mention.path)? {
-            Named::Item { file, name } => Some((file, name, mention.line)),
-            Named::Module(_) => None,
+            Resolved::Item { file, name } => Some((file, name, mention.line)),
+            Resolved::Module(_) => None,
         });
     imports.chain(code).collect()
 }

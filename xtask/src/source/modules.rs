@@ -38,7 +38,7 @@ pub(super) struct Module {
 
 /// What a path refers to.
 #[derive(Debug, PartialEq)]
-pub(super) enum Named {
+pub(super) enum Resolved {
     Module(ModuleId),
     Item { file: FileId, name: String },
 }
@@ -125,23 +125,23 @@ impl Tree {
     }
 
     /// Where `path`, written in the module `from`, leads; `None` when it leads out of the target.
-    pub(super) fn resolve(&self, from: ModuleId, path: &[String]) -> Option<Named> {
+    pub(super) fn resolve(&self, from: ModuleId, path: &[String]) -> Option<Resolved> {
         self.resolve_within(from, path, DEPTH_MAX)
     }
 
-    fn resolve_within(&self, from: ModuleId, path: &[String], depth: usize) -> Option<Named> {
+    fn resolve_within(&self, from: ModuleId, path: &[String], depth: usize) -> Option<Resolved> {
         let depth = depth.checked_sub(1)?;
         let (first, mut rest) = path.split_first()?;
         let mut place = match first.as_str() {
-            "crate" => Named::Module(0),
-            "self" => Named::Module(from),
-            "super" => Named::Module(self.modules[from].parent?),
+            "crate" => Resolved::Module(0),
+            "self" => Resolved::Module(from),
+            "super" => Resolved::Module(self.modules[from].parent?),
             name => self.look_up(from, name, depth)?,
         };
-        while let (&Named::Module(module), Some((name, tail))) = (&place, rest.split_first()) {
+        while let (&Resolved::Module(module), Some((name, tail))) = (&place, rest.split_first()) {
             rest = tail;
             place = if name == "super" {
-                Named::Module(self.modules[module].parent?)
+                Resolved::Module(self.modules[module].parent?)
             } else {
                 self.look_up(module, name, depth).or_else(|| self.unknown_item(module, name))?
             };
@@ -150,10 +150,10 @@ impl Tree {
     }
 
     /// What `name` means in `module`: what it declares, or what it imports from this target.
-    fn look_up(&self, module: ModuleId, name: &str, depth: usize) -> Option<Named> {
+    fn look_up(&self, module: ModuleId, name: &str, depth: usize) -> Option<Resolved> {
         let scope = &self.modules[module];
         if let Some(&child) = scope.children.get(name) {
-            return Some(Named::Module(child));
+            return Some(Resolved::Module(child));
         }
         if scope.items.contains(name) {
             return Some(self.item(module, name));
@@ -166,19 +166,19 @@ impl Tree {
         let globs = scope.paths.bindings.iter().filter(|binding| binding.name.is_none());
         let mut sources = globs.filter_map(|glob| self.resolve_within(module, &glob.path, depth));
         sources.find_map(|source| match source {
-            Named::Module(source) if depth > 0 => self.look_up(source, name, depth - 1),
-            Named::Module(_) | Named::Item { .. } => None,
+            Resolved::Module(source) if depth > 0 => self.look_up(source, name, depth - 1),
+            Resolved::Module(_) | Resolved::Item { .. } => None,
         })
     }
 
     /// A name that no item declares comes from a macro of the module, or it is generated and
     /// belongs to no file.
-    fn unknown_item(&self, module: ModuleId, name: &str) -> Option<Named> {
+    fn unknown_item(&self, module: ModuleId, name: &str) -> Option<Resolved> {
         (!self.modules[module].is_generated).then(|| self.item(module, name))
     }
 
-    fn item(&self, module: ModuleId, name: &str) -> Named {
-        Named::Item { file: self.modules[module].file, name: name.to_owned() }
+    fn item(&self, module: ModuleId, name: &str) -> Resolved {
+        Resolved::Item { file: self.modules[module].file, name: name.to_owned() }
     }
 }
 
