@@ -34,6 +34,10 @@ const ACCELERATOR_WAIT: Duration = Duration::from_secs(10);
 /// How many messages a load may send to an accelerator: the new version, and to give up the old.
 const CHANGES: usize = 2;
 
+/// How many models an accelerator is told to give up before the first of them is waited for. It
+/// has room for more.
+const TOGETHER: usize = 32;
+
 /// Where models go once they are loaded.
 #[derive(Clone, Debug)]
 pub(crate) struct Destinations {
@@ -295,7 +299,7 @@ impl Models {
                 Err(error @ Unreachable::Stopped(_)) => tracing::error!(id = %id, "{error}"),
                 Err(error @ Unreachable::Stuck(_)) => {
                     let mut waits = vec![self.wait; at];
-                    self.take_back(id, &mut waits);
+                    self.take_back(std::iter::once(id), &mut waits);
                     return Err(error);
                 }
             }
@@ -303,17 +307,24 @@ impl Models {
         Ok(())
     }
 
-    /// Frees a model that accelerators give up: on this thread, because theirs have batches to run.
-    /// Waits for each no longer than said, and no more for one that was waited for in vain: it
-    /// frees the model itself, should it go on.
-    fn take_back(&mut self, id: ModelId, waits: &mut [Duration]) {
-        for (at, wait) in waits.iter_mut().enumerate() {
-            let (done, freed) = bounded(1);
-            match self.to.workers[at].unload(id, done) {
-                Ok(()) if freed.recv_timeout(*wait).is_ok() => {}
-                Ok(()) => *wait = Duration::ZERO,
-                Err(Unreachable::Stuck(_)) => self.owed.push((at, id)),
-                Err(Unreachable::Stopped(_)) => {}
+    /// Frees models that accelerators give up: on this thread, because theirs have batches to run.
+    /// Waits for each accelerator no longer than said, and no more for one that was waited for in
+    /// vain: it frees the models itself, should it go on.
+    fn take_back(&mut self, ids: impl Iterator<Item = ModelId>, waits: &mut [Duration]) {
+        let mut given_up = Vec::new();
+        for id in ids {
+            for at in 0..waits.len() {
+                let (done, freed) = bounded(1);
+                match self.to.workers[at].unload(id, done) {
+                    Ok(()) => given_up.push((at, freed)),
+                    Err(Unreachable::Stuck(_)) => self.owed.push((at, id)),
+                    Err(Unreachable::Stopped(_)) => {}
+                }
+            }
+        }
+        for (at, freed) in given_up {
+            if freed.recv_timeout(waits[at]).is_err() {
+                waits[at] = Duration::ZERO;
             }
         }
     }
@@ -365,12 +376,15 @@ impl Models {
         let remove = |model: &Arc<ServedModel>| self.to.scheduler.remove_model(model.id);
         let removed: Vec<_> = retired.iter().map(remove).collect();
         let mut waits = vec![self.wait; self.to.workers.len()];
-        for (model, removed) in retired.iter().zip(removed) {
-            // A scheduler that has stopped takes its accelerators' models with it.
-            let Ok(removed) = removed else { return };
-            let _ = removed.blocking_recv();
-            self.take_back(model.id, &mut waits);
-            self.ids.give_back(model.id);
+        let mut removed = removed.into_iter();
+        for some in retired.chunks(TOGETHER) {
+            for removed in removed.by_ref().take(some.len()) {
+                // A scheduler that has stopped takes its accelerators' models with it.
+                let Ok(removed) = removed else { return };
+                let _ = removed.blocking_recv();
+            }
+            self.take_back(some.iter().map(|model| model.id), &mut waits);
+            some.iter().for_each(|model| self.ids.give_back(model.id));
         }
     }
 }

@@ -138,7 +138,7 @@ async fn start(config: &ServeConfig, models: &mut ModelsThread) -> Result<()> {
     const ENDED: &str = "the thread that loads models has ended";
     let count = models.started().await.map_err(|error| match error {
         Some(error @ ModelsStartError::Models(_)) => {
-            anyhow!("{error}: fix or remove what cannot be served, or pass --skip-failed")
+            anyhow!("{error}; fix or remove what cannot be served, or pass --skip-failed")
         }
         Some(error) => error.into(),
         None => anyhow!(ENDED),
