@@ -15,8 +15,8 @@ use symphony_core::Span;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
 use symphony_exchange::Spin;
 use symphony_frontend::{FrontendConfig, request_bytes_max_default};
-use symphony_wire::inflight::IN_FLIGHT_MAX_DEFAULT;
-use symphony_wire::schedule::Layout;
+use symphony_wire::carrier::in_process::Layout;
+use symphony_wire::carrier::in_process::inflight::IN_FLIGHT_MAX_DEFAULT;
 use tracing::level_filters::LevelFilter;
 
 /// `symphony.toml` as written.

@@ -18,12 +18,11 @@ use symphony_backend::profiling::Measured;
 use symphony_backend::repository::{ConfigError, ModelDirectory, Repository, Scan};
 use symphony_backend::resident::Resident;
 use symphony_backend::worker::{Unreachable, WorkerPort};
-use symphony_core::ModelId;
 use symphony_core::sched::ModelTerms;
-use symphony_wire::catalog::{Intake, ModelState, ServedModel, SharedCatalog};
-use symphony_wire::repository::{RepositoryCommand, RepositoryError};
-use symphony_wire::schedule::SchedulerPort;
-use symphony_wire::schedule::port::MODELS_MAX;
+use symphony_core::{ModelId, Profile};
+use symphony_wire::carrier::in_process::port::MODELS_MAX;
+use symphony_wire::carrier::in_process::{RepositoryQuestion, SchedulerPort, SharedCatalog};
+use symphony_wire::message::{Intake, ModelState, RepositoryCommand, RepositoryError, ServedModel};
 use symphony_wire::tensor::Signature;
 use table::{ModelTable, ServedVersion};
 use tokio::sync::mpsc;
@@ -132,21 +131,21 @@ impl Models {
     }
 
     /// Carries out a command and answers it.
-    pub(crate) fn carry_out(&mut self, command: RepositoryCommand) {
-        let (result, done) = match command {
-            RepositoryCommand::Load { model, done } => (self.load_named(&model), done),
-            RepositoryCommand::Unload { model, done } => (self.unload_named(&model), done),
-            RepositoryCommand::Reload { done } => (self.reload(), done),
+    pub(crate) fn carry_out(&mut self, question: RepositoryQuestion) {
+        let RepositoryQuestion { command, reply } = question;
+        let result = match command {
+            RepositoryCommand::Load { model } => self.load_named(&model),
+            RepositoryCommand::Unload { model } => self.unload_named(&model),
+            RepositoryCommand::Reload => self.reload(),
         };
         self.finish();
-        // Whoever asked may have left meanwhile.
-        let _ = done.send(result);
+        reply.answer(result);
     }
 
     /// Carries out commands until every port to this thread is gone.
-    pub(crate) fn serve(&mut self, commands: &mut mpsc::Receiver<RepositoryCommand>) {
-        while let Some(command) = commands.blocking_recv() {
-            self.carry_out(command);
+    pub(crate) fn serve(&mut self, commands: &mut mpsc::Receiver<RepositoryQuestion>) {
+        while let Some(question) = commands.blocking_recv() {
+            self.carry_out(question);
         }
     }
 
@@ -264,10 +263,10 @@ impl Models {
             class: loaded.class,
             engine: loaded.engine.to_owned(),
             platform: loaded.platform.to_owned(),
-            profile: Arc::clone(&measured.plan),
+            profile: Profile::clone(&measured.plan),
         });
         let terms = ModelTerms {
-            profile: Arc::clone(&model.profile),
+            profile: Arc::clone(&measured.plan),
             slo: model.slo,
             queue_max: model.queue_max,
             loss_weight: loaded.loss_weight,
@@ -406,31 +405,26 @@ mod tests {
     use std::fs;
     use symphony_backend::worker::CHANGES_MAX;
     use symphony_core::AcceleratorId;
-    use symphony_wire::inflight::Outcome;
-    use tokio::sync::oneshot;
-
-    type Done = oneshot::Sender<Result<(), RepositoryError>>;
+    use symphony_wire::carrier::in_process::Reply;
+    use symphony_wire::message::Outcome;
 
     /// Has a command carried out, and returns its answer.
-    fn ask(
-        models: &mut Models,
-        command: impl FnOnce(Done) -> RepositoryCommand,
-    ) -> Result<(), RepositoryError> {
-        let (done, answer) = oneshot::channel();
-        models.carry_out(command(done));
+    fn ask(models: &mut Models, command: RepositoryCommand) -> Result<(), RepositoryError> {
+        let (reply, answer) = Reply::new();
+        models.carry_out(RepositoryQuestion { command, reply });
         answer.blocking_recv().unwrap()
     }
 
     fn load(models: &mut Models, name: &str) -> Result<(), RepositoryError> {
-        ask(models, |done| RepositoryCommand::Load { model: name.to_owned(), done })
+        ask(models, RepositoryCommand::Load { model: name.to_owned() })
     }
 
     fn unload(models: &mut Models, name: &str) -> Result<(), RepositoryError> {
-        ask(models, |done| RepositoryCommand::Unload { model: name.to_owned(), done })
+        ask(models, RepositoryCommand::Unload { model: name.to_owned() })
     }
 
     fn reload(models: &mut Models) -> Result<(), RepositoryError> {
-        ask(models, |done| RepositoryCommand::Reload { done })
+        ask(models, RepositoryCommand::Reload)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use symphony_backend::loader::LoadError;
 use symphony_backend::repository::ConfigError;
-use symphony_wire::repository::RepositoryCommand;
+use symphony_wire::carrier::in_process::RepositoryQuestion;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long to wait at the end for a load that is under way. A load takes up to half a minute, and
@@ -52,7 +52,7 @@ impl ModelsThread {
     /// The system has no room for another thread.
     pub fn start(
         models: Models,
-        commands: mpsc::Receiver<RepositoryCommand>,
+        commands: mpsc::Receiver<RepositoryQuestion>,
         policy: StartPolicy,
         report: impl FnMut(&LoadReport) + Send + 'static,
     ) -> io::Result<ModelsThread> {
@@ -88,7 +88,7 @@ impl ModelsThread {
 
 fn run(
     mut models: Models,
-    mut commands: mpsc::Receiver<RepositoryCommand>,
+    mut commands: mpsc::Receiver<RepositoryQuestion>,
     policy: StartPolicy,
     mut report: impl FnMut(&LoadReport),
     (has_started, is_ready): (

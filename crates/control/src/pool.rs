@@ -18,10 +18,11 @@ use symphony_backend::repository::Repository;
 use symphony_backend::worker::{Worker, WorkerContext, WorkerPort};
 use symphony_core::{AcceleratorId, Span};
 use symphony_dispatch::{InFlightEffects, Settings, threads};
-use symphony_wire::catalog::{Intake, SharedCatalog};
+use symphony_wire::carrier::in_process::{
+    InFlight, PlanBuffers, SchedulerPort, SharedCatalog, scheduler,
+};
 use symphony_wire::clock::Clock;
-use symphony_wire::inflight::InFlight;
-use symphony_wire::schedule::{SchedulerPort, scheduler};
+use symphony_wire::message::Intake;
 use tokio::sync::watch;
 
 /// A batch may run on for so long after the last deadline before a drain goes on without it.
@@ -72,10 +73,12 @@ impl Pool {
         let clock = Clock::start();
         let in_flight = Arc::new(InFlight::new(config.in_flight_max));
         let (scheduler, inboxes) = scheduler(config.layout);
+        let buffers = PlanBuffers::default();
         let context = WorkerContext {
             clock,
             in_flight: Arc::clone(&in_flight),
             scheduler: scheduler.clone(),
+            buffers: buffers.clone(),
         };
         // More than that many threads cannot be started, whatever the number is.
         let accelerators = u32::try_from(config.loader.cores.accelerators).unwrap_or(u32::MAX);
@@ -91,7 +94,7 @@ impl Pool {
                 refused_plans.settle(accelerator, refused);
             }
         };
-        let effects = InFlightEffects::new(Arc::clone(&in_flight), send);
+        let effects = InFlightEffects::new(Arc::clone(&in_flight), buffers, send);
         let settings = Settings {
             mode: config.mode,
             accelerators,
@@ -175,8 +178,8 @@ impl Pool {
 mod tests {
     use super::*;
     use crate::testing::{Folder, block_on, served, submit};
-    use symphony_wire::inflight::Outcome;
-    use symphony_wire::schedule::{AcceleratorState, SubmitError};
+    use symphony_wire::carrier::in_process::SubmitError;
+    use symphony_wire::message::{AcceleratorState, Outcome};
 
     /// A pool of one accelerator and one model, `m`, that answers in a millisecond.
     fn pool() -> (Pool, Folder) {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use symphony_backend::worker::{Refused, WorkerContext};
 use symphony_core::AcceleratorId;
-use symphony_wire::inflight::Outcome;
-use symphony_wire::schedule::BatchPlan;
+use symphony_wire::message::{BatchPlan, Outcome};
 use tokio::sync::watch;
 
 /// Settles the plans that accelerators refuse. Works on the scheduler's threads, and ends with
@@ -26,12 +25,13 @@ impl RefusedPlans {
         let told = match refused {
             Refused::Full(plan) => {
                 tracing::error!("{why}");
-                self.fail(&plan, &why);
-                self.context.not_run(accelerator, plan.batch, plan.model)
+                let BatchPlan { batch, model, .. } = &plan.message;
+                self.fail(&plan.message, &why);
+                self.context.not_run(accelerator, *batch, *model)
             }
             Refused::Stopped(plan) => {
                 let lost = self.context.scheduler.lose(accelerator);
-                let back = self.context.hand_back(accelerator, &plan, &why);
+                let back = self.context.hand_back(accelerator, plan, &why);
                 lost.and(back)
             }
         };
@@ -52,10 +52,11 @@ impl RefusedPlans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use symphony_core::{BatchId, Class, ModelId, Request, Span};
+    use symphony_core::{BatchId, Class, ModelId, Span};
+    use symphony_wire::carrier::Timed;
+    use symphony_wire::carrier::in_process::{InFlight, Layout, PlanBuffers, Received, scheduler};
     use symphony_wire::clock::Clock;
-    use symphony_wire::inflight::InFlight;
-    use symphony_wire::schedule::{Layout, Message, scheduler};
+    use symphony_wire::message::{Completion, PlannedRequest};
     use symphony_wire::tensor::Inputs;
     use tokio::sync::oneshot;
 
@@ -65,31 +66,29 @@ mod tests {
 
         let in_flight = Arc::new(InFlight::new(1));
         let clock = Clock::start();
-        let context = WorkerContext { clock, in_flight: Arc::clone(&in_flight), scheduler };
+        let (table, buffers) = (Arc::clone(&in_flight), PlanBuffers::default());
+        let context = WorkerContext { clock, in_flight: table, scheduler, buffers };
         let (reply, mut outcome) = oneshot::channel();
         let id = in_flight.admit(Inputs { rows: 1, tensors: vec![] }, reply).unwrap();
         let now = context.clock.now();
+        let age = Span::ZERO;
         let plan = BatchPlan {
             batch: BatchId(5),
             model: ModelId::first(0),
-            requests: vec![Request {
-                id,
-                arrival: now,
-                deadline: now,
-                rows: 1,
-                class: Class::High,
-            }],
+            requests: vec![PlannedRequest { id, age, budget: age, rows: 1, class: Class::High }],
             rows: 1,
             exec: Span::ZERO,
-            decided: now,
         };
+        let plan = Timed::new(now, plan);
         RefusedPlans::new(context, watch::channel(()).0)
             .settle(AcceleratorId(0), Refused::Full(plan));
         assert!(matches!(outcome.try_recv(), Ok(Outcome::Failed(_))));
         let mut completed = Vec::new();
         threads[0].matcher.as_mut().unwrap().drain(9, |message| match message {
-            Message::Plain(completion) => completed.push((completion.batch, completion.exec)),
-            Message::Control(other) => panic!("{other:?}"),
+            Received::Message(Timed { message: Completion { batch, exec, .. }, .. }) => {
+                completed.push((batch, exec));
+            }
+            Received::Question(other) => panic!("{other:?}"),
         });
         assert_eq!(completed, [(BatchId(5), Span::ZERO)]);
     }

@@ -12,9 +12,9 @@ use symphony_backend::loader::{Loader, LoaderConfig};
 use symphony_backend::profiling::Effort;
 use symphony_backend::repository::Repository;
 use symphony_core::{Class, Request};
-use symphony_wire::catalog::ServedModel;
-use symphony_wire::inflight::Outcome;
-use symphony_wire::schedule::SubmitError;
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::SubmitError;
+use symphony_wire::message::{Outcome, ServedModel, Submit};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
@@ -91,7 +91,7 @@ pub(crate) fn submit(
     let arrival = pool.clock.now();
     let deadline = arrival + model.slo;
     let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
-    pool.scheduler.submit(model.id, request)?;
+    pool.scheduler.submit(Timed::new(arrival, Submit::of(model.id, &request, arrival)))?;
     Ok(outcome)
 }
 

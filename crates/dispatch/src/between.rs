@@ -1,4 +1,4 @@
-//! What a shard and the matcher say to each other, and the ways it takes.
+//! What a shard and the matcher send each other, and the ways it takes.
 //!
 //! Of a model's candidates only the newest counts: they lie on a board. Everything else goes by
 //! ring, in order. The matcher knows by a candidate's generation which of its grants the shard had
@@ -8,18 +8,19 @@ use std::collections::VecDeque;
 use symphony_core::sched::{Candidate, MatcherToShard, Offer, ShardToMatcher};
 use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Slowdown, Span, Time};
 use symphony_exchange::{
-    BoardReader, BoardWriter, Full, Receiver, Ringer, Sender, Value, board, ring,
+    BoardReader, BoardWriter, Burst, Full, Receiver, Ringer, Sender, Value, board, ring,
 };
-use symphony_wire::schedule::Completion;
-use symphony_wire::schedule::port::MODELS_MAX;
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::port::MODELS_MAX;
+use symphony_wire::message::Completion;
 
-/// What the matcher's thread says to a shard's.
+/// What the matcher's thread sends to a shard's. Both have one clock, that of their process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FromMatcher {
     /// What the matcher decided, and when.
     Decided(Time, MatcherToShard),
     /// A batch has ended, on an accelerator that is so much slower than the others.
-    Measured(Completion, Slowdown),
+    Measured(Timed<Completion>, Slowdown),
     /// A batch is not waited for any more: its accelerator is dead.
     Lost(BatchId, AcceleratorId),
     /// How late the matcher's timers fire.
@@ -34,29 +35,29 @@ const RING_MAX: usize = 4096;
 /// The shard's end of the ways between it and the matcher.
 pub(crate) struct ShardEnd {
     pub(crate) candidates: BoardWriter<Words>,
-    pub(crate) said: Outbox<ShardToMatcher>,
-    pub(crate) heard: Receiver<FromMatcher>,
+    pub(crate) to_matcher: Outbox<ShardToMatcher>,
+    pub(crate) from_matcher: Receiver<FromMatcher>,
     /// Models are dealt in turn to so many shards.
     pub(crate) shards: usize,
 }
 
 /// The matcher's reading ends of the ways from one shard.
-pub(crate) struct Heard {
+pub(crate) struct FromShard {
     pub(crate) candidates: BoardReader<Words>,
     pub(crate) messages: Receiver<ShardToMatcher>,
 }
 
-/// The ways between one of so many shards and the matcher, each of whom hears its own bell.
+/// The ways between one of so many shards and the matcher, each of which listens to its own bell.
 pub(crate) fn between(
     shards: usize,
     shard: Ringer,
     matcher: Ringer,
-) -> (ShardEnd, Heard, Outbox<FromMatcher>) {
+) -> (ShardEnd, FromShard, Outbox<FromMatcher>) {
     let (candidates, seen) = board(MODELS_MAX.div_ceil(shards), matcher.clone());
-    let (said, messages) = outbox(matcher);
-    let (decided, heard) = outbox(shard);
-    let end = ShardEnd { candidates, said, heard, shards };
-    (end, Heard { candidates: seen, messages }, decided)
+    let (to_matcher, messages) = outbox(matcher);
+    let (to_shard, from_matcher) = outbox(shard);
+    let end = ShardEnd { candidates, to_matcher, from_matcher, shards };
+    (end, FromShard { candidates: seen, messages }, to_shard)
 }
 
 fn outbox<T>(ringer: Ringer) -> (Outbox<T>, Receiver<T>) {
@@ -73,28 +74,40 @@ pub(crate) struct Outbox<T> {
 }
 
 impl<T> Outbox<T> {
-    /// Gives what is said by `work` to the ring, and rings once.
-    pub(crate) fn saying<R>(&mut self, work: impl FnOnce(&mut dyn FnMut(T)) -> R) -> R {
+    /// Sends several messages, behind those that still wait, and rings once, when the burst is
+    /// dropped.
+    pub(crate) fn burst(&mut self) -> OutboxBurst<'_, T> {
         let Outbox { ring, waiting } = self;
-        let mut burst = ring.burst();
+        let mut ring = ring.burst();
         while let Some(message) = waiting.pop_front() {
-            if let Err(Full(message)) = burst.send(message) {
+            if let Err(Full(message)) = ring.send(message) {
                 waiting.push_front(message);
                 break;
             }
         }
-        work(&mut |message| {
-            if !waiting.is_empty() {
-                waiting.push_back(message);
-            } else if let Err(Full(message)) = burst.send(message) {
-                waiting.push_back(message);
-            }
-        })
+        OutboxBurst { ring, waiting }
     }
 
     /// Whether something waits for room.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
+    }
+}
+
+/// Messages sent together, see [`Outbox::burst`].
+pub(crate) struct OutboxBurst<'a, T> {
+    ring: Burst<'a, T>,
+    waiting: &'a mut VecDeque<T>,
+}
+
+impl<T> OutboxBurst<'_, T> {
+    /// Sends a message, or has it wait for room.
+    pub(crate) fn send(&mut self, message: T) {
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(message);
+        } else if let Err(Full(message)) = self.ring.send(message) {
+            self.waiting.push_back(message);
+        }
     }
 }
 
@@ -212,13 +225,17 @@ mod tests {
     fn what_finds_no_room_waits_and_keeps_its_order() {
         let (mut outbox, mut receiver) = outbox::<usize>(Doorbell::new().ringer());
         let count = RING_MAX + 10;
-        outbox.saying(|say| (0..count).for_each(say));
+        let send_all = |outbox: &mut Outbox<usize>, messages: std::ops::Range<usize>| {
+            let mut burst = outbox.burst();
+            messages.for_each(|message| burst.send(message));
+        };
+        send_all(&mut outbox, 0..count);
         assert!(outbox.is_waiting());
-        let mut heard = Vec::new();
-        receiver.drain_into(RING_MAX - 1, &mut heard);
-        outbox.saying(|say| say(count));
+        let mut received = Vec::new();
+        receiver.drain_into(RING_MAX - 1, &mut received);
+        send_all(&mut outbox, count..count + 1);
         assert!(!outbox.is_waiting());
-        receiver.drain_into(usize::MAX, &mut heard);
-        assert_eq!(heard, (0..=count).collect::<Vec<_>>());
+        receiver.drain_into(usize::MAX, &mut received);
+        assert_eq!(received, (0..=count).collect::<Vec<_>>());
     }
 }

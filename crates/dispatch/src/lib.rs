@@ -9,9 +9,11 @@ mod cost;
 mod effects;
 mod matcher;
 mod measure;
+mod settings;
 mod shard;
 mod slowdowns;
 mod thread;
 
 pub use effects::{Effects, InFlightEffects};
-pub use thread::{Settings, Thread, Turn, spawn, threads};
+pub use settings::Settings;
+pub use thread::{Thread, Turn, spawn, threads};

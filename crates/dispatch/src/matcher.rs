@@ -1,18 +1,19 @@
 //! The matcher of the live scheduler: candidates and completions in, grants out.
 
-use crate::between::{FromMatcher, Heard, Outbox};
+use crate::between::{FromMatcher, FromShard, Outbox};
 use crate::cost::Cost;
 use crate::measure::Lateness;
-use crate::thread::Settings;
+use crate::settings::Settings;
 use std::collections::BTreeSet;
 use symphony_core::sched::{
     AcceleratorState, Action, Actions, Event, Matcher, MatcherToShard, Mode, ShardToMatcher,
 };
-use symphony_core::{AcceleratorId, Span, Time};
-use symphony_wire::schedule::{
-    AcceleratorStatistics, Completion, MatcherControl, MatcherInbox, Message, Serving, Statistics,
-    home,
+use symphony_core::{AcceleratorId, ModelId, Span, Time};
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::{
+    MatcherInbox, MatcherQuestion, Received, ServingCount, home,
 };
+use symphony_wire::message::{AcceleratorStatistics, Completion, Serve, Statistics};
 
 /// Completions of one sender taken in before deciding.
 const COMPLETIONS_MAX: usize = 1024;
@@ -21,24 +22,25 @@ const COMPLETIONS_MAX: usize = 1024;
 pub(crate) struct LiveMatcher {
     party: Matcher,
     inbox: MatcherInbox,
-    /// From each shard.
-    heard: Vec<Heard>,
-    /// To each shard.
-    said: Vec<Outbox<FromMatcher>>,
+    from_shards: Vec<FromShard>,
+    to_shards: ToShards,
     /// What became of accelerators.
     todo: Actions,
-    own: Own,
+    pool: LivePool,
 }
 
-/// What the matcher's thread keeps for itself.
-struct Own {
+/// The ways to the shards, by number.
+struct ToShards(Vec<Outbox<FromMatcher>>);
+
+/// What the matcher's thread knows of the pool beside what decides.
+struct LivePool {
     mode: Mode,
     accelerators: u32,
     cost: Cost,
     /// Grants since its cost was last counted.
     granted: u64,
     late: Lateness,
-    serving: Serving,
+    serving: ServingCount,
     /// The accelerators whose threads have failed.
     lost: BTreeSet<AcceleratorId>,
 }
@@ -47,76 +49,76 @@ impl LiveMatcher {
     pub(crate) fn new(
         settings: &Settings,
         inbox: MatcherInbox,
-        serving: Serving,
-        heard: Vec<Heard>,
-        said: Vec<Outbox<FromMatcher>>,
+        serving: ServingCount,
+        from_shards: Vec<FromShard>,
+        to_shards: Vec<Outbox<FromMatcher>>,
     ) -> LiveMatcher {
         let Settings { mode, accelerators, low_share, overdue_after } = *settings;
         let mut party = Matcher::new(mode, accelerators);
         party.set_low_share(low_share);
         party.set_overdue_after(overdue_after);
-        serving.tell(party.serving());
+        serving.set(party.serving());
         let (cost, late) = (Cost::new(), Lateness::new());
-        let own =
-            Own { mode, accelerators, cost, granted: 0, late, serving, lost: BTreeSet::new() };
-        LiveMatcher { party, inbox, heard, said, todo: Actions::default(), own }
+        let lost = BTreeSet::new();
+        let pool = LivePool { mode, accelerators, cost, granted: 0, late, serving, lost };
+        let (to_shards, todo) = (ToShards(to_shards), Actions::default());
+        LiveMatcher { party, inbox, from_shards, to_shards, todo, pool }
     }
 
     /// Takes note of the completions that have arrived, and of what is asked of it.
     pub(crate) fn take_in(&mut self, now: Time) {
-        let LiveMatcher { party, inbox, said, own, .. } = self;
-        inbox.drain(COMPLETIONS_MAX, |message| match message {
-            Message::Plain(completion) => completed(now, party, said, &completion),
-            Message::Control(MatcherControl::SetMode(mode, _share)) => {
-                own.set_mode(now, party, mode);
+        let LiveMatcher { party, inbox, to_shards, pool, .. } = self;
+        inbox.drain(COMPLETIONS_MAX, |received| match received {
+            Received::Message(completion) => to_shards.completed(now, party, &completion),
+            Received::Question(MatcherQuestion::SetMode(mode, _share)) => {
+                pool.set_mode(now, party, mode);
             }
-            Message::Control(MatcherControl::Statistics(share)) => {
-                share.add(|all| own.count(party, all));
+            Received::Question(MatcherQuestion::Statistics(share)) => {
+                share.add(|all| pool.count(party, all));
             }
-            Message::Control(MatcherControl::Serve { accelerator, serves, done }) => {
-                // The caller may have given up.
-                let _ = done.send(own.serve(now, party, accelerator, serves));
+            Received::Question(MatcherQuestion::Serve(serve, reply)) => {
+                reply.answer(pool.serve(now, party, serve));
             }
-            Message::Control(MatcherControl::Lose { accelerator }) => {
-                own.lose(now, party, accelerator);
+            Received::Question(MatcherQuestion::Lose(accelerator)) => {
+                pool.lose(now, party, accelerator);
             }
         });
     }
 
-    /// Takes what the shards said, and plans the pool if it is time to.
-    pub(crate) fn hear(&mut self, now: Time) {
-        let LiveMatcher { party, heard, said, .. } = self;
-        let shards = heard.len();
-        for (number, Heard { candidates, messages }) in heard.iter_mut().enumerate() {
+    /// Takes what the shards sent, and plans the pool if it is time to.
+    pub(crate) fn receive(&mut self, now: Time) {
+        let LiveMatcher { party, from_shards, to_shards, .. } = self;
+        let shards = from_shards.len();
+        for (number, FromShard { candidates, messages }) in from_shards.iter_mut().enumerate() {
             candidates.drain(|place, words| {
                 let index = index_at(place, number, shards);
                 let message = ShardToMatcher::Candidate(words.candidate(index));
-                party.receive(now, message, |message| say(said, now, message));
+                party.receive(now, message, |message| to_shards.decided(now, message));
             });
             messages.drain(usize::MAX, |message| {
-                party.receive(now, message, |message| say(said, now, message));
+                party.receive(now, message, |message| to_shards.decided(now, message));
             });
         }
-        party.plan(now, |message| say(said, now, message));
+        party.plan(now, |message| to_shards.decided(now, message));
     }
 
-    /// Takes what the shards said, and grants.
+    /// Takes what the shards sent, and grants.
     pub(crate) fn decide(&mut self, now: Time) {
-        self.hear(now);
-        let LiveMatcher { party, said, todo, own, .. } = self;
+        self.receive(now);
+        let LiveMatcher { party, to_shards, todo, pool, .. } = self;
         party.settle(now, todo, |message| {
-            own.granted += u64::from(matches!(message, MatcherToShard::Grant(_)));
-            say(said, now, message);
+            pool.granted += u64::from(matches!(message, MatcherToShard::Grant(_)));
+            to_shards.decided(now, message);
         });
-        own.serving.tell(party.serving());
+        pool.serving.set(party.serving());
         for action in todo.list.drain(..) {
-            changed(said, party, &action);
+            to_shards.changed(party, &action);
         }
     }
 
     pub(crate) fn is_pending(&self) -> bool {
-        let heard = |heard: &Heard| !heard.messages.is_empty() || !heard.candidates.is_empty();
-        !self.inbox.is_empty() || self.heard.iter().any(heard)
+        let has_news = |from: &FromShard| !from.messages.is_empty() || !from.candidates.is_empty();
+        !self.inbox.is_empty() || self.from_shards.iter().any(has_news)
     }
 
     /// Whether everybody who could send to it is gone.
@@ -126,7 +128,7 @@ impl LiveMatcher {
 
     /// Whether something waits for room on the way to a shard.
     pub(crate) fn has_backlog(&self) -> bool {
-        self.said.iter().any(Outbox::is_waiting)
+        self.to_shards.0.iter().any(Outbox::is_waiting)
     }
 
     pub(crate) fn next_wake(&self) -> Option<Time> {
@@ -140,23 +142,23 @@ impl LiveMatcher {
 
     /// Its thread woke by its timer, this late; the shards' plans count with it.
     pub(crate) fn timer_fired(&mut self, now: Time, late: Span) {
-        if let Some(late) = self.own.late.record(now, late) {
-            for outbox in &mut self.said {
-                outbox.saying(|say| say(FromMatcher::Late(late)));
+        if let Some(late) = self.pool.late.record(now, late) {
+            for outbox in &mut self.to_shards.0 {
+                outbox.burst().send(FromMatcher::Late(late));
             }
         }
     }
 
     /// Its thread was busy for so long since the last call.
     pub(crate) fn worked(&mut self, now: Time, busy: Span) {
-        let granted = std::mem::take(&mut self.own.granted);
-        if let Some(batches_per_s) = self.own.cost.turn(now, busy, granted) {
+        let granted = std::mem::take(&mut self.pool.granted);
+        if let Some(batches_per_s) = self.pool.cost.turn(now, busy, granted) {
             self.party.on_event(now, &Event::SetBatchesMax(batches_per_s), |_| {});
         }
     }
 }
 
-impl Own {
+impl LivePool {
     fn set_mode(&mut self, now: Time, party: &mut Matcher, mode: Mode) {
         if mode == self.mode {
             return;
@@ -172,8 +174,7 @@ impl Own {
         &self,
         now: Time,
         party: &mut Matcher,
-        accelerator: AcceleratorId,
-        serves: bool,
+        Serve { accelerator, serves }: Serve,
     ) -> Option<AcceleratorState> {
         if accelerator.0 >= self.accelerators {
             return None;
@@ -189,8 +190,8 @@ impl Own {
         };
         party.on_event(now, &event, |_| {});
         let (state, serving) = (party.state(accelerator), party.serving());
-        // Before the caller is answered.
-        self.serving.tell(serving);
+        // Before the answer: who asked may read it next.
+        self.serving.set(serving);
         let number = accelerator.0;
         let what =
             if serves { "the accelerator is to serve" } else { "the accelerator is drained" };
@@ -205,7 +206,7 @@ impl Own {
         }
         party.on_event(now, &Event::DrainAccelerator { accelerator }, |_| {});
         let serving = party.serving();
-        self.serving.tell(serving);
+        self.serving.set(serving);
         tracing::error!(
             accelerator = accelerator.0,
             serving,
@@ -228,71 +229,75 @@ impl Own {
     }
 }
 
-/// Tells the matcher of a completion, and the shard of what was measured.
-fn completed(
-    now: Time,
-    party: &mut Matcher,
-    said: &mut [Outbox<FromMatcher>],
-    completion: &Completion,
-) {
-    let &Completion { accelerator, batch, exec, model, finished, .. } = completion;
-    let event = Event::Complete { accelerator, batch, exec };
-    // Nobody may have woken for it when it came.
-    let ended = finished.min(now);
-    party.on_event(ended, &event, |message| say(said, ended, message));
-    let slowdown = party.accelerator_slowdown(accelerator);
-    let home = home(model, said.len());
-    said[home].saying(|say| say(FromMatcher::Measured(*completion, slowdown)));
-}
-
-/// Tells of what became of an accelerator.
-fn changed(said: &mut [Outbox<FromMatcher>], party: &Matcher, action: &Action) {
-    let serving = party.serving();
-    if serving == 0 && !matches!(action, Action::Recovered { .. }) {
-        tracing::warn!(
-            "no accelerator serves: queued requests are dropped when they can no longer be in time"
-        );
+impl ToShards {
+    /// Sends to the shard of a model.
+    fn send(&mut self, model: ModelId, message: FromMatcher) {
+        let home = home(model, self.0.len());
+        self.0[home].burst().send(message);
     }
-    match *action {
-        Action::Lost { model, batch, accelerator, overdue } => {
-            tracing::error!(
-                accelerator = accelerator.0,
-                batch = batch.0,
-                model = %model,
-                overdue_ms = overdue.as_millis_f64(),
-                serving,
-                "the accelerator has not completed a batch: it is taken out of the pool until it \
-                 has, and the batch is given up"
-            );
-            let home = home(model, said.len());
-            said[home].saying(|say| say(FromMatcher::Lost(batch, accelerator)));
+
+    /// Sends what the matcher decided to the shard that it is for, or to all.
+    fn decided(&mut self, now: Time, message: MatcherToShard) {
+        match message.model() {
+            Some(model) => self.send(model, FromMatcher::Decided(now, message)),
+            None => {
+                for outbox in &mut self.0 {
+                    outbox.burst().send(FromMatcher::Decided(now, message));
+                }
+            }
         }
-        Action::Recovered { accelerator } => {
-            tracing::info!(accelerator = accelerator.0, serving, "the accelerator serves again");
-        }
-        Action::Drained { accelerator } => {
-            tracing::info!(
-                accelerator = accelerator.0,
-                serving,
-                "the accelerator runs no batch any more"
+    }
+
+    /// Tells the matcher of a completion, and the shard of what was measured.
+    fn completed(&mut self, now: Time, party: &mut Matcher, completion: &Timed<Completion>) {
+        let Completion { accelerator, batch, exec, model, .. } = completion.message;
+        let event = Event::Complete { accelerator, batch, exec };
+        // It may have come while nobody was woken for it.
+        let ended = completion.at.min(now);
+        party.on_event(ended, &event, |message| self.decided(ended, message));
+        let slowdown = party.accelerator_slowdown(accelerator);
+        self.send(model, FromMatcher::Measured(*completion, slowdown));
+    }
+
+    /// Tells of what became of an accelerator.
+    fn changed(&mut self, party: &Matcher, action: &Action) {
+        let serving = party.serving();
+        if serving == 0 && !matches!(action, Action::Recovered { .. }) {
+            tracing::warn!(
+                "no accelerator serves: queued requests are dropped when they can no longer be in \
+                 time"
             );
         }
-        // A shard's.
-        Action::Start(_) | Action::Drop { .. } | Action::Removed { .. } => {}
-    }
-}
-
-/// Sends what the matcher decided to the shard that it is for, or to all.
-fn say(said: &mut [Outbox<FromMatcher>], now: Time, message: MatcherToShard) {
-    let said = match message.model() {
-        Some(model) => {
-            let home = home(model, said.len());
-            &mut said[home..=home]
+        match *action {
+            Action::Lost { model, batch, accelerator, overdue } => {
+                tracing::error!(
+                    accelerator = accelerator.0,
+                    batch = batch.0,
+                    model = %model,
+                    overdue_ms = overdue.as_millis_f64(),
+                    serving,
+                    "the accelerator has not completed a batch: it is taken out of the pool until \
+                     it has, and the batch is given up"
+                );
+                self.send(model, FromMatcher::Lost(batch, accelerator));
+            }
+            Action::Recovered { accelerator } => {
+                tracing::info!(
+                    accelerator = accelerator.0,
+                    serving,
+                    "the accelerator serves again"
+                );
+            }
+            Action::Drained { accelerator } => {
+                tracing::info!(
+                    accelerator = accelerator.0,
+                    serving,
+                    "the accelerator runs no batch any more"
+                );
+            }
+            // A shard's.
+            Action::Start(_) | Action::Drop { .. } | Action::Removed { .. } => {}
         }
-        None => said,
-    };
-    for outbox in said {
-        outbox.saying(|say| say(FromMatcher::Decided(now, message)));
     }
 }
 

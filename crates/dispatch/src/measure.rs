@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use symphony_core::{Delays, ModelId, Span, Time};
-use symphony_wire::schedule::Completion;
+use symphony_wire::message::Completion;
 
 /// The newest samples of one delay, and a high percentile of them.
 #[derive(Clone, Debug)]
@@ -54,15 +54,23 @@ pub(crate) struct Meter {
     /// How late the matcher's timers fire, as it says.
     matcher_late: Span,
     message: Samples,
-    overruns: HashMap<ModelId, Samples<MODEL_SAMPLES>>,
-    /// Models with a new overrun since plans took these over.
+    overruns: HashMap<ModelId, Overruns>,
+    /// Models with a new overrun since plans took these over; some may be forgotten since.
     overrun: Vec<ModelId>,
     rhythm: Rhythm,
     told: Option<Delays>,
     told_message: Span,
 }
 
-/// How late a thread's timers fire, for those who plan with it.
+/// How much longer than planned the batches of one model ran.
+#[derive(Debug)]
+struct Overruns {
+    samples: Samples<MODEL_SAMPLES>,
+    /// Plans have not taken the newest over.
+    is_new: bool,
+}
+
+/// How late a thread's timers fire, for plans to count with.
 #[derive(Debug)]
 pub(crate) struct Lateness {
     timer: Samples,
@@ -163,12 +171,12 @@ impl Meter {
         if let Some(control) = control {
             self.control.push(control);
         }
-        let after = completion.finished.since(completion.taken).saturating_sub(completion.exec);
-        self.response.push(after);
+        self.response.push(completion.response());
         let model = completion.model;
-        let overruns = self.overruns.entry(model).or_insert_with(Samples::new);
-        overruns.push(completion.exec.saturating_sub(planned));
-        if !self.overrun.contains(&model) {
+        let none = || Overruns { samples: Samples::new(), is_new: false };
+        let overruns = self.overruns.entry(model).or_insert_with(none);
+        overruns.samples.push(completion.exec.saturating_sub(planned));
+        if !std::mem::replace(&mut overruns.is_new, true) {
             self.overrun.push(model);
         }
         self.rhythm.samples += 1;
@@ -219,14 +227,15 @@ impl Meter {
     /// Gives `each` how much longer than planned the batches of a model run that has run since.
     pub(crate) fn changed_overruns(&mut self, mut each: impl FnMut(ModelId, Span)) {
         for model in self.overrun.drain(..) {
-            let overrun = self.overruns.get(&model).and_then(Samples::high);
-            each(model, overrun.unwrap_or_default());
+            let Some(overruns) = self.overruns.get_mut(&model) else { continue };
+            if std::mem::take(&mut overruns.is_new) {
+                each(model, overruns.samples.high().unwrap_or_default());
+            }
         }
     }
 
     pub(crate) fn forget(&mut self, model: ModelId) {
         self.overruns.remove(&model);
-        self.overrun.retain(|other| *other != model);
     }
 }
 

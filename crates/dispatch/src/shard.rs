@@ -3,18 +3,19 @@
 use crate::between::{FromMatcher, ShardEnd, Words};
 use crate::effects::Effects;
 use crate::measure::Meter;
+use crate::settings::Settings;
 use crate::slowdowns::{Slowdowns, Subject};
-use crate::thread::Settings;
-use std::collections::HashMap;
+
+use std::collections::{BTreeMap, HashMap};
 use symphony_core::sched::{
     Action, Actions, Event, MatcherToShard, Mode, Shard, ShardToMatcher, Start,
 };
-use symphony_core::{BatchId, ModelId, Slowdown, Span, Time};
-use symphony_wire::schedule::{
-    AcceleratorStatistics, Completion, Message, ShardControl, ShardInbox, Share, Statistics,
-    ToShard,
+use symphony_core::{AcceleratorId, BatchId, ModelId, Slowdown, Span, Time};
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::{
+    FrontendToShard, Received, Reply, ShardInbox, ShardQuestion, Share,
 };
-use tokio::sync::oneshot;
+use symphony_wire::message::{AcceleratorStatistics, AddModel, Completion, Statistics};
 
 /// Messages of one sender taken in before deciding. More would make the first of them wait, and a
 /// shard that is behind could seal only one batch of each model for so many.
@@ -31,21 +32,23 @@ pub(crate) struct LiveShard<E> {
     end: ShardEnd,
     effects: E,
     todo: Actions,
-    own: Own,
+    records: ShardRecords,
 }
 
-/// What the shard's thread keeps for itself.
-struct Own {
+/// What the shard's thread records beside what decides.
+struct ShardRecords {
     meter: Meter,
     slowdowns: Slowdowns,
-    running: HashMap<BatchId, Running>,
-    models: Vec<ModelId>,
+    sent: HashMap<BatchId, LiveBatch>,
+    models: BTreeMap<ModelId, Removal>,
     /// Batches of this shard by accelerator.
     accelerators: Vec<AcceleratorStatistics>,
-    removing: Vec<(ModelId, oneshot::Sender<()>)>,
     draining: Vec<Share<()>>,
     drained: Drained,
 }
+
+/// Who is to be told when a model is gone.
+type Removal = Vec<Reply<()>>;
 
 /// Whether it was told to drain and nothing was left then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +61,7 @@ enum Drained {
 
 /// A batch that was sent and has not completed.
 #[derive(Debug)]
-struct Running {
+struct LiveBatch {
     decided: Time,
     planned: Span,
     /// The slowdown that it was planned with.
@@ -79,106 +82,106 @@ impl<E: Effects> LiveShard<E> {
         let meter = Meter::new();
         let mut todo = Actions::default();
         party.on_event(Time::ZERO, Event::SetDelays(meter.delays()), &mut todo);
-        let own = Own {
+        let records = ShardRecords {
             meter,
             slowdowns: Slowdowns::default(),
-            running: HashMap::new(),
-            models: Vec::new(),
+            sent: HashMap::new(),
+            models: BTreeMap::new(),
             accelerators: Vec::new(),
-            removing: Vec::new(),
             draining: Vec::new(),
             drained: Drained::No,
         };
-        LiveShard { party, inbox, end, effects, todo, own }
+        LiveShard { party, inbox, end, effects, todo, records }
     }
 
     /// Takes note of everything that has arrived, and reports if it is time to.
     pub(crate) fn take_in(&mut self, now: Time) {
-        self.hear(now);
-        let LiveShard { party, inbox, end, todo, own, .. } = self;
-        let most = (own.models.len() * DRAIN_PER_MODEL).clamp(DRAIN_MIN, DRAIN_MAX);
-        let taken = inbox.drain(most, |message| match message {
-            Message::Plain(ToShard::Submit { model, request }) => {
+        self.receive(now);
+        let LiveShard { party, inbox, end, todo, records, .. } = self;
+        let most = (records.models.len() * DRAIN_PER_MODEL).clamp(DRAIN_MIN, DRAIN_MAX);
+        let taken = inbox.drain(most, |received| match received {
+            Received::Message(FrontendToShard::Submit { model, request }) => {
                 party.on_event(now, Event::Arrive { model, request }, todo);
             }
-            Message::Plain(ToShard::Cancel { model, request, deadline }) => {
+            Received::Message(FrontendToShard::Cancel { model, request, deadline }) => {
                 party.on_event(now, Event::Cancel { model, request, deadline }, todo);
             }
-            Message::Control(control) => own.control(now, party, control, todo),
+            Received::Question(question) => records.answer(now, party, question, todo),
         });
         party.set_behind(taken >= most);
-        end.said.saying(|say| party.report(now, say));
+        let mut to_matcher = end.to_matcher.burst();
+        party.report(now, |report| to_matcher.send(report));
     }
 
-    /// Takes what the matcher said.
-    fn hear(&mut self, now: Time) {
-        let LiveShard { party, end: ShardEnd { said, heard, .. }, effects, todo, own, .. } = self;
-        said.saying(|say| {
-            heard.drain(usize::MAX, |message| match message {
-                FromMatcher::Decided(at, message) => {
-                    let time = own.time_of(now, at, &message);
-                    if let Some(model) = party.receive(time, message, todo, &mut *say) {
-                        // What exceeded the plans before says nothing of the plans from now on.
-                        own.meter.forget(model);
-                    }
+    /// Takes what the matcher sent.
+    fn receive(&mut self, now: Time) {
+        let LiveShard { party, end, effects, todo, records, .. } = self;
+        let mut to_matcher = end.to_matcher.burst();
+        let mut send = |answer| to_matcher.send(answer);
+        end.from_matcher.drain(usize::MAX, |message| match message {
+            FromMatcher::Decided(at, message) => {
+                let time = records.time_of(now, at, &message);
+                if let Some(model) = party.receive(time, message, todo, &mut send) {
+                    // What exceeded the plans before says nothing of the plans from now on.
+                    records.meter.forget(model);
                 }
-                FromMatcher::Measured(completion, slowdown) => {
-                    own.measured(now, party, &completion, slowdown);
-                    effects.ended(completion.batch);
-                }
-                FromMatcher::Lost(batch, accelerator) => {
-                    own.running.remove(&batch);
-                    effects.lost(batch, accelerator);
-                }
-                FromMatcher::Late(late) => own.meter.matcher_late(late),
-            });
+            }
+            FromMatcher::Measured(completion, slowdown) => {
+                records.measured(now, party, &completion, slowdown);
+                effects.ended(completion.message.batch);
+            }
+            FromMatcher::Lost(batch, accelerator) => {
+                records.sent.remove(&batch);
+                effects.lost(batch, accelerator);
+            }
+            FromMatcher::Late(late) => records.meter.matcher_late(late),
         });
-        own.update_delays(now, party, todo);
+        records.update_delays(now, party, todo);
     }
 
-    /// Takes what the matcher said, decides for everything that is known, and acts.
+    /// Takes what the matcher sent, decides for everything that is known, and acts.
     pub(crate) fn decide(&mut self, now: Time) {
-        self.hear(now);
+        self.receive(now);
         let LiveShard { party, end, todo, .. } = self;
-        let ShardEnd { candidates, said, shards, .. } = end;
-        let mut candidates = candidates.burst();
-        said.saying(|say| {
-            party.settle(now, todo, |message| match message {
-                ShardToMatcher::Candidate(candidate) => {
-                    candidates.publish(candidate.model.index() / *shards, Words::of(&candidate));
-                }
-                other => say(other),
-            });
+        let ShardEnd { candidates, to_matcher, shards, .. } = end;
+        let (mut candidates, mut to_matcher) = (candidates.burst(), to_matcher.burst());
+        party.settle(now, todo, |message| match message {
+            ShardToMatcher::Candidate(candidate) => {
+                candidates.publish(candidate.model.index() / *shards, Words::of(&candidate));
+            }
+            other => to_matcher.send(other),
         });
+        // The reader of a message may look for the candidate that came before it.
+        drop(to_matcher);
         drop(candidates);
         self.act(now);
     }
 
     fn act(&mut self, now: Time) {
-        let LiveShard { effects, todo, own, .. } = self;
+        let LiveShard { effects, todo, records, .. } = self;
         for action in &todo.list {
             match action {
                 Action::Start(start) => {
-                    own.started(now, start);
+                    records.started(now, start);
                     effects.start(now, start, todo.batch(start));
                 }
                 Action::Drop { request, reason, .. } => effects.dropped(now, request, *reason),
-                Action::Removed { model } => own.removed(*model),
+                Action::Removed { model } => records.removed(*model),
                 // The matcher's.
                 Action::Drained { .. } | Action::Lost { .. } | Action::Recovered { .. } => {}
             }
         }
         todo.clear();
-        own.finish_draining(&self.party);
+        records.finish_draining(&self.party);
     }
 
-    /// Whether the matcher has said something that was not heard.
-    pub(crate) fn is_told(&self) -> bool {
-        !self.end.heard.is_empty()
+    /// Whether a message of the matcher waits.
+    pub(crate) fn has_message(&self) -> bool {
+        !self.end.from_matcher.is_empty()
     }
 
     pub(crate) fn is_pending(&self) -> bool {
-        self.is_told() || !self.inbox.is_empty()
+        self.has_message() || !self.inbox.is_empty()
     }
 
     /// Whether everybody who could send to it is gone.
@@ -188,14 +191,14 @@ impl<E: Effects> LiveShard<E> {
 
     /// Whether something waits for room on the way to the matcher.
     pub(crate) fn has_backlog(&self) -> bool {
-        self.end.said.is_waiting()
+        self.end.to_matcher.is_waiting()
     }
 
     /// Whether it was told to drain and has had nothing left since; says so once.
     pub(crate) fn is_newly_drained(&mut self) -> bool {
-        let is_news = self.own.drained == Drained::News;
+        let is_news = self.records.drained == Drained::News;
         if is_news {
-            self.own.drained = Drained::Told;
+            self.records.drained = Drained::Told;
         }
         is_news
     }
@@ -206,20 +209,20 @@ impl<E: Effects> LiveShard<E> {
 
     /// Whether the end of a batch could lead to anything now.
     pub(crate) fn awaits_ends(&self) -> bool {
-        self.party.awaits_ends() || !self.own.draining.is_empty()
+        self.party.awaits_ends() || !self.records.draining.is_empty()
     }
 
     /// Its thread woke by its timer, this late.
     pub(crate) fn timer_fired(&mut self, late: Span) {
-        self.own.meter.timer_fired(late);
+        self.records.meter.timer_fired(late);
     }
 
     pub(crate) fn effects(&mut self) -> &mut E {
         &mut self.effects
     }
 
-    /// Reads nothing any more. The order matters: a request that is submitted after the inbox is
-    /// closed is refused, and `over` finds every request that was submitted before.
+    /// Reads nothing any more. The inbox is closed first: who submits later is told so, and a request
+    /// that was submitted before is where `over` finds it.
     pub(crate) fn end(self, failed: bool) {
         let LiveShard { inbox, mut effects, .. } = self;
         drop(inbox);
@@ -227,21 +230,30 @@ impl<E: Effects> LiveShard<E> {
     }
 }
 
-impl Own {
-    fn control(&mut self, now: Time, party: &mut Shard, control: ShardControl, todo: &mut Actions) {
-        match control {
-            ShardControl::AddModel { model, terms, done } => {
-                self.models.push(model);
+impl ShardRecords {
+    /// Does what is asked of the shard, and answers once that is done.
+    fn answer(
+        &mut self,
+        now: Time,
+        party: &mut Shard,
+        question: ShardQuestion,
+        todo: &mut Actions,
+    ) {
+        match question {
+            ShardQuestion::AddModel(AddModel { model, terms }, reply) => {
+                self.models.insert(model, Removal::new());
                 party.on_event(now, Event::AddModel { model, terms }, todo);
-                let _ = done.send(());
+                reply.answer(());
             }
-            ShardControl::RemoveModel { model, done } => {
-                self.removing.push((model, done));
+            ShardQuestion::RemoveModel(model, reply) => {
+                // One that is not there is gone already.
+                let Some(removal) = self.models.get_mut(&model) else { return reply.answer(()) };
+                removal.push(reply);
                 party.on_event(now, Event::RemoveModel { model }, todo);
             }
-            ShardControl::SetMode(mode, _share) => self.set_mode(now, party, mode, todo),
-            ShardControl::Statistics(share) => share.add(|all| self.count(party, all)),
-            ShardControl::Drain(share) => self.draining.push(share),
+            ShardQuestion::SetMode(mode, _share) => self.set_mode(now, party, mode, todo),
+            ShardQuestion::Statistics(share) => share.add(|all| self.count(party, all)),
+            ShardQuestion::Drain(share) => self.draining.push(share),
         }
     }
 
@@ -266,8 +278,8 @@ impl Own {
 
     fn started(&mut self, now: Time, start: &Start) {
         let &Start { exec, slowdown, behind, .. } = start;
-        let running = Running { decided: now, planned: exec, slowdown, behind };
-        self.running.insert(start.batch, running);
+        let sent = LiveBatch { decided: now, planned: exec, slowdown, behind };
+        self.sent.insert(start.batch, sent);
     }
 
     /// A batch has ended, on an accelerator that is so much slower than the others.
@@ -275,17 +287,13 @@ impl Own {
         &mut self,
         now: Time,
         party: &Shard,
-        completion: &Completion,
+        completion: &Timed<Completion>,
         accelerator_slowdown: Slowdown,
     ) {
-        let &Completion { accelerator, batch, model, taken, exec, .. } = completion;
-        let Some(running) = self.running.remove(&batch) else { return };
-        if self.accelerators.len() <= accelerator.index() {
-            self.accelerators.resize_with(accelerator.index() + 1, AcceleratorStatistics::default);
-        }
-        let statistics = &mut self.accelerators[accelerator.index()];
-        statistics.batches += 1;
-        statistics.busy += exec;
+        let Timed { at: ended, message: completion } = completion;
+        let &Completion { accelerator, batch, model, exec, stay } = completion;
+        let Some(sent) = self.sent.remove(&batch) else { return };
+        self.count_batch(accelerator, exec);
         if exec == Span::ZERO {
             return; // every client had left: nothing ran, so it teaches nothing
         }
@@ -293,14 +301,22 @@ impl Own {
         self.slowdowns.tell(now, Subject::Model(model), model_slowdown);
         self.slowdowns.tell(now, Subject::Accelerator(accelerator), accelerator_slowdown);
         // What it would be planned to take now.
-        let planned = model_slowdown
-            .times(accelerator_slowdown)
-            .over(running.slowdown)
-            .stretch(running.planned);
-        // The wait for a batch that still ran is no delay: counted, it would send the next batch
-        // ahead earlier, that would wait longer, and so on.
-        let control = Some(taken.since(running.decided)).filter(|_| !running.behind);
-        self.meter.completed(completion, control, planned);
+        let slowdown = model_slowdown.times(accelerator_slowdown).over(sent.slowdown);
+        // The round trip of the plan by this process's clock, without the stay that the backend
+        // measured by its own. The wait for a batch that still ran is no delay: counted, it would
+        // send the next batch ahead earlier, that would wait longer, and so on.
+        let control = ended.since(sent.decided).saturating_sub(stay);
+        let control = Some(control).filter(|_| !sent.behind);
+        self.meter.completed(completion, control, slowdown.stretch(sent.planned));
+    }
+
+    fn count_batch(&mut self, accelerator: AcceleratorId, exec: Span) {
+        if self.accelerators.len() <= accelerator.index() {
+            self.accelerators.resize_with(accelerator.index() + 1, AcceleratorStatistics::default);
+        }
+        let statistics = &mut self.accelerators[accelerator.index()];
+        statistics.batches += 1;
+        statistics.busy += exec;
     }
 
     /// Takes over the measured delays from time to time.
@@ -320,31 +336,27 @@ impl Own {
     }
 
     fn removed(&mut self, model: ModelId) {
-        self.models.retain(|other| *other != model);
         self.meter.forget(model);
         self.slowdowns.forget(model);
-        for (_, done) in self.removing.extract_if(.., |(other, _)| *other == model) {
-            let _ = done.send(());
+        for reply in self.models.remove(&model).unwrap_or_default() {
+            reply.answer(());
         }
     }
 
     /// Lets go of its shares in a drain once nothing is queued or running.
     fn finish_draining(&mut self, party: &Shard) {
-        if self.draining.is_empty() || !self.running.is_empty() {
+        if self.draining.is_empty() || !self.sent.is_empty() || party.has_queued() {
             return;
         }
-        let is_empty = |model: &ModelId| party.stats(*model).is_none_or(|stats| stats.queued == 0);
-        if self.models.iter().all(is_empty) {
-            self.draining.clear();
-            if self.drained == Drained::No {
-                self.drained = Drained::News;
-            }
+        self.draining.clear();
+        if self.drained == Drained::No {
+            self.drained = Drained::News;
         }
     }
 
     fn count(&self, party: &Shard, all: &mut Statistics) {
         let model = |&model: &ModelId| Some((model, party.stats(model)?));
-        all.models.extend(self.models.iter().filter_map(model));
+        all.models.extend(self.models.keys().filter_map(model));
         let more = self.accelerators.len().saturating_sub(all.accelerators.len());
         all.accelerators.extend((0..more).map(|_| AcceleratorStatistics::default()));
         for (sum, own) in all.accelerators.iter_mut().zip(&self.accelerators) {

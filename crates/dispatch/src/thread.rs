@@ -7,43 +7,20 @@
 use crate::between::between;
 use crate::effects::Effects;
 use crate::matcher::LiveMatcher;
+use crate::settings::Settings;
 use crate::shard::LiveShard;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
-use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
 use symphony_core::{Span, Time};
 use symphony_exchange::{Doorbell, Listener, Ringer, Spin, Woken};
+use symphony_wire::carrier::in_process::ThreadInbox;
 use symphony_wire::clock::Clock;
-use symphony_wire::schedule::ThreadInbox;
 
 /// What found no room in a ring is offered again after this long, though nobody says that there
 /// is room now.
 const ROOM_AGAIN: Span = Span::from_micros(50);
-
-/// How a pool is scheduled.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
-    /// By which mode, at first.
-    pub mode: Mode,
-    /// Accelerators, idle at first, numbered from zero.
-    pub accelerators: u32,
-    /// What is kept for low requests that wait, between 0 and 1.
-    pub low_share: f64,
-    /// An accelerator is dead when a batch is late by this, or by ten times what it was planned to
-    /// run, if that is longer.
-    pub overdue_after: Span,
-}
-
-impl Settings {
-    /// The usual share for low requests, and patience with accelerators.
-    #[must_use]
-    pub fn new(mode: Mode, accelerators: u32) -> Settings {
-        let (low_share, overdue_after) = (LOW_SHARE_DEFAULT, OVERDUE_AFTER);
-        Settings { mode, accelerators, low_share, overdue_after }
-    }
-}
 
 /// What runs on one thread of the scheduler: shards, the matcher, or both.
 pub struct Thread<E: Effects> {
@@ -109,35 +86,37 @@ pub fn threads<E: Effects>(
     });
     let matcher = inboxes.iter().find(|inbox| inbox.matcher.is_some());
     let matcher = matcher.expect("one thread has the matcher").doorbell.ringer();
-    let (mut heard, mut said) = (Vec::new(), Vec::new());
-    let mut all: Vec<(Thread<E>, _)> = Vec::new();
-    for ThreadInbox { doorbell, shards, matcher: inbox, serving } in inboxes {
-        let inbox = inbox.map(|inbox| (inbox, serving));
-        let name = match (&inbox, shards.first()) {
-            (Some(_), _) if is_apart => "matcher".to_owned(),
-            (None, Some((number, _))) => format!("shard-{number}"),
-            _ => "scheduler".to_owned(),
-        };
+    let (mut from_shards, mut to_shards) = (Vec::new(), Vec::new());
+    let mut all: Vec<Thread<E>> = Vec::new();
+    let mut matching = None;
+    for (at, ThreadInbox { doorbell, shards, matcher: inbox, serving }) in
+        inboxes.into_iter().enumerate()
+    {
+        let name = name(is_apart, inbox.is_some(), shards.first().map(|(number, _)| *number));
+        matching = matching.or(inbox.map(|inbox| (at, inbox, serving)));
         let live = shards.into_iter().map(|(number, inbox)| {
             let (end, from, to) = between(count, doorbell.ringer(), matcher.clone());
-            heard.push(from);
-            said.push(to);
+            from_shards.push(from);
+            to_shards.push(to);
             LiveShard::new(settings, inbox, end, effects(number))
         });
         let shards = live.collect();
         let (ending, doorbell) = (Arc::clone(&ending), Some(doorbell));
-        all.push((Thread { shards, matcher: None, ending, doorbell, name }, inbox));
+        all.push(Thread { shards, matcher: None, ending, doorbell, name });
     }
-    let mut ends = Some((heard, said));
-    let join = |(mut thread, inbox): (Thread<E>, Option<_>)| {
-        if let Some((inbox, serving)) = inbox
-            && let Some((heard, said)) = ends.take()
-        {
-            thread.matcher = Some(LiveMatcher::new(settings, inbox, serving, heard, said));
-        }
-        thread
-    };
-    all.into_iter().map(join).collect()
+    if let Some((at, inbox, serving)) = matching {
+        all[at].matcher = Some(LiveMatcher::new(settings, inbox, serving, from_shards, to_shards));
+    }
+    all
+}
+
+/// What a thread is called: by its first shard where the matcher has a thread of its own.
+fn name(is_apart: bool, has_matcher: bool, shard: Option<usize>) -> String {
+    match shard {
+        Some(shard) if is_apart => format!("shard-{shard}"),
+        _ if has_matcher && is_apart => "matcher".to_owned(),
+        _ => "scheduler".to_owned(),
+    }
 }
 
 impl<E: Effects> Thread<E> {
@@ -152,7 +131,7 @@ impl<E: Effects> Thread<E> {
         }
         // The pool is planned before anything is decided by the plan.
         if let Some(matcher) = matcher {
-            matcher.hear(now);
+            matcher.receive(now);
         }
         loop {
             for shard in shards.iter_mut() {
@@ -160,8 +139,8 @@ impl<E: Effects> Thread<E> {
             }
             let Some(matcher) = matcher else { break };
             matcher.decide(now);
-            // What is said between two of one thread is answered at once.
-            if !shards.iter().any(LiveShard::is_told) {
+            // What shards and matcher of one thread send each other is answered at once.
+            if !shards.iter().any(LiveShard::has_message) {
                 break;
             }
         }

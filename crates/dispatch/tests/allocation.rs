@@ -1,76 +1,67 @@
-//! The scheduler's threads allocate nothing in the steady state: neither they themselves nor the
-//! ways between them and to whoever sends to them. What a batch's effects need is their own.
+//! The scheduler's threads allocate nothing in the steady state: neither they themselves, nor the
+//! ways between them and to the threads that send to them, nor what a batch does to the process: its
+//! plan goes to an accelerator by a bounded channel, and its requests wait in the in-flight table.
 
 mod support;
 
 use allocation_counter::measure;
+use crossbeam_channel::{Receiver, bounded};
 use std::sync::Arc;
-use symphony_core::sched::{Mode, ModelTerms, Start};
-use symphony_core::{
-    AcceleratorId, BatchId, Class, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
-};
-use symphony_dispatch::{Effects, Settings, Thread, threads};
-use symphony_wire::schedule::{Completion, Layout, SchedulerPort, scheduler};
+use support::{SLO, Send};
+use symphony_core::sched::{Mode, ModelTerms};
+use symphony_core::{AcceleratorId, Class, ModelId, Profile, Span, Time};
+use symphony_dispatch::{InFlightEffects, Settings, Thread, threads};
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::{InFlight, Layout, PlanBuffers, SchedulerPort, scheduler};
+use symphony_wire::message::{BatchPlan, Cancel, Outcome, Submit};
+use symphony_wire::tensor::Inputs;
+use tokio::sync::oneshot;
 
 const MODELS: u32 = 10;
 const ACCELERATORS: u32 = 8;
-const SLO: Span = Span::from_millis(25);
 /// Time between requests: more than the pool can serve, so that drops are exercised too.
 const GAP: Span = Span::from_micros(120);
 /// Requests are found this many at a time.
 const DRAIN: u64 = 4;
 
-/// Remembers in fixed room what runs.
-struct Fixed {
-    running: [Option<Running>; 2 * ACCELERATORS as usize],
-    started: u64,
-    dropped: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Running {
-    end: Time,
+/// A batch that an accelerator runs.
+struct RunningBatch {
     accelerator: AcceleratorId,
-    batch: BatchId,
-    model: ModelId,
+    plan: BatchPlan,
     taken: Time,
     exec: Span,
-}
-
-impl Effects for Fixed {
-    fn start(&mut self, now: Time, start: &Start, _: &[Request]) {
-        let &Start { accelerator, batch, model, begin, exec, .. } = start;
-        // Some take longer than planned, so that the plans follow.
-        let took = Span(exec.0 * (90 + self.started % 20) / 100);
-        let running =
-            Running { end: begin + took, accelerator, batch, model, taken: now, exec: took };
-        let place = self.running.iter_mut().find(|place| place.is_none());
-        *place.expect("two batches for each accelerator at most") = Some(running);
-        self.started += 1;
-    }
-
-    fn dropped(&mut self, _: Time, _: &Request, _: DropReason) {
-        self.dropped += 1;
-    }
-
-    fn over(&mut self, _: bool) {}
 }
 
 /// A pool under a clock of the test's own.
 struct Pool {
     now: Time,
     port: SchedulerPort,
-    threads: Vec<Thread<Fixed>>,
+    threads: Vec<Thread<InFlightEffects<Send>>>,
+    inflight: Arc<InFlight>,
+    buffers: PlanBuffers,
+    plans: Receiver<(AcceleratorId, Timed<BatchPlan>)>,
+    running: Vec<RunningBatch>,
+    waiting: Vec<oneshot::Receiver<Outcome>>,
     requests: u64,
+    started: u64,
+    dropped: u64,
+    /// By the scheduler, and by the threads that send to it.
+    allocations: u64,
 }
 
 impl Pool {
     fn new(mode: Mode, layout: Layout) -> Pool {
         let (port, inboxes) = scheduler(layout);
-        let threads = threads(&Settings::new(mode, ACCELERATORS), inboxes, |_| Fixed {
-            running: [None; 2 * ACCELERATORS as usize],
-            started: 0,
-            dropped: 0,
+        let inflight = Arc::new(InFlight::new(100_000));
+        let buffers = PlanBuffers::default();
+        let (sender, plans) = bounded(2 * ACCELERATORS as usize);
+        let threads = threads(&Settings::new(mode, ACCELERATORS), inboxes, |_| {
+            let sender = sender.clone();
+            let send = move |accelerator, plan| {
+                sender.try_send((accelerator, plan)).expect("two batches for each at most");
+            };
+            let send = Box::new(send) as Send;
+            InFlightEffects::new(Arc::clone(&inflight), buffers.clone(), send)
         });
         let (alpha, beta) = (Span::from_micros(1053), Span::from_micros(5072));
         let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
@@ -79,40 +70,56 @@ impl Pool {
             let terms = ModelTerms { profile, slo: SLO, queue_max: 40, loss_weight: 1.0 };
             drop(port.add_model(model, terms).expect("it runs"));
         }
-        let mut pool = Pool { now: Time::ZERO, port, threads, requests: 0 };
-        pool.turn();
+        let mut pool = Pool {
+            now: Time::ZERO,
+            port,
+            threads,
+            inflight,
+            buffers,
+            plans,
+            running: Vec::new(),
+            waiting: Vec::new(),
+            requests: 0,
+            started: 0,
+            dropped: 0,
+            allocations: 0,
+        };
+        pool.count(Pool::turn);
         pool
     }
 
-    fn serve(&mut self, count: u64) {
+    /// Serves so many requests; how often the scheduler allocated meanwhile.
+    fn serve(&mut self, count: u64) -> u64 {
+        self.allocations = 0;
         for _ in 0..count / DRAIN {
             (0..DRAIN).for_each(|_| self.submit());
             self.complete();
-            self.turn();
+            self.count(Pool::turn);
+            self.take_up();
+            self.note_outcomes();
         }
+        self.allocations
+    }
+
+    fn count(&mut self, work: impl FnOnce(&mut Pool)) {
+        self.allocations += measure(|| work(self)).count_total;
     }
 
     fn submit(&mut self) {
         self.now = self.now + GAP;
-        let (id, arrival) = (RequestId::only(self.requests), self.now);
+        let (reply, outcome) = oneshot::channel();
+        let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).expect("room");
+        self.waiting.push(outcome);
         let model = ModelId::first(u32::try_from(self.requests % u64::from(MODELS)).expect("few"));
         let class = Class::ALL[usize::from(self.requests.is_multiple_of(5))];
-        let request = Request { id, arrival, deadline: arrival + SLO, rows: 1, class };
-        self.port.submit(model, request).expect("room");
-        if self.requests.is_multiple_of(11) {
-            self.port.cancel(model, id, request.deadline);
-        }
+        let submit = Submit { model, id, age: Span::ZERO, budget: SLO, rows: 1, class };
+        let leaves = self.requests.is_multiple_of(11);
         self.requests += 1;
-    }
-
-    fn complete(&mut self) {
-        let Pool { now, port, threads, .. } = self;
-        let running = threads.iter_mut().flat_map(Thread::effects);
-        for place in running.flat_map(|fixed| &mut fixed.running) {
-            let Some(ended) = place.take_if(|running| running.end <= *now) else { continue };
-            let Running { end: finished, accelerator, batch, model, taken, exec } = ended;
-            let completion = Completion { accelerator, batch, model, taken, exec, finished };
-            port.completed(completion).expect("room");
+        self.count(|pool| pool.port.submit(Timed::new(pool.now, submit)).expect("room"));
+        if leaves {
+            drop(self.inflight.take(id));
+            let cancel = Timed::new(self.now, Cancel { model, id, budget: SLO });
+            self.count(|pool| pool.port.cancel(cancel));
         }
     }
 
@@ -120,11 +127,39 @@ impl Pool {
         support::turn(&mut self.threads, self.now);
     }
 
-    fn counts(&mut self) -> [u64; 2] {
-        let effects = self.threads.iter_mut().flat_map(Thread::effects);
-        effects.fold([0, 0], |[started, dropped], fixed| {
-            [started + fixed.started, dropped + fixed.dropped]
-        })
+    /// The accelerators take up what was sent.
+    fn take_up(&mut self) {
+        for (accelerator, Timed { at: taken, message: plan }) in self.plans.try_iter() {
+            // Some take longer than planned, so that the plans follow.
+            let exec = Span(plan.exec.0 * (90 + self.started % 20) / 100);
+            self.running.push(RunningBatch { accelerator, plan, taken, exec });
+            self.started += 1;
+        }
+    }
+
+    /// The accelerators answer what is due, and give the plans' room back.
+    fn complete(&mut self) {
+        let now = self.now;
+        let is_due = |batch: &mut RunningBatch| batch.taken + batch.exec <= now;
+        let ended: Vec<_> = self.running.extract_if(.., is_due).collect();
+        for RunningBatch { accelerator, plan, taken, exec } in ended {
+            support::answer(&self.inflight, &plan);
+            let completion = support::completion(accelerator, &plan, taken, exec, taken + exec);
+            self.count(|pool| pool.port.completed(completion).expect("room"));
+            self.buffers.give_back(plan.requests);
+        }
+    }
+
+    fn note_outcomes(&mut self) {
+        let dropped = &mut self.dropped;
+        self.waiting.retain_mut(|outcome| match outcome.try_recv() {
+            Ok(outcome) => {
+                *dropped += u64::from(matches!(outcome, Outcome::Dropped { .. }));
+                false
+            }
+            Err(oneshot::error::TryRecvError::Empty) => true,
+            Err(oneshot::error::TryRecvError::Closed) => false,
+        });
     }
 }
 
@@ -136,12 +171,12 @@ fn the_steady_state_allocates_nothing() {
             let mut pool = Pool::new(mode, layout);
             // Queues, rings and buffers grow to their size.
             pool.serve(60_000);
-            let before = pool.counts();
+            let before = [pool.started, pool.dropped];
             // Something may be needed for the first time yet, and have to get its size; what
             // belongs to every request, batch or plan is in each of these.
-            let allocations = [(); 4].map(|()| measure(|| pool.serve(20_000)).count_total);
+            let allocations = [(); 4].map(|()| pool.serve(20_000));
             assert!(allocations.contains(&0), "{mode:?} {layout:?}: {allocations:?}");
-            let happened = [0, 1].map(|at| pool.counts()[at] - before[at]);
+            let happened = [pool.started - before[0], pool.dropped - before[1]];
             assert!(happened.iter().all(|count| *count > 100), "{mode:?} {layout:?}: {happened:?}");
         }
     }

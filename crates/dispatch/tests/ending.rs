@@ -10,8 +10,8 @@ use support::Rig;
 use symphony_core::sched::Mode;
 use symphony_dispatch::{InFlightEffects, Settings, Thread};
 use symphony_exchange::Spin;
+use symphony_wire::carrier::in_process::{Layout, SchedulerPort};
 use symphony_wire::clock::Clock;
-use symphony_wire::schedule::{Layout, SchedulerPort};
 
 /// Far longer than any machine needs to wake a thread: only a wake-up that is lost takes it.
 const LOST_AFTER: Duration = Duration::from_secs(30);

@@ -7,9 +7,10 @@ use support::{MODEL, Rig};
 use symphony_core::sched::Mode;
 use symphony_core::{AcceleratorId, BatchId, DropReason, ModelId, Span, Time};
 use symphony_dispatch::Settings;
-use symphony_wire::inflight::Outcome;
-use symphony_wire::schedule::port::REQUESTS_MAX;
-use symphony_wire::schedule::{BatchPlan, Completion, Layout, SubmitError};
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::port::REQUESTS_MAX;
+use symphony_wire::carrier::in_process::{Layout, SubmitError};
+use symphony_wire::message::{BatchPlan, Completion, Outcome};
 use tokio::sync::oneshot;
 
 const LAYOUTS: [fn() -> Layout; 2] = [|| Layout::TOGETHER, || Layout::on_threads(2)];
@@ -18,7 +19,7 @@ const LAYOUTS: [fn() -> Layout; 2] = [|| Layout::TOGETHER, || Layout::on_threads
 struct Pool {
     now: Time,
     rig: Rig,
-    running: Vec<(Time, AcceleratorId, BatchPlan)>,
+    running: Vec<(Time, AcceleratorId, Timed<BatchPlan>)>,
     waiting: Vec<oneshot::Receiver<Outcome>>,
     good: usize,
     dropped: Vec<DropReason>,
@@ -51,7 +52,7 @@ impl Pool {
     /// Begins the batches that were sent.
     fn take_up(&mut self) {
         for (accelerator, plan) in self.rig.sent() {
-            self.running.push((self.now + plan.exec, accelerator, plan));
+            self.running.push((self.now + plan.message.exec, accelerator, plan));
         }
     }
 
@@ -73,11 +74,11 @@ impl Pool {
     fn complete(&mut self) {
         let now = self.now;
         for (finished, accelerator, plan) in self.running.extract_if(.., |(end, ..)| *end <= now) {
+            let Timed { at, message: plan } = plan;
             let mut requests = plan.requests.iter();
-            assert!(requests.all(|request| finished <= request.deadline), "late");
+            assert!(requests.all(|request| finished <= at + request.budget), "late");
             support::answer(&self.rig.inflight, &plan);
-            let BatchPlan { batch, model, exec, decided: taken, .. } = plan;
-            let completion = Completion { accelerator, batch, model, taken, exec, finished };
+            let completion = support::completion(accelerator, &plan, at, plan.exec, finished);
             self.rig.port.completed(completion).expect("room");
         }
     }
@@ -186,9 +187,9 @@ fn completions_of_unknown_batches_and_accelerators_change_nothing() {
             [(0, u64::MAX, MODEL), (9, 1, MODEL), (u32::MAX, 3, ModelId::first(9)), (1, 0, MODEL)]
         {
             let (accelerator, batch) = (AcceleratorId(accelerator), BatchId(batch));
-            let (taken, finished, exec) = (pool.now, pool.now, Span::from_millis(1));
-            let completion = Completion { accelerator, batch, model, taken, exec, finished };
-            pool.rig.port.completed(completion).expect("room");
+            let (exec, stay) = (Span::from_millis(1), Span::from_millis(1));
+            let completion = Completion { accelerator, batch, model, exec, stay };
+            pool.rig.port.completed(Timed::new(pool.now, completion)).expect("room");
         }
         pool.pass(100, 1);
         assert_eq!(pool.ended().1, 0);

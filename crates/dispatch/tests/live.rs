@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use symphony_core::sched::{Mode, ModelTerms};
-use symphony_core::{AcceleratorId, Class, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{AcceleratorId, Class, ModelId, Profile, Span};
 use symphony_dispatch::{InFlightEffects, Settings, spawn, threads};
 use symphony_exchange::Spin;
-use symphony_wire::clock::Clock;
-use symphony_wire::inflight::{InFlight, Outcome};
-use symphony_wire::schedule::{
-    BatchPlan, Completion, Layout, SchedulerPort, SubmitError, scheduler,
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::{
+    InFlight, Layout, PlanBuffers, SchedulerPort, SubmitError, scheduler,
 };
+use symphony_wire::clock::Clock;
+use symphony_wire::message::{BatchPlan, Cancel, Outcome, Submit};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
@@ -47,10 +48,10 @@ struct Pool {
 fn start(mode: Mode, layout: Layout) -> Pool {
     let (port, inboxes) = scheduler(layout);
     let (clock, inflight) = (Clock::start(), Arc::new(InFlight::new(100_000)));
-    let (plans, accelerators): (Vec<Sender<BatchPlan>>, Vec<_>) =
+    let (plans, accelerators): (Vec<Sender<Timed<BatchPlan>>>, Vec<_>) =
         (0..ACCELERATORS).map(|number| accelerator(number, clock, &inflight, &port)).unzip();
     let send = move |id: AcceleratorId, plan| plans[id.index()].send(plan).expect("it runs");
-    let effects = InFlightEffects::new(Arc::clone(&inflight), send);
+    let effects = InFlightEffects::new(Arc::clone(&inflight), PlanBuffers::default(), send);
     let scheduling = threads(&Settings::new(mode, ACCELERATORS), inboxes, |_| effects.clone());
     drop(effects);
     let scheduler = spawn(scheduling, clock, Spin::NEVER).expect("threads");
@@ -71,16 +72,15 @@ fn accelerator(
     clock: Clock,
     inflight: &Arc<InFlight>,
     port: &SchedulerPort,
-) -> (Sender<BatchPlan>, JoinHandle<()>) {
-    let (plans, inbox) = unbounded::<BatchPlan>();
+) -> (Sender<Timed<BatchPlan>>, JoinHandle<()>) {
+    let (plans, inbox) = unbounded::<Timed<BatchPlan>>();
     let (inflight, port, accelerator) = (Arc::clone(inflight), port.clone(), AcceleratorId(number));
     let thread = thread::spawn(move || {
-        for plan in inbox {
+        for Timed { message: plan, .. } in inbox {
             let taken = clock.now();
             support::answer(&inflight, &plan);
-            let (exec, finished) = (Span::ZERO, clock.now());
-            let BatchPlan { batch, model, .. } = plan;
-            let completion = Completion { accelerator, batch, model, taken, exec, finished };
+            let finished = clock.now();
+            let completion = support::completion(accelerator, &plan, taken, Span::ZERO, finished);
             let _ = port.completed(completion);
         }
     });
@@ -114,21 +114,19 @@ fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tall
         let rows = u32::try_from(dice.roll(18)).expect("small");
         let id = pool.inflight.admit(Inputs { rows, tensors: vec![] }, reply).expect("room");
         let arrival = pool.clock.now();
-        let deadline = arrival + Span::from_micros(dice.roll(6000));
+        let budget = Span::from_micros(dice.roll(6000));
         tally.submitted += 1;
-        if let Err(error) =
-            pool.port.submit(model, Request { id, arrival, deadline, rows, class: Class::High })
-        {
+        let submit = Submit { model, id, age: Span::ZERO, budget, rows, class: Class::High };
+        if let Err(error) = pool.port.submit(Timed::new(arrival, submit)) {
             assert_eq!(error, SubmitError::Stopped);
             drop(pool.inflight.take(id));
             tally.refused += 1;
             break;
         }
-        waiting.push((model, id, deadline, outcome));
+        waiting.push((Timed::new(arrival, Cancel { model, id, budget }), outcome));
         if dice.roll(4) == 0 {
             let at = usize::try_from(dice.roll(waiting.len() as u64)).expect("small");
-            let (model, id, deadline, _) = &waiting[at];
-            if cancel(pool, *model, *id, *deadline) {
+            if cancel(pool, waiting[at].0) {
                 waiting.swap_remove(at);
                 tally.cancelled += 1;
             }
@@ -137,7 +135,7 @@ fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tall
             thread::sleep(Duration::from_micros(dice.roll(200)));
         }
     }
-    for (_, _, _, outcome) in waiting {
+    for (_, outcome) in waiting {
         match outcome.blocking_recv().expect("every request gets an outcome") {
             Outcome::Done(_) => tally.done += 1,
             Outcome::Dropped { .. } | Outcome::Unloaded(_) => tally.dropped += 1,
@@ -147,10 +145,10 @@ fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tall
     tally
 }
 
-fn cancel(pool: &Pool, model: ModelId, id: RequestId, deadline: Time) -> bool {
-    let mine = pool.inflight.take(id).is_some();
+fn cancel(pool: &Pool, cancel: Timed<Cancel>) -> bool {
+    let mine = pool.inflight.take(cancel.message.id).is_some();
     if mine {
-        pool.port.cancel(model, id, deadline);
+        pool.port.cancel(cancel);
     }
     mine
 }
@@ -220,7 +218,8 @@ fn a_scheduler_that_panics_leaves_no_request_behind() {
 fn one_that_panics(layout: Layout) {
     let (port, inboxes) = scheduler(layout);
     let (clock, inflight) = (Clock::start(), Arc::new(InFlight::new(10)));
-    let effects = InFlightEffects::new(Arc::clone(&inflight), |_, _| panic!("asked to"));
+    let buffers = PlanBuffers::default();
+    let effects = InFlightEffects::new(Arc::clone(&inflight), buffers, |_, _| panic!("asked to"));
     let scheduling = threads(&Settings::new(Mode::Eager, 1), inboxes, |_| effects.clone());
     let scheduler = spawn(scheduling, clock, Spin::NEVER).expect("threads");
     let profile = Arc::new(Profile::linear(Span(1), Span(1), 1).expect("valid profile"));
@@ -232,15 +231,9 @@ fn one_that_panics(layout: Layout) {
             let (reply, outcome) = oneshot::channel();
             let inputs = Inputs { rows: 1, tensors: vec![] };
             let id = inflight.admit(inputs, reply).expect("room");
-            let arrival = clock.now();
-            let request = Request {
-                id,
-                arrival,
-                deadline: arrival + Span::from_secs(9),
-                rows: 1,
-                class: Class::High,
-            };
-            if port.submit(model, request).is_err() {
+            let (age, budget, class) = (Span::ZERO, Span::from_secs(9), Class::High);
+            let submit = Submit { model, id, age, budget, rows: 1, class };
+            if port.submit(Timed::new(clock.now(), submit)).is_err() {
                 drop(inflight.take(id));
             }
             outcome

@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use support::{MODEL, Rig};
 use symphony_core::sched::Mode;
-use symphony_core::{AcceleratorId, DropReason, RequestId, Slowdown, Span, Time};
+use symphony_core::{AcceleratorId, DropReason, ModelId, RequestId, Slowdown, Span, Time};
 use symphony_dispatch::Settings;
-use symphony_wire::inflight::Outcome;
-use symphony_wire::schedule::{BatchPlan, Completion, Layout, Statistics, SubmitError};
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::{Layout, SubmitError};
+use symphony_wire::message::{BatchPlan, Completion, Outcome, Statistics};
 use tokio::sync::oneshot;
 
 /// One accelerator, of whose model two requests may queue.
@@ -32,25 +33,21 @@ impl Rig {
 
     /// Ends the oldest plan at `now`, without running anything.
     fn complete(&mut self, now: Time) {
-        let (accelerator, plan) = self.oldest();
+        let (accelerator, Timed { at: taken, message: plan }) = self.oldest();
         support::answer(&self.inflight, &plan);
-        let completion = Completion {
-            accelerator,
-            batch: plan.batch,
-            model: MODEL,
-            taken: plan.decided,
-            exec: plan.exec,
-            finished: now,
-        };
-        self.completed(now, completion);
+        self.completed(now, support::completion(accelerator, &plan, taken, plan.exec, now));
     }
 
     /// The oldest plan that was sent.
-    fn oldest(&mut self) -> (AcceleratorId, BatchPlan) {
+    fn oldest(&mut self) -> (AcceleratorId, Timed<BatchPlan>) {
         self.plans.lock().unwrap().remove(0)
     }
 
-    fn completed(&mut self, now: Time, completion: Completion) {
+    fn oldest_model(&self) -> ModelId {
+        self.plans.lock().unwrap()[0].1.message.model
+    }
+
+    fn completed(&mut self, now: Time, completion: Timed<Completion>) {
         self.port.completed(completion).unwrap();
         self.turn(now);
     }
@@ -91,8 +88,7 @@ fn a_cancelled_request_is_not_planned() {
     let (_, _running) = pool.submit(at(0));
     let (id, _gone) = pool.submit(at(0));
     drop(pool.inflight.take(id));
-    let deadline = at(25);
-    pool.port.cancel(MODEL, id, deadline);
+    pool.cancel(MODEL, id, at(0));
     pool.turn(at(1));
     pool.complete(at(6));
     assert_eq!(pool.planned(), 0);
@@ -142,13 +138,10 @@ fn what_is_meant_for_a_former_model_never_reaches_the_one_that_has_its_place() {
         let Ok(Outcome::Dropped { reason, .. }) = refused.try_recv() else { panic!() };
         assert_eq!((reason, pool.planned()), (DropReason::Unloaded, 0));
         let (id, _runs) = pool.send_to(model, at(11)).unwrap();
-        pool.port.cancel(MODEL, id, at(36));
+        pool.cancel(MODEL, id, at(11));
         pool.turn(at(11));
-        let (accelerator, plan) = pool.oldest();
-        assert_eq!(plan.model, model);
-        let BatchPlan { batch, exec, decided: taken, .. } = plan;
-        let finished = at(17);
-        pool.completed(at(17), Completion { accelerator, batch, model, taken, exec, finished });
+        assert_eq!(pool.oldest_model(), model);
+        pool.complete(at(17));
         let models = pool.statistics(at(18)).models;
         assert_eq!(models.iter().map(|(model, _)| *model).collect::<Vec<_>>(), [model]);
         assert_eq!((models[0].1.batches, models[0].1.queued), (1, 0));
@@ -205,8 +198,8 @@ fn batches_sent(mode: Mode, every_ms: u64, wakes_for_all: bool) -> Vec<(Time, u3
     for ms in 0..4000 {
         let now = at(ms);
         let mut is_woken = pool.threads[0].next_wake(now).is_some_and(|wake| wake <= now);
-        if let Some((end, completion)) = running.pop_front_if(|(end, _)| *end <= now) {
-            pool.port.completed(Completion { finished: end, ..completion }).unwrap();
+        if let Some((_, completion)) = running.pop_front_if(|(end, _)| *end <= now) {
+            pool.port.completed(completion).unwrap();
             is_woken |= wakes_for_all || pool.threads[0].awaits_ends();
         }
         if ms % every_ms < 3 {
@@ -216,14 +209,12 @@ fn batches_sent(mode: Mode, every_ms: u64, wakes_for_all: bool) -> Vec<(Time, u3
             pool.turn(now);
         }
         for (accelerator, plan) in pool.sent() {
+            let plan = plan.message;
             sent.push((now, plan.rows));
-            let BatchPlan { batch, exec, .. } = plan;
             let taken = running.back().map_or(now, |(end, _)| now.max(*end));
-            let (end, finished) = (taken + exec, Time::ZERO);
-            running.push_back((
-                end,
-                Completion { accelerator, model: MODEL, batch, taken, exec, finished },
-            ));
+            let end = taken + plan.exec;
+            running
+                .push_back((end, support::completion(accelerator, &plan, taken, plan.exec, end)));
         }
     }
     sent
@@ -260,13 +251,10 @@ fn measured_delays_make_plans_earlier() {
         let (_, _outcome) = pool.submit(now);
         assert_eq!(pool.planned(), 1, "a lone request starts at once");
         // Every fiftieth batch takes 3 ms more than planned: too few to plan longer for all.
-        let (accelerator, plan) = pool.oldest();
+        let (accelerator, Timed { at: taken, message: plan }) = pool.oldest();
         let exec = plan.exec + Span::from_millis(if round % 50 == 3 { 3 } else { 0 });
-        let finished = plan.decided + exec;
-        let batch = plan.batch;
-        let completion =
-            Completion { accelerator, model: MODEL, batch, taken: plan.decided, exec, finished };
-        pool.completed(finished, completion);
+        let end = taken + exec;
+        pool.completed(end, support::completion(accelerator, &plan, taken, exec, end));
     }
     // A running batch holds the accelerator; the request behind it expires earlier than its
     // deadline less the profile alone would say: 25 - 6 ms.
@@ -284,10 +272,8 @@ fn one_bad_measurement_does_not_shut_a_model_out() {
     let mut pool = pool(Mode::Consolidate);
     let (_, _first) = pool.submit(at(0));
     // The accelerator took it up only when its objective had passed, and answered late too.
-    let (accelerator, plan) = pool.oldest();
-    let (batch, exec) = (plan.batch, plan.exec);
-    let completion =
-        Completion { accelerator, model: MODEL, batch, taken: at(40), exec, finished: at(80) };
+    let (accelerator, Timed { message: plan, .. }) = pool.oldest();
+    let completion = support::completion(accelerator, &plan, at(40), plan.exec, at(80));
     pool.completed(at(80), completion);
     let (_, mut second) = pool.submit(at(100));
     assert_eq!(pool.planned(), 1, "{:?}", second.try_recv());
@@ -297,11 +283,10 @@ fn one_bad_measurement_does_not_shut_a_model_out() {
 fn waiting_behind_a_running_batch_is_not_measured_as_a_delay() {
     let mut pool = pool(Mode::Eager);
     let end = |pool: &mut Rig, taken: u64, finished: u64| {
-        let (accelerator, plan) = pool.oldest();
+        let (accelerator, Timed { message: plan, .. }) = pool.oldest();
         let (taken, finished) = (at(taken), at(finished));
         let exec = finished.since(taken);
-        let completion =
-            Completion { accelerator, model: MODEL, batch: plan.batch, taken, exec, finished };
+        let completion = support::completion(accelerator, &plan, taken, exec, finished);
         pool.completed(finished, completion);
     };
     // It takes 1 ms to reach the accelerator.
@@ -332,11 +317,10 @@ fn plans_follow_executions_that_take_longer_and_back() {
             round += 1;
             let (id, _outcome) = pool.submit(now);
             drop(pool.inflight.take(id));
-            let (accelerator, plan) = pool.oldest();
-            let (batch, taken, exec) = (plan.batch, plan.decided, Span::from_millis(exec_ms));
-            let finished = taken + exec;
-            let completion = Completion { accelerator, model: MODEL, batch, taken, exec, finished };
-            pool.completed(finished, completion);
+            let (accelerator, Timed { at: taken, message: plan }) = pool.oldest();
+            let exec = Span::from_millis(exec_ms);
+            let end = taken + exec;
+            pool.completed(end, support::completion(accelerator, &plan, taken, exec, end));
             planned = plan.exec;
         }
         planned

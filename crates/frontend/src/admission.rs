@@ -9,10 +9,10 @@ use crate::record::Recorder;
 use crate::services::Services;
 use std::sync::Arc;
 use symphony_core::{Request, RequestId};
-use symphony_wire::catalog::ServedModel;
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::{InFlight, SchedulerPort};
 use symphony_wire::clock::Clock;
-use symphony_wire::inflight::{InFlight, Outcome};
-use symphony_wire::schedule::SchedulerPort;
+use symphony_wire::message::{Outcome, ServedModel, Submit};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
@@ -61,7 +61,8 @@ impl Admission {
             .admit(inputs, sender)
             .map_err(|full| InferError::overloaded(full.to_string()))?;
         let metadata = metadata(id);
-        if let Err(error) = self.scheduler.submit(model.id, metadata) {
+        let submit = Submit::of(model.id, &metadata, metadata.arrival);
+        if let Err(error) = self.scheduler.submit(Timed::new(metadata.arrival, submit)) {
             drop(self.inflight.take(id));
             return Err(error.into());
         }

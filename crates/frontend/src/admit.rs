@@ -10,7 +10,7 @@ use crate::request::InferRequest;
 use bytes::Bytes;
 use std::sync::Arc;
 use symphony_core::{Request, Span};
-use symphony_wire::catalog::ServedModel;
+use symphony_wire::message::ServedModel;
 
 impl Admission {
     /// Admits a request, or refuses it and records that. Its outcome returns what it holds of the

@@ -11,7 +11,8 @@ use crate::record::RequestRecord;
 use crate::request::{InferResponse, OutputOf};
 use std::sync::Arc;
 use symphony_core::{DropReason, Request, Span};
-use symphony_wire::inflight::{Answer, Outcome};
+use symphony_wire::carrier::Timed;
+use symphony_wire::message::{Answer, Cancel, Outcome};
 use symphony_wire::tensor::{Inputs, OutputTensor};
 use tokio::sync::oneshot;
 
@@ -187,10 +188,11 @@ impl<'a> Admitted<'a> {
 
     /// Takes the request out of the queue, unless something has taken it already.
     fn withdraw(&self) -> bool {
-        let Request { id, deadline, .. } = self.metadata;
+        let Request { id, arrival, deadline, .. } = self.metadata;
         let Some(pending) = self.admission.inflight.take(id) else { return false };
         drop(pending);
-        self.admission.scheduler.cancel(self.handle.model.id, id, deadline);
+        let (model, budget) = (self.handle.model.id, deadline.since(arrival));
+        self.admission.scheduler.cancel(Timed::new(arrival, Cancel { model, id, budget }));
         true
     }
 

@@ -7,7 +7,7 @@ use crate::error::InferError;
 use crate::quote::{self, brief};
 use crate::request::InputTensor;
 use bytes::Bytes;
-use symphony_wire::catalog::ServedModel;
+use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, Inputs, TensorSpec, bytes_count};
 
 /// The request's inputs in the signature's order.

@@ -15,7 +15,7 @@ use crate::request::{InferRequest, InferResponse};
 use crate::services::Services;
 use crate::statistics;
 use std::sync::Arc;
-use symphony_wire::catalog::SharedCatalog;
+use symphony_wire::carrier::in_process::SharedCatalog;
 use symphony_wire::clock::Clock;
 
 /// One frontend, as its protocols see it.

@@ -5,7 +5,8 @@ use crate::priority;
 use crate::proto;
 use serde::Serializer;
 use std::collections::HashMap;
-use symphony_wire::catalog::{Catalog, ModelState, ServedModel};
+use symphony_wire::carrier::in_process::Catalog;
+use symphony_wire::message::{ModelState, ServedModel};
 use symphony_wire::tensor::{DataType, TensorSpec};
 
 /// The protocol extensions that clients may rely on.

@@ -6,8 +6,8 @@
 use crate::quote::shortened;
 use std::time::Duration;
 use symphony_core::{DropReason, Span};
-use symphony_wire::repository::RepositoryError;
-use symphony_wire::schedule::SubmitError;
+use symphony_wire::carrier::in_process::SubmitError;
+use symphony_wire::message::RepositoryError;
 
 /// Why the servers could not start or stopped.
 #[derive(Debug, thiserror::Error)]

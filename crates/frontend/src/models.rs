@@ -3,7 +3,8 @@
 use crate::error::InferError;
 use crate::quote::brief;
 use std::sync::Arc;
-use symphony_wire::catalog::{Catalog, ModelState, ServedModel};
+use symphony_wire::carrier::in_process::Catalog;
+use symphony_wire::message::{ModelState, ServedModel};
 
 /// How many served models an error names.
 const NAMED_MAX: usize = 10;

@@ -8,7 +8,8 @@ use crate::error::InferError;
 use crate::quote::brief;
 use std::time::Duration;
 use symphony_core::AcceleratorId;
-use symphony_wire::schedule::{AcceleratorState, Mode, SchedulerPort, Statistics, SubmitError};
+use symphony_wire::carrier::in_process::{SchedulerPort, SubmitError};
+use symphony_wire::message::{AcceleratorState, Mode, Statistics};
 use tokio::sync::oneshot;
 
 /// How long the scheduler may take to answer a question.

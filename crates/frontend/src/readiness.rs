@@ -6,7 +6,8 @@
 use crate::error::InferError;
 use crate::models;
 use crate::pool::PoolClient;
-use symphony_wire::catalog::{Catalog, Intake};
+use symphony_wire::carrier::in_process::Catalog;
+use symphony_wire::message::Intake;
 
 /// Whether the server can run requests for every start-up model.
 ///

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use symphony_core::{Class, Span};
 use symphony_wire::clock::Clock;
-use symphony_wire::inflight::Execution;
+use symphony_wire::message::Execution;
 
 /// Failures of an engine are logged at most this often; the counters have them all.
 const WARNING_EVERY: Span = Span::from_secs(1);

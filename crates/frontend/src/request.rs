@@ -6,8 +6,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 use symphony_core::{Class, Span, Time};
-use symphony_wire::catalog::ServedModel;
-use symphony_wire::inflight::Execution;
+use symphony_wire::message::{Execution, ServedModel};
 use symphony_wire::tensor::{DataType, OutputTensor, TensorSpec};
 
 /// One input as the client sent it, not yet checked against the model.

@@ -1,11 +1,8 @@
 //! The rest of the system, as a frontend sees it.
 
 use std::sync::Arc;
-use symphony_wire::catalog::SharedCatalog;
+use symphony_wire::carrier::in_process::{InFlight, RepositoryPort, SchedulerPort, SharedCatalog};
 use symphony_wire::clock::Clock;
-use symphony_wire::inflight::InFlight;
-use symphony_wire::repository::RepositoryPort;
-use symphony_wire::schedule::SchedulerPort;
 
 /// The rest of the system, as a frontend sees it.
 #[derive(Clone, Debug)]

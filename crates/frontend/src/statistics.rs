@@ -4,8 +4,8 @@ use crate::metrics::{Counter, Metrics, ModelHandle};
 use crate::proto;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use symphony_wire::catalog::Catalog;
-use symphony_wire::schedule::{ModelStatistics, Statistics};
+use symphony_wire::carrier::in_process::Catalog;
+use symphony_wire::message::{ModelStatistics, Statistics};
 
 /// The counters of one model, or of all when the name is empty. A name that is not served has none.
 pub(crate) fn of_models(

@@ -14,7 +14,7 @@ use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServic
 use symphony_frontend::proto::infer_parameter::ParameterChoice;
 use symphony_frontend::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use symphony_frontend::proto::*;
-use symphony_wire::catalog::Intake;
+use symphony_wire::message::Intake;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;

@@ -19,9 +19,8 @@ use symphony_core::ModelId;
 use symphony_core::sched::{Mode, ModelStatistics};
 use symphony_frontend::{InProcess, Services};
 use symphony_sim::bound::staggered;
-use symphony_wire::catalog::ServedModel;
-use symphony_wire::repository::commands;
-use symphony_wire::schedule::{AcceleratorStatistics, Statistics};
+use symphony_wire::carrier::in_process::commands;
+use symphony_wire::message::{AcceleratorStatistics, ServedModel, Statistics};
 use symphony_workload::{Process, Stream};
 
 /// Options of `symphony demo`.

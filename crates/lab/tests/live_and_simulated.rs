@@ -11,8 +11,9 @@ use symphony_core::{
 };
 use symphony_dispatch::{InFlightEffects, Settings, Thread, threads};
 use symphony_sim::{Delay, Network, Observed, Scenario, run_observed};
-use symphony_wire::inflight::{InFlight, Outcome};
-use symphony_wire::schedule::{BatchPlan, Completion, Layout, SchedulerPort, scheduler};
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::{InFlight, Layout, PlanBuffers, SchedulerPort, scheduler};
+use symphony_wire::message::{BatchPlan, Completion, Outcome, Submit};
 use symphony_wire::tensor::Inputs;
 use symphony_workload::{Arrival, Arrivals, Process, Stream};
 use tokio::sync::oneshot;
@@ -82,10 +83,10 @@ fn simulated(mode: Mode) -> Decisions {
     decisions
 }
 
-type Plans = Arc<Mutex<Vec<(AcceleratorId, BatchPlan)>>>;
+type Plans = Arc<Mutex<Vec<(AcceleratorId, Timed<BatchPlan>)>>>;
 
 /// A thread of the live scheduler and the world around it.
-struct Live<S: FnMut(AcceleratorId, BatchPlan) + Send> {
+struct Live<S: FnMut(AcceleratorId, Timed<BatchPlan>) + Send> {
     threads: Vec<Thread<InFlightEffects<S>>>,
     port: SchedulerPort,
     inflight: Arc<InFlight>,
@@ -99,7 +100,7 @@ struct Live<S: FnMut(AcceleratorId, BatchPlan) + Send> {
     decisions: Decisions,
 }
 
-impl<S: FnMut(AcceleratorId, BatchPlan) + Send> Live<S> {
+impl<S: FnMut(AcceleratorId, Timed<BatchPlan>) + Send> Live<S> {
     fn run(mut self) -> Decisions {
         let mut arrivals = (0u64..).zip(trace()).peekable();
         let mut now = Time::ZERO;
@@ -141,7 +142,8 @@ impl<S: FnMut(AcceleratorId, BatchPlan) + Send> Live<S> {
         let request = Request { id, arrival: now, deadline, rows, class: Class::High };
         self.numbers.insert(id, number);
         self.waiting.insert(number, outcome);
-        self.port.submit(model, request).expect("room in the ring");
+        let submit = Timed::new(now, Submit::of(model, &request, now));
+        self.port.submit(submit).expect("room in the ring");
     }
 
     /// Ends a batch as if nothing could be learned from it, so that the delays stay as they are.
@@ -151,15 +153,15 @@ impl<S: FnMut(AcceleratorId, BatchPlan) + Send> Live<S> {
             drop(self.inflight.take(request.id));
             self.waiting.remove(&self.numbers[&request.id]);
         }
-        let BatchPlan { model, decided: taken, .. } = plan;
-        let (exec, finished) = (Span::ZERO, now);
-        let completion = Completion { accelerator, batch, model, taken, exec, finished };
-        self.port.completed(completion).expect("room in the ring");
+        let (model, exec, stay) = (plan.model, Span::ZERO, Span::ZERO);
+        let completion = Completion { accelerator, batch, model, exec, stay };
+        self.port.completed(Timed::new(now, completion)).expect("room in the ring");
     }
 
     /// Takes note of what the loop did.
     fn note(&mut self, now: Time) {
-        for (accelerator, plan) in self.plans.lock().expect("no panic").drain(..) {
+        for (accelerator, sent) in self.plans.lock().expect("no panic").drain(..) {
+            let plan = sent.message;
             self.ends.push(Reverse((now + plan.exec, plan.batch, accelerator)));
             self.decisions.started.push(Started {
                 at: now,
@@ -187,7 +189,7 @@ fn live(mode: Mode, layout: Layout) -> Decisions {
     let plans = Plans::default();
     let sent = Arc::clone(&plans);
     let send = move |accelerator, plan| sent.lock().expect("no panic").push((accelerator, plan));
-    let effects = InFlightEffects::new(Arc::clone(&inflight), send);
+    let effects = InFlightEffects::new(Arc::clone(&inflight), PlanBuffers::default(), send);
     let (port, inboxes) = scheduler(layout);
     let mut threads = threads(&Settings::new(mode, ACCELERATORS), inboxes, |_| effects.clone());
     for (model, terms) in (0u32..).map(ModelId::first).zip(models()) {

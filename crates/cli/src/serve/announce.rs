@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use symphony_backend::profiling::ProfileOrigin;
 use symphony_control::models::LoadReport;
 use symphony_core::Span;
-use symphony_wire::catalog::ServedModel;
+use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, TensorSpec};
 
 /// Batch sizes shown of a profile: enough to see its shape on one line.

@@ -19,8 +19,7 @@ use symphony_backend::repository::{Repository, Scan};
 use symphony_control::models_thread::{ModelsStartError, ModelsThread};
 use symphony_control::pool::Pool;
 use symphony_frontend::{Addresses, Frontend, Services};
-use symphony_wire::catalog::SharedCatalog;
-use symphony_wire::repository::commands;
+use symphony_wire::carrier::in_process::{SharedCatalog, commands};
 use tokio::sync::oneshot;
 
 /// Exit status after a signal to end at once: what a shell reports of an interrupted program.

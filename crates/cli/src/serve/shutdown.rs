@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use std::time::Duration;
 use symphony_control::models_thread::ModelsThread;
 use symphony_control::pool::{BrokenPool, Pool};
-use symphony_wire::repository::RepositoryPort;
+use symphony_wire::carrier::in_process::RepositoryPort;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 

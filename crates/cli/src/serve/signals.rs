@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
-use symphony_wire::repository::RepositoryPort;
+use symphony_wire::carrier::in_process::RepositoryPort;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A signal that follows another sooner than this is the same wish: `timeout` and some supervisors

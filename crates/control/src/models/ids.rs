@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use symphony_core::ModelId;
-use symphony_wire::schedule::port::MODELS_MAX;
+use symphony_wire::carrier::in_process::port::MODELS_MAX;
 
 /// The identities that are free to use. The lowest place is used first, because tables are indexed
 /// by places. A place that is used again has another generation, so that what was meant for its

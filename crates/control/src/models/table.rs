@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::LoadedFiles;
-use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
+use symphony_wire::carrier::in_process::SharedCatalog;
+use symphony_wire::message::{IndexEntry, ModelState, ServedModel};
 
 /// The catalog shows a change at the latest after this time and the load that is under way then.
 pub(super) const SHOWN_AFTER: Duration = Duration::from_millis(100);

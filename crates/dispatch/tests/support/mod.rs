@@ -4,17 +4,23 @@
 
 use std::sync::{Arc, Mutex};
 use symphony_core::sched::ModelTerms;
-use symphony_core::{AcceleratorId, Class, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{AcceleratorId, Class, ModelId, Profile, RequestId, Span, Time};
 use symphony_dispatch::{Effects, InFlightEffects, Settings, Thread, threads};
-use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome};
-use symphony_wire::schedule::{BatchPlan, Layout, SchedulerPort, SubmitError, scheduler};
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::{
+    InFlight, Layout, PlanBuffers, SchedulerPort, SubmitError, scheduler,
+};
+use symphony_wire::message::{Answer, BatchPlan, Cancel, Completion, Execution, Outcome, Submit};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
 pub const MODEL: ModelId = ModelId::first(0);
 pub const SLO: Span = Span::from_millis(25);
 
-pub type Send = Box<dyn FnMut(AcceleratorId, BatchPlan) + std::marker::Send>;
+pub type Send = Box<dyn FnMut(AcceleratorId, Timed<BatchPlan>) + std::marker::Send>;
+
+/// A plan on its way to an accelerator.
+pub type Sent = (AcceleratorId, Timed<BatchPlan>);
 
 /// A pool of one model, `l(b) = b + 5 ms`, whose accelerators do nothing by themselves.
 pub struct Rig {
@@ -22,7 +28,7 @@ pub struct Rig {
     pub port: SchedulerPort,
     pub inflight: Arc<InFlight>,
     /// What was sent and nobody has taken up.
-    pub plans: Arc<Mutex<Vec<(AcceleratorId, BatchPlan)>>>,
+    pub plans: Arc<Mutex<Vec<Sent>>>,
 }
 
 impl Rig {
@@ -35,7 +41,8 @@ impl Rig {
             let send = move |accelerator, plan| {
                 sent.lock().expect("no panic").push((accelerator, plan));
             };
-            InFlightEffects::new(Arc::clone(&inflight), Box::new(send) as Send)
+            let buffers = PlanBuffers::default();
+            InFlightEffects::new(Arc::clone(&inflight), buffers, Box::new(send) as Send)
         });
         let mut added = port.add_model(MODEL, terms(queue_max)).expect("it runs");
         let mut rig = Rig { threads, port, inflight, plans };
@@ -57,13 +64,18 @@ impl Rig {
     ) -> Result<(RequestId, oneshot::Receiver<Outcome>), SubmitError> {
         let (reply, outcome) = oneshot::channel();
         let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).expect("room");
-        let request =
-            Request { id, arrival: now, deadline: now + SLO, rows: 1, class: Class::High };
-        let submitted = self.port.submit(model, request);
+        let (age, class) = (Span::ZERO, Class::High);
+        let submit = Submit { model, id, age, budget: SLO, rows: 1, class };
+        let submitted = self.port.submit(Timed::new(now, submit));
         if submitted.is_err() {
             drop(self.inflight.take(id));
         }
         submitted.map(|()| (id, outcome))
+    }
+
+    /// Tells that the client of a request has left that was sent at `sent`.
+    pub fn cancel(&self, model: ModelId, id: RequestId, sent: Time) {
+        self.port.cancel(Timed::new(sent, Cancel { model, id, budget: SLO }));
     }
 
     pub fn turn(&mut self, now: Time) {
@@ -71,7 +83,7 @@ impl Rig {
     }
 
     /// The plans that were sent since the last call.
-    pub fn sent(&self) -> Vec<(AcceleratorId, BatchPlan)> {
+    pub fn sent(&self) -> Vec<Sent> {
         std::mem::take(&mut self.plans.lock().expect("no panic"))
     }
 }
@@ -81,6 +93,20 @@ pub fn terms(queue_max: u32) -> ModelTerms {
     let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8);
     let profile = Arc::new(profile.expect("valid profile"));
     ModelTerms { profile, slo: SLO, queue_max, loss_weight: 1.0 }
+}
+
+/// What an accelerator says that took a plan up at `taken`, ran it for `exec`, and had answered it at
+/// `finished`.
+pub fn completion(
+    accelerator: AcceleratorId,
+    plan: &BatchPlan,
+    taken: Time,
+    exec: Span,
+    finished: Time,
+) -> Timed<Completion> {
+    let &BatchPlan { batch, model, .. } = plan;
+    let stay = finished.since(taken);
+    Timed::new(finished, Completion { accelerator, batch, model, exec, stay })
 }
 
 /// Everybody looks at what has arrived, until nobody has anything to say.

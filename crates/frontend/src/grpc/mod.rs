@@ -31,7 +31,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use symphony_core::Span;
-use symphony_wire::repository::RepositoryPort;
+use symphony_wire::carrier::in_process::RepositoryPort;
 use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;

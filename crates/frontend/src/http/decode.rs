@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 use symphony_core::{Span, Time};
-use symphony_wire::catalog::ServedModel;
+use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, TensorSpec, bytes_count};
 
 /// A body and what its headers say about it.
@@ -382,7 +382,6 @@ fn raw_rows(spec: &TensorSpec, data: &[u8]) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::sync::Arc;
     use symphony_core::{Class, ModelId, Profile};
     use symphony_wire::tensor::Signature;
 
@@ -407,7 +406,7 @@ mod tests {
             class: Class::High,
             engine: String::new(),
             platform: String::new(),
-            profile: Arc::new(Profile::linear(Span(1), Span(1), 4).unwrap()),
+            profile: Profile::linear(Span(1), Span(1), 4).unwrap(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::request::InferResponse;
 use bytes::Bytes;
 use serde::Serialize;
 use std::io::Write;
-use symphony_wire::catalog::ServedModel;
+use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::DataType;
 
 /// Below this much binary data, one copy is cheaper than one more piece to write.

@@ -40,8 +40,8 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use symphony_core::AcceleratorId;
 use symphony_core::sched::{AcceleratorState, Mode, UnknownMode};
-use symphony_wire::catalog::ServedModel;
-use symphony_wire::repository::RepositoryPort;
+use symphony_wire::carrier::in_process::RepositoryPort;
+use symphony_wire::message::ServedModel;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const TIMEOUT: HeaderName = HeaderName::from_static("request-timeout-ms");

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use symphony_core::{Class, DropReason, Span};
-use symphony_wire::catalog::{ServedModel, SharedCatalog};
-use symphony_wire::inflight::Execution;
+use symphony_wire::carrier::in_process::SharedCatalog;
+use symphony_wire::message::{Execution, ServedModel};
 
 use crate::error::ErrorKind;
 

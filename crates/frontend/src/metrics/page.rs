@@ -6,8 +6,8 @@ use crate::budget::ByteBudget;
 use std::collections::HashMap;
 use std::sync::Arc;
 use symphony_core::Class;
-use symphony_wire::catalog::Catalog;
-use symphony_wire::schedule::{AcceleratorState, Mode, ModelPlan, ModelStatistics, Statistics};
+use symphony_wire::carrier::in_process::Catalog;
+use symphony_wire::message::{AcceleratorState, Mode, ModelPlan, ModelStatistics, Statistics};
 
 /// A counter of each model version.
 type ModelCounter = (&'static str, &'static str, fn(&ModelMetrics) -> u64);

@@ -4,7 +4,7 @@ use crate::support::{self, Reply, Rig};
 use crate::{ECHO, expect_error, one, row};
 use bytes::Bytes;
 use serde_json::json;
-use symphony_wire::catalog::{Intake, ServedModel};
+use symphony_wire::message::{Intake, ServedModel};
 use symphony_wire::tensor::DataType;
 use tokio::net::TcpStream;
 
@@ -202,8 +202,11 @@ async fn a_port_in_use_is_named_with_its_flag() {
     let services = symphony_frontend::Services {
         catalog: rig.catalog.clone(),
         inflight: rig.inflight.clone(),
-        scheduler: symphony_wire::schedule::scheduler(symphony_wire::schedule::Layout::TOGETHER).0,
-        repository: symphony_wire::repository::commands().0,
+        scheduler: symphony_wire::carrier::in_process::scheduler(
+            symphony_wire::carrier::in_process::Layout::TOGETHER,
+        )
+        .0,
+        repository: symphony_wire::carrier::in_process::commands().0,
         clock: symphony_wire::clock::Clock::start(),
     };
     let config = symphony_frontend::FrontendConfig {

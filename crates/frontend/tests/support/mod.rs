@@ -15,13 +15,15 @@ use symphony_core::{
     AcceleratorId, Class, DropReason, ModelId, Profile, Request, RequestId, Slowdown, Span,
 };
 use symphony_frontend::{Addresses, Frontend, FrontendConfig, InProcess, Services};
-use symphony_wire::catalog::{IndexEntry, ModelState, ServedModel, SharedCatalog};
+use symphony_wire::carrier::in_process::repository;
+use symphony_wire::carrier::in_process::{
+    FrontendToShard, InFlight, Layout, MatcherQuestion, Pending, Received, RepositoryQuestion,
+    ShardQuestion, SharedCatalog, ThreadInbox, scheduler,
+};
 use symphony_wire::clock::Clock;
-use symphony_wire::inflight::{Answer, Execution, InFlight, Outcome, Pending};
-use symphony_wire::repository::{self, RepositoryCommand, RepositoryError};
-use symphony_wire::schedule::{
-    AcceleratorState, AcceleratorStatistics, Layout, MatcherControl, Message, Mode,
-    ModelStatistics, ShardControl, Statistics, ThreadInbox, ToShard, scheduler,
+use symphony_wire::message::{
+    AcceleratorState, AcceleratorStatistics, Answer, Execution, IndexEntry, Mode, ModelState,
+    ModelStatistics, Outcome, RepositoryCommand, RepositoryError, Serve, ServedModel, Statistics,
 };
 use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
 use tokio::net::TcpStream;
@@ -168,7 +170,7 @@ impl Rig {
         let held = Arc::new(Mutex::default());
         let (stub, notes, kept) = (Arc::clone(&answers), Arc::clone(&cancelled), Arc::clone(&held));
         let inbox = inboxes.remove(0);
-        inbox.serving.tell(1);
+        inbox.serving.set(1);
         std::thread::spawn(move || stub.run(inbox, &notes, &kept));
         let shutdown = Some(shutdown);
         Rig {
@@ -282,7 +284,7 @@ fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
                 class: Class::High,
                 engine: "emulated".to_owned(),
                 platform: "emulated_onnx".to_owned(),
-                profile: Arc::new(profile),
+                profile,
             };
             (behaviour, Arc::new(model))
         })
@@ -304,15 +306,13 @@ fn index(models: &[(Behaviour, Arc<ServedModel>)]) -> Vec<IndexEntry> {
     served.chain(others).collect()
 }
 
-async fn load(mut commands: tokio::sync::mpsc::Receiver<RepositoryCommand>) {
-    while let Some(command) = commands.recv().await {
-        let (model, done) = match command {
-            RepositoryCommand::Load { model, done } | RepositoryCommand::Unload { model, done } => {
-                (model, done)
-            }
-            RepositoryCommand::Reload { done } => (String::new(), done),
+async fn load(mut commands: tokio::sync::mpsc::Receiver<RepositoryQuestion>) {
+    while let Some(RepositoryQuestion { command, reply }) = commands.recv().await {
+        let model = match command {
+            RepositoryCommand::Load { model } | RepositoryCommand::Unload { model } => model,
+            RepositoryCommand::Reload => String::new(),
         };
-        let _ = done.send(match model.as_str() {
+        reply.answer(match model.as_str() {
             "echo" => Ok(()),
             "broken" => Err(RepositoryError::Load("operator Foo is unknown".to_owned())),
             "stuck" => Err(RepositoryError::Accelerator("accelerator 1 is stuck".to_owned())),
@@ -333,32 +333,33 @@ impl Stub {
         let mut listener = doorbell.listen(Default::default());
         while !shard.is_closed() {
             shard.drain(usize::MAX, |message| match message {
-                Message::Plain(ToShard::Submit { model, request }) => {
+                Received::Message(FrontendToShard::Submit { model, request }) => {
                     match self.models[model.index()].0 {
                         Behaviour::Hold => held.lock().unwrap().push((model, request)),
                         behaviour => self.act(behaviour, model, request),
                     }
                 }
-                Message::Plain(ToShard::Cancel { request, .. }) => {
+                Received::Message(FrontendToShard::Cancel { request, .. }) => {
                     cancelled.lock().unwrap().push(request);
                 }
-                Message::Control(ShardControl::Statistics(_) | ShardControl::SetMode(..)) => {}
+                Received::Question(ShardQuestion::Statistics(_) | ShardQuestion::SetMode(..)) => {}
                 other => panic!("the frontend has no reason to send {other:?}"),
             });
             matcher.drain(usize::MAX, |message| match message {
-                Message::Control(MatcherControl::Statistics(share)) => {
+                Received::Question(MatcherQuestion::Statistics(share)) => {
                     share.add(|all| *all = self.statistics());
                 }
-                Message::Control(MatcherControl::SetMode(mode, _share)) => {
+                Received::Question(MatcherQuestion::SetMode(mode, _share)) => {
                     *self.mode.lock().unwrap() = mode;
                 }
-                Message::Control(MatcherControl::Serve { accelerator, serves, done }) => {
+                Received::Question(MatcherQuestion::Serve(serve, reply)) => {
+                    let Serve { accelerator, serves } = serve;
                     let known = accelerator == AcceleratorId(0);
                     let state = known.then(|| self.serve(serves));
                     if state.is_some() {
-                        serving.tell(u32::from(serves));
+                        serving.set(u32::from(serves));
                     }
-                    let _ = done.send(state);
+                    reply.answer(state);
                 }
                 other => panic!("the frontend has no reason to send {other:?}"),
             });

@@ -19,9 +19,9 @@ use symphony_core::sched::{Mode, ModelTerms, Scheduler};
 use symphony_core::{ModelId, Profile, Span};
 use symphony_frontend::{InProcess, Services};
 use symphony_sim::Scenario;
+use symphony_wire::carrier::in_process::{SchedulerPort, commands};
 use symphony_wire::clock::span;
-use symphony_wire::repository::commands;
-use symphony_wire::schedule::{SchedulerPort, Statistics};
+use symphony_wire::message::Statistics;
 use symphony_workload::{Arrivals, Process, Stream};
 
 #[derive(Clone, Debug, clap::Args)]

@@ -253,11 +253,17 @@ impl Shard {
         [expiry, report, stale].into_iter().flatten().min()
     }
 
+    /// Whether a request is queued, as of the last [`settle`](Shard::settle).
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        // A model that has requests offers a batch of them, which expires at some time.
+        !self.expiries.is_empty()
+    }
+
     /// Whether the end of a batch could lead to anything now: a request waits, or a model is to go.
     #[must_use]
     pub fn awaits_ends(&self) -> bool {
-        // A model that has requests offers a batch of them, which expires at some time.
-        !self.expiries.is_empty() || self.closing > 0
+        self.has_queued() || self.closing > 0
     }
 
     #[inline]

@@ -14,8 +14,8 @@ use symphony_core::sched::{Mode, ModelTerms};
 use symphony_core::{Class, ModelId, Profile, Request, Span, Time};
 use symphony_dispatch::{Settings, Thread, threads};
 use symphony_exchange::{Full, Sender, Spin};
+use symphony_wire::carrier::in_process::{FrontendToShard, Layout, SchedulerPort, home, scheduler};
 use symphony_wire::clock::{Clock, duration};
-use symphony_wire::schedule::{Layout, SchedulerPort, ToShard, home, scheduler};
 use symphony_workload::Popularity;
 use symphony_workload::random::Random;
 
@@ -164,7 +164,7 @@ fn loads(setup: &Setup, rate: f64, port: &SchedulerPort, begin: Time) -> Result<
 /// The requests of one shard, as a step of its thread's loop.
 struct Load {
     arrivals: Arrivals,
-    ring: Sender<ToShard>,
+    ring: Sender<FrontendToShard>,
     slo: Span,
     /// When the requests in the ring were due.
     pushed: VecDeque<Time>,
@@ -184,7 +184,7 @@ impl Load {
             let Some(id) = ledger.admit() else { continue };
             let deadline = arrival + self.slo;
             let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
-            match burst.send(ToShard::Submit { model, request }) {
+            match burst.send(FrontendToShard::Submit { model, request }) {
                 Ok(()) => self.pushed.push_back(arrival),
                 Err(Full(_)) => ledger.end(id, Ended::Refused),
             }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use symphony_core::sched::Start;
 use symphony_core::{DropReason, Profile, Request, RequestId, Span, Time};
 use symphony_dispatch::Effects;
-use symphony_wire::schedule::{Completion, SchedulerPort};
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::SchedulerPort;
+use symphony_wire::message::Completion;
 
 /// The accelerators as one shard sees them: the batches that it has sent.
 pub(super) struct Emulator {
@@ -25,7 +27,7 @@ pub(super) struct Emulator {
 
 /// A batch; its room is used again.
 struct Running {
-    completion: Completion,
+    completion: Timed<Completion>,
     requests: Vec<(RequestId, Time)>,
 }
 
@@ -68,7 +70,8 @@ impl Effects for Emulator {
         // Nothing delays it here but a batch before it, whose end the plan knows.
         let taken = if start.behind { start.begin.max(now) } else { now };
         let finished = taken + exec;
-        let completion = Completion { accelerator, batch, model, taken, exec, finished };
+        let completion = Completion { accelerator, batch, model, exec, stay: exec };
+        let completion = Timed::new(finished, completion);
         let place = self.free.pop().unwrap_or_else(|| {
             self.running.push(Running { completion, requests: Vec::new() });
             self.running.len() - 1

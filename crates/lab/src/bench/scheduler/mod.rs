@@ -20,9 +20,9 @@ use std::time::Duration;
 use symphony_core::sched::Mode;
 use symphony_core::{Profile, Span};
 use symphony_exchange::Spin;
+use symphony_wire::carrier::in_process::Layout;
+use symphony_wire::carrier::in_process::port::MODELS_MAX;
 use symphony_wire::clock::span;
-use symphony_wire::schedule::Layout;
-use symphony_wire::schedule::port::MODELS_MAX;
 
 /// Poisson arrivals in open loop, each request with its own identity, deadline and outcome, through
 /// the ring that a server uses. A rate is held when 99.99 % of the requests are decided on within

@@ -4,11 +4,13 @@
 //! An inbox has a ring for each thread that sends to it, so that none waits for another, and one
 //! channel for what comes rarely.
 
-use super::{Completion, MatcherControl, ShardControl, ToShard};
+use super::{Reply, Share};
+use crate::carrier::Timed;
+use crate::message::{AcceleratorState, AddModel, Completion, Mode, Serve, Statistics};
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use symphony_core::ModelId;
+use symphony_core::{AcceleratorId, ModelId, Request, RequestId, Time};
 use symphony_exchange::{Doorbell, Receiver as Ring};
 
 /// How a scheduler is laid out on threads.
@@ -52,7 +54,7 @@ impl Layout {
     }
 }
 
-/// The shard, of so many, that owns a model. An identity that is used again comes to the same one.
+/// The shard, of so many, that owns a model. All generations of a place have the same one.
 #[must_use]
 pub fn home(model: ModelId, shards: usize) -> usize {
     model.index() % shards
@@ -66,19 +68,19 @@ pub struct ThreadInbox {
     pub shards: Vec<(usize, ShardInbox)>,
     /// The matcher, on the thread that has it.
     pub matcher: Option<MatcherInbox>,
-    /// For that one to tell.
-    pub serving: Serving,
+    /// For the matcher to set.
+    pub serving: ServingCount,
 }
 
-/// How many accelerators serve: none until the matcher's thread tells it. Clones are the same
-/// number. Whoever reads it asks nobody, and has an answer while the scheduler is busy.
+/// How many accelerators serve: none until the matcher's thread sets it. Clones are the same number.
+/// It is read without asking anybody, while the scheduler is busy, too.
 #[derive(Clone, Debug, Default)]
-pub struct Serving(Arc<AtomicU32>);
+pub struct ServingCount(Arc<AtomicU32>);
 
-impl Serving {
-    /// So many do now.
-    pub fn tell(&self, accelerators: u32) {
-        // Who reads it keeps the line in its cache while nothing changes.
+impl ServingCount {
+    /// So many serve now.
+    pub fn set(&self, accelerators: u32) {
+        // A reader keeps the line in its cache while nothing changes.
         if self.read() != accelerators {
             self.0.store(accelerators, Ordering::Relaxed);
         }
@@ -90,52 +92,103 @@ impl Serving {
 }
 
 /// Requests and what is asked of a shard.
-pub type ShardInbox = Inbox<ToShard, ShardControl>;
+pub type ShardInbox = Inbox<FrontendToShard, ShardQuestion>;
 /// Completions and what is asked of the matcher.
-pub type MatcherInbox = Inbox<Completion, MatcherControl>;
+pub type MatcherInbox = Inbox<Timed<Completion>, MatcherQuestion>;
 
 /// What arrives at a shard or at the matcher.
 #[derive(Debug)]
-pub enum Message<M, C> {
-    /// One of many.
-    Plain(M),
-    /// One that comes now and then.
-    Control(C),
+pub enum Received<M, Q> {
+    /// One of many messages.
+    Message(M),
+    /// What is asked now and then.
+    Question(Q),
+}
+
+/// What frontends said to a shard, in the time of this process's clock.
+#[derive(Clone, Copy, Debug)]
+pub enum FrontendToShard {
+    /// A frontend admitted a request.
+    Submit {
+        /// Its model.
+        model: ModelId,
+        /// Its metadata.
+        request: Request,
+    },
+    /// The client of a queued request has left.
+    Cancel {
+        /// Its model.
+        model: ModelId,
+        /// The request.
+        request: RequestId,
+        /// Its deadline, by which the queue finds it.
+        deadline: Time,
+    },
+}
+
+/// What is asked of a shard, each with the way of its answer.
+#[derive(Debug)]
+pub enum ShardQuestion {
+    /// Take the requests of a model. Answered once they are taken.
+    AddModel(AddModel, Reply<()>),
+    /// Let the model's queue run empty, take no new requests for it, then forget it. Answered once
+    /// its last batch has ended.
+    RemoveModel(ModelId, Reply<()>),
+    /// Schedule in another mode from now on. What is queued stays queued.
+    SetMode(Mode, Share<()>),
+    /// Add the counters of all models.
+    Statistics(Share<Statistics>),
+    /// Let every queue run empty (each request runs or is dropped by its deadline), then stop.
+    Drain(Share<()>),
+}
+
+/// What is asked of the matcher, each with the way of its answer.
+#[derive(Debug)]
+pub enum MatcherQuestion {
+    /// Schedule in another mode from now on.
+    SetMode(Mode, Share<()>),
+    /// Add the counters of the pool and its accelerators.
+    Statistics(Share<Statistics>),
+    /// Send batches to an accelerator, or no more. Answered with what it is then; `None` when the
+    /// pool has no such accelerator.
+    Serve(Serve, Reply<Option<AcceleratorState>>),
+    /// Never send a batch to an accelerator again: nothing runs there any more. Not answered.
+    Lose(AcceleratorId),
 }
 
 /// What comes by the channel.
-pub(super) enum Rare<M, C> {
+pub(super) enum Rare<M, Q> {
     /// A thread sends for the first time.
     Connect(Ring<M>),
-    Control(C),
+    Question(Q),
 }
 
 /// The reading end of the ways to a shard or to the matcher.
-pub struct Inbox<M, C> {
-    rare: Receiver<Rare<M, C>>,
+pub struct Inbox<M, Q> {
+    rare: Receiver<Rare<M, Q>>,
     rings: Vec<Ring<M>>,
     /// Every port is gone: nothing more can come but what waits.
     is_closed: bool,
-    /// Said to the ports when nobody reads any more.
+    /// Tells the ports that nobody reads any more.
     is_gone: Arc<AtomicBool>,
 }
 
-impl<M, C> Inbox<M, C> {
-    pub(super) fn new(rare: Receiver<Rare<M, C>>, is_gone: Arc<AtomicBool>) -> Inbox<M, C> {
+impl<M, Q> Inbox<M, Q> {
+    pub(super) fn new(rare: Receiver<Rare<M, Q>>, is_gone: Arc<AtomicBool>) -> Inbox<M, Q> {
         Inbox { rare, rings: Vec::new(), is_closed: false, is_gone }
     }
 
-    /// Gives what waits to `each`: everything rare, then at most `max` of each sender's messages,
-    /// in the order in which that one sent them. How many messages there were.
-    pub fn drain(&mut self, max: usize, mut each: impl FnMut(Message<M, C>)) -> usize {
+    /// Gives what waits to `each`: all questions, then at most `max` messages of each sender, in the
+    /// order in which it sent them. Returns how many there were.
+    pub fn drain(&mut self, max: usize, mut each: impl FnMut(Received<M, Q>)) -> usize {
         let mut count = self.drain_rare(&mut each);
         for ring in &mut self.rings {
-            count += ring.drain(max, |message| each(Message::Plain(message)));
+            count += ring.drain(max, |message| each(Received::Message(message)));
         }
         count
     }
 
-    fn drain_rare(&mut self, each: &mut impl FnMut(Message<M, C>)) -> usize {
+    fn drain_rare(&mut self, each: &mut impl FnMut(Received<M, Q>)) -> usize {
         let mut count = 0;
         loop {
             match self.rare.try_recv() {
@@ -144,9 +197,9 @@ impl<M, C> Inbox<M, C> {
                     self.rings.retain(|ring| !(ring.is_abandoned() && ring.is_empty()));
                     self.rings.push(ring);
                 }
-                Ok(Rare::Control(control)) => {
+                Ok(Rare::Question(question)) => {
                     count += 1;
-                    each(Message::Control(control));
+                    each(Received::Question(question));
                 }
                 Err(TryRecvError::Empty) => return count,
                 Err(TryRecvError::Disconnected) => {
@@ -170,10 +223,10 @@ impl<M, C> Inbox<M, C> {
     }
 }
 
-impl<M, C> Drop for Inbox<M, C> {
-    /// A channel keeps what nobody received as long as somebody can send. Whoever sent before this
-    /// is said finds it taken out here, its ring abandoned or its question let go; whoever sends
-    /// later sees that it was said.
+impl<M, Q> Drop for Inbox<M, Q> {
+    /// A channel keeps what nobody received as long as somebody can send. What was sent before the
+    /// flag is set is taken out here: its ring is abandoned, its question dropped. Who sends later
+    /// sees the flag.
     fn drop(&mut self) {
         self.is_gone.store(true, Ordering::SeqCst);
         self.rare.try_iter().for_each(drop);
@@ -183,21 +236,22 @@ impl<M, C> Drop for Inbox<M, C> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{SubmitError, scheduler};
-    use symphony_core::{Class, ModelId, Request, RequestId, Span, Time};
+    use crate::carrier::in_process::{SubmitError, scheduler};
+    use crate::message::Submit;
+    use symphony_core::{Class, Span};
 
     #[test]
     fn what_nobody_read_when_the_scheduler_ended_is_let_go() {
         let model = ModelId::first(0);
-        let deadline = Time::ZERO + Span::from_secs(1);
-        let (arrival, class) = (Time::ZERO, Class::High);
-        let request = Request { id: RequestId::only(0), arrival, deadline, rows: 1, class };
+        let (id, age, budget) = (RequestId::only(0), Span::ZERO, Span::from_secs(1));
+        let submit = Submit { model, id, age, budget, rows: 1, class: Class::High };
+        let submit = Timed::new(Time::ZERO, submit);
         let (port, threads) = scheduler(Layout::TOGETHER);
-        assert_eq!(port.submit(model, request), Ok(()), "by a ring that nobody has seen");
+        assert_eq!(port.submit(submit), Ok(()), "by a ring that nobody has seen");
         let removed = port.remove_model(model).unwrap();
         drop(threads);
         assert!(removed.blocking_recv().is_err());
-        assert_eq!(port.submit(model, request), Err(SubmitError::Stopped));
+        assert_eq!(port.submit(submit), Err(SubmitError::Stopped));
         assert_eq!(port.remove_model(model).err(), Some(SubmitError::Stopped));
     }
 }

@@ -4,15 +4,21 @@
 //! that it sends to, so that sending takes no lock and waits for nobody. The rings live as long as
 //! the thread.
 
-use super::inbox::{Inbox, Layout, Rare, Serving, ThreadInbox, home};
-use super::{AcceleratorState, Mode, ModelTerms};
-use super::{Completion, MatcherControl, ShardControl, Share, Statistics, ToShard};
+use super::inbox::{
+    FrontendToShard, Inbox, Layout, MatcherQuestion, Rare, ServingCount, ShardQuestion,
+    ThreadInbox, home,
+};
+use super::{Reply, Share};
+use crate::carrier::Timed;
+use crate::message::{
+    AcceleratorState, AddModel, Cancel, Completion, Mode, ModelTerms, Serve, Statistics, Submit,
+};
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use symphony_core::{AcceleratorId, ModelId, Request, RequestId, Time};
+use symphony_core::{AcceleratorId, ModelId};
 use symphony_exchange::{Doorbell, Full, Ringer, Sender as Ring, ring};
 use tokio::sync::oneshot;
 
@@ -20,8 +26,8 @@ use tokio::sync::oneshot;
 pub const REQUESTS_MAX: usize = 16_384;
 /// Bound on completions that wait in the ring of one thread; more than accelerators have batches.
 const COMPLETIONS_MAX: usize = 16_384;
-/// Bound on control messages that wait for one shard, or for the matcher.
-const CONTROLS_MAX: usize = 1024;
+/// Bound on questions that wait for one shard, or for the matcher.
+const QUESTIONS_MAX: usize = 1024;
 /// Bound on models of a pool: each has a place where its candidate is handed to the matcher.
 pub const MODELS_MAX: usize = 16_384;
 
@@ -43,15 +49,15 @@ pub struct SchedulerPort(Arc<Ways>);
 struct Ways {
     /// Tells schedulers apart.
     number: u64,
-    shards: Box<[Way<ToShard, ShardControl>]>,
-    matcher: Way<Completion, MatcherControl>,
-    serving: Serving,
+    shards: Box<[Way<FrontendToShard, ShardQuestion>]>,
+    matcher: Way<Timed<Completion>, MatcherQuestion>,
+    serving: ServingCount,
 }
 
 /// The way to one shard, or to the matcher.
-struct Way<M, C> {
+struct Way<M, Q> {
     /// Gone before the reader is summoned to see that.
-    rare: Option<Sender<Rare<M, C>>>,
+    rare: Option<Sender<Rare<M, Q>>>,
     /// Nobody reads any more; looked at after what was sent.
     is_gone: Arc<AtomicBool>,
     ringer: Ringer,
@@ -62,7 +68,7 @@ struct Way<M, C> {
 #[must_use]
 pub fn scheduler(layout: Layout) -> (SchedulerPort, Vec<ThreadInbox>) {
     static NUMBERS: AtomicU64 = AtomicU64::new(0);
-    let serving = Serving::default();
+    let serving = ServingCount::default();
     let thread = || {
         let (doorbell, serving) = (Doorbell::new(), serving.clone());
         ThreadInbox { doorbell, shards: Vec::new(), matcher: None, serving }
@@ -84,14 +90,14 @@ pub fn scheduler(layout: Layout) -> (SchedulerPort, Vec<ThreadInbox>) {
     (SchedulerPort(Arc::new(Ways { number, shards: shards.into(), matcher, serving })), threads)
 }
 
-fn way<M, C>(ring_max: usize, ringer: Ringer) -> (Way<M, C>, Inbox<M, C>) {
-    let (rare, inbox) = bounded(CONTROLS_MAX);
+fn way<M, Q>(ring_max: usize, ringer: Ringer) -> (Way<M, Q>, Inbox<M, Q>) {
+    let (rare, inbox) = bounded(QUESTIONS_MAX);
     let is_gone = Arc::new(AtomicBool::new(false));
     let way = Way { rare: Some(rare), is_gone: Arc::clone(&is_gone), ringer, ring_max };
     (way, Inbox::new(inbox, is_gone))
 }
 
-impl<M, C> Way<M, C> {
+impl<M, Q> Way<M, Q> {
     /// A ring of one's own.
     fn connect(&self) -> Result<Ring<M>, SubmitError> {
         let (sender, receiver) = ring(self.ring_max, self.ringer.clone());
@@ -100,7 +106,7 @@ impl<M, C> Way<M, C> {
     }
 
     /// Sends what must not be lost, waiting for room.
-    fn send(&self, rare: Rare<M, C>) -> Result<(), SubmitError> {
+    fn send(&self, rare: Rare<M, Q>) -> Result<(), SubmitError> {
         let sender = self.rare.as_ref().ok_or(SubmitError::Stopped)?;
         sender.send(rare).map_err(|_| SubmitError::Stopped)?;
         self.sent()
@@ -116,9 +122,9 @@ impl<M, C> Way<M, C> {
     }
 
     /// Sends a question, if there is room.
-    fn ask(&self, control: C) -> Result<(), SubmitError> {
+    fn ask(&self, question: Q) -> Result<(), SubmitError> {
         let sender = self.rare.as_ref().ok_or(SubmitError::Stopped)?;
-        sender.try_send(Rare::Control(control)).map_err(|error| match error {
+        sender.try_send(Rare::Question(question)).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Full,
             TrySendError::Disconnected(_) => SubmitError::Stopped,
         })?;
@@ -126,7 +132,7 @@ impl<M, C> Way<M, C> {
     }
 }
 
-impl<M, C> Drop for Way<M, C> {
+impl<M, Q> Drop for Way<M, Q> {
     fn drop(&mut self) {
         self.rare = None;
         // That nobody can send any more is nothing that an inbox holds.
@@ -135,21 +141,21 @@ impl<M, C> Drop for Way<M, C> {
 }
 
 /// The rings of this thread to one scheduler.
-struct Own {
+struct ThreadRings {
     number: u64,
     ways: Weak<Ways>,
-    shards: Vec<Option<Ring<ToShard>>>,
-    matcher: Option<Ring<Completion>>,
+    shards: Vec<Option<Ring<FrontendToShard>>>,
+    matcher: Option<Ring<Timed<Completion>>>,
 }
 
 thread_local! {
-    static OWN: RefCell<Vec<Own>> = const { RefCell::new(Vec::new()) };
+    static RINGS: RefCell<Vec<ThreadRings>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Sends by the ring that is there, or that is made now.
-fn send<M, C>(
+fn send<M, Q>(
     place: &mut Option<Ring<M>>,
-    way: &Way<M, C>,
+    way: &Way<M, Q>,
     by: fn(&mut Ring<M>, M) -> Result<(), Full<M>>,
     message: M,
 ) -> Result<(), SubmitError> {
@@ -158,7 +164,7 @@ fn send<M, C>(
         None => place.insert(way.connect()?),
     };
     let sent = by(ring, message).map_err(|Full(_)| SubmitError::Full);
-    // Looked at afterwards: whoever reads on has either the message or is seen to be gone.
+    // Looked at afterwards: either the reader has the message, or it is seen to be gone.
     if ring.is_abandoned() { Err(SubmitError::Stopped) } else { sent }
 }
 
@@ -167,24 +173,28 @@ impl SchedulerPort {
     ///
     /// # Errors
     /// The ring is full or the scheduler has stopped; the request was not submitted.
-    pub fn submit(&self, model: ModelId, request: Request) -> Result<(), SubmitError> {
-        self.to_shard(model, ToShard::Submit { model, request })
+    #[inline]
+    pub fn submit(&self, submit: Timed<Submit>) -> Result<(), SubmitError> {
+        let (model, request) = (submit.message.model, submit.message.request(submit.at));
+        self.to_shard(model, FrontendToShard::Submit { model, request })
     }
 
     /// Tells that a client has left. When the ring is full, or another thread's request overtakes
-    /// it, the request simply stays queued: its entry is already out of the table, so the backend
-    /// will find no one to run.
-    pub fn cancel(&self, model: ModelId, request: RequestId, deadline: Time) {
-        let _ = self.to_shard(model, ToShard::Cancel { model, request, deadline });
+    /// it, the request stays queued: its entry is already out of the table, so the backend will not
+    /// run it.
+    pub fn cancel(&self, cancel: Timed<Cancel>) {
+        let Cancel { model, id: request, budget } = cancel.message;
+        let deadline = cancel.at + budget;
+        let _ = self.to_shard(model, FrontendToShard::Cancel { model, request, deadline });
     }
 
     /// A backend finished a batch. Does not wait, and does not wake a scheduler that sleeps soundly:
-    /// it will look when it is woken next, and has said that nothing depends on it before.
+    /// nothing depends on it before the scheduler is woken next.
     ///
     /// # Errors
     /// The scheduler has stopped, or more completions wait than it can have batches.
-    pub fn completed(&self, completion: Completion) -> Result<(), SubmitError> {
-        self.own(|own| send(&mut own.matcher, &self.0.matcher, Ring::leave, completion))
+    pub fn completed(&self, completion: Timed<Completion>) -> Result<(), SubmitError> {
+        self.rings(|rings| send(&mut rings.matcher, &self.0.matcher, Ring::leave, completion))
     }
 
     /// Takes requests for a model from now on; the receiver tells once they are.
@@ -200,8 +210,9 @@ impl SchedulerPort {
         terms: ModelTerms,
     ) -> Result<oneshot::Receiver<()>, SubmitError> {
         assert!(model.index() < MODELS_MAX, "{model:?}: a pool has at most {MODELS_MAX} models");
-        let (done, added) = oneshot::channel();
-        self.home(model).send(Rare::Control(ShardControl::AddModel { model, terms, done }))?;
+        let (reply, added) = Reply::new();
+        let question = ShardQuestion::AddModel(AddModel { model, terms }, reply);
+        self.home(model).send(Rare::Question(question))?;
         Ok(added)
     }
 
@@ -211,8 +222,8 @@ impl SchedulerPort {
     /// # Errors
     /// The scheduler has stopped.
     pub fn remove_model(&self, model: ModelId) -> Result<oneshot::Receiver<()>, SubmitError> {
-        let (done, removed) = oneshot::channel();
-        self.home(model).send(Rare::Control(ShardControl::RemoveModel { model, done }))?;
+        let (reply, removed) = Reply::new();
+        self.home(model).send(Rare::Question(ShardQuestion::RemoveModel(model, reply)))?;
         Ok(removed)
     }
 
@@ -223,7 +234,7 @@ impl SchedulerPort {
     pub fn drain(&self) -> Result<oneshot::Receiver<()>, SubmitError> {
         let (share, drained) = Share::new();
         for shard in &self.0.shards {
-            shard.send(Rare::Control(ShardControl::Drain(share.clone())))?;
+            shard.send(Rare::Question(ShardQuestion::Drain(share.clone())))?;
         }
         Ok(drained)
     }
@@ -234,8 +245,8 @@ impl SchedulerPort {
     /// The inbox is full or the scheduler has stopped.
     pub fn statistics(&self) -> Result<oneshot::Receiver<Statistics>, SubmitError> {
         let (share, statistics) = Share::new();
-        self.ask_all(|| ShardControl::Statistics(share.clone()))?;
-        self.0.matcher.ask(MatcherControl::Statistics(share))?;
+        self.ask_all(|| ShardQuestion::Statistics(share.clone()))?;
+        self.0.matcher.ask(MatcherQuestion::Statistics(share))?;
         Ok(statistics)
     }
 
@@ -245,8 +256,8 @@ impl SchedulerPort {
     /// The inbox is full or the scheduler has stopped; it may have changed in part.
     pub fn set_mode(&self, mode: Mode) -> Result<oneshot::Receiver<()>, SubmitError> {
         let (share, changed) = Share::new();
-        self.0.matcher.ask(MatcherControl::SetMode(mode, share.clone()))?;
-        self.ask_all(|| ShardControl::SetMode(mode, share.clone()))?;
+        self.0.matcher.ask(MatcherQuestion::SetMode(mode, share.clone()))?;
+        self.ask_all(|| ShardQuestion::SetMode(mode, share.clone()))?;
         Ok(changed)
     }
 
@@ -260,8 +271,8 @@ impl SchedulerPort {
         accelerator: AcceleratorId,
         serves: bool,
     ) -> Result<oneshot::Receiver<Option<AcceleratorState>>, SubmitError> {
-        let (done, changed) = oneshot::channel();
-        self.0.matcher.ask(MatcherControl::Serve { accelerator, serves, done })?;
+        let (reply, changed) = Reply::new();
+        self.0.matcher.ask(MatcherQuestion::Serve(Serve { accelerator, serves }, reply))?;
         Ok(changed)
     }
 
@@ -270,7 +281,7 @@ impl SchedulerPort {
     /// # Errors
     /// The inbox is full or the scheduler has stopped; nothing has changed.
     pub fn lose(&self, accelerator: AcceleratorId) -> Result<(), SubmitError> {
-        self.0.matcher.ask(MatcherControl::Lose { accelerator })
+        self.0.matcher.ask(MatcherQuestion::Lose(accelerator))
     }
 
     /// How many accelerators get batches now. Asks nobody: as cheap as reading a number, and
@@ -285,39 +296,40 @@ impl SchedulerPort {
         Ok(self.0.serving.read())
     }
 
-    /// A ring of one's own to the shard of a model, for a sender that keeps it.
+    /// A ring to the shard of a model, for a sender that keeps it.
     ///
     /// # Errors
     /// The scheduler has stopped.
-    pub fn connect(&self, model: ModelId) -> Result<Ring<ToShard>, SubmitError> {
+    pub fn connect(&self, model: ModelId) -> Result<Ring<FrontendToShard>, SubmitError> {
         self.home(model).connect()
     }
 
-    fn ask_all(&self, question: impl Fn() -> ShardControl) -> Result<(), SubmitError> {
+    fn ask_all(&self, question: impl Fn() -> ShardQuestion) -> Result<(), SubmitError> {
         self.0.shards.iter().try_for_each(|shard| shard.ask(question()))
     }
 
-    fn home(&self, model: ModelId) -> &Way<ToShard, ShardControl> {
+    fn home(&self, model: ModelId) -> &Way<FrontendToShard, ShardQuestion> {
         &self.0.shards[home(model, self.0.shards.len())]
     }
 
-    fn to_shard(&self, model: ModelId, message: ToShard) -> Result<(), SubmitError> {
+    #[inline]
+    fn to_shard(&self, model: ModelId, message: FrontendToShard) -> Result<(), SubmitError> {
         let home = home(model, self.0.shards.len());
-        self.own(|own| send(&mut own.shards[home], &self.0.shards[home], Ring::send, message))
+        self.rings(|rings| send(&mut rings.shards[home], &self.0.shards[home], Ring::send, message))
     }
 
     /// This thread's rings to the scheduler.
-    fn own<T>(
+    fn rings<T>(
         &self,
-        work: impl FnOnce(&mut Own) -> Result<T, SubmitError>,
+        work: impl FnOnce(&mut ThreadRings) -> Result<T, SubmitError>,
     ) -> Result<T, SubmitError> {
-        let sent = OWN.try_with(|all| {
+        let sent = RINGS.try_with(|all| {
             let all = &mut *all.borrow_mut();
-            let at = match all.iter().position(|own| own.number == self.0.number) {
+            let at = match all.iter().position(|rings| rings.number == self.0.number) {
                 Some(at) => at,
                 None => {
-                    all.retain(|own| own.ways.strong_count() > 0);
-                    all.push(Own {
+                    all.retain(|rings| rings.ways.strong_count() > 0);
+                    all.push(ThreadRings {
                         number: self.0.number,
                         ways: Arc::downgrade(&self.0),
                         shards: self.0.shards.iter().map(|_| None).collect(),

@@ -1,10 +1,6 @@
-//! What is served right now: an immutable snapshot that frontends read without a lock and the
-//! loader replaces as a whole.
+//! What the loader of models says to frontends: what is served right now.
 
 use crate::tensor::Signature;
-use arc_swap::ArcSwap;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use symphony_core::{Class, ModelId, Profile, Span};
 
 /// One model version that takes requests.
@@ -31,7 +27,7 @@ pub struct ServedModel {
     /// The platform name that clients know, such as `onnxruntime_onnx`.
     pub platform: String,
     /// Planned execution time by batch size.
-    pub profile: Arc<Profile>,
+    pub profile: Profile,
 }
 
 /// Where a model of the repository stands.
@@ -67,39 +63,4 @@ pub enum Intake {
     Leaving,
     /// The server shuts down: requests that arrive are refused.
     Closed,
-}
-
-/// The snapshot.
-#[derive(Clone, Debug, Default)]
-pub struct Catalog {
-    /// Every start-up model is loaded, profiled and warmed up.
-    pub ready: bool,
-    /// What the server does with requests that arrive.
-    pub intake: Intake,
-    /// Serving models by name. Each name serves one version, the newest that loaded.
-    pub models: BTreeMap<String, Arc<ServedModel>>,
-    /// The repository index.
-    pub index: Vec<IndexEntry>,
-}
-
-/// The current catalog, shared.
-#[derive(Clone, Debug, Default)]
-pub struct SharedCatalog(Arc<ArcSwap<Catalog>>);
-
-impl SharedCatalog {
-    /// The catalog as it is now.
-    #[must_use]
-    pub fn load(&self) -> arc_swap::Guard<Arc<Catalog>> {
-        self.0.load()
-    }
-
-    /// Replaces the catalog by a changed copy. `change` runs again when another thread was
-    /// faster, so it must not do anything else.
-    pub fn update(&self, change: impl Fn(&mut Catalog)) {
-        self.0.rcu(|current| {
-            let mut catalog = Catalog::clone(current);
-            change(&mut catalog);
-            catalog
-        });
-    }
 }

@@ -1,76 +1,26 @@
 //! The table of admitted requests: tensors wait here, with the frontend, until a backend
-//! fetches them; the scheduler never sees them.
+//! fetches them. The scheduler never sees them.
 //!
-//! An entry can be taken out once. Whoever takes it (the scheduler to drop it, the frontend because
-//! the client left) holds the only [`Pending`] and so owes the request its one outcome. A `Pending`
-//! that is let go without one answers `Failed`: even a panicking thread loses no request.
+//! An entry can be taken out once. The scheduler takes it to drop the request, the frontend when the
+//! client has left; each holds the only [`Pending`] then, and owes the request its one outcome. A
+//! `Pending` that is dropped without an outcome answers `Failed`: even a panicking thread loses no
+//! request.
 //!
-//! The backend takes only the tensors, as a [`Running`]; the way to the client stays in the table,
-//! so that a request whose accelerator stops answering can be given its outcome all the same. The
-//! first outcome is the one that counts.
+//! The backend takes only the tensors, as a [`RunningRequest`]. The way to the client stays in the
+//! table, so that a request whose accelerator stops answering can still be given its outcome. The
+//! first outcome counts.
 
-use crate::tensor::{Inputs, OutputTensor};
+use crate::message::Outcome;
+use crate::tensor::Inputs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-use symphony_core::{AcceleratorId, DropReason, Origin, RequestId, Span};
+use symphony_core::{Origin, RequestId};
 use tokio::sync::oneshot;
 
-/// How one request ended. Each gets exactly one.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It ran.
-    Done(Answer),
-    /// The scheduler took it out of its queue.
-    Dropped {
-        /// Why.
-        reason: DropReason,
-        /// How long it was queued.
-        queued: Span,
-    },
-    /// Its model was removed before the scheduler saw the request. Here are its inputs: another
-    /// version of the model may take them.
-    Unloaded(Inputs),
-    /// One of its inputs holds a value that the model's engine cannot take, which was seen when
-    /// its batch was assembled; the text names input and element. The others ran without it.
-    Refused(String),
-    /// The engine failed on its batch, or the system lost track of it; the text says how.
-    Failed(String),
-}
-
-impl Outcome {
-    /// That of a request which somebody let go.
-    fn lost() -> Outcome {
-        Outcome::Failed("the request was lost inside the server".to_owned())
-    }
-}
-
-/// The result of a request that ran, and what it went through.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// Outputs in the signature's order.
-    pub outputs: Vec<OutputTensor>,
-    /// What the batch it ran in looked like.
-    pub execution: Execution,
-}
-
-/// One execution, as seen by one of its requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Execution {
-    /// Where it ran.
-    pub accelerator: AcceleratorId,
-    /// Rows in the batch, this request's included.
-    pub batch_rows: u32,
-    /// From arrival until the backend began to assemble the batch.
-    pub queued: Span,
-    /// Time to place the inputs of the whole batch in its buffer.
-    pub assembly: Span,
-    /// Time the engine took for the whole batch.
-    pub compute: Span,
-    /// Time to split the outputs.
-    pub split: Span,
-    /// What would have been left until the deadline, had execution taken the planned time.
-    pub slack: Span,
+/// The outcome of a request that somebody dropped without one.
+fn lost() -> Outcome {
+    Outcome::Failed("the request was lost inside the server".to_owned())
 }
 
 /// One admitted request that still waits for its outcome.
@@ -84,34 +34,34 @@ pub struct Pending {
 impl Pending {
     /// Gives the request its outcome. A client that has left is no error.
     pub fn answer(mut self, outcome: Outcome) {
-        self.send(outcome);
+        self.send(|| outcome);
     }
 
     /// Gives the request back: its model was removed before the scheduler saw it.
     pub fn give_back(mut self) {
         let inputs =
             Inputs { rows: self.inputs.rows, tensors: std::mem::take(&mut self.inputs.tensors) };
-        self.send(Outcome::Unloaded(inputs));
+        self.send(|| Outcome::Unloaded(inputs));
     }
 
-    fn send(&mut self, outcome: Outcome) {
+    fn send(&mut self, outcome: impl FnOnce() -> Outcome) {
         if let Some(reply) = self.reply.take() {
             // The receiver is gone only when the client is.
-            let _ = reply.send(outcome);
+            let _ = reply.send(outcome());
         }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.send(Outcome::lost());
+        self.send(lost);
     }
 }
 
-/// One request that runs: its tensors are out of the table, its client waits there. Let go without
+/// One request that runs: its tensors are out of the table, its client waits there. Dropped without
 /// an outcome it answers `Failed`, as a [`Pending`] does.
 #[derive(Debug)]
-pub struct Running<'a> {
+pub struct RunningRequest<'a> {
     /// The tensors.
     pub inputs: Inputs,
     id: RequestId,
@@ -119,11 +69,11 @@ pub struct Running<'a> {
     table: Option<&'a InFlight>,
 }
 
-impl Running<'_> {
+impl RunningRequest<'_> {
     /// Gives the request its outcome, unless it has been given up. A client that has left is no
     /// error.
     pub fn answer(mut self, outcome: Outcome) {
-        self.settle(outcome);
+        self.settle(|| outcome);
     }
 
     /// Whether nobody waits any more: the client left, or was answered because this took too long.
@@ -132,16 +82,16 @@ impl Running<'_> {
         self.table.is_none_or(|table| table.is_abandoned(self.id))
     }
 
-    fn settle(&mut self, outcome: Outcome) {
+    fn settle(&mut self, outcome: impl FnOnce() -> Outcome) {
         if let Some(table) = self.table.take() {
-            table.settle(self.id, outcome);
+            table.settle(self.id, outcome());
         }
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for RunningRequest<'_> {
     fn drop(&mut self) {
-        self.settle(Outcome::lost());
+        self.settle(lost);
     }
 }
 
@@ -259,7 +209,7 @@ impl InFlight {
     /// Takes a request's tensors out to run it; `None` when someone has taken it, or its client has
     /// left.
     #[must_use]
-    pub fn run(&self, id: RequestId) -> Option<Running<'_>> {
+    pub fn run(&self, id: RequestId) -> Option<RunningRequest<'_>> {
         let (generation, slot, index) = self.parts(id)?;
         let mut segment = self.segment(index);
         let entry = segment.entry(generation, slot)?;
@@ -269,7 +219,7 @@ impl InFlight {
             segment.free(slot);
             return None;
         }
-        Some(Running { inputs, id, table: Some(self) })
+        Some(RunningRequest { inputs, id, table: Some(self) })
     }
 
     fn is_abandoned(&self, id: RequestId) -> bool {

@@ -1,8 +1,27 @@
-//! One answer from several: each of those who were asked holds a share, adds its part and lets go
-//! of it; the last one to let go sends the answer.
+//! The ways that answers take to whoever asked: from one, by a [`Reply`], or from several together, of
+//! whom each holds a [`Share`], adds its part and drops it. The last share that is dropped sends the
+//! answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
+
+/// The way back for one answer. Dropped without one it tells the asker that there will be none.
+#[derive(Debug)]
+pub struct Reply<T>(oneshot::Sender<T>);
+
+impl<T> Reply<T> {
+    /// A way back, and where the answer arrives.
+    #[must_use]
+    pub fn new() -> (Reply<T>, oneshot::Receiver<T>) {
+        let (reply, answer) = oneshot::channel();
+        (Reply(reply), answer)
+    }
+
+    /// Answers. The asker may have given up, which is no error.
+    pub fn answer(self, answer: T) {
+        let _ = self.0.send(answer);
+    }
+}
 
 /// A share in an answer; clones are further shares in the same one.
 #[derive(Clone, Debug)]
@@ -11,14 +30,14 @@ pub struct Share<T: Default>(Arc<Gathered<T>>);
 #[derive(Debug)]
 struct Gathered<T: Default> {
     answer: Mutex<T>,
-    reply: Option<oneshot::Sender<T>>,
+    reply: Option<Reply<T>>,
 }
 
 impl<T: Default> Share<T> {
     /// The first share, and where the answer arrives when the last is gone.
     #[must_use]
     pub fn new() -> (Share<T>, oneshot::Receiver<T>) {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::new();
         let gathered = Gathered { answer: Mutex::default(), reply: Some(reply) };
         (Share(Arc::new(gathered)), answer)
     }
@@ -33,8 +52,7 @@ impl<T: Default> Drop for Gathered<T> {
     fn drop(&mut self) {
         let answer = self.answer.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(reply) = self.reply.take() {
-            // The caller may have given up.
-            let _ = reply.send(std::mem::take(answer));
+            reply.answer(std::mem::take(answer));
         }
     }
 }

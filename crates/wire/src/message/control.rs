@@ -1,0 +1,49 @@
+//! What is asked of the scheduler now and then, and what it answers.
+
+use symphony_core::sched::{AcceleratorState, Mode, ModelStatistics, ModelTerms};
+use symphony_core::{AcceleratorId, ModelId, Slowdown, Span};
+
+/// A model is loaded on every accelerator of the pool: take its requests.
+#[derive(Clone, Debug)]
+pub struct AddModel {
+    /// Identity, chosen by the sender and not in use.
+    pub model: ModelId,
+    /// What the scheduler has to know of it.
+    pub terms: ModelTerms,
+}
+
+/// Send batches to an accelerator, or no more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// The accelerator.
+    pub accelerator: AcceleratorId,
+    /// Whether it gets batches from now on.
+    pub serves: bool,
+}
+
+/// Counters of one accelerator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AcceleratorStatistics {
+    /// Batches completed.
+    pub batches: u64,
+    /// Time spent on them.
+    pub busy: Span,
+    /// How many times longer than elsewhere in the pool batches run on it.
+    pub slowdown: Slowdown,
+    /// What it is in the pool.
+    pub state: AcceleratorState,
+}
+
+/// The scheduler's counters at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// The mode in force.
+    pub mode: Mode,
+    /// Batches per second that the scheduler itself was measured to sustain; none before it has
+    /// started enough of them to tell.
+    pub batches_max: Option<f64>,
+    /// Per model.
+    pub models: Vec<(ModelId, ModelStatistics)>,
+    /// Per accelerator, by number.
+    pub accelerators: Vec<AcceleratorStatistics>,
+}

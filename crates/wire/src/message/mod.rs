@@ -1,0 +1,29 @@
+//! The messages between frontends, the scheduler and the accelerators' backends.
+//!
+//! A message is a value that could travel as bytes. It holds no handle, no lock and no way to answer:
+//! who sent it, and where the answer goes, is the business of the [carrier](crate::carrier). Nor does
+//! it hold a point in time, which would mean nothing to another machine's clock, but spans: how old a
+//! request is, and what is left until its deadline. Its carrier delivers it with the time, of the
+//! receiver's clock, from which they count; see [`Timed`](crate::carrier::Timed).
+//!
+//! - [`request`]: what a frontend says of a request.
+//! - [`batch`]: a batch on its way to an accelerator, and its end.
+//! - [`outcome`]: how a request ended.
+//! - [`control`]: what is asked of the scheduler now and then.
+//! - [`catalog`]: what is served right now.
+//! - [`repository`]: what can be asked of the loader of models.
+
+pub mod batch;
+pub mod catalog;
+pub mod control;
+pub mod outcome;
+pub mod repository;
+pub mod request;
+
+pub use batch::{BatchPlan, Completion, PlannedRequest};
+pub use catalog::{IndexEntry, Intake, ModelState, ServedModel};
+pub use control::{AcceleratorStatistics, AddModel, Serve, Statistics};
+pub use outcome::{Answer, Execution, Outcome};
+pub use repository::{RepositoryCommand, RepositoryError};
+pub use request::{Cancel, Submit};
+pub use symphony_core::sched::{AcceleratorState, Mode, ModelPlan, ModelStatistics, ModelTerms};
