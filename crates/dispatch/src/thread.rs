@@ -232,7 +232,7 @@ impl<E: Effects> Thread<E> {
     }
 
     /// After a turn, sleeps until something arrives or is due, or it is over. Only for a thread that
-    /// was not over after that turn: who has ended it before is not heard again.
+    /// was not over after that turn: an end that came before it does not wake the thread again.
     pub fn wait(&mut self, turn: Turn, clock: &Clock, listener: &mut Listener) {
         let due = self.next_wake(turn.ended).and_then(|wake| Some((wake, clock.instant(wake)?)));
         let instant = due.map(|(_, instant)| instant);

@@ -19,7 +19,7 @@ use symphony_core::Time;
 pub struct Timed<M> {
     /// From when the spans count.
     pub at: Time,
-    /// What was said.
+    /// The message.
     pub message: M,
 }
 

@@ -1,4 +1,4 @@
-//! A batch on its way to an accelerator, and what is said of it when it has ended.
+//! A batch on its way to an accelerator, and the completion that answers it.
 
 use super::request::Submit;
 use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Request, RequestId, Span, Time};
@@ -34,7 +34,7 @@ pub struct PlannedRequest {
 }
 
 impl PlannedRequest {
-    /// What is said of a request at the time `now`.
+    /// A request as its plan describes it at the time `now`.
     #[must_use]
     pub fn of(request: &Request, now: Time) -> PlannedRequest {
         let &Request { id, arrival, deadline, rows, class } = request;

@@ -32,7 +32,7 @@ pub struct Cancel {
 }
 
 impl Submit {
-    /// What is said of a request for a model at the time `now`.
+    /// The message for a request at the time `now`.
     #[must_use]
     #[inline]
     pub fn of(model: ModelId, request: &Request, now: Time) -> Submit {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_as_old_and_as_urgent_by_the_clock_of_whoever_receives_it() {
+    fn a_request_is_as_old_and_as_urgent_by_the_receivers_clock() {
         let (model, id) = (ModelId::first(3), RequestId::only(5));
         let (age, budget, class) = (Span(20), Span(300), Class::Low);
         let submit = Submit { model, id, age, budget, rows: 2, class };

@@ -1,6 +1,5 @@
-//! The ways that answers take to whoever asked: from one, by a [`Reply`], or from several together, of
-//! whom each holds a [`Share`], adds its part and drops it. The last share that is dropped sends the
-//! answer.
+//! The ways of answers. A [`Reply`] comes from one receiver of a question. Where several are asked at
+//! once each holds a [`Share`], adds its part and drops it; dropping the last share sends the answer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;

@@ -105,7 +105,7 @@ pub enum Received<M, Q> {
     Question(Q),
 }
 
-/// What frontends said to a shard, in the time of this process's clock.
+/// A message from a frontend to a shard, in the time of this process's clock.
 #[derive(Clone, Copy, Debug)]
 pub enum FrontendToShard {
     /// A frontend admitted a request.
@@ -193,7 +193,7 @@ impl<M, Q> Inbox<M, Q> {
         loop {
             match self.rare.try_recv() {
                 Ok(Rare::Connect(ring)) => {
-                    // Threads come and go; a good moment to forget those that went.
+                    // Threads come and go: forget the rings of threads that have ended.
                     self.rings.retain(|ring| !(ring.is_abandoned() && ring.is_empty()));
                     self.rings.push(ring);
                 }

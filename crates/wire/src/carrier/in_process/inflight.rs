@@ -245,7 +245,8 @@ impl InFlight {
         }
     }
 
-    /// Takes every request out that nobody runs, for whoever ends what would have taken them.
+    /// Takes out every request that does not run. Called when the scheduler, which would have taken
+    /// them, ends.
     #[must_use]
     pub fn take_all(&self) -> Vec<Pending> {
         let mut all = Vec::new();

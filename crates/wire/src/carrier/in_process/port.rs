@@ -98,7 +98,7 @@ fn way<M, Q>(ring_max: usize, ringer: Ringer) -> (Way<M, Q>, Inbox<M, Q>) {
 }
 
 impl<M, Q> Way<M, Q> {
-    /// A ring of one's own.
+    /// A new ring to the reader.
     fn connect(&self) -> Result<Ring<M>, SubmitError> {
         let (sender, receiver) = ring(self.ring_max, self.ringer.clone());
         self.send(Rare::Connect(receiver))?;
