@@ -164,7 +164,15 @@ fn loom(workspace: &Workspace, limits: &Limits) -> Result<Command> {
 /// Runs the tests with clients against the binary of the profile in which `cargo test` builds.
 fn clients(workspace: &Workspace, limits: &Limits, pytest: &[String]) -> Result<()> {
     let environment = Environment::prepare(workspace)?;
-    command::run(in_root(workspace).args(["build", "--bin", "symphony"]))?;
+    // As part of a test: `cargo build` gives third-party crates other features than `cargo test`
+    // does, and would compile most of them a second time.
+    command::run(in_root(workspace).args([
+        "test",
+        "--workspace",
+        "--no-run",
+        "--test",
+        "commands",
+    ]))?;
     bounded::run(
         Command::new(environment.python())
             .current_dir(workspace.root.join("tests/clients"))

@@ -182,13 +182,13 @@ impl WorkerThread {
         }
     }
 
-    /// The thread has failed, and runs nothing any more: the scheduler is told so, and gets back
+    /// The thread has failed and runs nothing from now on. The scheduler is notified, and gets back
     /// every batch that it sends before it knows.
     fn lose(&mut self, messages: &Receiver<ToWorker>, panic: &str) {
         let (accelerator, context) = (self.accelerator, &self.context);
         tracing::error!(accelerator = accelerator.0, "the accelerator's thread panicked: {panic}");
         let unheard = |error| {
-            tracing::error!(accelerator = accelerator.0, "the scheduler is not told so: {error}");
+            tracing::error!(accelerator = accelerator.0, "cannot notify the scheduler: {error}");
         };
         context.scheduler.lose(accelerator).unwrap_or_else(unheard);
         if let Some((batch, model)) = self.running.take() {

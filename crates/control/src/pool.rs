@@ -2,8 +2,8 @@
 //! any socket.
 //!
 //! Its threads end when the pool is stopped. An accelerator whose thread ends earlier is lost, and
-//! the others go on. A thread of the scheduler that ends earlier breaks the pool: whoever runs it
-//! is told, and nothing waits for what cannot come any more.
+//! the others go on. A thread of the scheduler that ends earlier breaks the pool: the process that
+//! runs the pool is told, and nothing waits for answers that can no longer come.
 
 use crate::config::PoolConfig;
 use crate::models::{Destinations, Models};

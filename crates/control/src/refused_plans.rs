@@ -36,7 +36,7 @@ impl RefusedPlans {
             }
         };
         if let Err(error) = told {
-            tracing::error!("{why}, and the scheduler is not told so: {error}");
+            tracing::error!("{why}; the scheduler cannot be notified: {error}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// One served model (one network with one latency objective) within a pool.
 ///
-/// Its index is its place in dense tables. Whoever registers models numbers them densely from zero,
+/// Its index is its place in dense tables. The owner of the models numbers them densely from zero,
 /// and uses an index again only with the next generation: a message that is still on its way for the
 /// model before never reaches the one that has its place now.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

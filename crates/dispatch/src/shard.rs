@@ -221,8 +221,8 @@ impl<E: Effects> LiveShard<E> {
         &mut self.effects
     }
 
-    /// Reads nothing any more. The inbox is closed first: who submits later is told so, and a request
-    /// that was submitted before is where `over` finds it.
+    /// Stops reading. The inbox is closed first: later senders get an error, and `over` finds every
+    /// request that was submitted before.
     pub(crate) fn end(self, failed: bool) {
         let LiveShard { inbox, mut effects, .. } = self;
         drop(inbox);

@@ -231,8 +231,8 @@ impl<E: Effects> Thread<E> {
         turn
     }
 
-    /// After a turn, sleeps until something arrives or is due, or it is over. Only for a thread that
-    /// was not over after that turn: an end that came before it does not wake the thread again.
+    /// After a turn, sleeps until a message arrives, a timer is due or the end comes. Do not call it
+    /// when the thread was over after that turn: the end is signalled once.
     pub fn wait(&mut self, turn: Turn, clock: &Clock, listener: &mut Listener) {
         let due = self.next_wake(turn.ended).and_then(|wake| Some((wake, clock.instant(wake)?)));
         let instant = due.map(|(_, instant)| instant);
@@ -247,7 +247,7 @@ impl<E: Effects> Thread<E> {
         }
     }
 
-    /// Reads nothing any more, and gives every request that is left its outcome.
+    /// Stops reading, and gives every request that is left its outcome.
     pub fn end(self) {
         self.finish(false);
     }

@@ -3,13 +3,9 @@
 
 use crate::source::{Arrow, Tree, arrows, circles};
 
-/// Packages with circles that are still to be removed.
-const NOT_YET: &[&str] = &["symphony-dispatch"];
-
 /// Complains about each import that is part of a circle.
 pub(super) fn check(trees: &[Tree]) -> Vec<String> {
-    let checked = trees.iter().filter(|tree| !NOT_YET.contains(&tree.package.as_str()));
-    checked.flat_map(check_tree).collect()
+    trees.iter().flat_map(check_tree).collect()
 }
 
 fn check_tree(tree: &Tree) -> Vec<String> {

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn an_example_is_written_once_by_whoever_comes_first() {
+    fn an_example_is_written_once_by_the_first_caller() {
         let cache = tempfile::tempdir().expect("a temporary directory");
         let write = || materialize(cache.path(), "mobilenet_v2").expect("writes");
         let paths: Vec<PathBuf> = std::thread::scope(|scope| {

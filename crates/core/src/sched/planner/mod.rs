@@ -130,7 +130,7 @@ impl Planner {
             let Some(model) = slot else { continue };
             planned += 1;
             issue(model.demand.model, model.plan);
-            // A model that requests no longer come for is told so once, and starts anew when they do.
+            // A model without requests gets one last plan, and starts anew with its next request.
             if !model.demand.is_present {
                 *slot = None;
             }

@@ -45,9 +45,9 @@ pub struct ModelStatistics {
 pub(super) enum Life {
     /// It does.
     Open,
-    /// It takes none any more, and some may be queued.
+    /// It takes no more requests, and some may be queued.
     Closing,
-    /// None is queued any more, and the matcher has been told so.
+    /// No request is queued, and the matcher knows it.
     Closed,
 }
 

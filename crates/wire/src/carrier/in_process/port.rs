@@ -135,7 +135,7 @@ impl<M, Q> Way<M, Q> {
 impl<M, Q> Drop for Way<M, Q> {
     fn drop(&mut self) {
         self.rare = None;
-        // That nobody can send any more is nothing that an inbox holds.
+        // The end of the last sender puts nothing into an inbox, so the reader has to be woken for it.
         self.ringer.summon();
     }
 }
