@@ -397,7 +397,7 @@ fn bad_traces_are_refused_by_line() {
         ("order.jsonl:2", "sort the trace"),
         ("unknown.jsonl:1", "unknown model"),
         ("far.jsonl:1", "time"),
-        ("cut.jsonl:2", "whole"),
+        ("cut.jsonl:2", "complete"),
         ("missing.jsonl: cannot read", "missing"),
         ("empty.jsonl", "no request"),
     ] {
