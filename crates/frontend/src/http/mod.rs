@@ -212,14 +212,22 @@ impl HttpApi {
         Ok(json_body(&json!({ "accelerators": lines })))
     }
 
+    /// What a load or an unload asks for, while the server takes such requests.
+    async fn repository_request(
+        &self,
+        request: Request<Arriving<Incoming>>,
+    ) -> Result<RepositoryRequest, InferError> {
+        let asked = optional_json(&body::read(request.into_body()).await?.bytes)?;
+        readiness::check_running(&self.context.catalog.load())?;
+        Ok(asked)
+    }
+
     async fn load(
         &self,
         name: String,
         request: Request<Arriving<Incoming>>,
     ) -> Result<Response<Pieces>, InferError> {
-        let asked: RepositoryRequest =
-            optional_json(&body::read(request.into_body()).await?.bytes)?;
-        readiness::check_running(&self.context.catalog.load())?;
+        let asked = self.repository_request(request).await?;
         parameters::check_load(asked.names())?;
         self.repository.load(name).await?;
         Ok(json_body(&json!({})))
@@ -230,9 +238,7 @@ impl HttpApi {
         name: String,
         request: Request<Arriving<Incoming>>,
     ) -> Result<Response<Pieces>, InferError> {
-        let asked: RepositoryRequest =
-            optional_json(&body::read(request.into_body()).await?.bytes)?;
-        readiness::check_running(&self.context.catalog.load())?;
+        let asked = self.repository_request(request).await?;
         parameters::check_unload(asked.names())?;
         self.repository.unload(name).await?;
         Ok(json_body(&json!({})))
