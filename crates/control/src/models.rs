@@ -98,10 +98,7 @@ impl Models {
         &mut self,
         mut report: impl FnMut(&str, &Result<LoadReport, LoadError>),
     ) -> Result<usize, ConfigError> {
-        let Scan { models, skipped } = self.repository.scan()?;
-        for directory in &skipped {
-            tracing::info!("skipped: {directory}");
-        }
+        let Scan { models, .. } = self.scan()?;
         for directory in &models {
             self.table.set_state(&directory.name, ModelState::Loading);
         }
@@ -118,6 +115,15 @@ impl Models {
         let publications = self.table.publications();
         tracing::debug!(models = models.len(), publications, "the repository is loaded");
         Ok(models.len())
+    }
+
+    /// What the repository holds now. The log names the directories that are not models.
+    fn scan(&self) -> Result<Scan, ConfigError> {
+        let scan = self.repository.scan()?;
+        for directory in &scan.skipped {
+            tracing::info!("skipped: {directory}");
+        }
+        Ok(scan)
     }
 
     /// Lets the catalog say that the server is ready: now, or from the first model on.
@@ -157,12 +163,8 @@ impl Models {
 
     /// Loads what is new or changed and unloads what is gone; the first failure is returned.
     fn reload(&mut self) -> Result<(), RepositoryError> {
-        let scan =
-            self.repository.scan().map_err(|error| RepositoryError::Load(error.to_string()))?;
+        let scan = self.scan().map_err(|error| RepositoryError::Load(error.to_string()))?;
         let mut failed = None;
-        for directory in &scan.skipped {
-            tracing::info!("skipped: {directory}");
-        }
         for directory in &scan.models {
             if let Err(error) = self.load_if_changed(directory) {
                 failed.get_or_insert(not_loaded(&error));
