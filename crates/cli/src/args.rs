@@ -16,18 +16,22 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve a directory of models over HTTP and gRPC.
+    #[command(after_help = "Example:\n  symphony serve --models examples/models")]
     Serve(ServeArgs),
     /// Measure one model's latency by batch size: a table and a plot.
     #[cfg(feature = "lab")]
     Profile(OnPool<symphony_lab::ProfileArgs>),
     /// Drive the example models in every scheduling mode and compare the results.
     #[cfg(feature = "lab")]
+    #[command(after_help = "Example:\n  symphony demo --models examples/models --seconds 10")]
     Demo(OnPool<symphony_lab::DemoArgs>),
     /// Measure the server itself: the figures of docs/performance.md.
     #[cfg(feature = "lab")]
+    #[command(after_help = "Example:\n  symphony bench latency")]
     Bench(symphony_lab::BenchArgs),
     /// Ask the scheduler under simulated time: rates, accelerators, policies compared.
     #[cfg(feature = "lab")]
+    #[command(after_help = "Example:\n  symphony simulate goodput experiments/reference.toml")]
     Simulate(symphony_lab::SimulateArgs),
 }
 
@@ -74,7 +78,7 @@ pub(crate) struct PoolArgs {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     /// The directory of models.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", visible_alias = "model-repository")]
     pub(crate) models: PathBuf,
     /// Address to listen on [default: 127.0.0.1].
     #[arg(long)]

@@ -5,6 +5,7 @@ use crate::admission::Admission;
 use crate::admitted::Answered;
 use crate::budget::{ByteBudget, HeldBytes};
 use crate::error::InferError;
+use crate::listing::{self, Listing};
 use crate::metrics::{self, Metrics, ModelHandle};
 use crate::models;
 use crate::pool::PoolClient;
@@ -126,6 +127,12 @@ impl ApiContext {
     ) -> proto::ModelStatisticsResponse {
         let scheduler = self.pool.statistics().await.unwrap_or_default();
         statistics::of_models(&self.catalog.load(), &self.metrics, &scheduler, name, version)
+    }
+
+    /// What is served.
+    pub(crate) async fn listing(&self) -> Listing {
+        let scheduler = self.pool.statistics().await.ok();
+        listing::of(&self.catalog.load(), scheduler.as_ref())
     }
 
     /// The metrics page.

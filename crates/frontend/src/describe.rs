@@ -1,12 +1,13 @@
 //! How the server describes itself and its models, in the protocol's own messages: gRPC sends them,
 //! HTTP sends their JSON form. Reads the catalog; changes nothing.
 
+use crate::listing;
 use crate::priority;
 use crate::proto;
 use serde::Serializer;
 use std::collections::HashMap;
 use symphony_wire::carrier::in_process::Catalog;
-use symphony_wire::message::{ModelState, ServedModel};
+use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, TensorSpec};
 
 /// The protocol extensions that clients may rely on.
@@ -81,11 +82,7 @@ pub(crate) fn config(model: &ServedModel) -> proto::ModelConfig {
 
 pub(crate) fn index(catalog: &Catalog, ready_only: bool) -> proto::RepositoryIndexResponse {
     let entries = catalog.index.iter().map(|entry| {
-        let (state, reason) = match &entry.state {
-            ModelState::Loading => ("LOADING", ""),
-            ModelState::Ready => ("READY", ""),
-            ModelState::Unavailable(reason) => ("UNAVAILABLE", reason.as_str()),
-        };
+        let (state, reason) = listing::state(&entry.state);
         proto::repository_index_response::ModelIndex {
             name: entry.name.clone(),
             version: entry.version.clone(),

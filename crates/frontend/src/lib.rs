@@ -20,6 +20,7 @@ mod error;
 mod grpc;
 mod http;
 mod in_process;
+mod listing;
 mod metrics;
 mod models;
 mod parameters;

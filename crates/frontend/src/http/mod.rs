@@ -135,6 +135,7 @@ impl HttpApi {
             Route::Server => json_body(&describe::server()),
             Route::Live => json_body(&json!({ "live": true })),
             Route::Ready => readiness(self.context.ready(), Map::new())?,
+            Route::Models => json_body(&self.context.listing().await),
             Route::Statistics => json_body(&self.context.model_statistics("", "").await),
             Route::RegionStatus => json_body(&json!([])),
             Route::RegionUnregister => json_body(&json!({})),

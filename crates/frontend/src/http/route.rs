@@ -10,6 +10,8 @@ pub(super) enum Route {
     Live,
     Ready,
     Model(ModelPath),
+    /// What is served.
+    Models,
     /// Statistics of every model.
     Statistics,
     Index,
@@ -89,6 +91,7 @@ impl Route {
                 what: Of::Metadata | Of::Ready | Of::Config | Of::Statistics,
                 ..
             })
+            | Route::Models
             | Route::Statistics
             | Route::Accelerators
             | Route::RegionStatus => READ,
@@ -101,6 +104,7 @@ fn v2(segments: &[&str]) -> Option<Route> {
         [] => Route::Server,
         ["health", "live"] => Route::Live,
         ["health", "ready"] => Route::Ready,
+        ["models"] => Route::Models,
         ["models", "stats"] => Route::Statistics,
         ["models", name, "versions", version, ref rest @ ..] => model(name, version, rest)?,
         ["models", name, ref rest @ ..] => model(name, "", rest)?,
@@ -156,6 +160,8 @@ mod tests {
             ("/v2", Some(Route::Server)),
             ("/v2/", Some(Route::Server)),
             ("/v2/health/live", Some(Route::Live)),
+            ("/v2/models", Some(Route::Models)),
+            ("/v2/models/", Some(Route::Models)),
             ("/v2/models/stats", Some(Route::Statistics)),
             ("/v2/models/m", model("m", "", Of::Metadata)),
             ("/v2/models/a%20b/infer", model("a b", "", Of::Infer)),

@@ -77,6 +77,25 @@ async fn the_repository_is_listed_and_changed() {
 }
 
 #[tokio::test]
+async fn what_is_served_is_listed_with_its_terms() {
+    let rig = Rig::start().await;
+    let listed = rig.get("/v2/models").await.json();
+    let listed = listed["models"].as_array().unwrap();
+    let of = |name: &str| listed.iter().find(|model| model["name"] == name).unwrap();
+    let broken = json!({"name": "broken", "version": "1", "state": "UNAVAILABLE",
+        "reason": "operator Foo is unknown"});
+    assert_eq!(*of("broken"), broken);
+    let echo = of("echo");
+    assert_eq!((&echo["version"], &echo["state"]), (&json!("3"), &json!("READY")));
+    assert_eq!((&echo["max_batch"], &echo["queued"]), (&json!(4), &json!(0)));
+    let sizes: Vec<_> = echo["profile_ms"].as_object().unwrap().keys().collect();
+    assert_eq!(sizes, ["1", "2", "4"]);
+    let served = listed.iter().filter(|model| model["state"] == "READY").count();
+    assert_eq!(served, rig.catalog.load().models.len());
+    assert_eq!(rig.post("/v2/models", "").await.status, 405);
+}
+
+#[tokio::test]
 async fn the_mode_is_shown_and_changed() {
     const MODE: &str = "/v2/scheduler/mode";
     let rig = Rig::start().await;

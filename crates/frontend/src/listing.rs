@@ -1,0 +1,86 @@
+//! What the server serves, for people and their tools: each version of each model with its state,
+//! and for one that is served its terms, its profile and its queue. Not part of the open protocol.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use symphony_wire::carrier::in_process::Catalog;
+use symphony_wire::message::{IndexEntry, ModelState, ServedModel, Statistics};
+
+/// The list, as it is sent.
+#[derive(Debug, Serialize)]
+pub(crate) struct Listing {
+    models: Vec<Listed>,
+}
+
+/// One version of a model.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    version: String,
+    state: &'static str,
+    /// Why it is not served; empty where there is nothing to say.
+    reason: String,
+    #[serde(flatten)]
+    served: Option<Served>,
+}
+
+/// What is known of a version that is served.
+#[derive(Debug, Serialize)]
+struct Served {
+    engine: String,
+    slo_ms: f64,
+    max_batch: u32,
+    queue_max: u32,
+    /// Requests in the queue; `null` when the scheduler does not say.
+    queued: Option<u64>,
+    /// Planned milliseconds of a batch, by its rows: powers of two, and the largest batch.
+    profile_ms: BTreeMap<u32, f64>,
+}
+
+/// The list of what `catalog` holds, with the queues that the scheduler told of.
+pub(crate) fn of(catalog: &Catalog, scheduler: Option<&Statistics>) -> Listing {
+    let models = catalog.index.iter().map(|entry| {
+        let (state, reason) = state(&entry.state);
+        Listed {
+            name: entry.name.clone(),
+            version: entry.version.clone(),
+            state,
+            reason: reason.to_owned(),
+            served: served(catalog, entry).map(|model| terms(model, scheduler)),
+        }
+    });
+    Listing { models: models.collect() }
+}
+
+/// The protocol's name of a state, and the reason for it.
+pub(crate) fn state(state: &ModelState) -> (&'static str, &str) {
+    match state {
+        ModelState::Loading => ("LOADING", ""),
+        ModelState::Ready => ("READY", ""),
+        ModelState::Unavailable(reason) => ("UNAVAILABLE", reason.as_str()),
+    }
+}
+
+fn served<'a>(catalog: &'a Catalog, entry: &IndexEntry) -> Option<&'a Arc<ServedModel>> {
+    let same =
+        |model: &&Arc<ServedModel>| model.name == entry.name && model.version == entry.version;
+    catalog.models.values().find(same)
+}
+
+fn terms(model: &ServedModel, scheduler: Option<&Statistics>) -> Served {
+    let queued = |scheduler: &Statistics| {
+        let counted = scheduler.models.iter().find(|(id, _)| *id == model.id);
+        counted.map_or(0, |(_, counted)| counted.queued)
+    };
+    let sizes = (0..u32::BITS).map(|power| 1 << power);
+    let sizes = sizes.take_while(|rows| *rows < model.rows_max).chain([model.rows_max]);
+    Served {
+        engine: model.engine.clone(),
+        slo_ms: model.slo.as_millis_f64(),
+        max_batch: model.rows_max,
+        queue_max: model.queue_max,
+        queued: scheduler.map(queued),
+        profile_ms: sizes.map(|rows| (rows, model.profile.exec(rows).as_millis_f64())).collect(),
+    }
+}
