@@ -272,6 +272,7 @@ impl Models {
             slo: model.slo,
             queue_max: model.queue_max,
             loss_weight: loaded.loss_weight,
+            lane_of: None,
         };
         if let Ok(added) = self.to.scheduler.add_model(id, terms) {
             let _ = added.blocking_recv();

@@ -11,11 +11,13 @@ pub mod ids;
 pub mod profile;
 pub mod request;
 pub mod sched;
+pub mod sized_profile;
 pub mod slowdown;
 pub mod time;
 
 pub use ids::{AcceleratorId, BatchId, ModelId, Origin, RequestId};
 pub use profile::{Profile, ProfileError};
 pub use request::{Class, Delays, DropReason, Request};
+pub use sized_profile::{SizedProfile, SizedProfileError};
 pub use slowdown::Slowdown;
 pub use time::{Span, Time};

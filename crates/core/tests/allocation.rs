@@ -33,7 +33,7 @@ impl Pool {
         let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
         for number in 0..MODELS {
             let (profile, slo) = (Arc::clone(&profile), Span::from_millis(25));
-            let terms = ModelTerms { profile, slo, queue_max: 40, loss_weight: 1.0 };
+            let terms = ModelTerms { profile, slo, queue_max: 40, loss_weight: 1.0, lane_of: None };
             let event = Event::AddModel { model: ModelId::first(number), terms };
             scheduler.on_event(Time::ZERO, event, &mut todo);
         }

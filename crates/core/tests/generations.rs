@@ -39,7 +39,7 @@ impl World {
 fn terms() -> ModelTerms {
     let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8);
     let profile = Arc::new(profile.expect("valid profile"));
-    ModelTerms { profile, slo: SLO, queue_max: 10, loss_weight: 1.0 }
+    ModelTerms { profile, slo: SLO, queue_max: 10, loss_weight: 1.0, lane_of: None }
 }
 
 fn request(number: u64) -> Request {

@@ -245,6 +245,7 @@ impl<'a> World<'a> {
             slo: SLO,
             queue_max: 12,
             loss_weight: 1.0,
+            lane_of: None,
         }
     }
 

@@ -29,7 +29,7 @@ fn live_and_go(models: u32) -> Duration {
     let begun = Instant::now();
     for model in (0..models).map(ModelId::first) {
         let profile = Arc::clone(&profile);
-        let terms = ModelTerms { profile, slo, queue_max: 4, loss_weight: 1.0 };
+        let terms = ModelTerms { profile, slo, queue_max: 4, loss_weight: 1.0, lane_of: None };
         scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
         let (id, deadline) = (RequestId::only(model.slot().into()), Time::ZERO + slo);
         let request = Request { id, arrival: Time::ZERO, deadline, rows: 1, class: Class::High };

@@ -28,7 +28,8 @@ impl Pool {
     /// The profile's table belongs to the loader of the model; the scheduler shares it.
     fn add(&mut self, model: u32, profile: &Arc<Profile>) {
         let profile = Arc::clone(profile);
-        let terms = ModelTerms { profile, slo: SLO, queue_max: 1 << 20, loss_weight: 1.0 };
+        let terms =
+            ModelTerms { profile, slo: SLO, queue_max: 1 << 20, loss_weight: 1.0, lane_of: None };
         self.event(Event::AddModel { model: ModelId::first(model), terms });
     }
 

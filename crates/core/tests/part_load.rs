@@ -17,8 +17,13 @@ const HALF_LOAD: u64 = 2500;
 fn offer(requests: &[(u32, u64)]) -> (u64, Vec<String>) {
     let (alpha, beta) = (Span::from_micros(1053), Span::from_micros(5072));
     let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
-    let terms =
-        ModelTerms { profile, slo: Span::from_millis(25), queue_max: 1000, loss_weight: 1.0 };
+    let terms = ModelTerms {
+        profile,
+        slo: Span::from_millis(25),
+        queue_max: 1000,
+        loss_weight: 1.0,
+        lane_of: None,
+    };
     let mut scheduler = Scheduler::new(Mode::Consolidate, ACCELERATORS);
     let mut todo = Actions::default();
     scheduler.on_event(Time::ZERO, Event::AddModel { model: MODEL, terms }, &mut todo);

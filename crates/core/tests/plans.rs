@@ -192,7 +192,7 @@ fn whose_turn_is_first_is_served_first() {
 fn shard(accelerators: u32, slo: Span) -> Shard {
     let mut shard = Shard::new(Mode::Adaptive, accelerators);
     let profile = Arc::new(Profile::linear(ms(1), ms(5), 64).expect("a valid profile"));
-    let terms = ModelTerms { profile, slo, queue_max: 100, loss_weight: 1.0 };
+    let terms = ModelTerms { profile, slo, queue_max: 100, loss_weight: 1.0, lane_of: None };
     shard.on_event(at(0), Event::AddModel { model: LONG, terms }, &mut Actions::default());
     shard
 }

@@ -251,6 +251,12 @@ impl ShardRecords {
                 removal.push(reply);
                 party.on_event(now, Event::RemoveModel { model }, todo);
             }
+            ShardQuestion::SetProfile(model, profile, reply) => {
+                party.on_event(now, Event::SetProfile { model, profile }, todo);
+                // What exceeded the plans before says nothing of the plans from now on.
+                self.meter.forget(model);
+                reply.answer(());
+            }
             ShardQuestion::SetMode(mode, _share) => self.set_mode(now, party, mode, todo),
             ShardQuestion::Statistics(share) => share.add(|all| self.count(party, all)),
             ShardQuestion::Drain(share) => self.draining.push(share),

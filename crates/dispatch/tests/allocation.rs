@@ -67,7 +67,8 @@ impl Pool {
         let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
         for model in (0..MODELS).map(ModelId::first) {
             let profile = Arc::clone(&profile);
-            let terms = ModelTerms { profile, slo: SLO, queue_max: 40, loss_weight: 1.0 };
+            let terms =
+                ModelTerms { profile, slo: SLO, queue_max: 40, loss_weight: 1.0, lane_of: None };
             drop(port.add_model(model, terms).expect("it runs"));
         }
         let mut pool = Pool {

@@ -58,8 +58,13 @@ fn start(mode: Mode, layout: Layout) -> Pool {
     for model in 0..MODELS {
         let (alpha, beta) = (Span::from_micros(5), Span::from_micros(100));
         let profile = Arc::new(Profile::linear(alpha, beta, 16).expect("valid profile"));
-        let terms =
-            ModelTerms { profile, slo: Span::from_millis(5), queue_max: 50, loss_weight: 1.0 };
+        let terms = ModelTerms {
+            profile,
+            slo: Span::from_millis(5),
+            queue_max: 50,
+            loss_weight: 1.0,
+            lane_of: None,
+        };
         let added = port.add_model(ModelId::first(model), terms).expect("it runs");
         added.blocking_recv().expect("added");
     }
@@ -223,7 +228,13 @@ fn one_that_panics(layout: Layout) {
     let scheduling = threads(&Settings::new(Mode::Eager, 1), inboxes, |_| effects.clone());
     let scheduler = spawn(scheduling, clock, Spin::NEVER).expect("threads");
     let profile = Arc::new(Profile::linear(Span(1), Span(1), 1).expect("valid profile"));
-    let terms = ModelTerms { profile, slo: Span::from_secs(9), queue_max: 9, loss_weight: 1.0 };
+    let terms = ModelTerms {
+        profile,
+        slo: Span::from_secs(9),
+        queue_max: 9,
+        loss_weight: 1.0,
+        lane_of: None,
+    };
     let model = ModelId::first(0);
     port.add_model(model, terms).expect("it runs").blocking_recv().expect("added");
     let outcomes: Vec<_> = (0..5)

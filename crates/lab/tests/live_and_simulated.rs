@@ -44,7 +44,13 @@ fn models() -> Vec<ModelTerms> {
     let model = |(alpha, beta, slo): (u64, u64, u64)| {
         let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
         let profile = Arc::new(Profile::linear(alpha, beta, 32).expect("valid profile"));
-        ModelTerms { profile, slo: Span::from_millis(slo), queue_max: 100, loss_weight: 1.0 }
+        ModelTerms {
+            profile,
+            slo: Span::from_millis(slo),
+            queue_max: 100,
+            loss_weight: 1.0,
+            lane_of: None,
+        }
     };
     [(1053, 5072, 25), (400, 9000, 60)].map(model).into()
 }

@@ -143,6 +143,7 @@ impl RandomCase {
             slo: model.slo,
             queue_max: u32::MAX,
             loss_weight: 1.0,
+            lane_of: None,
         };
         let measured = Span::from_millis_f64(seconds * 1e3);
         let models = self.models.iter().map(terms).collect();

@@ -117,6 +117,7 @@ fn serve(staged: &mut Staged, rate: f64) -> Report {
         slo: ms(25.0),
         queue_max: 10_000,
         loss_weight: 1.0,
+        lane_of: None,
     };
     let models = vec![terms; MODELS as usize];
     let mut scenario =

@@ -24,6 +24,7 @@ fn scenario(models: &[Line], accelerators: u32) -> Scenario {
             slo: Span::from_millis(slo),
             queue_max: u32::MAX,
             loss_weight: 1.0,
+            lane_of: None,
         }
     };
     let models = models.iter().map(terms).collect();

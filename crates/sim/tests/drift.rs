@@ -76,7 +76,8 @@ impl Contender for Watched {
 fn run(mode: Mode, case: &Case) -> Seen {
     let ms = Span::from_millis_f64;
     let profile = Arc::new(Profile::linear(ms(1.053), ms(5.072), 64).expect("a profile"));
-    let terms = ModelTerms { profile, slo: ms(25.0), queue_max: 10_000, loss_weight: 1.0 };
+    let terms =
+        ModelTerms { profile, slo: ms(25.0), queue_max: 10_000, loss_weight: 1.0, lane_of: None };
     let models = vec![terms; case.models as usize];
     let seconds = usize::try_from(case.seconds).expect("few");
     let scenario = Scenario {

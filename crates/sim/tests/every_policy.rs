@@ -35,6 +35,7 @@ fn terms(alpha_us: u64, beta_us: u64, slo_ms: u64) -> ModelTerms {
         slo: Span::from_millis(slo_ms),
         queue_max: 200,
         loss_weight: 1.0,
+        lane_of: None,
     }
 }
 

@@ -16,6 +16,7 @@ fn peak(policy: PolicyKind, measured: Span) -> (u64, u64) {
         slo: Span::from_millis(25),
         queue_max: 1000,
         loss_weight: 1.0,
+        lane_of: None,
     };
     let scenario = Scenario::ideal(vec![terms; 3], 8, Span::ZERO, measured);
     let load = OfferedLoad::new(&[3.0, 2.0, 1.0], Process::Poisson);

@@ -44,6 +44,7 @@ fn good_rate(overrun_ms: f64, rate: f64) -> f64 {
         slo: ms(29.4),
         queue_max: 10_000,
         loss_weight: 1.0,
+        lane_of: None,
     };
     let scenario = Scenario::ideal(vec![terms], 1, Span::from_secs(1), Span::from_secs(10));
     let scheduler = Scheduler::new(Mode::Consolidate, 1);

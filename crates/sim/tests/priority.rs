@@ -38,6 +38,7 @@ fn simulate(
         slo: ms(model.slo_ms),
         queue_max: u32::MAX,
         loss_weight: 1.0,
+        lane_of: None,
     };
     let (warmup, measured) = (Span::from_secs(2), Span::from_secs(8));
     let terms = models.iter().map(terms).collect();

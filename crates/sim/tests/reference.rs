@@ -21,6 +21,7 @@ fn scenario(
         slo: Span::from_millis(slo_ms),
         queue_max: u32::MAX,
         loss_weight: 1.0,
+        lane_of: None,
     };
     Scenario::ideal(vec![terms; models], accelerators, Span::from_secs(2), Span::from_secs(20))
 }

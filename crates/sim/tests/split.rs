@@ -245,6 +245,7 @@ impl<'a, P: Policy> World<'a, P> {
             slo: Span::from_micros(40_000),
             queue_max: 12,
             loss_weight: if model.index() == 0 { 2.0 } else { 1.0 },
+            lane_of: None,
         }
     }
 
@@ -510,6 +511,7 @@ fn half_a_millisecond_of_message_costs_little_goodput() {
         slo: Span::from_millis(25),
         queue_max: u32::MAX,
         loss_weight: 1.0,
+        lane_of: None,
     };
     let mut scenario = Scenario::ideal(vec![terms], 8, Span::from_secs(1), Span::from_secs(10));
     let message = Delay::Constant(Span::from_micros(500));

@@ -35,6 +35,7 @@ fn timeline(case: &Case, from: f64) -> String {
         slo: Span::from_millis_f64(case.slo),
         queue_max: 100,
         loss_weight: 1.0,
+        lane_of: None,
     };
     let measured = Span::from_secs(1000);
     let scenario = Scenario::ideal(vec![terms], case.accelerators, Span::ZERO, measured);

@@ -115,7 +115,7 @@ pub(crate) fn load(scheduler: &mut Scheduler, models: u32, todo: &mut Actions) -
     let terms = |_| {
         let profile = Profile::linear(Span::from_micros(50), Span::from_millis(1), BATCH_MAX);
         let profile = Arc::new(profile.expect("valid profile"));
-        ModelTerms { profile, slo: SLO, queue_max: QUEUE_MAX, loss_weight: 1.0 }
+        ModelTerms { profile, slo: SLO, queue_max: QUEUE_MAX, loss_weight: 1.0, lane_of: None }
     };
     let terms: Vec<ModelTerms> = (0..models).map(terms).collect();
     let begun = Instant::now();

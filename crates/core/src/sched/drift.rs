@@ -85,6 +85,19 @@ impl ModelDrift {
         self.slowdown
     }
 
+    /// Ratios are of another profile from now on, by which a mean batch takes `after` where it took
+    /// `before`. As far as the new profile says what the slowdown said, it holds no longer. What was
+    /// learned of batches shorter than the profile does not hold for a longer one, either: plans must
+    /// not be too short.
+    pub(crate) fn change_table(&mut self, before: Span, after: Span) {
+        let known = self.slowdown;
+        let least = if after > before { Slowdown::ONE } else { known.min(Slowdown::ONE) };
+        let same_time = Slowdown::of(known.stretch(before), after);
+        let slowdown = same_time.clamp(least, known.max(Slowdown::ONE));
+        self.count = 0;
+        self.set(slowdown);
+    }
+
     /// Adds how long a batch ran, as a ratio of the loaded profile.
     pub(crate) fn record(&mut self, now: Time, ratio: Slowdown) {
         self.forget(now);

@@ -22,6 +22,10 @@ pub struct ModelTerms {
     /// adaptive mode: with 2, the model loses half the share of its requests that others lose.
     /// Positive.
     pub loss_weight: f64,
+    /// Whose lane this is, where a model has several: the first lane's identity, for the first lane
+    /// as well. Its lanes are in one shard, share the bound on queued requests, and their losses
+    /// count together. `None` for a model with one lane.
+    pub lane_of: Option<ModelId>,
 }
 
 /// Everything that can happen to a scheduler.
@@ -58,6 +62,15 @@ pub enum Event {
         model: ModelId,
         /// Its terms.
         terms: ModelTerms,
+    },
+    /// Batches of this model run by another profile from now on: its measurements were refined, or
+    /// the lane takes requests of other sizes. Requests that are queued stay queued; one with more
+    /// rows than the profile covers is dropped.
+    SetProfile {
+        /// The model.
+        model: ModelId,
+        /// Its planned execution times, as in [`ModelTerms`].
+        profile: Arc<Profile>,
     },
     /// New requests for this model are refused from now on.
     /// [`Action::Removed`](super::Action::Removed) follows once its queue is empty and its last batch

@@ -16,7 +16,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `heap`, `queue`, `lanes` | containers: timers and orders, one queue, the queues of both classes |
+//! | `heap`, `queue`, `class_queues` | containers: timers and orders, one queue, the queues of both classes |
 //! | `rate`, `drift` | estimators: arrivals, execution times |
 //! | `low_share`, `traffic` | what low requests are owed, which requests came lately |
 //! | `mode` | the modes, by name |
@@ -29,8 +29,9 @@
 //! | `matcher` | accelerators; whose turn it is |
 //! | `scheduler` | both together |
 
+mod class_queues;
 mod heap;
-mod lanes;
+
 mod queue;
 
 mod drift;

@@ -208,7 +208,7 @@ mod tests {
         let (alpha, beta) = (Span::from_micros(alpha_us), Span::from_millis(beta_ms));
         let profile = Arc::new(Profile::linear(alpha, beta, 8).expect("valid profile"));
         let slo = Span::from_millis(slo_ms);
-        ModelTerms { profile, slo, queue_max: 100, loss_weight: 1.0 }
+        ModelTerms { profile, slo, queue_max: 100, loss_weight: 1.0, lane_of: None }
     }
 
     /// Runs batches as planned, and only when the scheduler wants to be woken or something comes.

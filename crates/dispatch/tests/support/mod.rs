@@ -92,7 +92,7 @@ impl Rig {
 pub fn terms(queue_max: u32) -> ModelTerms {
     let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8);
     let profile = Arc::new(profile.expect("valid profile"));
-    ModelTerms { profile, slo: SLO, queue_max, loss_weight: 1.0 }
+    ModelTerms { profile, slo: SLO, queue_max, loss_weight: 1.0, lane_of: None }
 }
 
 /// What an accelerator says that took a plan up at `taken`, ran it for `exec`, and had answered it at

@@ -202,6 +202,7 @@ fn simulated(args: &PoolBenchArgs, mode: Mode) -> Result<Figures> {
         slo: Span::from_millis_f64(args.slo_ms),
         queue_max: u32::MAX,
         loss_weight: 1.0,
+        lane_of: None,
     };
     let (warmup, measured) = (span(seconds(args.warmup)?), span(seconds(args.seconds)?));
     let scenario = Scenario::ideal(vec![terms], args.accelerators, warmup, measured);

@@ -148,6 +148,7 @@ impl Setup {
             slo: model.slo,
             queue_max: u32::MAX,
             loss_weight: model.loss_weight,
+            lane_of: None,
         };
         let models = self.models.iter().map(terms).collect();
         let (warmup, measured) = match &self.load.trace {

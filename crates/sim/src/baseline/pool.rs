@@ -111,6 +111,9 @@ impl RivalPool {
             Event::SetOverrun { model, overrun } => {
                 self.models[model.index()].overrun = overrun;
             }
+            Event::SetProfile { model, profile } => {
+                self.models[model.index()].terms.profile = profile;
+            }
             Event::Cancel { .. } | Event::RemoveModel { .. } => {
                 unreachable!("the simulator neither cancels requests nor removes models")
             }

@@ -20,6 +20,7 @@ pub use membership::ACCELERATORS_MAX;
 pub use watch::OVERDUE_AFTER;
 
 use super::action::{Action, Actions};
+use super::drift::UsualRatio;
 use super::event::Event;
 use super::low_share::{Deficit, LOW_SHARE_DEFAULT, debt_max};
 use super::message::{BatchEnded, Grant, MatcherToShard, Offer, Reply, SentBatch, ShardToMatcher};
@@ -144,7 +145,8 @@ impl Matcher {
             | Event::AddModel { .. }
             | Event::RemoveModel { .. }
             | Event::SetDelays(_)
-            | Event::SetOverrun { .. } => {}
+            | Event::SetOverrun { .. }
+            | Event::SetProfile { .. } => {}
         }
     }
 
@@ -171,6 +173,11 @@ impl Matcher {
             ShardToMatcher::Traffic(traffic) => self.planner.note_traffic(traffic),
             ShardToMatcher::Reported => self.is_reported = true,
             ShardToMatcher::Closed(model) => self.running.close(model),
+            ShardToMatcher::Reprofiled(model) => {
+                if self.running.admit(model) {
+                    *self.running.usual_of(model) = UsualRatio::default();
+                }
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub enum ShardToMatcher {
     Reported,
     /// The model takes no more requests, and has none.
     Closed(ModelId),
+    /// The model's batches run by another profile: how long they usually take is to be learned anew.
+    Reprofiled(ModelId),
 }
 
 /// What the matcher tells the shard of a model, or all shards.

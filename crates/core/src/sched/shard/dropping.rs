@@ -4,7 +4,7 @@
 use super::situation::Situation;
 use crate::request::{Class, DropReason, Request};
 use crate::sched::action::{Action, Actions};
-use crate::sched::lanes::Lanes;
+use crate::sched::class_queues::ClassQueues;
 use crate::sched::message::ModelPlan;
 use crate::sched::mode::Mode;
 use crate::sched::timing::Timing;
@@ -13,7 +13,7 @@ use crate::time::{Span, Time};
 
 /// When the first low request behind high ones can no longer end in time, even alone.
 #[inline]
-pub(super) fn low_expiry(queue: &Lanes, timing: &Timing<'_>) -> Option<Time> {
+pub(super) fn low_expiry(queue: &ClassQueues, timing: &Timing<'_>) -> Option<Time> {
     let head = queue.low().head().filter(|_| queue.is_mixed())?;
     let end = head.deadline - timing.delays.response;
     let needed = timing.profile.exec(head.rows) + timing.delays.lead(head.rows);

@@ -29,10 +29,12 @@ use super::message::{
 };
 use super::mode::Mode;
 use crate::ids::{ModelId, RequestId};
+use crate::profile::Profile;
 use crate::request::{Class, Delays, DropReason, Request};
 use crate::time::{Span, Time};
 use model::QueuedModel;
 use pool::PoolView;
+use std::sync::Arc;
 
 /// One model is looked at this often for room that its queue no longer needs.
 const RELEASE_EVERY: Span = Span::from_millis(1);
@@ -57,6 +59,8 @@ pub struct Shard {
     closing: usize,
     /// Models that have become closed, to be reported.
     closed: Vec<ModelId>,
+    /// Models whose profile was replaced, to be reported.
+    reprofiled: Vec<ModelId>,
 }
 
 /// The models of a shard, by index.
@@ -117,6 +121,7 @@ impl Shard {
             report_due: Time::ZERO,
             closing: 0,
             closed: Vec::new(),
+            reprofiled: Vec::new(),
         }
     }
 
@@ -169,6 +174,7 @@ impl Shard {
                 state.set_overrun(overrun);
                 true
             }),
+            Event::SetProfile { model, profile } => self.set_profile(model, profile),
             Event::Complete { .. }
             | Event::AddAccelerator { .. }
             | Event::DrainAccelerator { .. }
@@ -221,6 +227,9 @@ impl Shard {
         self.release_room(now);
         if self.pool.high_load > 0.0 && !self.pool.traffic.has_low(now) {
             self.reserve_for(0.0);
+        }
+        for model in self.reprofiled.drain(..) {
+            send(ShardToMatcher::Reprofiled(model));
         }
         self.touch_expired(now);
         let ModelTable { slots, touched, touched_before } = &mut self.models;
@@ -324,6 +333,16 @@ impl Shard {
             state.touch(touched);
         }
         has_changed.then_some(model)
+    }
+
+    /// A model's batches run by another profile from now on.
+    fn set_profile(&mut self, model: ModelId, profile: Arc<Profile>) {
+        let Shard { pool, models, reprofiled, .. } = self;
+        models.update(model, |state| {
+            state.set_profile(profile, pool);
+            reprofiled.push(model);
+            true
+        });
     }
 
     /// Answers a grant.

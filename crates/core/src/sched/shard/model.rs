@@ -14,14 +14,15 @@ use crate::ids::{ModelId, RequestId};
 use crate::profile::Profile;
 use crate::request::{Class, DropReason, Request};
 use crate::sched::action::{Action, Actions, Start};
+use crate::sched::class_queues::{Choice, ClassQueues};
 use crate::sched::drift::ModelDrift;
 use crate::sched::event::ModelTerms;
-use crate::sched::lanes::{Choice, Lanes};
 use crate::sched::low_share::{Deficit, debt_max};
 use crate::sched::message::{Candidate, Grant, ModelDemand, ModelPlan, Reply, SentBatch};
 use crate::sched::mode::Mode;
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
+use std::sync::Arc;
 
 /// Counters of one model since it was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -58,7 +59,7 @@ pub(super) struct QueuedModel {
     terms: ModelTerms,
     timing: ModelTiming,
     drift: ModelDrift,
-    queue: Lanes,
+    queue: ClassQueues,
     arrivals: ModelArrivals,
     /// Rows that low requests are owed, because they waited while high ones ran.
     deficit: Deficit,
@@ -82,7 +83,7 @@ impl QueuedModel {
             id,
             timing: ModelTiming::new(terms.slo, profile, &pool.delays, pool.message),
             drift: ModelDrift::new(),
-            queue: Lanes::default(),
+            queue: ClassQueues::default(),
             arrivals: ModelArrivals::new(terms.slo),
             deficit: Deficit::default(),
             plan: ModelPlan::default(),
@@ -295,8 +296,20 @@ impl QueuedModel {
     fn slowdown_max(&self) -> Slowdown {
         let ModelTerms { profile, slo, .. } = &self.terms;
         let ModelStatistics { rows, requests, .. } = self.stats;
-        let rows = u32::try_from(rows.div_ceil(requests.max(1))).unwrap_or(u32::MAX).max(1);
+        let rows = mean(rows, requests);
         Slowdown::of(Span(slo.0 / 4 * 3), profile.exec(rows)).max(Slowdown::ONE)
+    }
+
+    /// Runs its batches by another profile from now on. What is known of its slowdown was measured
+    /// by the profile before: see [`ModelDrift::change_table`].
+    pub(super) fn set_profile(&mut self, profile: Arc<Profile>, pool: &PoolView) {
+        let ModelStatistics { rows, batches, .. } = self.stats;
+        let rows = mean(rows, batches).min(profile.rows_max()).min(self.terms.profile.rows_max());
+        self.drift.change_table(self.terms.profile.exec(rows), profile.exec(rows));
+        self.terms.profile = profile;
+        let profile = Profile::clone(&self.terms.profile).at_slowdown(self.drift.slowdown());
+        self.timing.set_profile(profile, &pool.delays, pool.message);
+        self.follow_drift(pool);
     }
 
     /// Plans with the pool's delays as they are now.
@@ -498,4 +511,9 @@ impl QueuedModel {
             arrivals: &mut self.arrivals,
         }
     }
+}
+
+/// So many things in so many, rounded up; at least one.
+fn mean(things: u64, count: u64) -> u32 {
+    u32::try_from(things.div_ceil(count.max(1))).unwrap_or(u32::MAX).max(1)
 }

@@ -2,7 +2,7 @@
 
 use super::situation::Situation;
 use super::timing::Stage;
-use crate::sched::lanes::Choice;
+use crate::sched::class_queues::Choice;
 use crate::sched::window::{Outlook, send_window};
 use crate::slowdown::Slowdown;
 use crate::time::Time;

@@ -12,7 +12,7 @@ use super::timing::{ModelTiming, Stage};
 use crate::ids::ModelId;
 use crate::profile::Profile;
 use crate::request::{Class, Request};
-use crate::sched::lanes::Lanes;
+use crate::sched::class_queues::ClassQueues;
 use crate::sched::low_share::Deficit;
 use crate::sched::message::ModelPlan;
 use crate::sched::timing::Timing;
@@ -35,7 +35,7 @@ pub(super) struct Situation<'a> {
     pub(super) published: &'a Published,
     /// Rows that low requests are owed.
     pub(super) deficit: Deficit,
-    pub(super) queue: &'a mut Lanes,
+    pub(super) queue: &'a mut ClassQueues,
     pub(super) arrivals: &'a mut ModelArrivals,
 }
 

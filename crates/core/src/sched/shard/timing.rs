@@ -97,6 +97,12 @@ impl ModelTiming {
         self.set_delays(delays, message);
     }
 
+    /// Plans with another loaded profile, at this slowdown, and these delays from now on.
+    pub(super) fn set_profile(&mut self, profile: Profile, delays: &Delays, message: Span) {
+        self.profile = profile;
+        self.set_delays(delays, message);
+    }
+
     /// Plans with these delays from now on, as far as the objective has room for them.
     pub(super) fn set_delays(&mut self, delays: &Delays, message: Span) {
         (self.delays, self.message) = within_objective(delays, message, self.slo, &self.profile);

@@ -131,6 +131,7 @@ fn add_models(setup: &Setup, port: &SchedulerPort) -> Result<()> {
             slo: setup.slo,
             queue_max: u32::MAX,
             loss_weight: 1.0,
+            lane_of: None,
         };
         added.push(port.add_model(model, terms)?);
     }

@@ -10,7 +10,7 @@ use crate::message::{AcceleratorState, AddModel, Completion, Mode, Serve, Statis
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use symphony_core::{AcceleratorId, ModelId, Request, RequestId, Time};
+use symphony_core::{AcceleratorId, ModelId, Profile, Request, RequestId, Time};
 use symphony_exchange::{Doorbell, Receiver as Ring};
 
 /// How a scheduler is laid out on threads.
@@ -134,6 +134,9 @@ pub enum ShardQuestion {
     /// Let the model's queue run empty, take no new requests for it, then forget it. Answered once
     /// its last batch has ended.
     RemoveModel(ModelId, Reply<()>),
+    /// Run a model's batches by another profile from now on. Answered once they are planned by it;
+    /// for a model that is not there nothing changes.
+    SetProfile(ModelId, Arc<Profile>, Reply<()>),
     /// Schedule in another mode from now on. What is queued stays queued.
     SetMode(Mode, Share<()>),
     /// Add the counters of all models.

@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use symphony_core::{AcceleratorId, ModelId};
+use symphony_core::{AcceleratorId, ModelId, Profile};
 use symphony_exchange::{Doorbell, Full, Ringer, Sender as Ring, ring};
 use tokio::sync::oneshot;
 
@@ -225,6 +225,27 @@ impl SchedulerPort {
         let (reply, removed) = Reply::new();
         self.home(model).send(Rare::Question(ShardQuestion::RemoveModel(model, reply)))?;
         Ok(removed)
+    }
+
+    /// Runs a model's batches by another profile from now on, without waiting for room; the receiver
+    /// tells once they are planned by it.
+    ///
+    /// # Errors
+    /// The inbox is full or the scheduler has stopped; nothing has changed.
+    pub fn set_profile(
+        &self,
+        model: ModelId,
+        profile: Arc<Profile>,
+    ) -> Result<oneshot::Receiver<()>, SubmitError> {
+        let (reply, changed) = Reply::new();
+        self.home(model).ask(ShardQuestion::SetProfile(model, profile, reply))?;
+        Ok(changed)
+    }
+
+    /// How many shards models are dealt to: by their index, in turn.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.0.shards.len()
     }
 
     /// Lets every queue run empty and stops; the receiver tells once the last batch has ended.

@@ -11,7 +11,7 @@ use std::ops::Range;
 /// Two queues in deadline order. The *leading* queue, whose batch is next, is that of the high requests
 /// unless it is empty. Demoted requests stand in the queue of the low ones.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lanes {
+pub(crate) struct ClassQueues {
     high: Queue,
     low: Queue,
 }
@@ -39,7 +39,7 @@ impl Choice {
     }
 }
 
-impl Lanes {
+impl ClassQueues {
     /// Requests of both classes.
     pub(crate) fn len(&self) -> usize {
         self.high.len() + self.low.len()
@@ -177,19 +177,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn lanes(requests: &[(bool, u64, u32)]) -> (Lanes, [Vec<Request>; 2]) {
-        let mut lanes = Lanes::default();
+    fn queues(requests: &[(bool, u64, u32)]) -> (ClassQueues, [Vec<Request>; 2]) {
+        let mut queues = ClassQueues::default();
         let mut model = [Vec::new(), Vec::new()];
         for (id, &(is_low, deadline, rows)) in (0u64..).zip(requests) {
             let class = Class::ALL[usize::from(is_low)];
             let (id, deadline) = (RequestId::only(id), Time(deadline));
             let request = Request { id, arrival: Time::ZERO, deadline, rows, class };
-            lanes.push(request, false);
+            queues.push(request, false);
             let queue = &mut model[class as usize];
             queue.push(request);
             queue.sort_by_key(|r| (r.deadline, r.id));
         }
-        (lanes, model)
+        (queues, model)
     }
 
     fn rows(requests: &[Request]) -> u32 {
@@ -205,16 +205,16 @@ mod tests {
             owed in 0u32..10,
             speed in 0u64..3,
         ) {
-            let (mut lanes, [high, low]) = lanes(&requests);
-            prop_assert_eq!(lanes.len(), requests.len());
-            prop_assert_eq!(lanes.is_mixed(), !high.is_empty() && !low.is_empty());
-            prop_assert_eq!(lanes.rows(), u64::from(rows(&high) + rows(&low)));
+            let (mut queues, [high, low]) = queues(&requests);
+            prop_assert_eq!(queues.len(), requests.len());
+            prop_assert_eq!(queues.is_mixed(), !high.is_empty() && !low.is_empty());
+            prop_assert_eq!(queues.rows(), u64::from(rows(&high) + rows(&low)));
             let earliest = high.iter().chain(&low).map(|r| r.deadline).min();
-            prop_assert_eq!(lanes.earliest().map(|(due, _)| due), earliest);
-            prop_assume!(lanes.is_mixed() && high[0].rows <= room);
+            prop_assert_eq!(queues.earliest().map(|(due, _)| due), earliest);
+            prop_assume!(queues.is_mixed() && high[0].rows <= room);
             let in_time = |rows: u32, due: Time| u64::from(rows) * speed <= due.0;
-            let leading = lanes.leading_mut().fit(room);
-            let choice = lanes.fill(leading, room, owed, in_time);
+            let leading = queues.leading_mut().fit(room);
+            let choice = queues.fill(leading, room, owed, in_time);
             let total = choice.rows();
 
             let (batch, left) = high.split_at(choice.leading.count);
@@ -234,15 +234,15 @@ mod tests {
             prop_assert!(behind.filter(|r| in_time(room, r.deadline)).filter(joins).is_none());
 
             let mut taken = Vec::new();
-            lanes.take(&choice, &mut taken);
+            queues.take(&choice, &mut taken);
             prop_assert_eq!(taken, [batch, riders].concat());
             let rest: Vec<_> = low.iter().filter(|r| !riders.contains(r)).copied().collect();
-            prop_assert_eq!(lanes.low().rows(), u64::from(rows(&rest)));
-            prop_assert_eq!(lanes.low().head(), rest.first());
-            prop_assert_eq!(lanes.evict(), rest.last().copied());
-            prop_assert_eq!(lanes.class() == Class::High, !left.is_empty() || rest.len() < 2);
+            prop_assert_eq!(queues.low().rows(), u64::from(rows(&rest)));
+            prop_assert_eq!(queues.low().head(), rest.first());
+            prop_assert_eq!(queues.evict(), rest.last().copied());
+            prop_assert_eq!(queues.class() == Class::High, !left.is_empty() || rest.len() < 2);
             if let Some(next) = left.last() {
-                prop_assert_eq!(lanes.remove(next.id, next.deadline), Some(*next));
+                prop_assert_eq!(queues.remove(next.id, next.deadline), Some(*next));
             }
         }
     }
@@ -251,10 +251,10 @@ mod tests {
     fn older_low_requests_ride_when_younger_ones_leave_room() {
         // A full batch of ten ends at 100, one of five at 60.
         let in_time = |rows: u32, due: Time| 20 + 8 * u64::from(rows) <= due.0;
-        let (mut lanes, _) =
-            lanes(&[(false, 100, 2), (true, 40, 1), (true, 65, 1), (true, 70, 1), (true, 110, 1)]);
-        let leading = lanes.leading_mut().fit(10);
-        let choice = lanes.fill(leading, 10, 0, in_time);
+        let (mut queues, _) =
+            queues(&[(false, 100, 2), (true, 40, 1), (true, 65, 1), (true, 70, 1), (true, 110, 1)]);
+        let leading = queues.leading_mut().fit(10);
+        let choice = queues.fill(leading, 10, 0, in_time);
         assert_eq!((choice.leading.rows, choice.riders, choice.rider_rows), (2, 1..4, 3));
     }
 }
