@@ -14,15 +14,14 @@ pub use error::{InputError, MemoryError};
 pub use split::{OutputError, split};
 
 use buffer::Buffer;
-use symphony_wire::tensor::{DataType, Inputs, Signature};
+use symphony_wire::tensor::{DataType, Dim, Inputs, Signature};
 
 /// One input in the arena.
 #[derive(Debug)]
 struct Column {
     name: String,
     datatype: DataType,
-    /// Shape of one row.
-    row_shape: Vec<usize>,
+    shape: Vec<Dim>,
     row_elements: usize,
     buffer: Buffer,
 }
@@ -31,7 +30,6 @@ struct Column {
 #[derive(Debug)]
 pub struct Arena {
     columns: Vec<Column>,
-    batched: bool,
     rows_max: u32,
     rows: u32,
 }
@@ -48,26 +46,25 @@ impl Arena {
     ) -> Result<Arena, MemoryError> {
         let columns = signature.inputs.iter().map(|spec| {
             let width = spec.datatype.size().unwrap_or(size_of::<String>()) as u128;
-            let wanted = spec.row_shape.iter().map(|dim| dim.map_or(u128::MAX, |d| d as u128));
+            let wanted = spec.shape.iter().map(|dim| match dim {
+                Dim::Fixed(size) => *size as u128,
+                Dim::Batch => 1,
+                Dim::Open(_) | Dim::Unknown => u128::MAX,
+            });
             let bytes = wanted.fold(width * u128::from(rows_max), u128::saturating_mul);
             let refuse = || MemoryError { input: spec.name.clone(), rows: rows_max, bytes };
-            let row_elements = spec.row_elements().ok_or_else(refuse)?;
+            let row_elements = spec.fixed_row_elements().ok_or_else(refuse)?;
             let count = row_elements.checked_mul(rows_max as usize).ok_or_else(refuse)?;
             let buffer = Buffer::new(spec.datatype, representation, count).ok_or_else(refuse)?;
             Ok(Column {
                 name: spec.name.clone(),
                 datatype: spec.datatype,
-                row_shape: spec.row_shape.iter().copied().flatten().collect(),
+                shape: spec.shape.clone(),
                 row_elements,
                 buffer,
             })
         });
-        Ok(Arena {
-            columns: columns.collect::<Result<_, _>>()?,
-            batched: signature.batched,
-            rows_max,
-            rows: 0,
-        })
+        Ok(Arena { columns: columns.collect::<Result<_, _>>()?, rows_max, rows: 0 })
     }
 
     /// The largest batch that fits, in rows.
@@ -109,7 +106,7 @@ impl Arena {
     /// The batch so far.
     #[must_use]
     pub fn batch(&self) -> Batch<'_> {
-        Batch { columns: &self.columns, batched: self.batched, rows: self.rows }
+        Batch { columns: &self.columns, rows: self.rows }
     }
 }
 
@@ -117,7 +114,6 @@ impl Arena {
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     columns: &'a [Column],
-    batched: bool,
     rows: u32,
 }
 
@@ -130,17 +126,21 @@ impl<'a> Batch<'a> {
 
     /// The inputs in the signature's order.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = BatchInput<'a>> + use<'a> {
-        let (batched, rows) = (self.batched, self.rows as usize);
+        let rows = self.rows as usize;
         self.columns.iter().map(move |column| BatchInput {
             name: &column.name,
             datatype: column.datatype,
-            shape: batched
-                .then_some(rows)
-                .into_iter()
-                .chain(column.row_shape.iter().copied())
-                .collect(),
+            shape: column.shape.iter().map(|dim| size(*dim, rows)).collect(),
             elements: column.buffer.first(rows * column.row_elements),
         })
+    }
+}
+
+fn size(dim: Dim, rows: usize) -> usize {
+    match dim {
+        Dim::Fixed(size) => size,
+        Dim::Batch => rows,
+        Dim::Open(_) | Dim::Unknown => 0,
     }
 }
 
@@ -164,16 +164,14 @@ mod tests {
     use symphony_wire::tensor::{TensorSpec, bytes_contents};
 
     fn signature(datatype: DataType, row: &[usize], batched: bool) -> Signature {
-        let spec = |name: &str| TensorSpec {
-            name: name.to_owned(),
-            datatype,
-            row_shape: row.iter().map(|&dim| Some(dim)).collect(),
-        };
-        Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batched }
+        let batch = batched.then_some(Dim::Batch).into_iter();
+        let shape: Vec<Dim> = batch.chain(row.iter().map(|&size| Dim::Fixed(size))).collect();
+        let spec = |name: &str| TensorSpec::new(name, datatype, shape.clone());
+        Signature::fixed(vec![spec("x")], vec![spec("y")])
     }
 
     fn request(rows: u32, data: &[u8]) -> Inputs {
-        Inputs { rows, tensors: vec![Bytes::copy_from_slice(data)] }
+        Inputs::fixed(rows, vec![Bytes::copy_from_slice(data)])
     }
 
     fn le<const N: usize, T>(values: &[T], bytes: impl Fn(&T) -> [u8; N]) -> Vec<u8> {
@@ -246,10 +244,7 @@ mod tests {
         refused(&request(2, &[0; 4]), "the request has 2 rows where 1 to 1 fit");
         refused(&request(0, &[]), "the request has 0 rows where 1 to 1 fit");
         refused(&request(1, &[9]), "input \"x\" has 1 bytes where its shape needs 2");
-        refused(
-            &Inputs { rows: 1, tensors: vec![] },
-            "the request has 0 tensors, the model takes 1 inputs",
-        );
+        refused(&Inputs::fixed(1, vec![]), "the request has 0 tensors, the model takes 1 inputs");
         arena.push(&request(1, &[5, 6])).unwrap();
         let input = arena.batch().inputs().next().unwrap();
         assert_eq!(input.elements, Elements::Uint8(&[1, 2, 3, 4, 5, 6]));

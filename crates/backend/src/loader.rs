@@ -351,7 +351,12 @@ impl Loader {
         let now = || self.clock.now();
         let mut targets = residents.iter_mut().map(|resident| {
             let signature = resident.signature();
-            let rows = sample_rows(signature, sample_count(signature), SAMPLE_SEED);
+            let rows = sample_rows(
+                signature,
+                &signature.sizes_max(),
+                sample_count(signature),
+                SAMPLE_SEED,
+            );
             ProfilingTarget { resident, rows, now: &now }
         });
         let mut first = targets.next().expect("a model is loaded on at least one accelerator");
@@ -402,7 +407,7 @@ impl Loader {
 
 /// How many generated rows to measure with, for the memory they take.
 fn sample_count(signature: &Signature) -> usize {
-    let bytes = signature.inputs.iter().filter_map(limits::row_bytes);
+    let bytes = signature.inputs.iter().filter_map(|spec| limits::row_bytes(signature, spec));
     let row = bytes.fold(1, u64::saturating_add);
     usize::try_from(SAMPLE_BYTES_MAX / row).unwrap_or(SAMPLE_ROWS).clamp(1, SAMPLE_ROWS)
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_onnx::{Dim, ElementType, OnnxModel, TensorType, ValueInfo, ValueKind};
-use symphony_wire::tensor::{DataType, Signature, TensorSpec};
+use symphony_wire::tensor::{self, DataType, Signature, TensorSpec};
 
 /// The part of a model's configuration that concerns its graph.
 #[derive(Clone, Copy, Debug)]
@@ -444,31 +444,28 @@ fn close_leading(mut model: OnnxModel) -> Result<(OnnxModel, bool), PrepareError
 
 /// The signature that clients see.
 fn signature(model: &OnnxModel, batched: bool) -> Result<Signature, PrepareError> {
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) => usize::try_from(*size).map_or(tensor::Dim::Unknown, tensor::Dim::Fixed),
+        _ => tensor::Dim::Unknown,
+    };
     let spec = |value: &ValueInfo| {
         let ValueKind::Tensor(tensor) = &value.kind else { return None };
         let dims = tensor.dims.as_deref().unwrap_or_default().iter();
-        let size = |dim: &Dim| match dim {
-            Dim::Fixed(size) => usize::try_from(*size).ok(),
-            _ => None,
-        };
-        Some(TensorSpec {
-            name: value.name.clone(),
-            datatype: datatype(tensor.element)?,
-            row_shape: dims.skip(usize::from(batched)).map(size).collect(),
-        })
+        let row = dims.skip(usize::from(batched)).map(size);
+        let shape = batched.then_some(tensor::Dim::Batch).into_iter().chain(row).collect();
+        Some(TensorSpec::new(&value.name, datatype(tensor.element)?, shape))
     };
     let values = model.signature();
-    Ok(Signature {
-        inputs: values.inputs.iter().filter_map(spec).collect(),
-        outputs: values.outputs.iter().filter_map(spec).collect(),
-        batched,
-    })
+    Ok(Signature::fixed(
+        values.inputs.iter().filter_map(spec).collect(),
+        values.outputs.iter().filter_map(spec).collect(),
+    ))
 }
 
 /// Refuses inputs and outputs that are too large to be served.
 fn check_sizes(signature: &Signature, rows_max: u32) -> Result<(), PrepareError> {
     for (role, specs) in [("input", &signature.inputs), ("output", &signature.outputs)] {
-        if let Some((at, excess)) = limits::excess(specs, rows_max) {
+        if let Some((at, excess)) = limits::excess(signature, specs, rows_max) {
             return Err(PrepareError::Size { role, name: specs[at].name.clone(), excess });
         }
     }

@@ -9,7 +9,7 @@ use crate::profiling::sample_rows;
 use crate::resident::{BatchError, Resident};
 use half::{bf16, f16};
 use std::sync::Arc;
-use symphony_wire::tensor::{DataType, Inputs, OutputTensor, Signature};
+use symphony_wire::tensor::{DataType, Dim, Inputs, OutputTensor, Signature};
 
 /// How far results may differ, relative to the largest value in a row of an output. Batches sum in
 /// another order, through many layers.
@@ -60,7 +60,7 @@ pub(crate) fn batched(
     executables: Vec<Box<dyn Executable>>,
     trial: Trial,
 ) -> Result<Verdict, BatchError> {
-    let rows = sample_rows(&signature, 2, SEED);
+    let rows = sample_rows(&signature, &signature.sizes_max(), 2, SEED);
     let (mut resident, others) = first(&signature, 2, executables)?;
     let mut alone = Vec::new();
     for row in &rows {
@@ -105,7 +105,8 @@ pub(crate) fn single(
     executables: Vec<Box<dyn Executable>>,
 ) -> Result<(Signature, Vec<Box<dyn Executable>>), BatchError> {
     let (mut resident, others) = first(&signature, 1, executables)?;
-    let outputs = run_each(&mut resident, &sample_rows(&signature, 2, SEED))?;
+    let outputs =
+        run_each(&mut resident, &sample_rows(&signature, &signature.sizes_max(), 2, SEED))?;
     observe(&mut signature, &outputs);
     Ok((signature, rejoin(resident, others)))
 }
@@ -119,7 +120,7 @@ pub(crate) fn reference(
     executables: Vec<Box<dyn Executable>>,
 ) -> Result<Reference, BatchError> {
     let (mut resident, _) = first(&signature, 1, executables)?;
-    run_each(&mut resident, &sample_rows(&signature, 2, SEED))
+    run_each(&mut resident, &sample_rows(&signature, &signature.sizes_max(), 2, SEED))
 }
 
 fn run_each(resident: &mut Resident, rows: &[Inputs]) -> Result<Reference, BatchError> {
@@ -144,19 +145,21 @@ fn rejoin(first: Resident, mut others: Vec<Box<dyn Executable>>) -> Vec<Box<dyn 
 
 /// Sets the output shapes. A dimension that differs between rows stays unknown.
 fn observe(signature: &mut Signature, rows: &[Vec<OutputTensor>]) {
-    let skip = usize::from(signature.batched);
     for (index, spec) in signature.outputs.iter_mut().enumerate() {
-        let mut seen = rows.iter().map(|outputs| outputs[index].shape.get(skip..).unwrap_or(&[]));
-        let Some(shape) = seen.next() else { continue };
-        let mut shape: Vec<Option<usize>> = shape.iter().copied().map(Some).collect();
+        let mut seen = rows.iter().map(|outputs| &outputs[index].shape);
+        let Some(first) = seen.next() else { continue };
+        let mut shape: Vec<Dim> = first.iter().copied().map(Dim::Fixed).collect();
         for other in seen {
             for (dim, seen) in shape.iter_mut().zip(other) {
-                if *dim != Some(*seen) {
-                    *dim = None;
+                if *dim != Dim::Fixed(*seen) {
+                    *dim = Dim::Unknown;
                 }
             }
         }
-        spec.row_shape = shape;
+        if let Some(axis) = spec.batch_axis().filter(|&axis| axis < shape.len()) {
+            shape[axis] = Dim::Batch;
+        }
+        spec.shape = shape;
     }
 }
 
@@ -247,12 +250,11 @@ mod tests {
 
     #[test]
     fn an_output_dimension_that_varies_stays_unknown() {
-        let spec =
-            TensorSpec { name: "y".to_owned(), datatype: DataType::Uint8, row_shape: vec![] };
-        let mut signature = Signature { inputs: vec![], outputs: vec![spec], batched: true };
+        let spec = TensorSpec::of_rows("y", DataType::Uint8, &[]);
+        let mut signature = Signature::fixed(vec![], vec![spec]);
         let row =
             |shape: &[usize]| vec![OutputTensor { shape: shape.to_vec(), data: Bytes::new() }];
         observe(&mut signature, &[row(&[1, 4, 2]), row(&[1, 4, 3])]);
-        assert_eq!(signature.outputs[0].row_shape, [Some(4), None]);
+        assert_eq!(signature.outputs[0].shape, [Dim::Batch, Dim::Fixed(4), Dim::Unknown]);
     }
 }

@@ -104,7 +104,7 @@ fn an_emulated_model_is_ready_at_once() {
     assert_eq!(loaded.measured.origin, ProfileOrigin::Known);
     assert_eq!(loaded.plan.exec(8), Span::from_millis(13));
     assert_eq!(loaded.residents.len(), 2);
-    let rows = sample_rows(&loaded.signature, 2, 1);
+    let rows = sample_rows(&loaded.signature, &[], 2, 1);
     let outputs = loaded.residents[1].run(&rows).unwrap();
     assert_eq!(outputs[0][0].data, rows[0].tensors[0]);
     assert!(fixture.loader.check(&fixture.directory()).is_ok());
@@ -122,7 +122,7 @@ fn a_trained_model_is_measured_and_its_profile_kept() {
     assert!(loaded.measured.sizes.iter().all(|size| size.runs >= 3));
     assert_eq!(loaded.measured.origin, ProfileOrigin::Measured);
     assert_eq!(loaded.plan.rows_max(), 4);
-    let rows = sample_rows(&loaded.signature, 4, 1);
+    let rows = sample_rows(&loaded.signature, &[], 4, 1);
     let outputs = loaded.residents[1].run(&rows).unwrap();
     assert_eq!(outputs[3][0].shape, [1, 10]);
     assert_eq!(fixture.profiles().len(), 1);

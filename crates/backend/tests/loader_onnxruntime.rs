@@ -56,7 +56,7 @@ fn onnxruntime_is_taken_where_it_is_found_unless_another_is_asked_for() {
 fn an_example_is_generated_and_loaded() {
     let loaded = load("generate = 'mobilenet_v2'\nmax_batch = 2", None).unwrap();
     assert_eq!((loaded.engine, loaded.rows_max), ("onnxruntime", 2));
-    assert_eq!(loaded.signature.inputs[0].row_shape, [Some(3), Some(224), Some(224)]);
+    assert_eq!(loaded.signature.inputs[0].metadata_shape(), [-1, 3, 224, 224]);
 }
 
 #[test]

@@ -59,10 +59,10 @@ fn check_agreement(model: &OnnxModel, shape: &[(&str, usize)]) {
     let ours = load(&Rten::new(CORES), model, shape);
     assert_eq!(theirs.signature, ours.signature);
     assert_eq!((theirs.rows_max, ours.rows_max), (4, 4));
-    let rows = sample_rows(&theirs.signature, 3, 1);
+    let rows = sample_rows(&theirs.signature, &[], 3, 1);
     let joined = |index: usize| [&rows[0].tensors[index][..], &rows[1].tensors[index]].concat();
     let tensors = (0..rows[0].tensors.len()).map(|index| Bytes::from(joined(index))).collect();
-    let requests = [Inputs { rows: 2, tensors }, rows[2].clone()];
+    let requests = [Inputs::fixed(2, tensors), rows[2].clone()];
     let (theirs, ours) = (run(theirs, &requests), run(ours, &requests));
     for (theirs, ours) in theirs.iter().flatten().zip(ours.iter().flatten()) {
         assert_eq!(theirs.shape, ours.shape);
@@ -136,7 +136,7 @@ fn every_type_goes_through() {
             Some(size) => Bytes::from([vec![1; size], vec![seed & 1; size]].concat()),
             None => bytes_contents([b"\xc3\xa4 long enough".as_slice(), &[seed, b'x']]).into(),
         };
-        let request = |seed| Inputs { rows: 1, tensors: vec![contents(seed)] };
+        let request = |seed| Inputs::fixed(1, vec![contents(seed)]);
         let outputs = run(runnable, &[request(b'1'), request(b'2')]);
         for (outputs, seed) in outputs.iter().zip([b'1', b'2']) {
             assert_eq!(outputs[0].shape, [1, 2]);
@@ -148,7 +148,7 @@ fn every_type_goes_through() {
 #[test]
 fn outputs_outlive_the_model() {
     let runnable = load(&onnxruntime(), &mobilenet_v2(32, 10).unwrap(), &[]);
-    let request = sample_rows(&runnable.signature, 1, 1);
+    let request = sample_rows(&runnable.signature, &[], 1, 1);
     let outputs = run(runnable, &request);
     let logits = floats(&outputs[0][0]);
     assert_eq!(logits.len(), 10);
@@ -202,7 +202,7 @@ fn weights_outside_the_model_file_are_found() {
         let prepared = Prepared::new(OnnxModel::read(&path).unwrap(), &path, &options).unwrap();
         let runnable = prepared.load(engine).unwrap();
         let ones = [1f32, 1.0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
-        let request = Inputs { rows: 1, tensors: vec![ones.into()] };
+        let request = Inputs::fixed(1, vec![ones.into()]);
         assert_eq!(floats(&run(runnable, &[request])[0][0]), [3.0, 5.0], "{}", engine.name());
     }
 }

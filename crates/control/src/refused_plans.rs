@@ -69,7 +69,7 @@ mod tests {
         let (table, buffers) = (Arc::clone(&in_flight), PlanBuffers::default());
         let context = WorkerContext { clock, in_flight: table, scheduler, buffers };
         let (reply, mut outcome) = oneshot::channel();
-        let id = in_flight.admit(Inputs { rows: 1, tensors: vec![] }, reply).unwrap();
+        let id = in_flight.admit(Inputs::fixed(1, vec![]), reply).unwrap();
         let now = context.clock.now();
         let age = Span::ZERO;
         let plan = BatchPlan {

@@ -86,7 +86,7 @@ pub(crate) fn submit(
     model: &ServedModel,
 ) -> Result<oneshot::Receiver<Outcome>, SubmitError> {
     let (reply, outcome) = oneshot::channel();
-    let inputs = Inputs { rows: 1, tensors: vec![vec![7].into()] };
+    let inputs = Inputs::fixed(1, vec![vec![7].into()]);
     let id = pool.in_flight.admit(inputs, reply).unwrap();
     let arrival = pool.clock.now();
     let deadline = arrival + model.slo;

@@ -109,7 +109,7 @@ impl Pool {
     fn submit(&mut self) {
         self.now = self.now + GAP;
         let (reply, outcome) = oneshot::channel();
-        let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).expect("room");
+        let id = self.inflight.admit(Inputs::fixed(1, vec![]), reply).expect("room");
         self.waiting.push(outcome);
         let model = ModelId::first(u32::try_from(self.requests % u64::from(MODELS)).expect("few"));
         let class = Class::ALL[usize::from(self.requests.is_multiple_of(5))];

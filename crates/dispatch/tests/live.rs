@@ -117,7 +117,7 @@ fn client(pool: &Pool, seed: u64, count: usize, drain_at: Option<usize>) -> Tall
         let (reply, outcome) = oneshot::channel();
         let model = ModelId::first(u32::try_from(dice.roll(u64::from(MODELS) + 1)).expect("small"));
         let rows = u32::try_from(dice.roll(18)).expect("small");
-        let id = pool.inflight.admit(Inputs { rows, tensors: vec![] }, reply).expect("room");
+        let id = pool.inflight.admit(Inputs::fixed(rows, vec![]), reply).expect("room");
         let arrival = pool.clock.now();
         let budget = Span::from_micros(dice.roll(6000));
         tally.submitted += 1;
@@ -240,7 +240,7 @@ fn one_that_panics(layout: Layout) {
     let outcomes: Vec<_> = (0..5)
         .map(|_| {
             let (reply, outcome) = oneshot::channel();
-            let inputs = Inputs { rows: 1, tensors: vec![] };
+            let inputs = Inputs::fixed(1, vec![]);
             let id = inflight.admit(inputs, reply).expect("room");
             let (age, budget, class) = (Span::ZERO, Span::from_secs(9), Class::High);
             let submit = Submit { model, id, age, budget, rows: 1, class };

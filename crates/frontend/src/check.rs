@@ -8,7 +8,7 @@ use crate::quote::{self, brief};
 use crate::request::InputTensor;
 use bytes::Bytes;
 use symphony_wire::message::ServedModel;
-use symphony_wire::tensor::{DataType, Inputs, TensorSpec, bytes_count};
+use symphony_wire::tensor::{DataType, Dim, Inputs, TensorSpec, bytes_count};
 
 /// The request's inputs in the signature's order.
 ///
@@ -41,7 +41,7 @@ pub(crate) fn inputs(model: &ServedModel, given: Vec<InputTensor>) -> Result<Inp
         .zip(tensors)
         .map(|(spec, data)| data.ok_or_else(|| missing(model, &spec.name)))
         .collect::<Result<Vec<_>, _>>()?;
-    Ok(Inputs { rows: rows.unwrap_or(1), tensors })
+    Ok(Inputs::fixed(rows.unwrap_or(1), tensors))
 }
 
 /// Positions of the wanted outputs in the signature; all when none is named.
@@ -113,7 +113,7 @@ fn one_input(
 
 /// Checks the shape; the rows it says.
 fn shape(model: &ServedModel, spec: &TensorSpec, input: &InputTensor) -> Result<u32, InferError> {
-    let batched = model.signature.batched;
+    let batched = model.signature.is_batched();
     if let Some(dim) = input.shape.iter().find(|dim| **dim < 0) {
         return Err(InferError::Invalid(format!(
             "input {:?} has the shape {}: dimension {dim} is negative, give its actual size",
@@ -121,21 +121,18 @@ fn shape(model: &ServedModel, spec: &TensorSpec, input: &InputTensor) -> Result<
             quote::shape(&input.shape)
         )));
     }
-    let row_shape = if batched { input.shape.get(1..) } else { Some(&input.shape[..]) };
-    let fits = row_shape.is_some_and(|given| {
-        given.len() == spec.row_shape.len()
-            && given.iter().zip(&spec.row_shape).all(|(given, wanted)| match wanted {
-                Some(size) => usize::try_from(*given) == Ok(*size),
-                None => true,
-            })
-    });
+    let fits = input.shape.len() == spec.shape.len()
+        && input.shape.iter().zip(&spec.shape).all(|(given, wanted)| match wanted {
+            Dim::Fixed(size) => usize::try_from(*given) == Ok(*size),
+            Dim::Batch | Dim::Open(_) | Dim::Unknown => true,
+        });
     if !fits {
         let batch = if batched { " (the first dimension is the number of rows)" } else { "" };
         return Err(InferError::Invalid(format!(
             "input {:?} has the shape {}, the model takes {:?}{batch}",
             input.name,
             quote::shape(&input.shape),
-            spec.wire_shape(batched)
+            spec.metadata_shape()
         )));
     }
     match input.shape.first() {

@@ -23,11 +23,10 @@ pub(crate) fn server() -> proto::ServerMetadataResponse {
 }
 
 pub(crate) fn metadata(model: &ServedModel) -> proto::ModelMetadataResponse {
-    let batched = model.signature.batched;
     let tensor = |spec: &TensorSpec| proto::model_metadata_response::TensorMetadata {
         name: spec.name.clone(),
         datatype: spec.datatype.name().to_owned(),
-        shape: spec.wire_shape(batched),
+        shape: spec.metadata_shape(),
     };
     proto::ModelMetadataResponse {
         name: model.name.clone(),
@@ -40,18 +39,21 @@ pub(crate) fn metadata(model: &ServedModel) -> proto::ModelMetadataResponse {
 }
 
 pub(crate) fn config(model: &ServedModel) -> proto::ModelConfig {
-    let batched = model.signature.batched;
+    let batched = model.signature.is_batch_first();
+    let dims = |spec: &TensorSpec| {
+        if batched { spec.metadata_row_shape() } else { spec.metadata_shape() }
+    };
     let input = |spec: &TensorSpec| proto::ModelInput {
         name: spec.name.clone(),
         data_type: config_type(spec.datatype).into(),
         format: proto::model_input::Format::None.into(),
-        dims: spec.wire_shape(false),
-        optional: false,
+        dims: dims(spec),
+        optional: spec.default.is_some(),
     };
     let output = |spec: &TensorSpec| proto::ModelOutput {
         name: spec.name.clone(),
         data_type: config_type(spec.datatype).into(),
-        dims: spec.wire_shape(false),
+        dims: dims(spec),
         label_filename: String::new(),
     };
     let text = |value: String| proto::ModelParameter { string_value: value };

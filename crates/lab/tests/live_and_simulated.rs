@@ -142,7 +142,7 @@ impl<S: FnMut(AcceleratorId, Timed<BatchPlan>) + Send> Live<S> {
     fn submit(&mut self, now: Time, number: u64, arrival: Arrival) {
         let Arrival { model, rows, .. } = arrival;
         let (reply, outcome) = oneshot::channel();
-        let inputs = Inputs { rows, tensors: vec![] };
+        let inputs = Inputs::fixed(rows, vec![]);
         let id = self.inflight.admit(inputs, reply).expect("room in the table");
         let deadline = now + models()[model.index()].slo;
         let request = Request { id, arrival: now, deadline, rows, class: Class::High };

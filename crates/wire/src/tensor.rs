@@ -1,5 +1,9 @@
 //! Tensors as they travel: raw bytes, little endian, row-major, no padding.
 
+mod signature;
+
+pub use signature::{Dim, OpenDimension, Signature, TensorSpec};
+
 use bytes::Bytes;
 use std::fmt;
 use std::str::FromStr;
@@ -99,59 +103,24 @@ impl FromStr for DataType {
     }
 }
 
-/// One input or output of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Name in the graph.
-    pub name: String,
-    /// Element type.
-    pub datatype: DataType,
-    /// Shape of one row: every dimension but the batch dimension (all of them when the
-    /// model is not batched). Fixed for inputs; an output's may be `None`, known only after a run.
-    pub row_shape: Vec<Option<usize>>,
-}
-
-impl TensorSpec {
-    /// Elements in one row; `None` when a dimension is not fixed or the product overflows.
-    #[must_use]
-    pub fn row_elements(&self) -> Option<usize> {
-        self.row_shape.iter().try_fold(1usize, |product, dim| product.checked_mul((*dim)?))
-    }
-
-    /// Bytes in one row; `None` for BYTES, open dimensions and overflow.
-    #[must_use]
-    pub fn row_bytes(&self) -> Option<usize> {
-        self.row_elements()?.checked_mul(self.datatype.size()?)
-    }
-
-    /// The shape as the protocol shows it: -1 for the batch dimension and whatever is not fixed.
-    #[must_use]
-    pub fn wire_shape(&self, batched: bool) -> Vec<i64> {
-        let rows = batched.then_some(-1);
-        let row = self.row_shape.iter().map(|dim| dim.map_or(-1, |d| d.try_into().unwrap_or(-1)));
-        rows.into_iter().chain(row).collect()
-    }
-}
-
-/// What a model takes and gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature {
-    /// Inputs, in the graph's order.
-    pub inputs: Vec<TensorSpec>,
-    /// Outputs, in the graph's order.
-    pub outputs: Vec<TensorSpec>,
-    /// Whether every input and output has a leading batch dimension. Without one, a request is
-    /// one row whose shape is the whole tensor, and batches hold one request.
-    pub batched: bool,
-}
-
-/// The inputs of one request, validated: one entry per input of the signature, in its order.
-#[derive(Clone, Debug)]
+/// The inputs of one request, validated.
+#[derive(Clone, Debug, Default)]
 pub struct Inputs {
     /// Rows along the batch dimension, at least one.
     pub rows: u32,
-    /// Raw contents, `rows * row_bytes` long (BYTES: exactly `rows * row_elements` elements).
+    /// The size of each open dimension of the signature, in its order.
+    pub sizes: Vec<usize>,
+    /// Raw contents, one entry per input of the signature, in its order: all elements of its shape
+    /// at these rows and sizes. An input that is repeated for every row holds one row.
     pub tensors: Vec<Bytes>,
+}
+
+impl Inputs {
+    /// The inputs of a request for a model without open dimensions.
+    #[must_use]
+    pub fn fixed(rows: u32, tensors: Vec<Bytes>) -> Inputs {
+        Inputs { rows, sizes: Vec::new(), tensors }
+    }
 }
 
 /// One output of one request.
@@ -230,16 +199,5 @@ mod tests {
         assert_eq!(bytes_elements(&[1, 0]), Err(0));
         assert_eq!(bytes_count(&contents), Ok(3));
         assert_eq!(bytes_count(&contents[..contents.len() - 1]), Err(10));
-    }
-
-    #[test]
-    fn sizes_do_not_overflow() {
-        let spec = TensorSpec {
-            name: "x".to_owned(),
-            datatype: DataType::Fp64,
-            row_shape: vec![Some(usize::MAX), Some(2)],
-        };
-        assert_eq!(spec.row_elements(), None);
-        assert_eq!(spec.row_bytes(), None);
     }
 }

@@ -17,7 +17,7 @@ pub fn split(
         let expected = signature.outputs.len();
         return Err(OutputError::Count { expected, got: outputs.len() });
     }
-    if !signature.batched {
+    if !signature.is_batched() {
         return match rows {
             [_] => Ok(vec![outputs]),
             _ => Err(OutputError::Unbatched { requests: rows.len() }),
@@ -99,15 +99,13 @@ pub enum OutputError {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use symphony_wire::tensor::{TensorSpec, bytes_contents};
+    use symphony_wire::tensor::{Dim, TensorSpec, bytes_contents};
 
     fn signature(datatype: DataType, row: &[usize], batched: bool) -> Signature {
-        let spec = |name: &str| TensorSpec {
-            name: name.to_owned(),
-            datatype,
-            row_shape: row.iter().map(|&dim| Some(dim)).collect(),
-        };
-        Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batched }
+        let batch = batched.then_some(Dim::Batch).into_iter();
+        let shape: Vec<Dim> = batch.chain(row.iter().map(|&size| Dim::Fixed(size))).collect();
+        let spec = |name: &str| TensorSpec::new(name, datatype, shape.clone());
+        Signature::fixed(vec![spec("x")], vec![spec("y")])
     }
 
     fn output(shape: &[usize], data: &[u8]) -> OutputTensor {

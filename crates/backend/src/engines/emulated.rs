@@ -75,7 +75,7 @@ impl Executable for EmulatedExecutable {
         let outputs = signature.outputs.iter().enumerate();
         let outputs = outputs.map(|(i, spec)| match signature.inputs.get(i) {
             Some(input) if alike(input, spec) => Ok(echo(batch, i)),
-            _ => zeros(spec, batch.rows(), signature.batched),
+            _ => zeros(signature, spec, batch),
         });
         let outputs = outputs.collect::<Result<_, _>>()?;
         let exec = self.emulation.profile.exec(batch.rows());
@@ -85,7 +85,7 @@ impl Executable for EmulatedExecutable {
 }
 
 fn alike(input: &TensorSpec, output: &TensorSpec) -> bool {
-    input.datatype == output.datatype && input.row_shape == output.row_shape
+    input.datatype == output.datatype && input.shape == output.shape
 }
 
 fn echo(batch: &Batch<'_>, index: usize) -> OutputTensor {
@@ -114,10 +114,12 @@ fn bytes_of(elements: Elements<'_>) -> Bytes {
 }
 
 /// Zeros, or empty strings.
-fn zeros(spec: &TensorSpec, rows: u32, batched: bool) -> Result<OutputTensor, EngineError> {
-    let rows = batched.then_some(rows as usize);
-    let shape: Option<Vec<usize>> =
-        rows.map(Some).into_iter().chain(spec.row_shape.iter().copied()).collect();
+fn zeros(
+    signature: &Signature,
+    spec: &TensorSpec,
+    batch: &Batch<'_>,
+) -> Result<OutputTensor, EngineError> {
+    let shape = signature.shape_of(spec, batch.rows(), &[]);
     // An empty string is its length alone: four zero bytes.
     let width = spec.datatype.size().unwrap_or(4);
     let length = shape
@@ -135,11 +137,7 @@ mod tests {
     use super::*;
     use crate::resident::Resident;
     use symphony_core::Span;
-    use symphony_wire::tensor::{DataType, Inputs};
-
-    fn spec(name: &str, datatype: DataType, row_shape: Vec<Option<usize>>) -> TensorSpec {
-        TensorSpec { name: name.to_owned(), datatype, row_shape }
-    }
+    use symphony_wire::tensor::{DataType, Dim, Inputs};
 
     fn resident(signature: Signature, exec: Span) -> Resident {
         let profile = Profile::linear(Span::ZERO, exec, 4).unwrap();
@@ -150,23 +148,17 @@ mod tests {
     #[test]
     fn outputs_echo_inputs_that_are_alike_and_are_zero_otherwise() {
         for datatype in DataType::ALL {
-            let row = || vec![Some(2)];
-            let signature = Signature {
-                inputs: vec![spec("a", datatype, row()), spec("b", DataType::Uint8, row())],
-                outputs: vec![
-                    spec("same", datatype, row()),
-                    spec("other", datatype, row()),
-                    spec("more", datatype, row()),
-                ],
-                batched: true,
-            };
+            let spec = |name: &str, datatype| TensorSpec::of_rows(name, datatype, &[2]);
+            let signature = Signature::fixed(
+                vec![spec("a", datatype), spec("b", DataType::Uint8)],
+                vec![spec("same", datatype), spec("other", datatype), spec("more", datatype)],
+            );
             // For BYTES: one element that is not text and one that is empty.
             let contents: Bytes = match datatype.size() {
                 Some(size) => (0..=1).cycle().take(2 * size).collect::<Vec<u8>>().into(),
                 None => bytes_contents([b"\xff\0".as_slice(), b""]).into(),
             };
-            let request =
-                Inputs { rows: 1, tensors: vec![contents.clone(), Bytes::from_static(&[8, 9])] };
+            let request = Inputs::fixed(1, vec![contents.clone(), Bytes::from_static(&[8, 9])]);
             let mut outputs = resident(signature, Span(1)).run(&[request]).unwrap().remove(0);
             assert_eq!(outputs[0], OutputTensor { shape: vec![1, 2], data: contents });
             let zeros = Bytes::from(vec![0; 2 * datatype.size().unwrap_or(4)]);
@@ -180,27 +172,21 @@ mod tests {
 
     #[test]
     fn a_batch_takes_at_least_the_time_of_its_profile() {
-        let signature = Signature {
-            inputs: vec![spec("a", DataType::Uint8, vec![])],
-            outputs: vec![spec("b", DataType::Uint8, vec![])],
-            batched: true,
-        };
+        let spec = |name: &str| TensorSpec::of_rows(name, DataType::Uint8, &[]);
+        let signature = Signature::fixed(vec![spec("a")], vec![spec("b")]);
         for exec in [Span::from_micros(30), Span::from_millis(3)] {
             let mut resident = resident(signature.clone(), exec);
             let start = Instant::now();
-            resident.run(&[Inputs { rows: 1, tensors: vec![Bytes::from_static(&[1])] }]).unwrap();
+            resident.run(&[Inputs::fixed(1, vec![Bytes::from_static(&[1])])]).unwrap();
             assert!(start.elapsed() >= clock::duration(exec));
         }
     }
 
     #[test]
     fn an_output_of_unknown_shape_is_refused() {
-        let signature = Signature {
-            inputs: vec![],
-            outputs: vec![spec("b", DataType::Fp32, vec![None])],
-            batched: false,
-        };
-        let error = resident(signature, Span(1)).run(&[Inputs { rows: 1, tensors: vec![] }]);
+        let output = TensorSpec::new("b", DataType::Fp32, vec![Dim::Unknown]);
+        let signature = Signature::fixed(vec![], vec![output]);
+        let error = resident(signature, Span(1)).run(&[Inputs::fixed(1, vec![])]);
         assert!(error.unwrap_err().to_string().contains("not fixed"));
     }
 }

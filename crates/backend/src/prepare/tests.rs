@@ -52,7 +52,7 @@ fn outcome(model: OnnxModel, shape: &[(&str, &[usize])], rows_max: u32) -> Strin
         Ok(Runnable { signature, rows_max, executables }) => {
             assert_eq!(executables.len(), 2);
             let shapes = |specs: &[TensorSpec]| {
-                let shapes = specs.iter().map(|spec| spec.wire_shape(signature.batched));
+                let shapes = specs.iter().map(TensorSpec::metadata_shape);
                 shapes.map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(" ")
             };
             let (inputs, outputs) = (shapes(&signature.inputs), shapes(&signature.outputs));

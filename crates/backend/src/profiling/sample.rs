@@ -5,22 +5,27 @@ use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use symphony_wire::tensor::{DataType, Inputs, Signature, TensorSpec, bytes_contents};
 
-/// Generates `count` requests of one row each from a seed. Floats lie in [-1, 1), and integers and
+/// Generates `count` requests of one row each from a seed, at these sizes of the open dimensions. Floats lie in [-1, 1), and integers and
 /// strings are 0 or 1, which is a valid index, token and flag. All zeros would not do, because some
 /// kernels run faster on them.
 #[must_use]
-pub fn sample_rows(signature: &Signature, count: usize, seed: u64) -> Vec<Inputs> {
+pub fn sample_rows(signature: &Signature, sizes: &[usize], count: usize, seed: u64) -> Vec<Inputs> {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut row = || Inputs {
         rows: 1,
-        tensors: signature.inputs.iter().map(|spec| tensor(spec, &mut random)).collect(),
+        sizes: sizes.to_vec(),
+        tensors: signature
+            .inputs
+            .iter()
+            // Inputs that are too large are refused before anything is sampled.
+            .map(|spec| (spec, signature.elements_of(spec, 1, sizes).unwrap_or(0)))
+            .map(|(spec, elements)| tensor(spec, elements, &mut random))
+            .collect(),
     };
     std::iter::repeat_with(&mut row).take(count).collect()
 }
 
-fn tensor(spec: &TensorSpec, random: &mut Pcg64Mcg) -> Bytes {
-    // Inputs whose size is unknown or too large are refused before anything is sampled.
-    let elements = spec.row_elements().unwrap_or(0);
+fn tensor(spec: &TensorSpec, elements: usize, random: &mut Pcg64Mcg) -> Bytes {
     let unit = |random: &mut Pcg64Mcg| random.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0;
     let mut data = Vec::with_capacity(elements * spec.datatype.size().unwrap_or(5));
     for _ in 0..elements {

@@ -33,12 +33,8 @@ impl Executable for Clockwork {
 }
 
 fn signature() -> Signature {
-    let spec = |name: &str| TensorSpec {
-        name: name.to_owned(),
-        datatype: DataType::Fp32,
-        row_shape: vec![Some(2)],
-    };
-    Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batched: true }
+    let spec = |name: &str| TensorSpec::of_rows(name, DataType::Fp32, &[2]);
+    Signature::fixed(vec![spec("x")], vec![spec("y")])
 }
 
 /// Runs `action` on a made-up model; returns its result, its runs and the time spent.
@@ -56,7 +52,7 @@ fn on_model<T>(
     let now = || Time(clock.load(Ordering::Relaxed));
     let result = action(&mut ProfilingTarget {
         resident: &mut resident,
-        rows: sample_rows(&signature(), 3, 1),
+        rows: sample_rows(&signature(), &[], 3, 1),
         now: &now,
     });
     (result, runs.load(Ordering::Relaxed), Span(now().0))
@@ -319,12 +315,12 @@ fn samples_fit_every_datatype() {
     for datatype in DataType::ALL {
         let mut signature = signature();
         signature.inputs[0].datatype = datatype;
-        let rows = sample_rows(&signature, 4, 7);
+        let rows = sample_rows(&signature, &[], 4, 7);
         for representation in [Representation::Declared, Representation::Narrow] {
             let mut arena = Arena::new(&signature, 4, representation).unwrap();
             assert!(rows.iter().all(|inputs| arena.push(inputs).is_ok()), "{datatype}");
         }
-        let again = sample_rows(&signature, 4, 7);
+        let again = sample_rows(&signature, &[], 4, 7);
         assert!(rows.iter().zip(&again).all(|(a, b)| a.tensors == b.tensors));
     }
 }

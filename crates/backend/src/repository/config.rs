@@ -282,7 +282,7 @@ fn emulated(
     let profile = Arc::new(emulated_profile(source, table, max_batch)?);
     let inputs = tensors(source, "input", &file.input, profile.rows_max())?;
     let outputs = tensors(source, "output", &file.output, profile.rows_max())?;
-    let signature = Signature { inputs, outputs, batched: true };
+    let signature = Signature::fixed(inputs, outputs);
     Ok(EngineConfig::Emulated(EmulatedModel { profile, signature }))
 }
 
@@ -376,7 +376,7 @@ fn tensors(
         }
         specs.push(spec);
     }
-    match limits::excess(&specs, rows_max) {
+    match limits::excess(&Signature::default(), &specs, rows_max) {
         None => Ok(specs),
         Some((at, excess)) => {
             let problem = format!("{role} {:?}: {excess}", specs[at].name);
@@ -388,6 +388,5 @@ fn tensors(
 fn tensor(source: &TomlSource, table: &TensorTable) -> Result<TensorSpec, ConfigError> {
     let datatype: DataType = (table.datatype.get_ref().parse())
         .map_err(|error| source.refuse(Some(table.datatype.span()), format!("{error}")))?;
-    let row_shape = shape(source, &table.shape)?.into_iter().map(Some).collect();
-    Ok(TensorSpec { name: table.name.get_ref().clone(), datatype, row_shape })
+    Ok(TensorSpec::of_rows(table.name.get_ref(), datatype, &shape(source, &table.shape)?))
 }

@@ -38,9 +38,8 @@ impl Executable for Touchy {
 }
 
 fn resident(datatype: DataType, rows_max: u32) -> Resident {
-    let spec =
-        |name: &str| TensorSpec { name: name.to_owned(), datatype, row_shape: vec![Some(1)] };
-    let signature = Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batched: true };
+    let spec = |name: &str| TensorSpec::of_rows(name, datatype, &[1]);
+    let signature = Signature::fixed(vec![spec("x")], vec![spec("y")]);
     let profile = Profile::linear(Span(1), Span(1), rows_max).unwrap();
     let emulated = Emulation::new(Arc::new(profile)).load(&signature, 1).remove(0);
     Resident::new(Arc::new(signature), rows_max, Box::new(Touchy(emulated))).unwrap()
@@ -97,7 +96,7 @@ impl Setup {
     fn admit_rows(&self, rows: usize, data: Bytes) -> (Request, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
         let count = u32::try_from(rows).unwrap();
-        let inputs = Inputs { rows: count, tensors: vec![data] };
+        let inputs = Inputs::fixed(count, vec![data]);
         let id = self.context.in_flight.admit(inputs, reply).unwrap();
         let arrival = self.context.clock.now();
         (

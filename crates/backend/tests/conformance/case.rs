@@ -11,7 +11,7 @@ use symphony_backend::engine::{Engine, Graph, LoadRequest};
 use symphony_onnx::proto::{GraphProto, TensorProto};
 use symphony_onnx::{Dim, ElementType, OnnxModel, ValueInfo};
 use symphony_wire::tensor::{
-    DataType, Inputs, OutputTensor, Signature, TensorSpec, bytes_contents,
+    self, DataType, Inputs, OutputTensor, Signature, TensorSpec, bytes_contents,
 };
 
 /// A model of one node with its inputs and the outputs that it must give.
@@ -86,11 +86,7 @@ impl Case {
     fn outputs(&self, engine: &dyn Engine) -> Result<Vec<OutputTensor>, String> {
         let described = self.model.signature();
         let specs = |values: &[ValueInfo]| values.iter().map(spec).collect::<Result<_, _>>();
-        let signature = Signature {
-            inputs: specs(&described.inputs)?,
-            outputs: specs(&described.outputs)?,
-            batched: false,
-        };
+        let signature = Signature::fixed(specs(&described.inputs)?, specs(&described.outputs)?);
         let graph = Graph { model: &self.model, path: Path::new("case"), patched: true };
         let request =
             LoadRequest { name: &self.name, graph, signature: &signature, accelerators: 1 };
@@ -99,7 +95,7 @@ impl Case {
         let mut arena =
             Arena::new(&signature, 1, executable.representation()).map_err(|e| e.to_string())?;
         let tensors = signature.inputs.iter().map(|s| contents(&self.tensors[&s.name])).collect();
-        arena.push(&Inputs { rows: 1, tensors }).map_err(|e| e.to_string())?;
+        arena.push(&Inputs::fixed(1, tensors)).map_err(|e| e.to_string())?;
         executable.run(&arena.batch()).map_err(|e| e.to_string())
     }
 
@@ -146,14 +142,12 @@ impl Case {
 fn spec(value: &ValueInfo) -> Result<TensorSpec, String> {
     let tensor = value.tensor().ok_or("not a tensor")?;
     let size = |dim: &Dim| match dim {
-        Dim::Fixed(size) => usize::try_from(*size).ok(),
-        Dim::Named(_) | Dim::Unknown => None,
+        Dim::Fixed(size) => usize::try_from(*size).map_or(tensor::Dim::Unknown, tensor::Dim::Fixed),
+        Dim::Named(_) | Dim::Unknown => tensor::Dim::Unknown,
     };
-    Ok(TensorSpec {
-        name: value.name.clone(),
-        datatype: datatype(tensor.element).ok_or("a type no client can send")?,
-        row_shape: tensor.dims.iter().flatten().map(size).collect(),
-    })
+    let datatype = datatype(tensor.element).ok_or("a type no client can send")?;
+    let shape = tensor.dims.iter().flatten().map(size).collect();
+    Ok(TensorSpec::new(&value.name, datatype, shape))
 }
 
 fn datatype(element: ElementType) -> Option<DataType> {

@@ -6,7 +6,7 @@ use symphony_backend::profiling::ProfileOrigin;
 use symphony_control::models::LoadReport;
 use symphony_core::Span;
 use symphony_wire::message::ServedModel;
-use symphony_wire::tensor::{DataType, TensorSpec};
+use symphony_wire::tensor::{DataType, Signature, TensorSpec};
 
 /// Batch sizes shown of a profile: enough to see its shape on one line.
 const SIZES_SHOWN: [u32; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
@@ -44,15 +44,15 @@ pub(crate) fn curl<'a>(
     http: SocketAddr,
 ) -> Option<String> {
     let size = |model: &&ServedModel| {
-        let inputs = &model.signature.inputs;
-        inputs.iter().map(|spec| spec.row_elements().unwrap_or(usize::MAX)).max()
+        let inputs = model.signature.inputs.iter();
+        inputs.map(|spec| example_elements(&model.signature, spec).unwrap_or(usize::MAX)).max()
     };
     let model = models.filter(|model| has_json_form(model)).min_by_key(size)?;
     if size(&model)? > CURL_ELEMENTS_MAX {
         return None;
     }
-    let batched = model.signature.batched;
-    let inputs: Vec<_> = model.signature.inputs.iter().map(|spec| example(spec, batched)).collect();
+    let inputs = model.signature.inputs.iter();
+    let inputs: Vec<_> = inputs.map(|spec| example(&model.signature, spec)).collect();
     let body = serde_json::json!({ "inputs": inputs });
     Some(format!("curl -s http://{http}/v2/models/{}/infer -d '{body}'", model.name))
 }
@@ -62,15 +62,23 @@ fn has_json_form(model: &ServedModel) -> bool {
     !model.signature.inputs.iter().chain(&model.signature.outputs).any(binary_only)
 }
 
-fn example(spec: &TensorSpec, batched: bool) -> serde_json::Value {
-    let row = spec.row_shape.iter().flatten().copied();
-    let shape: Vec<usize> = batched.then_some(1).into_iter().chain(row).collect();
+/// Elements of one row whose open dimensions are as small as they can be.
+fn example_elements(signature: &Signature, spec: &TensorSpec) -> Option<usize> {
+    signature.elements_of(spec, 1, &sizes_min(signature))
+}
+
+fn sizes_min(signature: &Signature) -> Vec<usize> {
+    vec![1; signature.dimensions.len()]
+}
+
+fn example(signature: &Signature, spec: &TensorSpec) -> serde_json::Value {
+    let shape = signature.shape_of(spec, 1, &sizes_min(signature)).unwrap_or_default();
     let element = match spec.datatype {
         DataType::Bool => serde_json::json!(false),
         DataType::Bytes => serde_json::json!("text"),
         _ => serde_json::json!(0),
     };
-    let data = vec![element; spec.row_elements().unwrap_or(0)];
+    let data = vec![element; shape.iter().product()];
     serde_json::json!({
         "name": spec.name,
         "datatype": spec.datatype.name(),

@@ -63,7 +63,7 @@ impl Rig {
         now: Time,
     ) -> Result<(RequestId, oneshot::Receiver<Outcome>), SubmitError> {
         let (reply, outcome) = oneshot::channel();
-        let id = self.inflight.admit(Inputs { rows: 1, tensors: vec![] }, reply).expect("room");
+        let id = self.inflight.admit(Inputs::fixed(1, vec![]), reply).expect("room");
         let (age, class) = (Span::ZERO, Class::High);
         let submit = Submit { model, id, age, budget: SLO, rows: 1, class };
         let submitted = self.port.submit(Timed::new(now, submit));

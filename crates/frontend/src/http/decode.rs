@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::fmt;
 use symphony_core::{Span, Time};
 use symphony_wire::message::ServedModel;
-use symphony_wire::tensor::{DataType, TensorSpec, bytes_count};
+use symphony_wire::tensor::{DataType, Dim, TensorSpec, bytes_count};
 
 /// A body and what its headers say about it.
 #[derive(Clone, Debug)]
@@ -341,9 +341,12 @@ fn raw(model: &ServedModel, envelope: Envelope) -> Result<Decoded, InferError> {
             model.signature.inputs.len()
         )));
     };
-    let rows = model.signature.batched.then(|| raw_rows(spec, &envelope.body));
-    let row = spec.row_shape.iter().map(|dim| dim.and_then(|dim| i64::try_from(dim).ok()));
-    let shape = rows.into_iter().map(Some).chain(row).collect::<Option<Vec<_>>>();
+    let shape = spec.shape.iter().map(|dim| match dim {
+        Dim::Fixed(size) => i64::try_from(*size).ok(),
+        Dim::Batch => Some(raw_rows(spec, &envelope.body)),
+        Dim::Open(_) | Dim::Unknown => None,
+    });
+    let shape = shape.collect::<Option<Vec<_>>>();
     let shape = shape.ok_or_else(|| {
         InferError::Invalid(format!(
             "input {:?} of model {:?} has no fixed shape: send its shape in a JSON request",
@@ -371,9 +374,11 @@ fn raw(model: &ServedModel, envelope: Envelope) -> Result<Decoded, InferError> {
 
 /// The rows that a raw tensor most likely has; whether they fit is checked like any other's.
 fn raw_rows(spec: &TensorSpec, data: &[u8]) -> i64 {
-    let rows = match spec.row_bytes() {
+    let rows = match spec.fixed_row_bytes() {
         Some(row) => data.len().checked_div(row),
-        None => bytes_count(data).ok().and_then(|count| count.checked_div(spec.row_elements()?)),
+        None => {
+            bytes_count(data).ok().and_then(|count| count.checked_div(spec.fixed_row_elements()?))
+        }
     };
     rows.and_then(|rows| i64::try_from(rows).ok()).unwrap_or(1).max(1)
 }
@@ -386,20 +391,15 @@ mod tests {
     use symphony_wire::tensor::Signature;
 
     fn model() -> ServedModel {
-        let spec = |name: &str, datatype| TensorSpec {
-            name: name.to_owned(),
-            datatype,
-            row_shape: vec![Some(2)],
-        };
+        let spec = |name: &str, datatype| TensorSpec::of_rows(name, datatype, &[2]);
         ServedModel {
             id: ModelId::first(0),
             name: "m".to_owned(),
             version: "1".to_owned(),
-            signature: Signature {
-                inputs: vec![spec("x", DataType::Fp32)],
-                outputs: vec![spec("y", DataType::Fp32)],
-                batched: true,
-            },
+            signature: Signature::fixed(
+                vec![spec("x", DataType::Fp32)],
+                vec![spec("y", DataType::Fp32)],
+            ),
             slo: Span::from_millis(10),
             rows_max: 4,
             queue_max: 4,

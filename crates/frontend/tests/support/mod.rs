@@ -25,7 +25,7 @@ use symphony_wire::message::{
     AcceleratorState, AcceleratorStatistics, Answer, Execution, IndexEntry, Mode, ModelState,
     ModelStatistics, Outcome, RepositoryCommand, RepositoryError, Serve, ServedModel, Statistics,
 };
-use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
+use symphony_wire::tensor::{DataType, Dim, OutputTensor, Signature, TensorSpec};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -46,42 +46,34 @@ pub enum Behaviour {
     Fail,
 }
 
-/// The models of the rig: name, behaviour, whether batched, tensors.
-fn models() -> Vec<(String, Behaviour, bool, Vec<TensorSpec>)> {
+/// The models of the rig: name, behaviour, tensors.
+fn models() -> Vec<(String, Behaviour, Vec<TensorSpec>)> {
     use DataType::{Fp32, Int32};
     let one = || vec![spec("x", Fp32, &[2])];
+    let flat = TensorSpec::new("x", Fp32, vec![Dim::Fixed(2), Dim::Fixed(2)]);
     let mut models = vec![
-        ("echo".to_owned(), Behaviour::Echo, true, one()),
-        ("flat".to_owned(), Behaviour::Echo, false, vec![spec("x", Fp32, &[2, 2])]),
-        (
-            "pair".to_owned(),
-            Behaviour::Echo,
-            true,
-            vec![spec("a", Fp32, &[2]), spec("b", Int32, &[1])],
-        ),
-        ("ignored".to_owned(), Behaviour::Ignore, true, one()),
-        ("running".to_owned(), Behaviour::Run, true, one()),
-        ("held".to_owned(), Behaviour::Hold, true, one()),
-        ("failing".to_owned(), Behaviour::Fail, true, one()),
-        ("choosy".to_owned(), Behaviour::Refuse, true, one()),
-        ("large".to_owned(), Behaviour::Echo, true, vec![spec("x", Fp32, &[100_000])]),
+        ("echo".to_owned(), Behaviour::Echo, one()),
+        ("flat".to_owned(), Behaviour::Echo, vec![flat]),
+        ("pair".to_owned(), Behaviour::Echo, vec![spec("a", Fp32, &[2]), spec("b", Int32, &[1])]),
+        ("ignored".to_owned(), Behaviour::Ignore, one()),
+        ("running".to_owned(), Behaviour::Run, one()),
+        ("held".to_owned(), Behaviour::Hold, one()),
+        ("failing".to_owned(), Behaviour::Fail, one()),
+        ("choosy".to_owned(), Behaviour::Refuse, one()),
+        ("large".to_owned(), Behaviour::Echo, vec![spec("x", Fp32, &[100_000])]),
     ];
     for reason in DropReason::ALL {
-        models.push((format!("drop_{}", reason.name()), Behaviour::Drop(reason), true, one()));
+        models.push((format!("drop_{}", reason.name()), Behaviour::Drop(reason), one()));
     }
     for datatype in DataType::ALL {
         let tensors = vec![spec("x", datatype, &[3])];
-        models.push((format!("type_{datatype}"), Behaviour::Echo, true, tensors));
+        models.push((format!("type_{datatype}"), Behaviour::Echo, tensors));
     }
     models
 }
 
-fn spec(name: &str, datatype: DataType, row_shape: &[usize]) -> TensorSpec {
-    TensorSpec {
-        name: name.to_owned(),
-        datatype,
-        row_shape: row_shape.iter().map(|dim| Some(*dim)).collect(),
-    }
+fn spec(name: &str, datatype: DataType, row: &[usize]) -> TensorSpec {
+    TensorSpec::of_rows(name, datatype, row)
 }
 
 /// The objective of every model; tests that need a shorter one set their own limit.
@@ -269,8 +261,9 @@ impl Rig {
 fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
     let models = models().into_iter().enumerate();
     models
-        .map(|(index, (name, behaviour, batched, tensors))| {
-            let rows_max = if batched { 4 } else { 1 };
+        .map(|(index, (name, behaviour, tensors))| {
+            let signature = Signature::fixed(tensors.clone(), tensors);
+            let rows_max = if signature.is_batched() { 4 } else { 1 };
             let profile =
                 Profile::linear(Span::from_millis(1), Span::from_millis(5), rows_max).unwrap();
             let model = ServedModel {
@@ -278,7 +271,7 @@ fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
                 slo: if name == "ignored" { SLO_IGNORED } else { SLO },
                 name,
                 version: "3".to_owned(),
-                signature: Signature { inputs: tensors.clone(), outputs: tensors, batched },
+                signature,
                 rows_max,
                 queue_max: 8,
                 class: Class::High,
@@ -395,10 +388,10 @@ impl Stub {
     fn echo(&self, id: ModelId, request: Request) -> bool {
         let Some(pending) = self.inflight.take(request.id) else { return false };
         let model = &self.models[id.index()].1;
-        let rows = model.signature.batched.then_some(request.rows as usize);
-        let specs = model.signature.outputs.iter().zip(&pending.inputs.tensors);
+        let (signature, sizes) = (&model.signature, &pending.inputs.sizes);
+        let specs = signature.outputs.iter().zip(&pending.inputs.tensors);
         let outputs = specs.map(|(spec, data)| OutputTensor {
-            shape: rows.into_iter().chain(spec.row_shape.iter().map(|d| d.unwrap())).collect(),
+            shape: signature.shape_of(spec, request.rows, sizes).unwrap(),
             data: data.clone(),
         });
         let outputs = outputs.collect();

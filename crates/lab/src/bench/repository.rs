@@ -34,12 +34,8 @@ impl Emulated {
         Emulated { alpha_ms: 0.0, beta_ms: 0.000_001, slo_ms: 1000.0, max_batch: 32 };
 
     pub(crate) fn signature() -> Signature {
-        let spec = |name: &str| TensorSpec {
-            name: name.to_owned(),
-            datatype: DataType::Fp32,
-            row_shape: vec![Some(ELEMENTS)],
-        };
-        Signature { inputs: vec![spec("x")], outputs: vec![spec("y")], batched: true }
+        let spec = |name: &str| TensorSpec::of_rows(name, DataType::Fp32, &[ELEMENTS]);
+        Signature::fixed(vec![spec("x")], vec![spec("y")])
     }
 
     /// A repository with this model.

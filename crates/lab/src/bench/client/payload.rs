@@ -22,11 +22,13 @@ pub(crate) struct Payload {
 impl Payload {
     /// One row of made-up numbers, the same every time.
     pub(crate) fn new(model: &str, signature: &Signature) -> Payload {
-        let row = sample_rows(signature, 1, 0).into_iter().flat_map(|inputs| inputs.tensors);
+        let sizes = signature.sizes_max();
+        let row = sample_rows(signature, &sizes, 1, 0);
+        let row = row.into_iter().flat_map(|inputs| inputs.tensors);
         let input = |(spec, data): (&TensorSpec, _)| InputTensor {
             name: spec.name.clone(),
             datatype: spec.datatype,
-            shape: one_row(spec.wire_shape(signature.batched)),
+            shape: shape(signature, spec, &sizes),
             data,
         };
         let inputs = signature.inputs.iter().zip(row).map(input).collect();
@@ -34,7 +36,8 @@ impl Payload {
     }
 }
 
-/// The shape with the batch dimension, the only open one, set to one.
-fn one_row(shape: Vec<i64>) -> Vec<i64> {
-    shape.into_iter().map(|dim| if dim < 0 { 1 } else { dim }).collect()
+/// The shape of one row.
+fn shape(signature: &Signature, spec: &TensorSpec, sizes: &[usize]) -> Vec<i64> {
+    let shape = signature.shape_of(spec, 1, sizes).unwrap_or_default();
+    shape.into_iter().map(|size| i64::try_from(size).unwrap_or(i64::MAX)).collect()
 }

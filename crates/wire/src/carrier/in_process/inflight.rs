@@ -39,8 +39,7 @@ impl Pending {
 
     /// Gives the request back: its model was removed before the scheduler saw it.
     pub fn give_back(mut self) {
-        let inputs =
-            Inputs { rows: self.inputs.rows, tensors: std::mem::take(&mut self.inputs.tensors) };
+        let inputs = std::mem::take(&mut self.inputs);
         self.send(|| Outcome::Unloaded(inputs));
     }
 
@@ -317,7 +316,7 @@ mod tests {
 
     fn admit(table: &InFlight) -> (Result<RequestId, TooManyInFlight>, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
-        (table.admit(Inputs { rows: 1, tensors: vec![] }, reply), outcome)
+        (table.admit(Inputs::fixed(1, vec![]), reply), outcome)
     }
 
     #[test]
