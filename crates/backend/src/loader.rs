@@ -36,7 +36,7 @@ use symphony_core::{Class, Profile, Span};
 use symphony_onnx::OnnxModel;
 use symphony_wire::clock::Clock;
 use symphony_wire::tensor::Signature;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// The most generated rows with which a model is measured. Models with large rows get fewer.
 const SAMPLE_ROWS: usize = 8;
@@ -50,7 +50,7 @@ pub struct LoadedModel {
     /// Name in the repository.
     pub name: String,
     /// Version in the repository.
-    pub version: String,
+    pub version: u64,
     /// The inputs and outputs. The shape of every output is known.
     pub signature: Arc<Signature>,
     /// The latency objective.
@@ -135,55 +135,31 @@ impl Loader {
         &self.config
     }
 
-    /// Reads, loads, checks and measures the newest version of a model. This takes seconds;
-    /// measuring alone takes up to half a minute.
+    /// Reads, loads, checks and measures the highest version of a model that its settings choose.
+    /// This takes seconds; measuring alone takes up to half a minute.
     ///
     /// # Errors
     /// Why the model cannot be served, and what to do.
     pub fn load(&self, directory: &ModelDirectory) -> Result<LoadedModel, LoadError> {
-        self.load_version(directory, None)
+        let source = directory.read();
+        self.load_version(source.map_err(|error| LoadError::new(&directory.name, error.into()))?)
     }
 
-    /// Like [`Loader::load`], but where the newest version cannot be served, this loads the latest
-    /// version that can, as a server has that was running when the newest was added. The newest may
-    /// be half copied. The log says why it was passed over.
+    /// The same for a version whose settings are read.
     ///
     /// # Errors
-    /// Why the newest version cannot be served, where no version can.
-    pub fn load_last_good(&self, directory: &ModelDirectory) -> Result<LoadedModel, LoadError> {
-        let newest = match self.load(directory) {
-            Ok(loaded) => return Ok(loaded),
-            Err(error) => error,
-        };
-        let mut older = directory.older_versions().into_iter();
-        let loaded = older.find_map(|version| self.load_version(directory, Some(version)).ok());
-        let Some(loaded) = loaded else { return Err(newest) };
-        error!(
-            model = %loaded.name,
-            version = %loaded.version,
-            "an older version serves: {newest}"
-        );
-        Ok(loaded)
+    /// As [`Loader::load`].
+    pub fn load_version(&self, source: ModelSource) -> Result<LoadedModel, LoadError> {
+        let name = source.name.clone();
+        self.load_source(source).map_err(|problem| LoadError::new(&name, problem))
     }
 
-    fn load_version(
-        &self,
-        directory: &ModelDirectory,
-        version: Option<u64>,
-    ) -> Result<LoadedModel, LoadError> {
-        let loaded = directory
-            .read_version(version)
-            .map_err(LoadProblem::from)
-            .and_then(|source| self.load_source(source));
-        loaded.map_err(|problem| LoadError::new(&directory.name, problem))
-    }
-
-    /// Checks everything that needs neither an engine nor a measurement: files, settings, signature
-    /// and operators. For a bundled example only its name is checked.
+    /// Checks the versions that the settings choose, highest first, for everything that needs
+    /// neither an engine nor a measurement: files, settings, signature and operators. For a bundled example only its name is checked.
     ///
     /// # Errors
     /// As [`Loader::load`], except for the errors of an engine or a measurement.
-    pub fn check(&self, directory: &ModelDirectory) -> Result<ModelSource, LoadError> {
+    pub fn check(&self, directory: &ModelDirectory) -> Result<Vec<ModelSource>, LoadError> {
         self.check_directory(directory).map_err(|problem| LoadError::new(&directory.name, problem))
     }
 }
@@ -223,8 +199,13 @@ impl Loader {
         })
     }
 
-    fn check_directory(&self, directory: &ModelDirectory) -> Result<ModelSource, LoadProblem> {
-        let source = directory.read()?;
+    fn check_directory(&self, directory: &ModelDirectory) -> Result<Vec<ModelSource>, LoadProblem> {
+        let choice = directory.versions()?;
+        let wanted = choice.wanted().iter();
+        wanted.map(|&version| self.check_version(directory.read_version(version)?)).collect()
+    }
+
+    fn check_version(&self, source: ModelSource) -> Result<ModelSource, LoadProblem> {
         match &source.kind {
             ModelKind::Onnx { file: OnnxSource::Example(example), .. } => {
                 symphony_onnx::examples::find(example)?;

@@ -1,8 +1,8 @@
 //! The model repository on disk: which models there are, in which version, with which settings.
 //!
 //! A model is a directory. `NAME/model.toml` (optional) says how the model is served, and
-//! `NAME/<version>/model.onnx` is the model; versions are whole numbers and the highest is served. A
-//! directory with only an ONNX file in it is version 1 of a model with default settings. A
+//! `NAME/<version>/model.onnx` is the model; versions are whole numbers, and the highest is served
+//! unless the settings ask for others. A directory with only an ONNX file in it is version 1 of a model with default settings. A
 //! directory with none of these is not a model, such as `lost+found` on a volume's root.
 //!
 //! Nothing here opens an ONNX file's contents or knows an engine.
@@ -14,6 +14,7 @@ mod fingerprint;
 mod listing;
 mod name;
 mod source;
+mod versions;
 
 pub use config::{
     EmulatedModel, EngineChoice, EngineConfig, MAX_BATCH_DEFAULT, MAX_BATCH_LIMIT, ModelConfig,
@@ -24,6 +25,7 @@ pub use error::ConfigError;
 pub use fingerprint::{Fingerprint, FingerprintBuilder};
 pub use name::{NAME_MAX, is_name};
 pub use source::TomlSource;
+pub use versions::{VersionChoice, VersionPolicy};
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use symphony_backend::engine::{Cores, Engine};
 use symphony_backend::engines::rten::Rten;
-use symphony_backend::loader::{LoadedModel, Loader, LoaderConfig};
+use symphony_backend::loader::{LoadedFiles, LoadedModel, Loader, LoaderConfig};
 use symphony_backend::profiling::{Effort, ProfileOrigin, sample_rows};
 use symphony_backend::repository::{ModelDirectory, Repository};
 use symphony_core::{Class, Span};
@@ -57,6 +57,10 @@ impl Fixture {
         Repository::open(&self.root.path().join("models")).unwrap().find("m").unwrap()
     }
 
+    fn is_current(&self, state: &LoadedFiles) -> bool {
+        self.directory().read().is_ok_and(|source| state.is_current(&source))
+    }
+
     fn load(&self) -> LoadedModel {
         self.loader.load(&self.directory()).unwrap()
     }
@@ -97,7 +101,7 @@ fn refused(files: &[(&str, &[u8])], check_finds_it: bool, expected: Expect) {
 fn an_emulated_model_is_ready_at_once() {
     let fixture = Fixture::new(&[("model.toml", EMULATED.as_bytes())]);
     let mut loaded = fixture.load();
-    assert_eq!((loaded.name.as_str(), loaded.version.as_str()), ("m", "1"));
+    assert_eq!((loaded.name.as_str(), loaded.version), ("m", 1));
     assert_eq!((loaded.engine, loaded.platform), ("emulated", "emulated"));
     assert_eq!((loaded.slo, loaded.slo_guessed), (Span::from_millis(25), false));
     assert_eq!((loaded.rows_max, loaded.queue_max, loaded.class), (8, 99, Class::Low));
@@ -153,24 +157,6 @@ fn a_damaged_profile_is_measured_again() {
 }
 
 #[test]
-fn a_version_that_cannot_be_loaded_is_passed_over_at_a_start() {
-    let digits = digits();
-    let half = &digits[..digits.len() / 2];
-    let fixture = Fixture::new(&[
-        ("1/model.onnx", &digits),
-        ("2/model.onnx", half),
-        ("3/readme", b"yet to come"),
-        ("model.toml", b"max_batch = 1"),
-    ]);
-    let directory = fixture.directory();
-    assert_eq!(fixture.loader.load_last_good(&directory).unwrap().version, "1");
-    assert!(fixture.loader.load(&directory).unwrap_err().to_string().contains("m/3: no ONNX file"));
-    fixture.write("1/model.onnx", half);
-    let none = fixture.loader.load_last_good(&directory).unwrap_err().to_string();
-    assert!(none.contains("m/3: no ONNX file"), "the newest is named: {none}");
-}
-
-#[test]
 fn a_cache_that_cannot_be_written_does_not_stop_serving() {
     let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 1")]);
     fs::write(fixture.root.path().join("cache"), "a file in the way").unwrap();
@@ -181,7 +167,7 @@ fn a_cache_that_cannot_be_written_does_not_stop_serving() {
 fn a_model_is_current_until_files_version_or_settings_change() {
     let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 1")]);
     let state = fixture.load().state;
-    let is_current = || state.is_current(&fixture.directory());
+    let is_current = || fixture.is_current(&state);
     assert!(is_current());
     fixture.write("model.toml", b"max_batch = 2");
     assert!(!is_current());
@@ -197,9 +183,9 @@ fn a_model_is_current_until_files_version_or_settings_change() {
     fs::rename(version.join("new"), version.join("model.onnx")).unwrap();
     assert!(!is_current());
     let state = fixture.load().state;
-    assert!(state.is_current(&fixture.directory()));
+    assert!(fixture.is_current(&state));
     fs::remove_file(version.join("model.onnx")).unwrap();
-    assert!(!state.is_current(&fixture.directory()));
+    assert!(!fixture.is_current(&state));
 }
 
 #[test]
@@ -224,9 +210,9 @@ fn weights_beside_the_model_are_part_of_it() {
         ("model.toml", b"max_batch = 1"),
     ]);
     let state = fixture.load().state;
-    assert!(state.is_current(&fixture.directory()));
+    assert!(fixture.is_current(&state));
     fixture.write("1/model.onnx.data", &[&weights[..], b"more"].concat());
-    assert!(!state.is_current(&fixture.directory()));
+    assert!(!fixture.is_current(&state));
     fixture.load();
     assert_eq!(fixture.profiles().len(), 2, "other weights have a profile of their own");
 }
@@ -256,7 +242,7 @@ fn what_cannot_be_served_is_refused() {
         &[("model.toml", b"slo = 1")],
         true,
         expect![[
-            r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`"#
+            r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `versions`, `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`"#
         ]],
     );
     refused(

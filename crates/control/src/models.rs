@@ -1,7 +1,8 @@
 //! The models of a pool: loads, replaces and unloads them, one at a time, on a thread of its own.
 //!
-//! A new version is loaded, profiled and warmed up beside the old one and then takes over. A load
-//! that fails leaves the old one serving. A version is removed from the scheduler only after the
+//! A model serves the versions that its settings choose, side by side; to the scheduler each is a
+//! model of its own. A version is loaded, profiled and warmed up beside those that serve and then
+//! takes over. A load that fails leaves them serving. A version is removed from the scheduler only after the
 //! catalog has stopped showing it: requests that found it there before are served if they reach the
 //! scheduler in time, and refused as unloaded if they do not. They never reach another model,
 //! because every load gives its version an identity of its own.
@@ -63,6 +64,16 @@ pub struct Models {
     is_stuck: bool,
 }
 
+/// What happens when a version that the settings choose cannot be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Otherwise {
+    /// The load has failed; what was served before still is.
+    Fail,
+    /// Other versions serve, as with a server that was running when the broken one was added, which
+    /// may be half copied. The load has failed if none can.
+    StandIns,
+}
+
 /// What a load found, for the start-up report.
 #[derive(Debug)]
 pub struct LoadReport {
@@ -96,7 +107,7 @@ impl Models {
     /// The repository cannot be read. A model that cannot be loaded is reported, and is no error.
     pub fn load_all(
         &mut self,
-        mut report: impl FnMut(&str, &Result<LoadReport, LoadError>),
+        mut report: impl FnMut(&str, &Result<Vec<LoadReport>, LoadError>),
     ) -> Result<usize, ConfigError> {
         let Scan { models, .. } = self.scan()?;
         for directory in &models {
@@ -107,7 +118,7 @@ impl Models {
             if self.to.catalog.load().intake != Intake::Open {
                 break;
             }
-            let loaded = self.load(directory, Loader::load_last_good);
+            let loaded = self.load(directory, Otherwise::StandIns);
             self.finish_in_time();
             report(&directory.name, &loaded);
         }
@@ -158,7 +169,8 @@ impl Models {
     fn load_named(&mut self, name: &str) -> Result<(), RepositoryError> {
         let directory =
             self.repository.find(name).ok_or_else(|| RepositoryError::Unknown(name.to_owned()))?;
-        self.load_if_changed(&directory).map_err(|error| not_loaded(&error))
+        let loaded = self.load(&directory, Otherwise::Fail);
+        loaded.map(|_| ()).map_err(|error| not_loaded(&error))
     }
 
     /// Loads what is new or changed and unloads what is gone; the first failure is returned.
@@ -166,7 +178,7 @@ impl Models {
         let scan = self.scan().map_err(|error| RepositoryError::Load(error.to_string()))?;
         let mut failed = None;
         for directory in &scan.models {
-            if let Err(error) = self.load_if_changed(directory) {
+            if let Err(error) = self.load(directory, Otherwise::Fail) {
                 failed.get_or_insert(not_loaded(&error));
             }
             self.finish_in_time();
@@ -191,39 +203,94 @@ impl Models {
         self.table.names().filter(|name| !is_there(name)).cloned().collect()
     }
 
-    fn load_if_changed(&mut self, directory: &ModelDirectory) -> Result<(), LoadError> {
-        let served = self.table.served(&directory.name);
-        if served.is_some_and(|served| served.from.is_current(directory)) {
-            return Ok(());
-        }
-        self.load(directory, Loader::load).map(|_| ())
-    }
-
+    /// Serves the versions of a model that its settings choose. Each that is loaded takes over at
+    /// once; those that are no longer chosen go when all that are chosen serve. Returns the reports
+    /// of what was loaded.
     fn load(
         &mut self,
         directory: &ModelDirectory,
-        load: impl FnOnce(&Loader, &ModelDirectory) -> Result<LoadedModel, LoadError>,
-    ) -> Result<LoadReport, LoadError> {
+        if_not: Otherwise,
+    ) -> Result<Vec<LoadReport>, LoadError> {
         let name = &directory.name;
-        if self.table.served(name).is_none() {
-            self.table.set_state(name, ModelState::Loading);
+        let choice = match directory.versions() {
+            Ok(choice) => choice,
+            Err(error) => return Err(self.refuse(name, LoadError::new(name, error.into()))),
+        };
+        for version in choice.missing() {
+            tracing::warn!(model = %name, version, "this version is asked for and is not there");
+        }
+        let stand_ins = choice.stand_ins().iter().take_while(|_| if_not == Otherwise::StandIns);
+        let (mut reports, mut serving, mut failed) = (Vec::new(), Vec::new(), None);
+        for &version in choice.wanted().iter().chain(stand_ins) {
+            if serving.len() == choice.wanted().len() {
+                break;
+            }
+            match self.load_if_changed(directory, version) {
+                Ok(report) => {
+                    serving.push(version);
+                    reports.extend(report);
+                }
+                Err(error) => drop(failed.get_or_insert(error)),
+            }
+        }
+        match failed {
+            Some(error) if if_not == Otherwise::Fail || serving.is_empty() => Err(error),
+            Some(_) => {
+                tracing::error!(model = %name, versions = ?serving, "other versions serve");
+                Ok(reports)
+            }
+            None => {
+                let gone = self.table.keep(name, choice.wanted());
+                self.retired.extend(gone.into_iter().map(|gone| gone.model));
+                Ok(reports)
+            }
+        }
+    }
+
+    /// Loads a version unless it serves already as it is in the repository.
+    fn load_if_changed(
+        &mut self,
+        directory: &ModelDirectory,
+        version: u64,
+    ) -> Result<Option<LoadReport>, LoadError> {
+        let name = &directory.name;
+        let source = match directory.read_version(version) {
+            Ok(source) => source,
+            Err(error) => {
+                return Err(self.refuse_version(version, LoadError::new(name, error.into())));
+            }
+        };
+        let served = self.table.served(name, version);
+        if served.is_some_and(|served| served.from.is_current(&source)) {
+            return Ok(None);
+        }
+        self.table.set_version_state(name, version, ModelState::Loading);
+        if !self.table.is_served(name) {
             self.finish_in_time();
         }
         // Asked before the work of loading, which would be for nothing.
         let possible = self.check_room().map_err(|problem| LoadError::new(name, problem));
-        let loaded = possible.and_then(|()| load(&self.loader, directory));
-        match loaded.and_then(|loaded| self.take_over(loaded)) {
-            Ok(report) => Ok(report),
-            // The end of the process takes its engine away from a load under way.
-            Err(error) if self.to.catalog.load().intake == Intake::Closed => Err(error),
-            Err(error) => {
-                tracing::error!(model = %name, "{error}");
-                if self.table.served(name).is_none() {
-                    self.table.set_state(name, ModelState::Unavailable(error.to_string()));
-                }
-                Err(error)
-            }
+        let loaded = possible.and_then(|()| self.loader.load_version(source));
+        let taken_over = loaded.and_then(|loaded| self.take_over(loaded));
+        taken_over.map(Some).map_err(|error| self.refuse_version(version, error))
+    }
+
+    /// Keeps what is served, and says of a model that it cannot be loaded.
+    fn refuse(&mut self, name: &str, error: LoadError) -> LoadError {
+        tracing::error!(model = %name, "{error}");
+        self.table.set_state(name, ModelState::Unavailable(error.to_string()));
+        error
+    }
+
+    /// The same of one version.
+    fn refuse_version(&mut self, version: u64, error: LoadError) -> LoadError {
+        // The end of the process takes its engine away from a load under way.
+        if self.to.catalog.load().intake != Intake::Closed {
+            tracing::error!(model = %error.model, version, "{error}");
+            let state = ModelState::Unavailable(error.to_string());
+            self.table.set_version_state(&error.model, version, state);
         }
+        error
     }
 
     fn check_room(&mut self) -> Result<(), LoadProblem> {
@@ -246,7 +313,7 @@ impl Models {
         found
     }
 
-    /// Puts a loaded version in service, in place of the one of that name before.
+    /// Puts a loaded version in service, in place of the same version as it was before.
     fn take_over(&mut self, loaded: LoadedModel) -> Result<LoadReport, LoadError> {
         let id = self.ids.take();
         if let Err(error) = self.hand_out(id, loaded.residents) {
@@ -257,7 +324,7 @@ impl Models {
         let model = Arc::new(ServedModel {
             id,
             name: loaded.name,
-            version: loaded.version,
+            version: loaded.version.to_string(),
             signature: Signature::clone(&loaded.signature),
             slo: loaded.slo,
             rows_max: loaded.rows_max,
@@ -284,8 +351,8 @@ impl Models {
             engine = %model.engine,
             "serving"
         );
-        let before =
-            self.table.serve(ServedVersion { model: Arc::clone(&model), from: loaded.state });
+        let served = ServedVersion { model: Arc::clone(&model), from: loaded.state };
+        let before = self.table.serve(loaded.version, served);
         self.retired.extend(before.map(|before| before.model));
         Ok(LoadReport { model, slo_guessed, measured })
     }
@@ -349,12 +416,12 @@ impl Models {
     }
 
     fn unload(&mut self, name: &str) -> Result<(), RepositoryError> {
-        if self.table.served(name).is_some() {
+        if self.table.is_served(name) {
             self.wait_for_room().map_err(|error| {
                 RepositoryError::Accelerator(format!("model {name:?} cannot be unloaded: {error}"))
             })?;
         }
-        if let Some(ServedVersion { model, .. }) = self.table.stop(name) {
+        for ServedVersion { model, .. } in self.table.stop(name) {
             tracing::info!(model = %name, version = %model.version, "unloading");
             self.retired.push(model);
         }
@@ -404,12 +471,13 @@ fn not_loaded(error: &LoadError) -> RepositoryError {
 mod tests {
     use super::table::SHOWN_AFTER;
     use super::*;
+    use crate::pool::Pool;
     use crate::testing::{Folder, served, submit};
     use std::fs;
     use symphony_backend::worker::CHANGES_MAX;
     use symphony_core::AcceleratorId;
     use symphony_wire::carrier::in_process::Reply;
-    use symphony_wire::message::Outcome;
+    use symphony_wire::message::{IndexEntry, Outcome};
 
     /// Has a command carried out, and returns its answer.
     fn ask(models: &mut Models, command: RepositoryCommand) -> Result<(), RepositoryError> {
@@ -484,6 +552,83 @@ mod tests {
         assert_eq!(inputs.rows, 1);
         let outcome = submit(&pool, &now).unwrap().blocking_recv().unwrap();
         assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+    }
+
+    /// The lines of the repository's index, such as `m 1 READY`.
+    fn index(pool: &Pool) -> Vec<String> {
+        let line = |entry: &IndexEntry| {
+            let state = match &entry.state {
+                ModelState::Unavailable(reason) => reason.split(':').next().unwrap().to_owned(),
+                state => format!("{state:?}"),
+            };
+            format!("{} {} {state}", entry.name, entry.version)
+        };
+        pool.catalog.load().index.iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_chosen_versions_serve_side_by_side_and_go_together() {
+        let folder = Folder::new();
+        folder.write_versions("m", &[1, 2, 10], "{ latest = 2 }");
+        let (pool, mut models) = folder.pool(1);
+        assert_eq!(index(&pool), ["m 2 Ready", "m 10 Ready"]);
+        let find = |version: &str| {
+            let catalog = pool.catalog.load();
+            catalog.models.get("m").and_then(|versions| versions.find(version)).cloned()
+        };
+        let (second, tenth) = (find("2").unwrap(), find("10").unwrap());
+        assert_ne!(second.id, tenth.id);
+        assert_eq!(served(&pool, "m").unwrap().id, tenth.id);
+        for model in [&second, &tenth] {
+            let outcome = submit(&pool, model).unwrap().blocking_recv().unwrap();
+            assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+        }
+
+        folder.write_versions("m", &[11], "{ latest = 2 }");
+        load(&mut models, "m").unwrap();
+        assert_eq!(index(&pool), ["m 10 Ready", "m 11 Ready"]);
+        assert_eq!(find("10").unwrap().id, tenth.id, "it is as before, and goes on");
+        let outcome = submit(&pool, &second).unwrap().blocking_recv().unwrap();
+        assert!(matches!(outcome, Outcome::Unloaded(_)), "{outcome:?}");
+
+        folder.write_versions("m", &[], "[1, 11, 12]");
+        reload(&mut models).unwrap();
+        assert_eq!(index(&pool), ["m 1 Ready", "m 11 Ready"]);
+        folder.remove_version("m", 11);
+        reload(&mut models).unwrap();
+        assert_eq!(index(&pool), ["m 1 Ready"]);
+        folder.write_versions("m", &[], "'all'");
+        load(&mut models, "m").unwrap();
+        unload(&mut models, "m").unwrap();
+        assert_eq!(index(&pool), ["m 1 unloaded", "m 2 unloaded", "m 10 unloaded"]);
+        assert!(served(&pool, "m").is_none());
+        load(&mut models, "m").unwrap();
+        assert_eq!(index(&pool), ["m 1 Ready", "m 2 Ready", "m 10 Ready"]);
+    }
+
+    #[test]
+    fn a_version_that_cannot_be_loaded_leaves_the_others_serving() {
+        let folder = Folder::new();
+        let model = folder.models().join("m");
+        for version in ["1", "2", "3"] {
+            fs::create_dir_all(model.join(version)).unwrap();
+        }
+        let digits =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/models/digits/1/model.onnx");
+        fs::copy(digits, model.join("1/model.onnx")).unwrap();
+        fs::write(model.join("2/model.onnx"), &fs::read(digits).unwrap()[..500]).unwrap();
+        fs::write(model.join("model.toml"), "max_batch = 1\nslo_ms = 1000\n").unwrap();
+        let broken = ["m 2 model \"m\" cannot be served", "m 3 model \"m\" cannot be served"];
+        let after_start = ["m 1 Ready", broken[0], broken[1]];
+
+        let (pool, mut models) = folder.pool(1);
+        assert_eq!(index(&pool), after_start, "at a start the next lower takes their place");
+        let refused = load(&mut models, "m").unwrap_err().to_string();
+        assert!(refused.contains("m/3: no ONNX file"), "the highest is named: {refused}");
+        assert_eq!(index(&pool), after_start);
+        fs::copy(digits, model.join("3/model.onnx")).unwrap();
+        load(&mut models, "m").unwrap();
+        assert_eq!(index(&pool), ["m 3 Ready"]);
     }
 
     #[test]

@@ -97,10 +97,11 @@ fn run(
     ),
 ) {
     let mut failed = Vec::new();
-    let loaded = models.load_all(|name, loaded: &Result<LoadReport, LoadError>| match loaded {
-        Ok(loaded) => report(loaded),
-        Err(_) => failed.push(name.to_owned()),
-    });
+    let loaded =
+        models.load_all(|name, loaded: &Result<Vec<LoadReport>, LoadError>| match loaded {
+            Ok(loaded) => loaded.iter().for_each(&mut report),
+            Err(_) => failed.push(name.to_owned()),
+        });
     let started = match loaded {
         Err(error) => Err(error.into()),
         Ok(_) if !failed.is_empty() && !policy.skip_failed => Err(ModelsStartError::Models(failed)),

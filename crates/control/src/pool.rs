@@ -152,7 +152,7 @@ impl Pool {
     pub async fn drain(&self) -> bool {
         self.close();
         let Ok(mut drained) = self.scheduler.drain() else { return false };
-        let slo = self.catalog.load().models.values().map(|model| model.slo).max();
+        let slo = self.catalog.load().served().map(|model| model.slo).max();
         let wait = Duration::from_nanos(slo.unwrap_or(Span::ZERO).0) + BATCH_GRACE;
         tokio::select! {
             ended = &mut drained => ended.is_ok(),

@@ -38,6 +38,22 @@ impl Folder {
         self.write_within(name, run_ms, 4_000_000);
     }
 
+    /// Gives such a model versions, each in a directory of its own, and says which are served.
+    pub(crate) fn write_versions(&self, name: &str, there: &[u64], served: &str) {
+        self.write(name, 1);
+        let model = self.models().join(name);
+        for version in there {
+            fs::create_dir_all(model.join(version.to_string())).unwrap();
+        }
+        let settings = fs::read_to_string(model.join("model.toml")).unwrap();
+        fs::write(model.join("model.toml"), format!("versions = {served}\n{settings}")).unwrap();
+    }
+
+    /// Takes a version away.
+    pub(crate) fn remove_version(&self, name: &str, version: u64) {
+        fs::remove_dir_all(self.models().join(name).join(version.to_string())).unwrap();
+    }
+
     /// The same with an objective.
     pub(crate) fn write_within(&self, name: &str, run_ms: u64, slo_ms: u64) {
         let settings = format!(
@@ -77,7 +93,7 @@ impl Folder {
 
 /// The model of that name, if the pool serves it.
 pub(crate) fn served(pool: &Pool, name: &str) -> Option<Arc<ServedModel>> {
-    pool.catalog.load().models.get(name).cloned()
+    pool.catalog.load().models.get(name).map(|versions| Arc::clone(versions.highest()))
 }
 
 /// Sends a request to a model. Its outcome follows.

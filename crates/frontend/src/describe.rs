@@ -6,7 +6,7 @@ use crate::priority;
 use crate::proto;
 use serde::Serializer;
 use std::collections::HashMap;
-use symphony_wire::carrier::in_process::Catalog;
+use symphony_wire::carrier::in_process::{Catalog, ServedVersions};
 use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, TensorSpec};
 
@@ -22,7 +22,8 @@ pub(crate) fn server() -> proto::ServerMetadataResponse {
     }
 }
 
-pub(crate) fn metadata(model: &ServedModel) -> proto::ModelMetadataResponse {
+pub(crate) fn metadata(catalog: &Catalog, model: &ServedModel) -> proto::ModelMetadataResponse {
+    let versions = catalog.models.get(&model.name).into_iter().flat_map(ServedVersions::iter);
     let tensor = |spec: &TensorSpec| proto::model_metadata_response::TensorMetadata {
         name: spec.name.clone(),
         datatype: spec.datatype.name().to_owned(),
@@ -30,7 +31,7 @@ pub(crate) fn metadata(model: &ServedModel) -> proto::ModelMetadataResponse {
     };
     proto::ModelMetadataResponse {
         name: model.name.clone(),
-        versions: vec![model.version.clone()],
+        versions: versions.map(|model| model.version.clone()).collect(),
         platform: model.platform.clone(),
         inputs: model.signature.inputs.iter().map(tensor).collect(),
         outputs: model.signature.outputs.iter().map(tensor).collect(),

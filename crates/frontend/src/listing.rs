@@ -63,9 +63,7 @@ pub(crate) fn state(state: &ModelState) -> (&'static str, &str) {
 }
 
 fn served<'a>(catalog: &'a Catalog, entry: &IndexEntry) -> Option<&'a Arc<ServedModel>> {
-    let same =
-        |model: &&Arc<ServedModel>| model.name == entry.name && model.version == entry.version;
-    catalog.models.values().find(same)
+    catalog.models.get(&entry.name)?.find(&entry.version)
 }
 
 fn terms(model: &ServedModel, scheduler: Option<&Statistics>) -> Served {

@@ -3,8 +3,8 @@
 use crate::error::InferError;
 use crate::quote::brief;
 use std::sync::Arc;
-use symphony_wire::carrier::in_process::Catalog;
-use symphony_wire::message::{ModelState, ServedModel};
+use symphony_wire::carrier::in_process::{Catalog, ServedVersions};
+use symphony_wire::message::{IndexEntry, ModelState, ServedModel};
 
 /// How many served models an error names.
 const NAMED_MAX: usize = 10;
@@ -18,19 +18,47 @@ pub(crate) fn find<'a>(
     name: &str,
     version: &str,
 ) -> Result<&'a Arc<ServedModel>, InferError> {
-    match catalog.models.get(name) {
-        Some(model) if version.is_empty() || model.version == version => Ok(model),
-        Some(model) => Err(InferError::NotFound(format!(
-            "model {name:?} is not served in version {:?}, only in version {:?}",
-            brief(version),
-            model.version
-        ))),
-        None => Err(not_served(catalog, name)),
+    let Some(versions) = catalog.models.get(name) else { return Err(not_served(catalog, name)) };
+    if version.is_empty() {
+        return Ok(versions.highest());
+    }
+    versions.find(version).ok_or_else(|| not_in_version(catalog, name, versions, version))
+}
+
+fn not_in_version(
+    catalog: &Catalog,
+    name: &str,
+    versions: &ServedVersions,
+    version: &str,
+) -> InferError {
+    let is_meant = |entry: &&IndexEntry| entry.name == name && entry.version == version;
+    match catalog.index.iter().find(is_meant).map(|entry| &entry.state) {
+        Some(ModelState::Unavailable(reason)) => InferError::Unavailable(format!(
+            "version {version:?} of model {name:?} is not available: {reason}"
+        )),
+        Some(ModelState::Loading) => InferError::Unavailable(format!(
+            "version {version:?} of model {name:?} is still being loaded: wait until it is ready"
+        )),
+        Some(ModelState::Ready) | None => {
+            let mut served: Vec<_> = versions
+                .iter()
+                .rev()
+                .take(NAMED_MAX)
+                .map(|model| format!("{:?}", model.version))
+                .collect();
+            served.reverse();
+            InferError::NotFound(format!(
+                "model {name:?} is not served in version {:?}, only in version {}",
+                brief(version),
+                served.join(", ")
+            ))
+        }
     }
 }
 
+/// A model that is not served in any version. Of several the highest says why.
 fn not_served(catalog: &Catalog, name: &str) -> InferError {
-    match catalog.index.iter().find(|entry| entry.name == name).map(|entry| &entry.state) {
+    match catalog.index.iter().rfind(|entry| entry.name == name).map(|entry| &entry.state) {
         Some(ModelState::Unavailable(reason)) if reason.is_empty() => InferError::NotFound(
             format!("model {name:?} is not loaded: load it through the repository API first"),
         ),

@@ -17,7 +17,7 @@ pub(crate) fn of_models(
 ) -> proto::ModelStatisticsResponse {
     let counted: HashMap<_, _> =
         scheduler.models.iter().map(|(id, counters)| (*id, *counters)).collect();
-    let wanted = catalog.models.values().filter(|model| {
+    let wanted = catalog.served().filter(|model| {
         (name.is_empty() || model.name == name) && (version.is_empty() || model.version == version)
     });
     let model_stats = wanted

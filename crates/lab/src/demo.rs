@@ -116,7 +116,7 @@ fn run(
 }
 
 async fn drive(args: &DemoArgs, config: &PoolConfig, pool: &Pool) -> Result<Ended> {
-    let served: Vec<Arc<ServedModel>> = pool.catalog.load().models.values().cloned().collect();
+    let served: Vec<Arc<ServedModel>> = pool.catalog.load().served().cloned().collect();
     ensure!(!served.is_empty(), "there is no model in {}", args.models.display());
     let accelerators = u32::try_from(config.loader.cores.accelerators)?;
     let share = args.load / served.len() as f64;

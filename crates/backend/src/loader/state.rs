@@ -1,7 +1,7 @@
 //! The state of a model's files according to the file system. Reading hundreds of megabytes only to
 //! find that nothing changed would take time from the models that are being served.
 
-use crate::repository::{ConfigError, ModelDirectory, ModelKind, ModelSource, OnnxSource};
+use crate::repository::{ConfigError, ModelKind, ModelSource, OnnxSource};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// What a model was loaded from, and the state that it was in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedFiles {
-    version: String,
+    version: u64,
     /// The text of its `model.toml`.
     settings: String,
     /// Its ONNX file, if it has one, then the files of its external weights.
@@ -31,7 +31,7 @@ impl LoadedFiles {
     /// The state of a model without files other than its settings.
     pub(super) fn new(source: &ModelSource) -> LoadedFiles {
         let settings = source.settings.text().to_owned();
-        LoadedFiles { version: source.version.clone(), settings, files: Vec::new() }
+        LoadedFiles { version: source.version, settings, files: Vec::new() }
     }
 
     /// Adds a file in its current state.
@@ -54,11 +54,9 @@ impl LoadedFiles {
         self.files.iter().all(|(path, before)| stamp(path).is_ok_and(|now| now == *before))
     }
 
-    /// Whether loading the directory again would find the same. Returns `false` for a directory
-    /// that cannot be read, so that loading it reports the reason.
+    /// Whether loading this version again would find the same.
     #[must_use]
-    pub fn is_current(&self, directory: &ModelDirectory) -> bool {
-        let Ok(source) = directory.read() else { return false };
+    pub fn is_current(&self, source: &ModelSource) -> bool {
         let is_same_file = match &source.kind {
             ModelKind::Onnx { file: OnnxSource::File(path), .. } => {
                 self.files.first().is_some_and(|(before, _)| before == path)

@@ -2,6 +2,7 @@
 
 use super::error::ConfigError;
 use super::source::TomlSource;
+use super::versions::VersionPolicy;
 use crate::limits;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,8 @@ const DAY_MS: f64 = 86_400_000.0;
 /// What `model.toml` asks for, validated, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
+    /// Which versions are served.
+    pub versions: VersionPolicy,
     /// How it is served, whatever runs it.
     pub terms: Terms,
     /// What runs it.
@@ -93,6 +96,7 @@ pub struct EmulatedModel {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    versions: Option<Spanned<toml::Value>>,
     slo_ms: Option<Spanned<f64>>,
     max_batch: Option<Spanned<i64>>,
     engine: Option<EngineName>,
@@ -140,6 +144,7 @@ impl ModelConfig {
     /// The file and line of what cannot be, and what is allowed there.
     pub fn parse(source: &TomlSource) -> Result<ModelConfig, ConfigError> {
         let file: File = source.parse()?;
+        let versions = super::versions::policy(source, file.versions.as_ref())?;
         let slo = slo(source, file.slo_ms.as_ref())?;
         let class = class(source, file.priority.as_ref())?;
         let queue_max = whole(source, "queue_max", file.queue_max.as_ref(), 1..=QUEUE_MAX_LIMIT)?
@@ -154,7 +159,8 @@ impl ModelConfig {
             EngineConfig::Emulated(emulation) => emulation.profile.rows_max(),
             EngineConfig::Onnx { .. } => max_batch.unwrap_or(MAX_BATCH_DEFAULT),
         };
-        Ok(ModelConfig { terms: Terms { slo, rows_max, class, queue_max, loss_weight }, engine })
+        let terms = Terms { slo, rows_max, class, queue_max, loss_weight };
+        Ok(ModelConfig { versions, terms, engine })
     }
 }
 

@@ -5,9 +5,13 @@ use super::error::ConfigError;
 use super::listing::{only_file, onnx_files, versions};
 use super::name::is_name;
 use super::source::TomlSource;
+use super::versions::VersionChoice;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+
+/// The version of a model without version directories.
+const UNVERSIONED: u64 = 1;
 
 /// One model's directory, not read yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +27,8 @@ pub struct ModelDirectory {
 pub struct ModelSource {
     /// The model's name.
     pub name: String,
-    /// The version that is served.
-    pub version: String,
+    /// The version that was read.
+    pub version: u64,
     /// How it is served.
     pub terms: Terms,
     /// What is served.
@@ -59,44 +63,62 @@ pub enum OnnxSource {
 }
 
 impl ModelDirectory {
-    /// Reads its settings and finds its newest version.
+    /// Reads its settings and the highest of the versions that they choose.
     ///
     /// # Errors
     /// Its name, its `model.toml` or the files in it are unusable; the text says what to do.
     pub fn read(&self) -> Result<ModelSource, ConfigError> {
-        self.read_version(None)
+        self.read_version(self.versions()?.highest())
     }
 
-    /// The versions before the newest, the latest first. None where the directory cannot be
-    /// listed: reading the newest version says why.
-    #[must_use]
-    pub fn older_versions(&self) -> Vec<u64> {
-        let mut versions = versions(&self.path).unwrap_or_default();
-        versions.pop();
-        versions.reverse();
-        versions
-    }
-
-    /// Reads its settings and finds a version, the newest where none is given.
+    /// Which of its versions its settings choose. A model without version directories has version
+    /// 1.
     ///
     /// # Errors
-    /// As [`ModelDirectory::read`].
-    pub fn read_version(&self, wanted: Option<u64>) -> Result<ModelSource, ConfigError> {
+    /// Its name, its `model.toml` or its files are unusable, or none of the versions that it names
+    /// is there.
+    pub fn versions(&self) -> Result<VersionChoice, ConfigError> {
+        let (versions, config, _) = self.parsed()?;
+        let available = if versions.is_empty() { vec![UNVERSIONED] } else { versions };
+        config.versions.choose(&available).ok_or_else(|| ConfigError::Layout {
+            path: self.path.clone(),
+            problem: format!(
+                "none of the versions that its settings name is there ({}): add one of them, or \
+                 change the versions",
+                config.versions
+            ),
+        })
+    }
+
+    /// The version directories, ascending; the settings, and their text.
+    fn parsed(&self) -> Result<(Vec<u64>, ModelConfig, TomlSource), ConfigError> {
         if !is_name(&self.name) {
             return Err(ConfigError::Name { name: self.name.clone() });
         }
         // Listed first, so that a directory that cannot be read is not taken for an empty one.
         let versions = versions(&self.path)?;
         let settings = self.settings()?;
-        let ModelConfig { terms, engine } = ModelConfig::parse(&settings)?;
-        let newest = wanted.or(versions.last().copied());
+        let config = ModelConfig::parse(&settings)?;
+        Ok((versions, config, settings))
+    }
+
+    /// Reads its settings and one of its versions.
+    ///
+    /// # Errors
+    /// As [`ModelDirectory::read`].
+    pub fn read_version(&self, version: u64) -> Result<ModelSource, ConfigError> {
+        let (versions, config, settings) = self.parsed()?;
+        let ModelConfig { terms, engine, .. } = config;
+        let newest = (!versions.is_empty()).then_some(version);
         let (version, kind) = match engine {
-            EngineConfig::Emulated(model) => (newest.unwrap_or(1), ModelKind::Emulated(model)),
+            EngineConfig::Emulated(model) => {
+                (newest.unwrap_or(UNVERSIONED), ModelKind::Emulated(model))
+            }
             EngineConfig::Onnx { choice, shapes, generate } => {
                 let (version, file) = match generate {
                     Some(example) => {
                         self.refuse_files_beside(&example, newest)?;
-                        (1, OnnxSource::Example(example))
+                        (UNVERSIONED, OnnxSource::Example(example))
                     }
                     None => self.file_of(newest)?,
                 };
@@ -104,7 +126,7 @@ impl ModelDirectory {
             }
         };
         let name = self.name.clone();
-        Ok(ModelSource { name, version: version.to_string(), terms, kind, settings })
+        Ok(ModelSource { name, version, terms, kind, settings })
     }
 
     /// Its `model.toml`, empty when there is none.
@@ -124,7 +146,8 @@ impl ModelDirectory {
         let Some(version) = version else {
             let problem = "no model here: add 1/model.onnx, or a model.toml that names an \
                            example to generate or engine = \"emulated\"";
-            return Ok((1, OnnxSource::File(only_file(&self.path, unversioned, problem)?)));
+            let file = only_file(&self.path, unversioned, problem)?;
+            return Ok((UNVERSIONED, OnnxSource::File(file)));
         };
         if let Some(file) = unversioned.first() {
             let problem = format!(

@@ -144,12 +144,24 @@ fn directories_that_are_not_models_are_skipped() {
 }
 
 #[test]
-fn older_versions_come_latest_first_and_can_be_read() {
-    let root = repository(&[("m/1/model.onnx", ""), ("m/3/model.onnx", ""), ("m/10/", "")]);
-    let directory = Repository::open(root.path()).unwrap().find("m").unwrap();
-    assert!(directory.read().is_err());
-    assert_eq!(directory.older_versions(), [3, 1]);
-    assert_eq!(directory.read_version(Some(3)).unwrap().version, "3");
+fn settings_choose_versions() {
+    let root = repository(&[
+        ("m/1/model.onnx", ""),
+        ("m/3/model.onnx", ""),
+        ("m/10/", ""),
+        ("m/model.toml", "versions = { latest = 2 }"),
+        ("bare/model.onnx", ""),
+        ("none/1/model.onnx", ""),
+        ("none/model.toml", "versions = [7]"),
+    ]);
+    let find = |name: &str| Repository::open(root.path()).unwrap().find(name).unwrap();
+    let choice = find("m").versions().unwrap();
+    assert_eq!((choice.wanted(), choice.stand_ins()), (&[10, 3][..], &[1][..]));
+    assert!(find("m").read().is_err());
+    assert_eq!(find("m").read_version(3).unwrap().version, 3);
+    assert_eq!(find("bare").versions().unwrap().wanted(), [1]);
+    let none = find("none").versions().unwrap_err().to_string();
+    assert!(none.contains("none of the versions that its settings name is there ([7])"), "{none}");
 }
 
 #[test]
@@ -224,14 +236,14 @@ fn settings_that_work() {
     check_settings(
         "",
         expect![
-            "ModelConfig { terms: Terms { slo: Guess, rows_max: 32, class: High, queue_max: 10000, loss_weight: 1.0 }, engine: Onnx { choice: Best, shapes: {}, generate: None } }"
+            "ModelConfig { versions: Latest(1), terms: Terms { slo: Guess, rows_max: 32, class: High, queue_max: 10000, loss_weight: 1.0 }, engine: Onnx { choice: Best, shapes: {}, generate: None } }"
         ],
     );
     check_settings(
         "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 'low'\nqueue_max = 7\nloss_weight = 2.0\n\
          shape = { ids = [128], image = [3, 224, 224], flag = [] }",
         expect![[
-            r#"ModelConfig { terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: 7, loss_weight: 2.0 }, engine: Onnx { choice: Rten, shapes: {"flag": [], "ids": [128], "image": [3, 224, 224]}, generate: None } }"#
+            r#"ModelConfig { versions: Latest(1), terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: 7, loss_weight: 2.0 }, engine: Onnx { choice: Rten, shapes: {"flag": [], "ids": [128], "image": [3, 224, 224]}, generate: None } }"#
         ]],
     );
 }
@@ -320,7 +332,7 @@ fn settings_that_are_refused() {
     })
     .concat();
     expect![[r#"
-        model.toml:1: unknown field `slo`, expected one of `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`
+        model.toml:1: unknown field `slo`, expected one of `versions`, `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`
         model.toml:1: slo_ms = 0 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:2: slo_ms = -1.5 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:1: slo_ms = NaN is no latency objective: give milliseconds above 0 and at most 86400000 (a day)

@@ -14,8 +14,8 @@ use ports::PortsFile;
 use shutdown::{Running, RunningFrontend, serve_on, shut_down};
 use signals::Signals;
 use std::time::{Duration, Instant};
-use symphony_backend::loader::Loader;
-use symphony_backend::repository::{Repository, Scan};
+use symphony_backend::loader::{LoadError, Loader};
+use symphony_backend::repository::{ModelDirectory, Repository, Scan};
 use symphony_control::models_thread::{ModelsStartError, ModelsThread};
 use symphony_control::pool::Pool;
 use symphony_frontend::{Addresses, Frontend, Services};
@@ -60,8 +60,8 @@ fn check_only(config: &ServeConfig, repository: &Repository) -> Result<()> {
     }
     let mut failed = 0;
     for directory in &models {
-        match loader.check(directory) {
-            Ok(source) => say(format_args!("ok    {} {}", source.name, source.version)),
+        match check_model(&loader, directory) {
+            Ok(()) => {}
             Err(error) => {
                 say(format_args!("error {error}"));
                 failed += 1;
@@ -72,6 +72,14 @@ fn check_only(config: &ServeConfig, repository: &Repository) -> Result<()> {
         bail!("{failed} of {} models cannot be served", models.len());
     }
     say(format_args!("{} models can be served", models.len()));
+    Ok(())
+}
+
+/// Checks every version of a model that its settings choose.
+fn check_model(loader: &Loader, directory: &ModelDirectory) -> Result<(), LoadError> {
+    for source in loader.check(directory)? {
+        say(format_args!("ok    {} {}", source.name, source.version));
+    }
     Ok(())
 }
 
@@ -166,7 +174,7 @@ fn announce(
 ) -> Result<()> {
     let Addresses { http, grpc, metrics } = addresses;
     say(format_args!("ready: HTTP {http}, gRPC {grpc}, metrics http://{metrics}/metrics"));
-    if let Some(curl) = announce::curl(catalog.load().models.values().map(AsRef::as_ref), http) {
+    if let Some(curl) = announce::curl(catalog.load().served().map(AsRef::as_ref), http) {
         say(format_args!("try:\n  {curl}"));
     }
     ports_file.map_or(Ok(()), |file| file.publish(addresses))

@@ -238,7 +238,8 @@ impl GrpcInferenceService for GrpcApi {
     ) -> Result<Response<ModelMetadataResponse>, Status> {
         let ModelMetadataRequest { name, version } = request.into_inner();
         let catalog = self.context.catalog.load();
-        answer(models::find(&catalog, &name, &version).map(|model| describe::metadata(model)))
+        let found = models::find(&catalog, &name, &version);
+        answer(found.map(|model| describe::metadata(&catalog, model)))
     }
 
     async fn model_config(

@@ -40,7 +40,7 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use symphony_core::AcceleratorId;
 use symphony_core::sched::{AcceleratorState, Mode, UnknownMode};
-use symphony_wire::carrier::in_process::RepositoryPort;
+use symphony_wire::carrier::in_process::{Catalog, RepositoryPort};
 use symphony_wire::message::ServedModel;
 
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -148,23 +148,25 @@ impl HttpApi {
         request: Request<Arriving<Incoming>>,
     ) -> Result<Response<Pieces>, InferError> {
         let (name, version) = (path.name.as_str(), path.version.as_str());
-        let found = || {
+        let described = |describe: fn(&Catalog, &ServedModel) -> Response<Pieces>| {
             let catalog = self.context.catalog.load();
-            models::find(&catalog, name, version).map(Arc::clone)
+            models::find(&catalog, name, version).map(|model| describe(&catalog, model))
         };
-        Ok(match path.what {
-            Of::Infer => self.infer(name, version, request).await?,
+        match path.what {
+            Of::Infer => self.infer(name, version, request).await,
             Of::Ready => {
                 let named = Map::from_iter([("name".to_owned(), Value::from(name))]);
-                readiness(self.context.model_ready(name, version), named)?
+                readiness(self.context.model_ready(name, version), named)
             }
-            Of::Config => json_body(&describe::config(&*found()?)),
+            Of::Config => described(|_, model| json_body(&describe::config(model))),
+            Of::Metadata => {
+                described(|catalog, model| json_body(&describe::metadata(catalog, model)))
+            }
             Of::Statistics => {
-                found()?;
-                json_body(&self.context.model_statistics(name, version).await)
+                models::find(&self.context.catalog.load(), name, version)?;
+                Ok(json_body(&self.context.model_statistics(name, version).await))
             }
-            Of::Metadata => json_body(&describe::metadata(&*found()?)),
-        })
+        }
     }
 
     async fn index(

@@ -339,7 +339,7 @@ impl Metrics {
         let catalog = self.catalog.load();
         let before = self.handles.load_full();
         let mut handles = Vec::new();
-        for model in catalog.models.values() {
+        for model in catalog.served() {
             let handle = known(&before, model)
                 .unwrap_or_else(|| Arc::new(ModelHandle::new(model, &mut models)));
             let index = model.id.index();

@@ -251,7 +251,7 @@ type ServedModel<'a> = ([(&'a str, &'a str); 2], Option<&'a ModelStatistics>);
 fn served<'a>(catalog: &'a Catalog, statistics: &'a Statistics) -> Vec<ServedModel<'a>> {
     let counted: HashMap<_, _> =
         statistics.models.iter().map(|(id, counters)| (*id, counters)).collect();
-    let models = catalog.models.values();
+    let models = catalog.served();
     models
         .map(|model| {
             let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];

@@ -276,11 +276,12 @@ async fn series(rig: &Rig, model: &str) -> Vec<String> {
 #[tokio::test]
 async fn series_of_models_that_are_gone_are_gone() {
     let rig = Rig::start().await;
-    let echo = rig.catalog.load().models["echo"].clone();
+    let echo = rig.catalog.load().models["echo"].highest().clone();
     let serve = |name: &str| {
         let model = ServedModel { name: name.to_owned(), ..ServedModel::clone(&echo) };
         let model = std::sync::Arc::new(model);
-        rig.catalog.update(|catalog| drop(catalog.models.insert(name.to_owned(), model.clone())));
+        rig.catalog
+            .update(|catalog| drop(catalog.models.insert(name.to_owned(), model.clone().into())));
     };
     let unload = |name: &str| rig.catalog.update(|catalog| drop(catalog.models.remove(name)));
     let good = r#"symphony_requests_total{model="echo",version="3",outcome="good"} "#;

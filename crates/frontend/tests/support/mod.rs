@@ -126,7 +126,9 @@ impl Rig {
         let models = served();
         catalog.update(|catalog| {
             catalog.ready = true;
-            catalog.models = models.iter().map(|(_, m)| (m.name.clone(), Arc::clone(m))).collect();
+            let served =
+                |(_, model): &(_, Arc<ServedModel>)| (model.name.clone(), Arc::clone(model).into());
+            catalog.models = models.iter().map(served).collect();
             catalog.index = index(&models);
         });
         let services = Services {

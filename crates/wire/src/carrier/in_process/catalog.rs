@@ -13,10 +13,56 @@ pub struct Catalog {
     pub ready: bool,
     /// What the server does with requests that arrive.
     pub intake: Intake,
-    /// Serving models by name. Each name serves one version, the newest that loaded.
-    pub models: BTreeMap<String, Arc<ServedModel>>,
+    /// Serving models by name, each in one version or several.
+    pub models: BTreeMap<String, ServedVersions>,
     /// The repository index.
     pub index: Vec<IndexEntry>,
+}
+
+impl Catalog {
+    /// Every version of every serving model.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<ServedModel>> {
+        self.models.values().flat_map(ServedVersions::iter)
+    }
+}
+
+/// The versions of one model that take requests, lowest first; at least one.
+#[derive(Clone, Debug)]
+pub struct ServedVersions {
+    below: Vec<Arc<ServedModel>>,
+    highest: Arc<ServedModel>,
+}
+
+impl ServedVersions {
+    /// The versions of one model, lowest first; `None` where there are none.
+    #[must_use]
+    pub fn new(mut ascending: Vec<Arc<ServedModel>>) -> Option<ServedVersions> {
+        let highest = ascending.pop()?;
+        Some(ServedVersions { below: ascending, highest })
+    }
+
+    /// The version for requests that name none.
+    #[must_use]
+    pub fn highest(&self) -> &Arc<ServedModel> {
+        &self.highest
+    }
+
+    /// The version of this name.
+    #[must_use]
+    pub fn find(&self, version: &str) -> Option<&Arc<ServedModel>> {
+        self.iter().find(|model| model.version == version)
+    }
+
+    /// Every version, lowest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<ServedModel>> {
+        self.below.iter().chain([&self.highest])
+    }
+}
+
+impl From<Arc<ServedModel>> for ServedVersions {
+    fn from(only: Arc<ServedModel>) -> ServedVersions {
+        ServedVersions { below: Vec::new(), highest: only }
+    }
 }
 
 /// The current catalog, shared.

@@ -18,7 +18,7 @@ pub mod repository;
 
 pub use answer::{Reply, Share};
 pub use buffers::PlanBuffers;
-pub use catalog::{Catalog, SharedCatalog};
+pub use catalog::{Catalog, ServedVersions, SharedCatalog};
 pub use inbox::{
     FrontendToShard, Inbox, Layout, MatcherInbox, MatcherQuestion, Received, ServingCount,
     ShardInbox, ShardQuestion, ThreadInbox, home,
