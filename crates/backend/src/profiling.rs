@@ -21,7 +21,7 @@ pub use sample::sample_rows;
 #[cfg(test)]
 mod tests;
 
-use crate::batch::InputError;
+use crate::batch::AssemblyError;
 use crate::engine::EngineError;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -72,13 +72,13 @@ pub struct Measured {
 /// Why a model could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfilingError {
-    /// A generated request did not fit the batch.
+    /// The generated requests do not make a batch.
     #[error("measuring a batch of {rows} rows: {source}")]
     Input {
         /// Rows of the batch.
         rows: u32,
-        /// Why it did not fit.
-        source: InputError,
+        /// Why they do not.
+        source: AssemblyError,
     },
     /// The engine failed.
     #[error("measuring the model: {0}")]

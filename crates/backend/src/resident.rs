@@ -1,7 +1,7 @@
 //! A loaded model on one accelerator, with the buffers for its batches. Serving, profiling and
 //! verification all go from requests to outputs through it.
 
-use crate::batch::{Arena, InputError, OutputError, split};
+use crate::batch::{Arena, AssemblyError, OutputError, split};
 use crate::engine::{EngineError, Executable};
 use std::sync::Arc;
 use symphony_wire::tensor::{Inputs, OutputTensor, Signature};
@@ -22,9 +22,9 @@ impl std::fmt::Debug for Resident {
 /// Why a batch did not run to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// A request does not fit the model.
+    /// The requests do not make a batch.
     #[error(transparent)]
-    Input(#[from] InputError),
+    Assembly(#[from] AssemblyError),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -43,7 +43,8 @@ impl Resident {
         rows_max: u32,
         executable: Box<dyn Executable>,
     ) -> Result<Resident, EngineError> {
-        let arena = Arena::new(&signature, rows_max, executable.representation())?;
+        let representation = executable.representation();
+        let arena = Arena::new(Arc::clone(&signature), rows_max, representation)?;
         Ok(Resident { signature, arena, executable })
     }
 
@@ -65,17 +66,28 @@ impl Resident {
         self.executable
     }
 
-    /// Starts a new batch.
-    pub fn clear(&mut self) {
-        self.arena.clear();
+    /// Whether a batch of so many rows, at these sizes of the open dimensions, keeps to the bounds
+    /// on rows and memory.
+    #[must_use]
+    pub fn fits(&self, rows: u32, sizes: &[usize]) -> bool {
+        self.arena.fits(rows, sizes)
     }
 
-    /// Adds a request to the batch.
+    /// Makes one batch of whole requests, in their order.
     ///
     /// # Errors
-    /// The request does not fit. The batch is as it was before.
-    pub fn push(&mut self, inputs: &Inputs) -> Result<(), InputError> {
-        self.arena.push(inputs)
+    /// The requests do not make a batch.
+    pub fn assemble<'r>(
+        &mut self,
+        requests: impl Iterator<Item = &'r Inputs> + Clone,
+    ) -> Result<(), AssemblyError> {
+        self.arena.assemble(requests)
+    }
+
+    /// Rows of the batch.
+    #[must_use]
+    pub fn rows(&self) -> u32 {
+        self.arena.batch().rows()
     }
 
     /// Runs the batch.
@@ -86,30 +98,21 @@ impl Resident {
         self.executable.run(&self.arena.batch())
     }
 
-    /// Splits the outputs of a batch into those of its requests. `rows` holds the rows of each
-    /// request, in the order in which they were added.
+    /// Splits the outputs of the batch into those of its requests, in their order.
     ///
     /// # Errors
     /// An output does not have one entry per row.
-    pub fn split(
-        &self,
-        outputs: Vec<OutputTensor>,
-        rows: &[u32],
-    ) -> Result<Vec<Vec<OutputTensor>>, OutputError> {
-        split(&self.signature, outputs, rows)
+    pub fn split(&self, outputs: Vec<OutputTensor>) -> Result<Vec<Vec<OutputTensor>>, OutputError> {
+        split(&self.signature, outputs, self.arena.parts())
     }
 
     /// Runs requests as one batch and returns the outputs of each.
     ///
     /// # Errors
-    /// A request does not fit, the engine failed, or an output does not have one entry per row.
+    /// They do not make a batch, the engine failed, or an output does not have one entry per row.
     pub fn run(&mut self, requests: &[Inputs]) -> Result<Vec<Vec<OutputTensor>>, BatchError> {
-        self.clear();
-        for request in requests {
-            self.push(request)?;
-        }
+        self.assemble(requests.iter())?;
         let outputs = self.compute()?;
-        let rows: Vec<u32> = requests.iter().map(|request| request.rows).collect();
-        Ok(self.split(outputs, &rows)?)
+        Ok(self.split(outputs)?)
     }
 }

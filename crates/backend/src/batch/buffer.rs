@@ -1,5 +1,6 @@
 //! The elements of one input over a whole batch, in the form that an engine takes.
 
+use super::region::Runs;
 use bytemuck::{AnyBitPattern, NoUninit, Zeroable};
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -29,13 +30,26 @@ macro_rules! element_types {
             $($variant(&'a [$type]),)*
         }
 
-        /// Room for the elements of one input in the largest batch.
+        /// Room for the elements of one input in a batch.
         #[derive(Debug)]
         pub(super) enum Buffer {
             $($variant(Vec<$type>),)*
         }
 
         impl Buffer {
+            /// Elements there is room for.
+            pub(super) fn len(&self) -> usize {
+                match self {
+                    $(Buffer::$variant(values) => values.len(),)*
+                }
+            }
+
+            fn spread(&mut self, element: usize, runs: Runs) {
+                match self {
+                    $(Buffer::$variant(values) => spread(values, element, runs),)*
+                }
+            }
+
             /// The first `count` elements.
             pub(super) fn first(&self, count: usize) -> Elements<'_> {
                 match self {
@@ -93,46 +107,56 @@ impl Buffer {
         })
     }
 
-    /// Decodes `data` into `count` elements, beginning at `start`.
+    /// Decodes `data`, the elements of a box, into the places of that box.
     pub(super) fn place(
         &mut self,
         datatype: DataType,
-        start: usize,
-        count: usize,
+        runs: Runs,
         data: &[u8],
     ) -> Result<(), Misfit> {
-        let rows = start..start + count;
         match self {
-            Buffer::Bool(values) => {
-                same_length(count, data.len())?;
-                for (value, byte) in values[rows].iter_mut().zip(data) {
-                    *value = *byte != 0;
-                }
-                Ok(())
-            }
-            Buffer::Int32(values) if datatype == DataType::Int64 => narrow(&mut values[rows], data),
+            Buffer::Bool(values) => bytes(values, runs, data, |byte| byte != 0),
+            Buffer::Int32(values) if datatype == DataType::Int64 => narrow(values, runs, data),
             Buffer::Int32(values) if datatype == DataType::Bool => {
-                same_length(count, data.len())?;
-                for (value, byte) in values[rows].iter_mut().zip(data) {
-                    *value = i32::from(*byte != 0);
-                }
-                Ok(())
+                bytes(values, runs, data, |byte| i32::from(byte != 0))
             }
-            Buffer::Text(values) => texts(&mut values[rows], data),
-            Buffer::Raw(values) => raw(&mut values[rows], data),
-            Buffer::Uint8(values) => copy(&mut values[rows], data),
-            Buffer::Uint16(values) => copy(&mut values[rows], data),
-            Buffer::Uint32(values) => copy(&mut values[rows], data),
-            Buffer::Uint64(values) => copy(&mut values[rows], data),
-            Buffer::Int8(values) => copy(&mut values[rows], data),
-            Buffer::Int16(values) => copy(&mut values[rows], data),
-            Buffer::Int32(values) => copy(&mut values[rows], data),
-            Buffer::Int64(values) => copy(&mut values[rows], data),
-            Buffer::Fp16(values) => copy(&mut values[rows], data),
-            Buffer::Bf16(values) => copy(&mut values[rows], data),
-            Buffer::Fp32(values) => copy(&mut values[rows], data),
-            Buffer::Fp64(values) => copy(&mut values[rows], data),
+            Buffer::Text(values) => texts(values, runs, data),
+            Buffer::Raw(values) => raw(values, runs, data),
+            Buffer::Uint8(values) => copy(values, runs, data),
+            Buffer::Uint16(values) => copy(values, runs, data),
+            Buffer::Uint32(values) => copy(values, runs, data),
+            Buffer::Uint64(values) => copy(values, runs, data),
+            Buffer::Int8(values) => copy(values, runs, data),
+            Buffer::Int16(values) => copy(values, runs, data),
+            Buffer::Int32(values) => copy(values, runs, data),
+            Buffer::Int64(values) => copy(values, runs, data),
+            Buffer::Fp16(values) => copy(values, runs, data),
+            Buffer::Bf16(values) => copy(values, runs, data),
+            Buffer::Fp32(values) => copy(values, runs, data),
+            Buffer::Fp64(values) => copy(values, runs, data),
         }
+    }
+
+    /// Fills the places of a box with one element, which is given in its wire form.
+    pub(super) fn fill(
+        &mut self,
+        datatype: DataType,
+        runs: Runs,
+        element: &[u8],
+    ) -> Result<(), Misfit> {
+        let Some((first, _)) = runs.clone().next() else { return Ok(()) };
+        self.place(datatype, Runs::one(first, 1), element)?;
+        self.spread(first, runs);
+        Ok(())
+    }
+}
+
+/// Copies one element to all places of a box.
+fn spread<T: Clone>(values: &mut [T], element: usize, runs: Runs) {
+    let element = values[element].clone();
+    let length = runs.length();
+    for (start, _) in runs {
+        values[start..start + length].fill(element.clone());
     }
 }
 
@@ -174,21 +198,46 @@ fn same_length(expected: usize, got: usize) -> Result<(), Misfit> {
     if expected == got { Ok(()) } else { Err(Misfit::Length { expected, got }) }
 }
 
-fn copy<T: NoUninit + AnyBitPattern>(values: &mut [T], data: &[u8]) -> Result<(), Misfit> {
-    let room: &mut [u8] = bytemuck::cast_slice_mut(values);
-    same_length(room.len(), data.len())?;
-    room.copy_from_slice(data);
+fn copy<T: NoUninit + AnyBitPattern>(
+    values: &mut [T],
+    runs: Runs,
+    data: &[u8],
+) -> Result<(), Misfit> {
+    same_length(runs.elements() * size_of::<T>(), data.len())?;
+    let length = runs.length();
+    for (to, from) in runs {
+        let room: &mut [u8] = bytemuck::cast_slice_mut(&mut values[to..to + length]);
+        room.copy_from_slice(&data[from * size_of::<T>()..(from + length) * size_of::<T>()]);
+    }
     Ok(())
 }
 
-fn narrow(values: &mut [i32], data: &[u8]) -> Result<(), Misfit> {
-    let (wide, rest) = data.as_chunks::<8>();
-    if wide.len() != values.len() || !rest.is_empty() {
-        return Err(Misfit::Length { expected: values.len() * 8, got: data.len() });
+/// Decodes elements of one byte each.
+fn bytes<T>(
+    values: &mut [T],
+    runs: Runs,
+    data: &[u8],
+    decode: impl Fn(u8) -> T,
+) -> Result<(), Misfit> {
+    same_length(runs.elements(), data.len())?;
+    let length = runs.length();
+    for (to, from) in runs {
+        for (value, byte) in values[to..to + length].iter_mut().zip(&data[from..]) {
+            *value = decode(*byte);
+        }
     }
-    for (index, (narrow, wide)) in values.iter_mut().zip(wide).enumerate() {
-        let value = i64::from_le_bytes(*wide);
-        *narrow = i32::try_from(value).map_err(|_| Misfit::Range { index, value })?;
+    Ok(())
+}
+
+fn narrow(values: &mut [i32], runs: Runs, data: &[u8]) -> Result<(), Misfit> {
+    same_length(runs.elements() * 8, data.len())?;
+    let (wide, _) = data.as_chunks::<8>();
+    let length = runs.length();
+    for (to, from) in runs {
+        for (index, value) in (from..).zip(&mut values[to..to + length]) {
+            let wide = i64::from_le_bytes(wide[index]);
+            *value = i32::try_from(wide).map_err(|_| Misfit::Range { index, value: wide })?;
+        }
     }
     Ok(())
 }
@@ -202,25 +251,31 @@ fn elements(expected: usize, data: &[u8]) -> Result<Vec<&[u8]>, Misfit> {
     Ok(elements)
 }
 
-fn raw(values: &mut [Vec<u8>], data: &[u8]) -> Result<(), Misfit> {
-    let elements = elements(values.len(), data)?;
-    for (value, element) in values.iter_mut().zip(elements) {
-        value.clear();
-        value.extend_from_slice(element);
+fn raw(values: &mut [Vec<u8>], runs: Runs, data: &[u8]) -> Result<(), Misfit> {
+    let elements = elements(runs.elements(), data)?;
+    let length = runs.length();
+    for (to, from) in runs {
+        for (value, element) in values[to..to + length].iter_mut().zip(&elements[from..]) {
+            value.clear();
+            value.extend_from_slice(element);
+        }
     }
     Ok(())
 }
 
-fn texts(values: &mut [String], data: &[u8]) -> Result<(), Misfit> {
-    let elements = elements(values.len(), data)?;
-    for (index, (value, element)) in values.iter_mut().zip(elements).enumerate() {
-        let text = std::str::from_utf8(element).map_err(|_| Misfit::Text { index })?;
-        // The engines pass strings on as C strings.
-        if text.contains('\0') {
-            return Err(Misfit::Text { index });
+fn texts(values: &mut [String], runs: Runs, data: &[u8]) -> Result<(), Misfit> {
+    let elements = elements(runs.elements(), data)?;
+    let length = runs.length();
+    for (to, from) in runs {
+        for (index, value) in (from..).zip(&mut values[to..to + length]) {
+            let text = std::str::from_utf8(elements[index]).map_err(|_| Misfit::Text { index })?;
+            // The engines pass strings on as C strings.
+            if text.contains('\0') {
+                return Err(Misfit::Text { index });
+            }
+            value.clear();
+            value.push_str(text);
         }
-        value.clear();
-        value.push_str(text);
     }
     Ok(())
 }

@@ -2,19 +2,39 @@
 
 use super::buffer::Misfit;
 
-/// The inputs of the largest batch do not fit in memory.
+/// The inputs of a batch do not fit in memory.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "input {input:?} needs {bytes} bytes for {rows} rows, more memory than is available: lower \
-     max_batch in model.toml"
+     max_batch, or max_size where dimensions are open, in model.toml"
 )]
 pub struct MemoryError {
     /// The input.
     pub input: String,
-    /// Rows of the largest batch.
+    /// Rows of the batch.
     pub rows: u32,
     /// The bytes that these rows need; a lower bound when the number is too large.
     pub bytes: u128,
+}
+
+/// Why requests do not make a batch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssemblyError {
+    /// Some of them cannot be part of any. The others can, without them.
+    #[error("{}", .0.first().map_or_else(String::new, |refused| refused.error.to_string()))]
+    Requests(Vec<RefusedRequest>),
+    /// Together they do not fit in memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// A request that cannot be part of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedRequest {
+    /// Its position among the requests.
+    pub position: usize,
+    /// Why.
+    pub error: InputError,
 }
 
 /// Why a request cannot be part of a batch. Other requests are not affected.
@@ -35,6 +55,23 @@ pub enum InputError {
         room: u32,
         /// Rows of the request.
         got: u32,
+    },
+    /// The number of sizes differs from the number of open dimensions.
+    #[error("the request has {got} sizes, the model has {expected} open dimensions")]
+    Sizes {
+        /// Open dimensions of the model.
+        expected: usize,
+        /// Sizes of the request.
+        got: usize,
+    },
+    /// The request differs from the first of the batch in what all have to have in common.
+    #[error("the request is of another form than the others of its batch")]
+    Form,
+    /// The request is shorter than the longest of its batch, and nothing says what to fill it with.
+    #[error("input {input:?} cannot be padded: nothing says what with")]
+    Unpadded {
+        /// The input.
+        input: String,
     },
     /// A tensor is longer or shorter than its shape says.
     #[error("input {input:?} has {got} bytes where its shape needs {expected}")]
@@ -99,6 +136,9 @@ impl InputError {
             InputError::Range { .. } | InputError::Text { .. } => true,
             InputError::Tensors { .. }
             | InputError::Rows { .. }
+            | InputError::Sizes { .. }
+            | InputError::Form
+            | InputError::Unpadded { .. }
             | InputError::Length { .. }
             | InputError::Count { .. }
             | InputError::Truncated { .. } => false,

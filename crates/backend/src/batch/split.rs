@@ -1,63 +1,157 @@
 //! From the outputs of a batch to the outputs of its requests.
 
-use symphony_wire::tensor::{DataType, OutputTensor, Signature};
+use super::Part;
+use super::region::Runs;
+use bytes::Bytes;
+use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
 
-/// Splits the outputs of a batch into the outputs of its requests, in the order in which the
-/// requests were added. `rows` holds the number of rows of each request. The results share the
-/// memory of the batch.
+/// Splits the outputs of a batch into the outputs of its requests, in the order in which they were
+/// assembled. Each gets its rows, cut back to its own size along the padded dimension; an output
+/// without a batch dimension belongs to all of them. Where the elements of a request lie together,
+/// its output shares the memory of the batch.
 ///
 /// # Errors
 /// An output does not have one entry per row of the batch, so the model cannot be batched.
 pub fn split(
     signature: &Signature,
     outputs: Vec<OutputTensor>,
-    rows: &[u32],
+    parts: &[Part],
 ) -> Result<Vec<Vec<OutputTensor>>, OutputError> {
     if outputs.len() != signature.outputs.len() {
         let expected = signature.outputs.len();
         return Err(OutputError::Count { expected, got: outputs.len() });
     }
     if !signature.is_batched() {
-        return match rows {
+        return match parts {
             [_] => Ok(vec![outputs]),
-            _ => Err(OutputError::Unbatched { requests: rows.len() }),
+            _ => Err(OutputError::Unbatched { requests: parts.len() }),
         };
     }
-    let mut requests: Vec<_> = rows.iter().map(|_| Vec::with_capacity(outputs.len())).collect();
+    let whole = Part {
+        rows: parts.iter().map(|part| part.rows).sum(),
+        length: parts.iter().map(|part| part.length).max().unwrap_or(0),
+    };
+    let mut requests: Vec<_> = parts.iter().map(|_| Vec::with_capacity(outputs.len())).collect();
     for (spec, output) in signature.outputs.iter().zip(outputs) {
-        let total: usize = rows.iter().map(|&rows| rows as usize).sum();
-        if output.shape.first() != Some(&total) {
-            let (output, shape) = (spec.name.clone(), output.shape);
-            return Err(OutputError::Rows { output, shape, rows: total });
-        }
-        let mut start = 0;
-        for (request, &rows) in requests.iter_mut().zip(rows) {
-            let mut shape = output.shape.clone();
-            shape[0] = rows as usize;
-            let elements = shape.iter().product();
-            let length = length_of(&output.data[start..], spec.datatype, elements)
-                .ok_or_else(|| OutputError::Length { output: spec.name.clone() })?;
-            request.push(OutputTensor { shape, data: output.data.slice(start..start + length) });
-            start += length;
+        let output = BatchOutput::new(signature, spec, output, whole)?;
+        let mut row = 0;
+        for (request, part) in requests.iter_mut().zip(parts) {
+            request.push(output.part(row, *part));
+            row += part.rows as usize;
         }
     }
     Ok(requests)
 }
 
-/// The number of bytes that the first `elements` elements of `data` take, or `None` when `data` is
-/// shorter than that.
-fn length_of(data: &[u8], datatype: DataType, elements: usize) -> Option<usize> {
-    if let Some(size) = datatype.size() {
-        return elements.checked_mul(size).filter(|&length| length <= data.len());
+/// One output of a whole batch.
+struct BatchOutput {
+    output: OutputTensor,
+    axis: Option<usize>,
+    /// The padded dimensions.
+    padded: Vec<usize>,
+    bytes: ElementBytes,
+}
+
+impl BatchOutput {
+    /// Checks that an output is what a batch of this size has to give.
+    fn new(
+        signature: &Signature,
+        spec: &TensorSpec,
+        output: OutputTensor,
+        whole: Part,
+    ) -> Result<BatchOutput, OutputError> {
+        let axis = spec.batch_axis();
+        let padded: Vec<usize> =
+            (0..spec.shape.len()).filter(|&axis| signature.is_padded(spec.shape[axis])).collect();
+        let has = |axis: usize, size: usize| output.shape.get(axis) == Some(&size);
+        if axis.is_some_and(|axis| !has(axis, whole.rows as usize)) {
+            let (output, shape) = (spec.name.clone(), output.shape);
+            return Err(OutputError::Rows { output, shape, rows: whole.rows as usize });
+        }
+        if padded.iter().any(|&axis| !has(axis, whole.length)) {
+            let (output, shape) = (spec.name.clone(), output.shape);
+            return Err(OutputError::Padded { output, shape, length: whole.length });
+        }
+        let elements = output.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
+        let bytes = elements
+            .and_then(|elements| ElementBytes::new(&output.data, spec.datatype, elements))
+            .ok_or_else(|| OutputError::Length { output: spec.name.clone() })?;
+        Ok(BatchOutput { output, axis, padded, bytes })
     }
-    let mut at = 0;
-    for _ in 0..elements {
-        let (length, rest) = data.get(at..)?.split_first_chunk::<4>()?;
-        let length = u32::from_le_bytes(*length) as usize;
-        rest.get(..length)?;
-        at += 4 + length;
+
+    /// What belongs to a request, whose first row is this one.
+    fn part(&self, row: usize, part: Part) -> OutputTensor {
+        let mut shape = self.output.shape.clone();
+        for &axis in &self.padded {
+            shape[axis] = part.length;
+        }
+        if let Some(axis) = self.axis {
+            shape[axis] = part.rows as usize;
+        }
+        let data = match self.axis {
+            Some(0) | None if shape.get(1..) == self.output.shape.get(1..) => {
+                let row_elements: usize = shape.iter().skip(1).product();
+                let start = if self.axis.is_some() { row * row_elements } else { 0 };
+                self.slice(Runs::one(start, shape.iter().product()))
+            }
+            _ => {
+                let mut at = vec![0; shape.len()];
+                if let Some(axis) = self.axis {
+                    at[axis] = row;
+                }
+                self.slice(Runs::of_box(&self.output.shape, &shape, &at))
+            }
+        };
+        OutputTensor { shape, data }
     }
-    Some(at)
+
+    /// The bytes of the elements of a box: shared with the batch if they lie together.
+    fn slice(&self, runs: Runs) -> Bytes {
+        let length = runs.length();
+        if let Some(start) = runs.single() {
+            return self.output.data.slice(self.bytes.range(start, length));
+        }
+        let mut gathered = Vec::new();
+        for (start, _) in runs {
+            gathered.extend_from_slice(&self.output.data[self.bytes.range(start, length)]);
+        }
+        gathered.into()
+    }
+}
+
+/// Where the elements of an output lie in its bytes.
+enum ElementBytes {
+    /// All take the same number of bytes.
+    Even(usize),
+    /// Where each string begins, and where the last ends.
+    Begins(Vec<usize>),
+}
+
+impl ElementBytes {
+    /// Returns `None` when `data` holds fewer elements.
+    fn new(data: &[u8], datatype: DataType, elements: usize) -> Option<ElementBytes> {
+        if let Some(size) = datatype.size() {
+            return (elements.checked_mul(size)? <= data.len()).then_some(ElementBytes::Even(size));
+        }
+        let mut begins = vec![0];
+        let mut at = 0;
+        for _ in 0..elements {
+            let (length, rest) = data.get(at..)?.split_first_chunk::<4>()?;
+            let length = u32::from_le_bytes(*length) as usize;
+            rest.get(..length)?;
+            at += 4 + length;
+            begins.push(at);
+        }
+        Some(ElementBytes::Begins(begins))
+    }
+
+    /// The bytes of so many elements that lie together.
+    fn range(&self, start: usize, count: usize) -> std::ops::Range<usize> {
+        match self {
+            ElementBytes::Even(size) => start * size..(start + count) * size,
+            ElementBytes::Begins(begins) => begins[start]..begins[start + count],
+        }
+    }
 }
 
 /// Why the outputs of a batch cannot be given to its requests.
@@ -77,7 +171,7 @@ pub enum OutputError {
         /// The number of requests.
         requests: usize,
     },
-    /// The leading dimension of an output is not the number of rows in the batch.
+    /// The batch dimension of an output is not the number of rows in the batch.
     #[error("output {output:?} has shape {shape:?} for a batch of {rows} rows")]
     Rows {
         /// The output.
@@ -87,69 +181,20 @@ pub enum OutputError {
         /// Rows of the batch.
         rows: usize,
     },
+    /// The padded dimension of an output is not the size of the longest request of the batch.
+    #[error("output {output:?} has shape {shape:?} for a batch that is padded to {length}")]
+    Padded {
+        /// The output.
+        output: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Size of the batch along the padded dimension.
+        length: usize,
+    },
     /// An output has less data than its shape says.
     #[error("output {output:?} has less data than its shape says")]
     Length {
         /// The output.
         output: String,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use symphony_wire::tensor::{Dim, TensorSpec, bytes_contents};
-
-    fn signature(datatype: DataType, row: &[usize], batched: bool) -> Signature {
-        let batch = batched.then_some(Dim::Batch).into_iter();
-        let shape: Vec<Dim> = batch.chain(row.iter().map(|&size| Dim::Fixed(size))).collect();
-        let spec = |name: &str| TensorSpec::new(name, datatype, shape.clone());
-        Signature::fixed(vec![spec("x")], vec![spec("y")])
-    }
-
-    fn output(shape: &[usize], data: &[u8]) -> OutputTensor {
-        OutputTensor { shape: shape.to_vec(), data: Bytes::copy_from_slice(data) }
-    }
-
-    #[test]
-    fn outputs_are_split_by_rows_without_a_copy() {
-        let whole = output(&[3, 2], &[1, 2, 3, 4, 5, 6]);
-        let address = whole.data.as_ptr();
-        let parts = split(&signature(DataType::Uint8, &[2], true), vec![whole], &[2, 1]).unwrap();
-        assert_eq!(parts[0], [output(&[2, 2], &[1, 2, 3, 4])]);
-        assert_eq!(parts[1], [output(&[1, 2], &[5, 6])]);
-        assert_eq!(parts[0][0].data.as_ptr(), address);
-    }
-
-    #[test]
-    fn string_outputs_are_split_at_their_elements() {
-        let whole = bytes_contents([b"a".as_slice(), b"", b"bcd", b"e"]);
-        let signature = signature(DataType::Bytes, &[2], true);
-        let parts = split(&signature, vec![output(&[2, 2], &whole)], &[1, 1]).unwrap();
-        assert_eq!(parts[0][0].data, bytes_contents([b"a".as_slice(), b""]));
-        assert_eq!(parts[1][0].data, bytes_contents([b"bcd".as_slice(), b"e"]));
-    }
-
-    #[test]
-    fn outputs_that_are_not_per_row_are_refused() {
-        let batched = signature(DataType::Uint8, &[2], true);
-        let unbatched = signature(DataType::Uint8, &[2], false);
-        let check =
-            |signature: &Signature, outputs: Vec<OutputTensor>, rows: &[u32], text: &str| {
-                assert_eq!(split(signature, outputs, rows).unwrap_err().to_string(), text);
-            };
-        check(&batched, vec![], &[1], "the engine gave 0 outputs where the model has 1");
-        let one = || vec![output(&[1, 2], &[1, 2])];
-        check(&batched, one(), &[1, 1], "output \"y\" has shape [1, 2] for a batch of 2 rows");
-        let short = vec![output(&[2, 2], &[1, 2, 3])];
-        check(&batched, short, &[1, 1], "output \"y\" has less data than its shape says");
-        check(
-            &unbatched,
-            one(),
-            &[1, 1],
-            "2 requests shared a batch of a model that has no batch dimension",
-        );
-        assert_eq!(split(&unbatched, one(), &[1]).unwrap(), [one()]);
-    }
 }

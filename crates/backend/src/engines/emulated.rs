@@ -119,7 +119,7 @@ fn zeros(
     spec: &TensorSpec,
     batch: &Batch<'_>,
 ) -> Result<OutputTensor, EngineError> {
-    let shape = signature.shape_of(spec, batch.rows(), &[]);
+    let shape = signature.shape_of(spec, batch.rows(), batch.sizes());
     // An empty string is its length alone: four zero bytes.
     let width = spec.datatype.size().unwrap_or(4);
     let length = shape

@@ -166,10 +166,9 @@ impl ProfilingTarget<'_> {
     /// Assembles a batch from single rows, runs it, and returns the time of both.
     fn run(&mut self, rows: u32) -> Result<Span, ProfilingError> {
         let start = (self.now)();
-        self.resident.clear();
-        for inputs in self.rows.iter().cycle().take(rows as usize) {
-            self.resident.push(inputs).map_err(|source| ProfilingError::Input { rows, source })?;
-        }
+        let requests = self.rows.iter().cycle().take(rows as usize);
+        let assembled = self.resident.assemble(requests);
+        assembled.map_err(|source| ProfilingError::Input { rows, source })?;
         self.resident.compute()?;
         Ok((self.now)().since(start))
     }

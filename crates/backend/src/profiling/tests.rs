@@ -317,8 +317,8 @@ fn samples_fit_every_datatype() {
         signature.inputs[0].datatype = datatype;
         let rows = sample_rows(&signature, &[], 4, 7);
         for representation in [Representation::Declared, Representation::Narrow] {
-            let mut arena = Arena::new(&signature, 4, representation).unwrap();
-            assert!(rows.iter().all(|inputs| arena.push(inputs).is_ok()), "{datatype}");
+            let mut arena = Arena::new(Arc::new(signature.clone()), 4, representation).unwrap();
+            assert_eq!(arena.assemble(rows.iter()), Ok(()), "{datatype}");
         }
         let again = sample_rows(&signature, &[], 4, 7);
         assert!(rows.iter().zip(&again).all(|(a, b)| a.tensors == b.tensors));

@@ -5,13 +5,15 @@ use crate::batch::Batch;
 use crate::engine::{EngineError, Executable};
 use crate::engines::emulated::Emulation;
 use bytes::Bytes;
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
 use symphony_core::{BatchId, Class, Profile, Request, RequestId};
 use symphony_wire::carrier::in_process::{
     FrontendToShard, Layout, MatcherInbox, MatcherQuestion, Received, ShardInbox, scheduler,
 };
 use symphony_wire::message::{Execution, Outcome, PlannedRequest};
 use symphony_wire::tensor::{
-    DataType, Inputs, OutputTensor, Signature, TensorSpec, bytes_contents,
+    DataType, Dim, Inputs, OpenDimension, OutputTensor, Signature, TensorSpec, bytes_contents,
 };
 use tokio::sync::oneshot;
 
@@ -43,6 +45,27 @@ fn resident(datatype: DataType, rows_max: u32) -> Resident {
     let profile = Profile::linear(Span(1), Span(1), rows_max).unwrap();
     let emulated = Emulation::new(Arc::new(profile)).load(&signature, 1).remove(0);
     Resident::new(Arc::new(signature), rows_max, Box::new(Touchy(emulated))).unwrap()
+}
+
+/// A model of `state [2, batch, width, length]`, padded along its length, and of a `rate` that the
+/// rows of a batch share. It echoes both.
+fn open() -> Resident {
+    let state = vec![Dim::Fixed(2), Dim::Batch, Dim::Open(0), Dim::Open(1)];
+    let state = TensorSpec {
+        fill: Some(Bytes::from_static(&[0])),
+        ..TensorSpec::new("state", DataType::Uint8, state)
+    };
+    let specs = vec![state, TensorSpec::new("rate", DataType::Uint8, vec![])];
+    let dimension = |name: &str| OpenDimension { name: name.to_owned(), max: 8 };
+    let signature = Signature {
+        inputs: specs.clone(),
+        outputs: specs,
+        dimensions: vec![dimension("width"), dimension("length")],
+        padded: Some(1),
+    };
+    let profile = Profile::linear(Span(1), Span(1), 32).unwrap();
+    let emulated = Emulation::new(Arc::new(profile)).load(&signature, 1).remove(0);
+    Resident::new(Arc::new(signature), 32, Box::new(Touchy(emulated))).unwrap()
 }
 
 /// A model whose batches end when there is nobody left to hold them.
@@ -94,15 +117,15 @@ impl Setup {
     }
 
     fn admit_rows(&self, rows: usize, data: Bytes) -> (Request, oneshot::Receiver<Outcome>) {
+        self.admit_inputs(Inputs::fixed(u32::try_from(rows).unwrap(), vec![data]))
+    }
+
+    fn admit_inputs(&self, inputs: Inputs) -> (Request, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
-        let count = u32::try_from(rows).unwrap();
-        let inputs = Inputs::fixed(count, vec![data]);
+        let rows = inputs.rows;
         let id = self.context.in_flight.admit(inputs, reply).unwrap();
         let arrival = self.context.clock.now();
-        (
-            Request { id, arrival, deadline: arrival + HOUR, rows: count, class: Class::High },
-            outcome,
-        )
+        (Request { id, arrival, deadline: arrival + HOUR, rows, class: Class::High }, outcome)
     }
 
     fn plan(&mut self, requests: &[Request]) -> Timed<BatchPlan> {
@@ -173,6 +196,63 @@ fn each_request_of_a_batch_gets_its_rows() {
     assert_eq!(assembly + compute, completion.exec);
     assert_eq!(short(&mut second_outcome), "[3]");
     assert!(setup.context.in_flight.is_empty());
+    assert!(setup.worker.stop(LONG));
+}
+
+/// A request of the open model whose bytes are random.
+fn open_request(random: &mut Pcg64Mcg) -> Inputs {
+    let mut below = |bound: u8| random.next_u32().to_le_bytes()[0] % bound;
+    let (rows, rate) = (u32::from(1 + below(3)), below(2));
+    let sizes = vec![usize::from(1 + below(2)), usize::from(below(4))];
+    let count = 2 * rows as usize * sizes[0] * sizes[1];
+    let state = (0..count).map(|_| below(250)).collect::<Vec<_>>();
+    Inputs { rows, sizes, tensors: vec![state.into(), vec![rate].into()] }
+}
+
+#[test]
+fn the_requests_of_a_plan_run_with_those_of_their_form_and_each_gets_its_own() {
+    let mut setup = Setup::new();
+    setup.worker.port().load(MODEL, open()).unwrap();
+    for seed in 0..50 {
+        let mut random = Pcg64Mcg::seed_from_u64(seed);
+        let sent: Vec<_> = (0..1 + seed % 8).map(|_| open_request(&mut random)).collect();
+        let (requests, outcomes): (Vec<_>, Vec<_>) =
+            sent.iter().map(|inputs| setup.admit_inputs(inputs.clone())).unzip();
+        let completion = setup.run(&requests).message;
+        assert!(completion.exec > Span::ZERO && completion.stay >= completion.exec);
+        for (inputs, mut outcome) in sent.iter().zip(outcomes) {
+            let Outcome::Done(answer) = outcome.try_recv().unwrap() else { panic!("seed {seed}") };
+            let form = |inputs: &Inputs| (inputs.sizes[0], inputs.tensors[1].clone());
+            let together = sent.iter().filter(|other| form(other) == form(inputs));
+            let rows = together.map(|inputs| inputs.rows).sum::<u32>();
+            assert_eq!(answer.execution.batch_rows, rows, "seed {seed}");
+            let shape = vec![2, inputs.rows as usize, inputs.sizes[0], inputs.sizes[1]];
+            let state = OutputTensor { shape, data: inputs.tensors[0].clone() };
+            let rate = OutputTensor { shape: vec![], data: inputs.tensors[1].clone() };
+            assert_eq!(answer.outputs, [state, rate], "seed {seed}");
+        }
+    }
+    assert!(setup.context.in_flight.is_empty());
+    assert!(setup.worker.stop(LONG));
+}
+
+#[test]
+fn a_form_that_fails_leaves_the_others_of_its_plan() {
+    let mut setup = Setup::new();
+    setup.worker.port().load(MODEL, open()).unwrap();
+    let of = |width: usize, byte: u8| Inputs {
+        rows: 1,
+        sizes: vec![width, 1],
+        tensors: vec![vec![byte; 2 * width].into(), vec![0].into()],
+    };
+    let (bad, mut bad_outcome) = setup.admit_inputs(of(1, FAIL));
+    let (good, mut good_outcome) = setup.admit_inputs(of(2, 1));
+    let (wrong, mut wrong_outcome) = setup.admit_inputs(Inputs::fixed(1, of(1, 1).tensors));
+    setup.run(&[bad, wrong, good]);
+    assert_eq!(short(&mut bad_outcome), "touchy failed on a batch of 1 rows: asked to");
+    let sizes = "the request has 0 sizes, the model has 2 open dimensions";
+    assert_eq!(short(&mut wrong_outcome), sizes);
+    assert_eq!(short(&mut good_outcome), "[1, 1, 1, 1]");
     assert!(setup.worker.stop(LONG));
 }
 

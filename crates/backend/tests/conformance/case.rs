@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::{fs, io};
 
 use bytes::Bytes;
@@ -92,10 +93,11 @@ impl Case {
             LoadRequest { name: &self.name, graph, signature: &signature, accelerators: 1 };
         let mut loaded = engine.load(&request).map_err(|e| e.to_string())?;
         let executable = loaded.first_mut().ok_or("nothing was loaded")?;
-        let mut arena =
-            Arena::new(&signature, 1, executable.representation()).map_err(|e| e.to_string())?;
         let tensors = signature.inputs.iter().map(|s| contents(&self.tensors[&s.name])).collect();
-        arena.push(&Inputs::fixed(1, tensors)).map_err(|e| e.to_string())?;
+        let mut arena = Arena::new(Arc::new(signature), 1, executable.representation())
+            .map_err(|e| e.to_string())?;
+        let inputs = Inputs::fixed(1, tensors);
+        arena.assemble(std::iter::once(&inputs)).map_err(|e| e.to_string())?;
         executable.run(&arena.batch()).map_err(|e| e.to_string())
     }
 
