@@ -21,7 +21,8 @@ use crate::limits;
 use crate::operators::{self, OnnxEngine};
 use crate::prepare::{Options, Prepared, Runnable};
 use crate::profiling::{
-    Machine, Measured, ProfileCache, ProfileKey, ProfilingError, ProfilingTarget, sample_rows,
+    Extent, Machine, Measured, ProfileCache, ProfileKey, ProfilingError, ProfilingTarget,
+    sample_rows,
 };
 use crate::repository::{
     ConfigError, EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder, ModelDirectory,
@@ -36,7 +37,7 @@ use symphony_core::{Class, Profile, Span};
 use symphony_onnx::OnnxModel;
 use symphony_wire::clock::Clock;
 use symphony_wire::tensor::Signature;
-use tracing::{info, warn};
+use tracing::info;
 
 /// The most generated rows with which a model is measured. Models with large rows get fewer.
 const SAMPLE_ROWS: usize = 8;
@@ -295,10 +296,11 @@ impl Loader {
         let Runnable { signature, rows_max, executables } = runnable;
         let mut residents = residents(&signature, rows_max, executables)?;
         let version = engine.version();
+        let extents = [Extent { size: 1, rows_max }];
         let key = ProfileKey {
             model: &source.name,
             content,
-            rows_max,
+            extents: &extents,
             engine: engine.name(),
             engine_version: &version,
             threads: self.config.cores.threads,
@@ -343,14 +345,12 @@ impl Loader {
         let mut first = targets.next().expect("a model is loaded on at least one accelerator");
         let measured = self.measured(key, slo, &mut first)?;
         if measured.shortened {
-            warn!(
+            info!(
                 model = key.model,
-                "too slow to be measured in full in {}: fewer runs or sizes; a lower max_batch \
-                 measures better",
-                self.config.effort.time_max
+                "the first profile is of few runs or sizes, because the model is slow"
             );
         }
-        targets.try_for_each(|mut target| target.warm_up())?;
+        targets.try_for_each(|mut target| target.warm_up(&measured))?;
         Ok(measured)
     }
 
@@ -365,7 +365,7 @@ impl Loader {
         let is_within = |kept: &Measured| objective(slo, &kept.plan).is_ok();
         let measured = match self.profiles.read(key) {
             Some(kept) if is_within(&kept) && self.profiles.is_known(key, &kept) => {
-                first.warm_up()?;
+                first.warm_up(&kept)?;
                 return Ok(kept);
             }
             Some(kept) if is_within(&kept) && first.agrees(&kept)? => kept,

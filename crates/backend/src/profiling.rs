@@ -6,35 +6,46 @@
 //! is measured while the others idle, so a profile does not show how much accelerators slow each
 //! other down.
 //!
+//! A first profile takes two seconds at most. It is made of few runs where a model is slow, so what
+//! becomes of them is robust: see [`fit`].
+//!
 //! Nothing here knows an engine, a file format or an objective.
 
 mod cache;
+mod cell;
+mod fit;
+mod isotonic;
 mod machine;
 mod measure;
 mod sample;
+mod target;
 
 pub use cache::{ProfileCache, ProfileKey};
+pub use cell::{Cell, Extent, rows_up_to};
 pub use machine::Machine;
-pub use measure::{Effort, ProfilingTarget};
+pub use measure::Effort;
 pub use sample::sample_rows;
+pub use target::ProfilingTarget;
 
 #[cfg(test)]
 mod tests;
 
 use crate::batch::AssemblyError;
 use crate::engine::EngineError;
+use fit::{fitted, summarize};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use symphony_core::{Profile, ProfileError, Span};
 
-/// What was measured at one batch size.
+/// What was measured of one cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SizeMeasurement {
-    /// The batch size, in rows.
-    pub rows: u32,
+pub struct CellMeasurement {
+    /// The batch.
+    pub cell: Cell,
     /// The median time.
     pub p50: Span,
-    /// The 95th percentile, or the longest time when there are fewer than 20 runs.
+    /// The 95th percentile. Where there are fewer than 20 runs, the median and the spread that all
+    /// runs of the model have.
     pub p95: Span,
     /// The number of runs.
     pub runs: u32,
@@ -54,8 +65,10 @@ pub enum ProfileOrigin {
 /// A model's latency profile with the measurements behind it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// The measurements in order of batch size. They need not be monotone.
-    pub sizes: Vec<SizeMeasurement>,
+    /// The measurements in order of their cells. They need not be monotone.
+    pub cells: Vec<CellMeasurement>,
+    /// The sizes of a row, in order, each with its largest batch.
+    pub extents: Vec<Extent>,
     /// The profile that plans use: the 95th percentile of every batch size, made monotone.
     pub plan: Arc<Profile>,
     /// The typical time of every batch size: the median, made monotone.
@@ -63,7 +76,7 @@ pub struct Measured {
     /// How far the 95th percentile lies above the median, relative to the median; itself the median
     /// over the sizes. 0.05 means that one run in twenty takes at least 5 % longer.
     pub jitter: f64,
-    /// Whether time ran out before every size had all of its runs, or sizes were skipped.
+    /// Whether time ran out before every size had all of its runs, or sizes were left out.
     pub shortened: bool,
     /// The origin of the profile.
     pub origin: ProfileOrigin,
@@ -92,33 +105,33 @@ impl Measured {
     /// Makes a profile from measurements.
     ///
     /// # Errors
-    /// There are no measurements, or their sizes do not grow from 1.
-    pub(crate) fn from_sizes(
-        sizes: Vec<SizeMeasurement>,
+    /// There are no measurements.
+    pub(crate) fn new(
+        mut cells: Vec<CellMeasurement>,
+        extents: Vec<Extent>,
         shortened: bool,
         origin: ProfileOrigin,
     ) -> Result<Measured, ProfileError> {
-        let samples = |of: fn(&SizeMeasurement) -> Span| -> Vec<(u32, Span)> {
-            // A clock that is too coarse to see a run must not make the run free.
-            sizes.iter().map(|size| (size.rows, of(size).max(Span(1)))).collect()
-        };
-        let plan = Arc::new(Profile::from_samples(&samples(|size| size.p95))?);
-        let typical = Arc::new(Profile::from_samples(&samples(|size| size.p50))?);
-        let jitter = jitter(&sizes);
-        Ok(Measured { sizes, plan, typical, jitter, shortened, origin })
+        cells.sort_by_key(|cell| cell.cell);
+        let plan = Arc::new(fitted(&cells, &extents, |cell| cell.p95)?);
+        let typical = Arc::new(fitted(&cells, &extents, |cell| cell.p50)?);
+        let jitter = jitter(&cells);
+        Ok(Measured { cells, extents, plan, typical, jitter, shortened, origin })
     }
 
     /// The profile of an emulated model, which takes exactly the time it is configured for.
     #[must_use]
     pub fn known(profile: &Arc<Profile>) -> Measured {
-        let at = |rows| SizeMeasurement {
-            rows,
+        let at = |rows| CellMeasurement {
+            cell: Cell { size: 1, rows },
             p50: profile.exec(rows),
             p95: profile.exec(rows),
             runs: 0,
         };
+        let rows_max = profile.rows_max();
         Measured {
-            sizes: sizes_up_to(profile.rows_max()).into_iter().map(at).collect(),
+            cells: rows_up_to(rows_max).into_iter().map(at).collect(),
+            extents: vec![Extent { size: 1, rows_max }],
             plan: Arc::clone(profile),
             typical: Arc::clone(profile),
             jitter: 0.0,
@@ -131,45 +144,25 @@ impl Measured {
     #[must_use]
     pub fn table(&self) -> String {
         let mut text = String::from("  rows   p50 ms   p95 ms  p50 ms/row   rows/s   runs\n");
-        for size in &self.sizes {
-            let (p50, p95) = (size.p50.as_millis_f64(), size.p95.as_millis_f64());
-            let rows = f64::from(size.rows);
+        for cell in &self.cells {
+            let (p50, p95) = (cell.p50.as_millis_f64(), cell.p95.as_millis_f64());
+            let rows = f64::from(cell.cell.rows);
             let _ = writeln!(
                 text,
                 "{:6} {p50:8.3} {p95:8.3} {:11.3} {:8.0} {:6}",
-                size.rows,
+                cell.cell.rows,
                 p50 / rows,
                 rows / p50 * 1e3,
-                size.runs
+                cell.runs
             );
         }
         text
     }
 }
 
-/// The batch sizes worth measuring: powers of two, the sizes half-way between, and `rows_max`.
-#[must_use]
-pub fn sizes_up_to(rows_max: u32) -> Vec<u32> {
-    let powers = std::iter::successors(Some(1u32), |power| power.checked_mul(2));
-    let mut sizes: Vec<u32> = powers
-        .flat_map(|power| [Some(power), (power > 1).then_some(power.saturating_add(power / 2))])
-        .flatten()
-        .take_while(|&size| size < rows_max)
-        .collect();
-    sizes.push(rows_max);
-    sizes
-}
-
-/// The smallest value that is at least as large as `percent` percent of the sorted values (nearest
-/// rank).
-fn percentile(sorted: &[Span], percent: usize) -> Span {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or(Span::ZERO)
-}
-
-fn jitter(sizes: &[SizeMeasurement]) -> f64 {
-    let above = |size: &SizeMeasurement| size.p95.0 as f64 / size.p50.0.max(1) as f64 - 1.0;
-    let mut shares: Vec<f64> = sizes.iter().map(|size| above(size).max(0.0)).collect();
+fn jitter(cells: &[CellMeasurement]) -> f64 {
+    let above = |cell: &CellMeasurement| cell.p95.0 as f64 / cell.p50.0.max(1) as f64 - 1.0;
+    let mut shares: Vec<f64> = cells.iter().map(|cell| above(cell).max(0.0)).collect();
     shares.sort_by(f64::total_cmp);
     shares.get(shares.len() / 2).copied().unwrap_or(0.0)
 }

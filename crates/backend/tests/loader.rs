@@ -72,7 +72,7 @@ impl Fixture {
 }
 
 fn loader(root: &Path) -> Loader {
-    let effort = Effort { runs: 3, size_time: Span::ZERO, ..Effort::default() };
+    let effort = Effort { runs: 3, time_least: Span::ZERO, ..Effort::default() };
     Loader::new(LoaderConfig {
         cores: Cores { accelerators: 2, threads: 1 },
         cache_dir: root.join("cache"),
@@ -121,9 +121,9 @@ fn a_trained_model_is_measured_and_its_profile_kept() {
     assert_eq!((loaded.engine, loaded.platform), ("rten", "rten_onnx"));
     assert!(loaded.slo_guessed && loaded.slo >= Span::from_millis(100));
     assert_eq!((loaded.rows_max, loaded.residents.len()), (4, 2));
-    let sizes: Vec<_> = loaded.measured.sizes.iter().map(|size| size.rows).collect();
+    let sizes: Vec<_> = loaded.measured.cells.iter().map(|cell| cell.cell.rows).collect();
     assert_eq!(sizes, [1, 2, 3, 4]);
-    assert!(loaded.measured.sizes.iter().all(|size| size.runs >= 3));
+    assert!(loaded.measured.cells.iter().all(|cell| cell.runs >= 3));
     assert_eq!(loaded.measured.origin, ProfileOrigin::Measured);
     assert_eq!(loaded.plan.rows_max(), 4);
     let rows = sample_rows(&loaded.signature, &[], 4, 1);
@@ -131,7 +131,7 @@ fn a_trained_model_is_measured_and_its_profile_kept() {
     assert_eq!(outputs[3][0].shape, [1, 10]);
     assert_eq!(fixture.profiles().len(), 1);
     let again = fixture.load().measured;
-    assert_eq!((again.origin, again.sizes), (ProfileOrigin::Cached, loaded.measured.sizes));
+    assert_eq!((again.origin, again.cells), (ProfileOrigin::Cached, loaded.measured.cells));
 }
 
 #[test]

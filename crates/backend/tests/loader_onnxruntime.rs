@@ -28,7 +28,7 @@ fn load(settings: &str, onnx: Option<&[u8]>) -> Result<LoadedModel, LoadError> {
         cores: Cores { accelerators: 1, threads: 1 },
         cache_dir: root.path().join("cache"),
         onnxruntime: None,
-        effort: Effort { runs: 3, size_time: Span::ZERO, ..Effort::default() },
+        effort: Effort { runs: 3, time_least: Span::ZERO, ..Effort::default() },
     });
     let directory = Repository::open(&models).unwrap().find("m").unwrap();
     loader.load(&directory)
@@ -48,7 +48,7 @@ fn onnxruntime_is_taken_where_it_is_found_unless_another_is_asked_for() {
     ] {
         let loaded = load(settings, Some(&digits())).unwrap();
         assert_eq!((loaded.engine, loaded.platform), (engine, platform), "{settings}");
-        assert_eq!(loaded.measured.sizes.len(), 2);
+        assert_eq!(loaded.measured.cells.len(), 2);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::plot::{Chart, Line};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use symphony_backend::loader::{Loader, LoaderConfig};
-use symphony_backend::profiling::{Measured, SizeMeasurement};
+use symphony_backend::profiling::{CellMeasurement, Measured};
 use symphony_backend::repository::ModelDirectory;
 use symphony_core::Span;
 
@@ -63,17 +63,18 @@ fn gain(measured: &Measured) -> String {
 }
 
 fn chart<'a>(name: &'a str, measured: &Measured) -> Chart<'a> {
-    let points = |time: fn(&SizeMeasurement) -> Span| {
-        let point = |size: &SizeMeasurement| (f64::from(size.rows), time(size).as_millis_f64());
-        measured.sizes.iter().map(point).collect()
+    let points = |time: fn(&CellMeasurement) -> Span| {
+        let point =
+            |cell: &CellMeasurement| (f64::from(cell.cell.rows), time(cell).as_millis_f64());
+        measured.cells.iter().map(point).collect()
     };
     Chart {
         title: name,
         x: "rows in the batch",
         y: "milliseconds",
         lines: vec![
-            Line { name: "p50", points: points(|size| size.p50) },
-            Line { name: "p95", points: points(|size| size.p95) },
+            Line { name: "p50", points: points(|cell| cell.p50) },
+            Line { name: "p95", points: points(|cell| cell.p95) },
         ],
         diagonal: None,
     }

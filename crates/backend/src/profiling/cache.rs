@@ -1,20 +1,20 @@
 //! Profiles on disk, one small file each. A lost profile only costs a new measurement, so every
 //! failure here is a warning.
 
-use super::{Machine, Measured, ProfileOrigin, SizeMeasurement};
+use super::{Cell, CellMeasurement, Extent, Machine, Measured, ProfileOrigin};
 use crate::repository::{ConfigError, Fingerprint, FingerprintBuilder, MODELS_MAX, TomlSource};
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use symphony_core::Span;
 use tracing::warn;
 
 /// The version of the file format. Raise it when the measurement or the file changes: older files
 /// are then ignored.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that a profile depends on.
 #[derive(Clone, Debug)]
@@ -23,8 +23,8 @@ pub struct ProfileKey<'a> {
     pub model: &'a str,
     /// The fingerprint of the model's files and of the settings that change its graph.
     pub content: Fingerprint,
-    /// The largest batch.
-    pub rows_max: u32,
+    /// The sizes of a row, each with its largest batch.
+    pub extents: &'a [Extent],
     /// Name of the engine.
     pub engine: &'a str,
     /// Version of the engine.
@@ -39,7 +39,7 @@ pub struct ProfileKey<'a> {
 #[derive(Debug)]
 pub struct ProfileCache {
     directory: PathBuf,
-    known: RefCell<BTreeMap<Fingerprint, Measured>>,
+    known: Mutex<BTreeMap<Fingerprint, Measured>>,
 }
 
 /// Bound on the profiles that are known to hold: as many as a repository can have models.
@@ -56,12 +56,13 @@ struct ProfileFile {
     machine: String,
     cores: usize,
     shortened: bool,
-    size: Vec<SizeLine>,
+    cell: Vec<CellLine>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SizeLine {
+struct CellLine {
+    size: u64,
     rows: u32,
     p50_ns: u64,
     p95_ns: u64,
@@ -70,10 +71,13 @@ struct SizeLine {
 
 impl ProfileKey<'_> {
     fn fingerprint(&self) -> Fingerprint {
-        FingerprintBuilder::default()
+        let hash = FingerprintBuilder::default()
             .number(u64::from(FORMAT))
             .text(&self.content.to_string())
-            .number(u64::from(self.rows_max))
+            .number(self.extents.len() as u64);
+        let extents = self.extents.iter();
+        extents
+            .fold(hash, |hash, extent| hash.number(extent.size).number(u64::from(extent.rows_max)))
             .text(self.engine)
             .text(self.engine_version)
             .number(self.threads as u64)
@@ -87,18 +91,18 @@ impl ProfileCache {
     /// The cache in `directory`, which is created with the first profile.
     #[must_use]
     pub fn new(directory: PathBuf) -> ProfileCache {
-        ProfileCache { directory, known: RefCell::default() }
+        ProfileCache { directory, known: Mutex::default() }
     }
 
     /// Whether this process has measured or checked this profile before.
     #[must_use]
     pub fn is_known(&self, key: &ProfileKey<'_>, kept: &Measured) -> bool {
-        self.known.borrow().get(&key.fingerprint()) == Some(kept)
+        self.known().get(&key.fingerprint()) == Some(kept)
     }
 
     /// This process has measured or checked a profile.
     pub fn know(&self, key: &ProfileKey<'_>, measured: &Measured) {
-        let mut known = self.known.borrow_mut();
+        let mut known = self.known();
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
@@ -109,11 +113,15 @@ impl ProfileCache {
         );
     }
 
+    fn known(&self) -> MutexGuard<'_, BTreeMap<Fingerprint, Measured>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads the profile of a key. A file that cannot be used counts as missing and logs a warning.
     #[must_use]
     pub fn read(&self, key: &ProfileKey<'_>) -> Option<Measured> {
         let path = self.path(key);
-        match read(&path, key.rows_max) {
+        match read(&path, key.extents) {
             Ok(measured) => Some(measured),
             Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 None
@@ -159,11 +167,12 @@ impl ProfileCache {
 }
 
 fn contents(key: &ProfileKey<'_>, measured: &Measured) -> String {
-    let line = |size: &SizeMeasurement| SizeLine {
-        rows: size.rows,
-        p50_ns: size.p50.0,
-        p95_ns: size.p95.0,
-        runs: size.runs,
+    let line = |measured: &CellMeasurement| CellLine {
+        size: measured.cell.size,
+        rows: measured.cell.rows,
+        p50_ns: measured.p50.0,
+        p95_ns: measured.p95.0,
+        runs: measured.runs,
     };
     let file = ProfileFile {
         format: FORMAT,
@@ -173,35 +182,41 @@ fn contents(key: &ProfileKey<'_>, measured: &Measured) -> String {
         machine: key.machine.cpu.clone(),
         cores: key.machine.cores,
         shortened: measured.shortened,
-        size: measured.sizes.iter().map(line).collect(),
+        cell: measured.cells.iter().map(line).collect(),
     };
     let text = toml::to_string(&file).expect("tables of numbers and strings are valid TOML");
     format!("# A measured latency profile. Delete this file to have it measured again.\n{text}")
 }
 
-fn read(path: &Path, rows_max: u32) -> Result<Measured, ConfigError> {
+fn read(path: &Path, extents: &[Extent]) -> Result<Measured, ConfigError> {
     let source = TomlSource::read(path)?;
     let file: ProfileFile = source.parse()?;
     if file.format != FORMAT {
         return Err(source.refuse(None, format!("format {} is not {FORMAT}", file.format)));
     }
-    let sizes: Vec<_> = file
-        .size
-        .iter()
-        .map(|line| SizeMeasurement {
-            rows: line.rows,
-            p50: Span(line.p50_ns),
-            p95: Span(line.p95_ns),
-            runs: line.runs,
-        })
-        .collect();
-    let largest = sizes.last().map_or(0, |size| size.rows);
-    if largest != rows_max {
-        return Err(source.refuse(None, format!("it ends at {largest} rows, not at {rows_max}")));
+    let cell = |line: &CellLine| CellMeasurement {
+        cell: Cell { size: line.size, rows: line.rows },
+        p50: Span(line.p50_ns),
+        p95: Span(line.p95_ns),
+        runs: line.runs,
+    };
+    let cells: Vec<_> = file.cell.iter().map(cell).collect();
+    let is_within = |cell: Cell| {
+        let rows_max = extents.iter().find(|extent| extent.size == cell.size);
+        rows_max.is_some_and(|extent| (1..=extent.rows_max).contains(&cell.rows))
+    };
+    for measured in &cells {
+        let Cell { size, rows } = measured.cell;
+        if !is_within(measured.cell) {
+            return Err(source.refuse(None, format!("{rows} rows of size {size} are never run")));
+        }
+        if measured.p50 == Span::ZERO || measured.p95 < measured.p50 {
+            return Err(source.refuse(None, format!("the times of {rows} rows cannot be")));
+        }
     }
-    if let Some(odd) = sizes.iter().find(|size| size.p50 == Span::ZERO || size.p95 < size.p50) {
-        return Err(source.refuse(None, format!("the times of {} rows cannot be", odd.rows)));
+    if !cells.is_sorted_by(|before, after| before.cell < after.cell) {
+        return Err(source.refuse(None, "its cells are not in order"));
     }
-    Measured::from_sizes(sizes, file.shortened, ProfileOrigin::Cached)
+    Measured::new(cells, extents.to_vec(), file.shortened, ProfileOrigin::Cached)
         .map_err(|error| source.refuse(None, error.to_string()))
 }
