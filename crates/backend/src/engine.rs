@@ -21,6 +21,8 @@ pub struct LoadRequest<'a> {
     pub signature: &'a Signature,
     /// The number of accelerators to load it on, at most as many as the engine was created for.
     pub accelerators: usize,
+    /// A library of operators that are not the engine's own.
+    pub custom_ops: Option<&'a Path>,
 }
 
 /// The machine's cores, split into accelerators.

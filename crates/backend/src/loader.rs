@@ -4,11 +4,13 @@
 //! Nothing here knows which models are being served. The caller puts a loaded model into service,
 //! and keeps the old one when a load fails.
 
+mod check;
 mod error;
 mod objective;
 mod settings;
 mod state;
 
+pub use check::Checked;
 pub use error::{LoadError, LoadProblem};
 pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
 pub use state::LoadedFiles;
@@ -16,21 +18,20 @@ pub use state::LoadedFiles;
 use crate::engine::{Engine, EngineError, Executable};
 use crate::engines::emulated::{self, Emulation};
 use crate::engines::onnxruntime::Onnxruntime;
-use crate::engines::rten::Rten;
+use crate::engines::rten::{self, Rten};
 use crate::limits;
-use crate::operators::{self, OnnxEngine};
+use crate::operators;
 use crate::prepare::{Options, Prepared, Runnable};
 use crate::profiling::{
     Extent, Machine, Measured, ProfileCache, ProfileKey, ProfilingError, ProfilingTarget,
     sample_rows,
 };
 use crate::repository::{
-    ConfigError, EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder, ModelDirectory,
-    ModelKind, ModelSource, OnnxSource, Slo,
+    ConfigError, CustomOps, EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder,
+    GraphSettings, ModelDirectory, ModelKind, ModelSource, OnnxSource, Slo,
 };
 use crate::resident::Resident;
 use objective::objective;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_core::{Class, Profile, Span};
@@ -155,22 +156,13 @@ impl Loader {
         self.load_source(source).map_err(|problem| LoadError::new(&name, problem))
     }
 
-    /// Checks the versions that the settings choose, highest first, for everything that needs
-    /// neither an engine nor a measurement: files, settings, signature and operators. For a bundled example only its name is checked.
-    ///
-    /// # Errors
-    /// As [`Loader::load`], except for the errors of an engine or a measurement.
-    pub fn check(&self, directory: &ModelDirectory) -> Result<Vec<ModelSource>, LoadError> {
-        self.check_directory(directory).map_err(|problem| LoadError::new(&directory.name, problem))
     }
 }
 
 impl Loader {
     fn load_source(&self, source: ModelSource) -> Result<LoadedModel, LoadProblem> {
         let (running, state) = match &source.kind {
-            ModelKind::Onnx { file, choice, shapes } => {
-                self.run_onnx(&source, file, *choice, shapes)?
-            }
+            ModelKind::Onnx { file, settings } => self.run_onnx(&source, file, settings)?,
             ModelKind::Emulated(model) => (self.run_emulated(model)?, LoadedFiles::new(&source)),
         };
         let ModelSource { name, version, terms, .. } = source;
@@ -200,28 +192,6 @@ impl Loader {
         })
     }
 
-    fn check_directory(&self, directory: &ModelDirectory) -> Result<Vec<ModelSource>, LoadProblem> {
-        let choice = directory.versions()?;
-        let wanted = choice.wanted().iter();
-        wanted.map(|&version| self.check_version(directory.read_version(version)?)).collect()
-    }
-
-    fn check_version(&self, source: ModelSource) -> Result<ModelSource, LoadProblem> {
-        match &source.kind {
-            ModelKind::Onnx { file: OnnxSource::Example(example), .. } => {
-                symphony_onnx::examples::find(example)?;
-            }
-            ModelKind::Onnx { file, choice, shapes } => {
-                let OnnxFile { path, model, .. } = self.read_onnx(&source, file)?;
-                let prepared = self.prepare(&source, shapes, model, &path)?;
-                let engines = self.engines(*choice)?;
-                first_that(&source.name, &engines, |installed| prove(installed, &prepared))?;
-            }
-            ModelKind::Emulated(_) => {}
-        }
-        Ok(source)
-    }
-
     /// Reads an ONNX file. A bundled example is generated first.
     fn read_onnx(&self, source: &ModelSource, file: &OnnxSource) -> Result<OnnxFile, LoadProblem> {
         let path = match file {
@@ -242,16 +212,11 @@ impl Loader {
     }
 
     /// The engines that a model may run on, in order of preference.
-    fn engines(&self, choice: EngineChoice) -> Result<Vec<Installed<'_>>, LoadProblem> {
-        let rten = Installed { kind: OnnxEngine::Rten, engine: &self.rten };
-        let onnxruntime = self.onnxruntime.as_ref();
-        let onnxruntime = onnxruntime.map(|engine| Installed {
-            kind: OnnxEngine::Onnxruntime,
-            engine: engine as &dyn Engine,
-        });
+    fn engines(&self, choice: EngineChoice) -> Result<Vec<&dyn Engine>, LoadProblem> {
+        let onnxruntime = self.onnxruntime.as_ref().map(|engine| engine as &dyn Engine);
         match (choice, onnxruntime) {
-            (EngineChoice::Rten, _) | (EngineChoice::Best, Err(_)) => Ok(vec![rten]),
-            (EngineChoice::Best, Ok(onnxruntime)) => Ok(vec![onnxruntime, rten]),
+            (EngineChoice::Rten, _) | (EngineChoice::Best, Err(_)) => Ok(vec![&self.rten]),
+            (EngineChoice::Best, Ok(onnxruntime)) => Ok(vec![onnxruntime, &self.rten]),
             (EngineChoice::Onnxruntime, Ok(onnxruntime)) => Ok(vec![onnxruntime]),
             (EngineChoice::Onnxruntime, Err(error)) => Err(error.clone().into()),
         }
@@ -261,34 +226,49 @@ impl Loader {
     fn prepare(
         &self,
         source: &ModelSource,
-        shape: &BTreeMap<String, Vec<usize>>,
+        settings: &GraphSettings,
         model: OnnxModel,
         path: &Path,
     ) -> Result<Prepared, LoadProblem> {
-        let (name, rows_max) = (source.name.as_str(), source.terms.rows_max);
-        let accelerators = self.config.cores.accelerators;
-        let options = Options { name, shape, rows_max, accelerators };
+        let options = Options {
+            name: &source.name,
+            settings,
+            custom_ops: self.custom_ops(settings)?,
+            rows_max: source.terms.rows_max,
+            accelerators: self.config.cores.accelerators,
+        };
         Ok(Prepared::new(model, path, &options)?)
+    }
+
+    /// The library of operators that a model asks for.
+    fn custom_ops(&self, settings: &GraphSettings) -> Result<Option<PathBuf>, EngineError> {
+        match &settings.custom_ops {
+            None => Ok(None),
+            Some(CustomOps::Extensions) => {
+                let onnxruntime = self.onnxruntime.as_ref().map_err(Clone::clone)?;
+                onnxruntime.extensions(&self.config.cache_dir.join("operators")).map(Some)
+            }
+            Some(CustomOps::File(path)) if path.is_file() => Ok(Some(path.clone())),
+            Some(CustomOps::File(path)) => {
+                let problem = format!("custom_ops: there is no file {}", path.display());
+                Err(EngineError::Library(problem))
+            }
+        }
     }
 
     fn run_onnx(
         &self,
         source: &ModelSource,
         file: &OnnxSource,
-        choice: EngineChoice,
-        shapes: &BTreeMap<String, Vec<usize>>,
+        settings: &GraphSettings,
     ) -> Result<(PlacedModel, LoadedFiles), LoadProblem> {
         let OnnxFile { path, model, state } = self.read_onnx(source, file)?;
-        let prepared = self.prepare(source, shapes, model, &path)?;
-        let engines = self.engines(choice)?;
-        let (engine, runnable) = first_that(&source.name, &engines, |installed| {
-            prove(installed, &prepared)?;
-            Ok(prepared.load(installed.engine)?)
-        })?;
+        let prepared = self.prepare(source, settings, model, &path)?;
+        let (engine, runnable) = self.place(source, settings, &prepared)?;
         // The engine has its own copy of the weights, and measuring takes long: free this one
         // first.
         drop(prepared);
-        let content = graph_fingerprint(&state, shapes)?;
+        let content = graph_fingerprint(&state, settings)?;
         // The engine and the fingerprint read the files again: what was checked must be what runs.
         if !state.files_are_as_before() {
             return Err(LoadProblem::Changed);
@@ -309,6 +289,20 @@ impl Loader {
         let measured = self.profile(&key, source.terms.slo, &mut residents)?;
         let (engine, platform) = (engine.name(), engine.platform());
         Ok((PlacedModel { engine, platform, signature, rows_max, residents, measured }, state))
+    }
+
+    /// Loads a model on the first engine that runs it, on every accelerator, and tries it out.
+    fn place(
+        &self,
+        source: &ModelSource,
+        settings: &GraphSettings,
+        prepared: &Prepared,
+    ) -> Result<(&dyn Engine, Runnable), LoadProblem> {
+        let engines = self.engines(settings.choice)?;
+        first_that(&source.name, &engines, |engine| {
+            prove(engine, prepared)?;
+            Ok(prepared.load(engine)?)
+        })
     }
 
     fn run_emulated(&self, model: &EmulatedModel) -> Result<PlacedModel, LoadProblem> {
@@ -393,32 +387,29 @@ fn sample_count(signature: &Signature) -> usize {
     usize::try_from(SAMPLE_BYTES_MAX / row).unwrap_or(SAMPLE_ROWS).clamp(1, SAMPLE_ROWS)
 }
 
-/// An engine that is available.
-#[derive(Clone, Copy)]
-struct Installed<'a> {
-    kind: OnnxEngine,
-    engine: &'a dyn Engine,
-}
-
-/// Refuses a model with operators that the engine may compute wrongly.
-fn prove(installed: &Installed<'_>, prepared: &Prepared) -> Result<(), LoadProblem> {
-    operators::check(installed.kind, prepared.model()).map_err(LoadProblem::Unproven)
+/// Refuses a model with operators that the engine may compute wrongly. onnxruntime is trusted with
+/// whatever it loads.
+fn prove(engine: &dyn Engine, prepared: &Prepared) -> Result<(), LoadProblem> {
+    if engine.name() != rten::NAME {
+        return Ok(());
+    }
+    operators::check(prepared.model()).map_err(LoadProblem::Unproven)
 }
 
 /// The first engine on which an attempt succeeds, with the result of the attempt.
 fn first_that<'a, T>(
     model: &str,
-    engines: &[Installed<'a>],
-    attempt: impl Fn(&Installed<'a>) -> Result<T, LoadProblem>,
+    engines: &[&'a dyn Engine],
+    attempt: impl Fn(&dyn Engine) -> Result<T, LoadProblem>,
 ) -> Result<(&'a dyn Engine, T), LoadProblem> {
     let mut refusals = Vec::new();
-    for installed in engines {
-        match attempt(installed) {
+    for &engine in engines {
+        match attempt(engine) {
             Ok(value) => {
                 for refusal in refusals {
-                    info!(model, "runs on {}: {refusal}", installed.engine.name());
+                    info!(model, "runs on {}: {refusal}", engine.name());
                 }
-                return Ok((installed.engine, value));
+                return Ok((engine, value));
             }
             Err(refusal) => refusals.push(refusal),
         }
@@ -443,16 +434,17 @@ fn residents(
 /// is loaded.
 fn graph_fingerprint(
     state: &LoadedFiles,
-    shapes: &BTreeMap<String, Vec<usize>>,
+    settings: &GraphSettings,
 ) -> Result<Fingerprint, ConfigError> {
     let mut content = FingerprintBuilder::default();
     for file in state.files() {
         content = content.file(file)?;
     }
     let hash = FingerprintBuilder::default().text(&content.finish().to_string());
-    let hash = shapes.iter().fold(hash, |hash, (input, dims)| {
+    let hash = settings.shapes.iter().fold(hash, |hash, (input, dims)| {
         let hash = hash.text(input).number(dims.len() as u64);
-        dims.iter().fold(hash, |hash, &dim| hash.number(dim as u64))
+        // No dimension is 0: it stands for one that stays open.
+        dims.iter().fold(hash, |hash, dim| hash.number(dim.unwrap_or(0) as u64))
     });
     Ok(hash.finish())
 }

@@ -6,6 +6,7 @@
 
 use crate::engine::{Engine, EngineError, Executable, Graph, LoadRequest};
 use crate::limits;
+use crate::repository::GraphSettings;
 use crate::resident::BatchError;
 use crate::verify::{self, Verdict};
 use std::collections::BTreeMap;
@@ -15,13 +16,14 @@ use symphony_onnx::{Dim, ElementType, OnnxModel, TensorType, ValueInfo, ValueKin
 use symphony_wire::tensor::{self, DataType, Signature, TensorSpec};
 
 /// The part of a model's configuration that concerns its graph.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options<'a> {
     /// The model's name.
     pub name: &'a str,
-    /// The dimensions of inputs that the graph leaves open: those of one row, or all of them for a
-    /// model that must not be batched.
-    pub shape: &'a BTreeMap<String, Vec<usize>>,
+    /// What `model.toml` says of the graph.
+    pub settings: &'a GraphSettings,
+    /// The library of operators that are not the engine's own.
+    pub custom_ops: Option<PathBuf>,
     /// The largest batch that the configuration asks for, at least one row.
     pub rows_max: u32,
     /// The number of accelerators to load it on.
@@ -65,21 +67,9 @@ pub enum PrepareError {
         /// The input.
         input: String,
     },
-    /// A dimension that neither the graph nor the configuration fixes.
-    #[error(
-        "dimension {axis} ({dim}) of input {input:?} is open: add a line to model.toml like \
-             `shape = {{ {input:?} = {example} }}`, with a number for each ?"
-    )]
-    Open {
-        /// The input.
-        input: String,
-        /// Counted from 0, including the batch dimension.
-        axis: usize,
-        /// The name of the dimension in the graph.
-        dim: String,
-        /// An example of what to write.
-        example: String,
-    },
+    /// What neither the graph nor the configuration says, as lines for `model.toml`.
+    #[error("the graph does not say everything: add to model.toml, with a number for each ?\n{}", .0.join("\n"))]
+    Questions(Vec<String>),
     /// The number of configured dimensions is not that of the input.
     #[error(
         "shape in model.toml gives input {input:?} {got} dimensions: give the {row} of one \
@@ -136,6 +126,7 @@ pub struct Prepared {
     path: PathBuf,
     rows_max: u32,
     accelerators: usize,
+    custom_ops: Option<PathBuf>,
     /// The form with a batch dimension, and where that dimension comes from.
     batched: Option<(Form, BatchDimension)>,
     /// The form for one request at a time.
@@ -181,7 +172,7 @@ impl Prepared {
         options: &Options<'_>,
     ) -> Result<Prepared, PrepareError> {
         check_edges(&model)?;
-        let (model, fixed) = fix_dimensions(model, options.shape)?;
+        let (model, fixed) = fix_dimensions(model, &options.settings.shapes)?;
         check_open(&model)?;
         let leading = Leading::of(&model);
         let batched = match leading {
@@ -214,6 +205,7 @@ impl Prepared {
             path: path.to_owned(),
             rows_max: options.rows_max.max(1),
             accelerators: options.accelerators,
+            custom_ops: options.custom_ops.clone(),
             batched,
             single: Form { model, patched: fixed || closed, signature },
         })
@@ -289,7 +281,8 @@ impl Prepared {
     ) -> Result<Vec<Box<dyn Executable>>, PrepareError> {
         let Form { model, patched, signature } = form;
         let graph = Graph { model, path: &self.path, patched: *patched };
-        let request = LoadRequest { name: &self.name, graph, signature, accelerators };
+        let (name, custom_ops) = (self.name.as_str(), self.custom_ops.as_deref());
+        let request = LoadRequest { name, graph, signature, accelerators, custom_ops };
         Ok(engine.load(&request)?)
     }
 }
@@ -344,7 +337,7 @@ fn datatype(element: ElementType) -> Option<DataType> {
 /// Applies the configured shapes. Returns whether that changed the graph.
 fn fix_dimensions(
     mut model: OnnxModel,
-    shape: &BTreeMap<String, Vec<usize>>,
+    shape: &BTreeMap<String, Vec<Option<usize>>>,
 ) -> Result<(OnnxModel, bool), PrepareError> {
     let mut changed = false;
     for (input, sizes) in shape {
@@ -363,6 +356,7 @@ fn fix_dimensions(
             }
         };
         for (axis, &size) in sizes.iter().enumerate() {
+            let Some(size) = size else { continue };
             let size_i64 = i64::try_from(size)
                 .map_err(|_| PrepareError::ShapeSize { input: input.clone(), size })?;
             model.set_dim(input, axis + offset, size_i64)?;
@@ -384,21 +378,25 @@ fn dims_of(value: &ValueInfo) -> &[Dim] {
     }
 }
 
-/// Refuses open dimensions other than the leading ones.
+/// Refuses open dimensions other than the leading ones, all of them in one question.
 fn check_open(model: &OnnxModel) -> Result<(), PrepareError> {
-    for value in &model.signature().inputs {
-        let dims = dims_of(value);
-        let open = dims.iter().enumerate().skip(1).find(|(_, dim)| is_open(dim));
-        let Some((axis, dim)) = open else { continue };
-        let row = dims.iter().skip(1).map(|dim| match dim {
-            Dim::Fixed(size) => size.to_string(),
-            _ => "?".to_owned(),
-        });
-        let example = format!("[{}]", row.collect::<Vec<_>>().join(", "));
-        let input = value.name.clone();
-        return Err(PrepareError::Open { input, axis, dim: dim.to_string(), example });
+    let open: Vec<String> = model
+        .signature()
+        .inputs
+        .iter()
+        .filter(|value| dims_of(value).iter().skip(1).any(is_open))
+        .map(|value| {
+            let row = dims_of(value).iter().skip(1).map(|dim| match dim {
+                Dim::Fixed(size) => size.to_string(),
+                _ => "?".to_owned(),
+            });
+            format!("{:?} = [{}]", value.name, row.collect::<Vec<_>>().join(", "))
+        })
+        .collect();
+    if open.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    Err(PrepareError::Questions(vec![format!("shape = {{ {} }}", open.join(", "))]))
 }
 
 /// The leading dimensions of a graph's inputs.

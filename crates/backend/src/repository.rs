@@ -17,8 +17,8 @@ mod source;
 mod versions;
 
 pub use config::{
-    EmulatedModel, EngineChoice, EngineConfig, MAX_BATCH_DEFAULT, MAX_BATCH_LIMIT, ModelConfig,
-    QUEUE_MAX_DEFAULT, Slo, Terms,
+    BatchAxis, CustomOps, EmulatedModel, EngineChoice, EngineConfig, Fill, GraphSettings,
+    MAX_BATCH_DEFAULT, MAX_BATCH_LIMIT, ModelConfig, QUEUE_MAX_DEFAULT, Slo, Terms,
 };
 pub use directory::{ModelDirectory, ModelKind, ModelSource, OnnxSource};
 pub use error::ConfigError;

@@ -11,6 +11,7 @@ use symphony_backend::engines::onnxruntime::Onnxruntime;
 use symphony_backend::engines::rten::Rten;
 use symphony_backend::prepare::{Options, Prepared, Runnable};
 use symphony_backend::profiling::sample_rows;
+use symphony_backend::repository::GraphSettings;
 use symphony_backend::resident::Resident;
 use symphony_onnx::builder::GraphBuilder;
 use symphony_onnx::examples::{Encoder, WideDense, encoder, mobilenet_v2, resnet50, wide_dense};
@@ -34,9 +35,10 @@ fn load(engine: &dyn Engine, model: &OnnxModel, shape: &[(&str, usize)]) -> Runn
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.onnx");
     std::fs::write(&path, model.encode()).unwrap();
-    let shape: BTreeMap<_, _> =
-        shape.iter().map(|(name, size)| ((*name).to_owned(), vec![*size])).collect();
-    let options = Options { name: "m", shape: &shape, rows_max: 4, accelerators: 2 };
+    let shapes = shape.iter().map(|(name, size)| ((*name).to_owned(), vec![Some(*size)]));
+    let settings = GraphSettings { shapes: shapes.collect(), ..GraphSettings::default() };
+    let options =
+        Options { name: "m", settings: &settings, custom_ops: None, rows_max: 4, accelerators: 2 };
     let model = OnnxModel::read(&path).unwrap();
     Prepared::new(model, &path, &options).unwrap().load(engine).unwrap()
 }
@@ -162,8 +164,14 @@ fn a_graph_that_does_not_load_is_an_error() {
     graph.node("y", "NoSuchOperator", &["x"], vec![]);
     graph.output("y", ElementType::Float32, &[Dim::Named("batch".to_owned())]);
     let model = graph.finish().unwrap();
-    let shape = BTreeMap::new();
-    let options = Options { name: "broken", shape: &shape, rows_max: 4, accelerators: 1 };
+    let settings = GraphSettings::default();
+    let options = Options {
+        name: "broken",
+        settings: &settings,
+        custom_ops: None,
+        rows_max: 4,
+        accelerators: 1,
+    };
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.onnx");
     std::fs::write(&path, model.encode()).unwrap();
@@ -195,8 +203,15 @@ fn weights_outside_the_model_file_are_found() {
     }
     let path = directory.path().join("model.onnx");
     std::fs::write(&path, proto.encode_to_vec()).unwrap();
-    let shape = BTreeMap::from([("x".to_owned(), vec![2])]);
-    let options = Options { name: "outside", shape: &shape, rows_max: 4, accelerators: 2 };
+    let shapes = BTreeMap::from([("x".to_owned(), vec![Some(2)])]);
+    let settings = GraphSettings { shapes, ..GraphSettings::default() };
+    let options = Options {
+        name: "outside",
+        settings: &settings,
+        custom_ops: None,
+        rows_max: 4,
+        accelerators: 2,
+    };
     for engine in [&onnxruntime() as &dyn Engine, &Rten::new(CORES)] {
         // The shape changes the graph, so it is loaded from memory.
         let prepared = Prepared::new(OnnxModel::read(&path).unwrap(), &path, &options).unwrap();

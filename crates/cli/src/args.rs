@@ -104,6 +104,12 @@ pub(crate) struct ServeArgs {
     /// Check the configuration and every model of the repository, then exit.
     #[arg(long)]
     pub(crate) check: bool,
+    /// With --check: also load each model and run it once, so that "ok" is a promise.
+    #[arg(long, requires = "check")]
+    pub(crate) run: bool,
+    /// With --check: say everything that is wrong with a model, not only the first.
+    #[arg(short, long, requires = "check")]
+    pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
 }

@@ -4,7 +4,9 @@
 //! The binding panics when it is used without a library, so nothing of it is called before
 //! [`Onnxruntime::open`] has found a library that loads and is new enough.
 
+mod extensions;
 mod library;
+mod python;
 mod values;
 
 pub use library::{MINOR_VERSION_MIN, NAME, Places};
@@ -33,6 +35,7 @@ struct Opened {
 #[derive(Clone, Debug)]
 pub struct Onnxruntime {
     opened: Opened,
+    places: Places,
     cores: Cores,
 }
 
@@ -57,13 +60,29 @@ impl Onnxruntime {
             Some(opened) => opened.clone(),
             None => slot.insert(open(places)?).clone(),
         };
-        Ok(Onnxruntime { opened, cores })
+        Ok(Onnxruntime { opened, places: places.clone(), cores })
     }
 
     /// The library's file.
     #[must_use]
     pub fn library(&self) -> &Path {
         &self.opened.library
+    }
+
+    /// The library of the operators of the installed Python package `onnxruntime-extensions`, in a
+    /// form that this process can open, which is written to `directory`.
+    ///
+    /// # Errors
+    /// The package is not installed, or its library cannot be read. The text says what to do.
+    pub fn extensions(&self, directory: &Path) -> Result<PathBuf, EngineError> {
+        let library = self.places.extensions(self.library()).ok_or_else(|| {
+            let problem = "custom_ops = \"extensions\": the package is not installed: pip install \
+                           onnxruntime-extensions";
+            EngineError::Library(problem.to_owned())
+        })?;
+        extensions::without_interpreter(&library, directory).map_err(|error| {
+            EngineError::Library(format!("custom_ops: {}: {error}", library.display()))
+        })
     }
 }
 
@@ -123,8 +142,9 @@ impl Engine for Onnxruntime {
         let source = GraphSource::of(request)?;
         let mut executables: Vec<Box<dyn Executable>> = Vec::new();
         for _ in 0..request.accelerators {
-            let session = guarded(NAME, "loading a model", || self.session(&source))
-                .map_err(|error| refused(request.name, error.to_string()))?;
+            let session =
+                guarded(NAME, "loading a model", || self.session(&source, request.custom_ops))
+                    .map_err(|error| refused(request.name, error.to_string()))?;
             let outputs = request.signature.outputs.clone();
             executables.push(Box::new(OnnxruntimeModel { session, outputs }));
         }
@@ -166,9 +186,22 @@ impl<'a> GraphSource<'a> {
 
 impl Onnxruntime {
     /// Creates a session with the threads of one accelerator.
-    fn session(&self, source: &GraphSource<'_>) -> Result<Session, EngineError> {
+    fn session(
+        &self,
+        source: &GraphSource<'_>,
+        custom_ops: Option<&Path>,
+    ) -> Result<Session, EngineError> {
         let failed = |error: ort::Error| EngineError::Library(error.to_string());
         let mut builder = self.builder().map_err(failed)?;
+        if let Some(library) = custom_ops {
+            builder = builder.with_operator_library(library).map_err(|error| {
+                let problem: ort::Error = error.into();
+                EngineError::Library(format!(
+                    "custom_ops: the library {} does not load: {problem}",
+                    library.display()
+                ))
+            })?;
+        }
         match source {
             GraphSource::File(path) => builder.commit_from_file(path),
             GraphSource::Memory { graph, weights } => {

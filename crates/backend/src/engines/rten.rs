@@ -52,6 +52,10 @@ impl Engine for Rten {
             request.accelerators <= self.pools.len(),
             "the engine has no threads for an accelerator"
         );
+        if request.custom_ops.is_some() {
+            let problem = "custom_ops are operators for onnxruntime: pip install onnxruntime";
+            return Err(refused(request.name, problem.to_owned()));
+        }
         let signature = request.signature;
         let inputs = signature.inputs.iter().map(|spec| ("input", spec));
         for (role, spec) in inputs.chain(signature.outputs.iter().map(|spec| ("output", spec))) {

@@ -9,9 +9,14 @@ use crate::worker::Unreachable;
 use std::fmt;
 use symphony_core::Span;
 
+/// The most characters of an error. [`LoadError::details`] has all that is known.
+const TEXT_MAX: usize = 300;
+/// The end of a text that is cut in the middle: it says what to do.
+const TEXT_END: usize = 100;
+
 /// A model that was not loaded, with the reason.
 #[derive(Debug, thiserror::Error)]
-#[error("model {model:?} cannot be served: {problem}")]
+#[error("{}", brief(format!("model {model:?} cannot be served: {problem}"), problem))]
 pub struct LoadError {
     /// The model's name.
     pub model: String,
@@ -26,6 +31,25 @@ impl LoadError {
     pub fn new(model: &str, problem: LoadProblem) -> LoadError {
         LoadError { model: model.to_owned(), problem: Box::new(problem) }
     }
+
+    /// Everything that is known of the problem, one part after the other.
+    #[must_use]
+    pub fn details(&self) -> Vec<String> {
+        self.problem.details()
+    }
+}
+
+/// A text of bounded length: the beginning and the end of a longer one. Lines that are to be pasted
+/// into a file stay whole.
+fn brief(text: String, problem: &LoadProblem) -> String {
+    let count = text.chars().count();
+    if count <= TEXT_MAX || problem.is_question() {
+        return text;
+    }
+    let mark = " ... ";
+    let start = text.chars().take(TEXT_MAX - TEXT_END - mark.len());
+    let end = text.chars().skip(count - TEXT_END);
+    start.chain(mark.chars()).chain(end).collect()
 }
 
 /// Why a model cannot be served.
@@ -50,11 +74,11 @@ pub enum LoadProblem {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// It uses operators that the engine is not proven to compute correctly.
-    #[error("{}", Lines(.0))]
+    /// It uses operators that rten is not proven to compute correctly.
+    #[error("{}; `pip install onnxruntime` is all it takes to serve it", First(.0))]
     Unproven(Vec<Unproven>),
     /// No engine runs it.
-    #[error("no engine runs it: {}", Lines(.0))]
+    #[error("no engine runs it: {}", First(.0))]
     NoEngine(Vec<LoadProblem>),
     /// Its files changed while they were read.
     #[error("its files changed while they were read: load it again when they are complete")]
@@ -78,21 +102,33 @@ pub enum LoadProblem {
     },
 }
 
-/// The most problems that one message lists. A file can be made to have any number of them.
-const PROBLEMS_MAX: usize = 10;
-
-/// Several problems on one line.
-struct Lines<'a, T>(&'a [T]);
-
-impl<T: fmt::Display> fmt::Display for Lines<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, problem) in self.0.iter().take(PROBLEMS_MAX).enumerate() {
-            let separator = if at == 0 { "" } else { "; " };
-            write!(f, "{separator}{problem}")?;
+impl LoadProblem {
+    /// Its parts, each by itself.
+    fn details(&self) -> Vec<String> {
+        match self {
+            LoadProblem::Unproven(problems) => problems.iter().map(ToString::to_string).collect(),
+            LoadProblem::NoEngine(problems) => {
+                problems.iter().flat_map(LoadProblem::details).collect()
+            }
+            problem => vec![problem.to_string()],
         }
-        match self.0.len().saturating_sub(PROBLEMS_MAX) {
-            0 => Ok(()),
-            more => write!(f, "; and {more} more"),
+    }
+
+    /// Whether it asks for settings, with lines to paste.
+    fn is_question(&self) -> bool {
+        matches!(self, LoadProblem::Prepare(PrepareError::Questions(_)))
+    }
+}
+
+/// The first of several problems, and how many more there are.
+struct First<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for First<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, others)) = self.0.split_first() else { return Ok(()) };
+        match others.len() {
+            0 => write!(f, "{first}"),
+            more => write!(f, "{first} (and {more} more: `symphony serve --check -v`)"),
         }
     }
 }
@@ -102,15 +138,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_problems_are_told_and_no_more() {
-        for (count, expected) in [
-            (1, "0"),
-            (3, "0; 1; 2"),
-            (10, "0; 1; 2; 3; 4; 5; 6; 7; 8; 9"),
-            (1000, "0; 1; 2; 3; 4; 5; 6; 7; 8; 9; and 990 more"),
-        ] {
-            let problems: Vec<_> = (0..count).collect();
-            assert_eq!(Lines(&problems).to_string(), expected);
-        }
+    fn the_first_problem_is_told_and_how_many_more() {
+        assert_eq!(First(&[7]).to_string(), "7");
+        assert_eq!(First(&[7, 8, 9]).to_string(), "7 (and 2 more: `symphony serve --check -v`)");
+    }
+
+    #[test]
+    fn an_error_is_short_and_keeps_its_end() {
+        let problem = "x".repeat(1000) + " export it again";
+        let error = LoadError::new("m", EngineError::Library(problem.clone()).into());
+        let text = error.to_string();
+        assert_eq!(text.chars().count(), TEXT_MAX, "{text}");
+        assert!(text.starts_with("model \"m\" cannot be served: xxx"), "{text}");
+        assert!(text.ends_with("xxx export it again"), "{text}");
+        assert_eq!(error.details(), [problem]);
     }
 }

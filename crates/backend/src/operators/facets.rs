@@ -10,7 +10,7 @@ use std::fmt;
 use symphony_onnx::proto::TensorProto;
 use symphony_onnx::{Attribute, ElementType, Node};
 
-use super::schema::{OperatorValue, Schema};
+use super::schema::{AttributeDefault, OperatorValue, Schema, SchemaAttribute};
 use super::values::{KnownValue, KnownValues};
 
 /// What a facet is about.
@@ -144,7 +144,7 @@ pub(super) fn describe<'a>(
         }
     }
     outputs(node, schema, values, &mut facets);
-    attributes(node, schema, &mut facets);
+    attributes(node, schema, values, &mut facets);
     circumstances(node, schema, values, &mut facets);
     facets
 }
@@ -240,18 +240,65 @@ fn outputs<'a>(
     }
 }
 
-fn attributes(node: &Node<'_>, schema: &Schema, facets: &mut BTreeSet<Facet>) {
-    for name in &schema.attributes {
-        let value = node.attribute(name);
-        let value = value.map_or_else(|| ABSENT.to_owned(), |value| class(name, value));
+fn attributes<'a>(
+    node: &Node<'a>,
+    schema: &Schema,
+    values: &KnownValues<'a>,
+    facets: &mut BTreeSet<Facet>,
+) {
+    for SchemaAttribute { name, default } in &schema.attributes {
+        let value = node.attribute(name).map(|value| class(name, value));
+        let value = value
+            .or_else(|| Some(default_class(name, default.as_ref()?)))
+            .or_else(|| derived_class(name, node, values));
+        let value = value.unwrap_or_else(|| ABSENT.to_owned());
         facets.insert(Facet::new(FacetKind::Attribute, name, value));
     }
     for attribute in &node.proto.attribute {
-        if !schema.attributes.contains(&attribute.name()) {
+        if !schema.attributes.iter().any(|known| known.name == attribute.name()) {
             // An engine may ignore it and answer as if it were not there.
             facets.insert(Facet::new(FacetKind::Attribute, &plain(attribute.name()), OTHER));
         }
     }
+}
+
+/// The class of the value that a schema gives to an attribute that is left out.
+fn default_class(name: &str, default: &AttributeDefault) -> String {
+    match default {
+        AttributeDefault::Int(value) => class(name, Attribute::Int(*value)),
+        AttributeDefault::Float(value) => class(name, Attribute::Float(*value)),
+        AttributeDefault::Text(text) => class(name, Attribute::Text(text.as_bytes())),
+        AttributeDefault::Ints(list) => class(name, Attribute::Ints(list)),
+        AttributeDefault::List => SET.to_owned(),
+    }
+}
+
+/// The class of an attribute that is left out and for which the schema has no number, because its
+/// default depends on the node's inputs. What the ONNX documents say of it stands here.
+fn derived_class<'a>(name: &str, node: &Node<'a>, values: &KnownValues<'a>) -> Option<String> {
+    match (name, node.operator()) {
+        ("activations", "LSTM" | "GRU") => return Some("Sigmoid+Tanh".to_owned()),
+        ("activations", "RNN") => return Some("Tanh".to_owned()),
+        // The number of units is a dimension of the weights.
+        ("hidden_size", _) => return Some(SET.to_owned()),
+        _ => {}
+    }
+    if !matches!(name, "kernel_shape" | "strides" | "dilations" | "pads" | "output_padding") {
+        return None;
+    }
+    // Weights and images have two dimensions before those that the kernel moves along.
+    let given = node.ints("kernel_shape").map(<[i64]>::len);
+    let moved = given.or_else(|| {
+        let weights = if node.operator() == "QLinearConv" { 3 } else { 1 };
+        let rank = |position| values.input(node, position).rank;
+        rank(weights).or_else(|| rank(0))?.checked_sub(2)
+    })?;
+    let ones = vec![1; moved];
+    Some(match name {
+        "pads" => ints_class(name, &[0].repeat(2 * moved)),
+        "output_padding" => ints_class(name, &[0].repeat(moved)),
+        _ => ints_class(name, &ones),
+    })
 }
 
 /// A value for which there can be no proof.

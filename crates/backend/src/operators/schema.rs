@@ -13,7 +13,26 @@ pub(super) struct Schema {
     pub(super) last: i64,
     pub(super) inputs: Vec<OperatorValue>,
     pub(super) outputs: Vec<OperatorValue>,
-    pub(super) attributes: Vec<&'static str>,
+    pub(super) attributes: Vec<SchemaAttribute>,
+}
+
+/// An attribute.
+#[derive(Debug)]
+pub(super) struct SchemaAttribute {
+    pub(super) name: &'static str,
+    /// The value that a node has which leaves the attribute out, if the schema gives one.
+    pub(super) default: Option<AttributeDefault>,
+}
+
+/// The value of an attribute that is left out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum AttributeDefault {
+    Int(i64),
+    Float(f32),
+    Text(&'static str),
+    Ints(Vec<i64>),
+    /// Numbers or texts, whose values never matter.
+    List,
 }
 
 /// An input or output.
@@ -69,7 +88,7 @@ fn parse(line: &'static str) -> Option<(&'static str, Schema)> {
         last: last.parse().ok()?,
         inputs: head.map(parameter).collect::<Option<_>>()?,
         outputs: parts.next()?.split_whitespace().map(parameter).collect::<Option<_>>()?,
-        attributes: parts.next()?.split_whitespace().collect(),
+        attributes: parts.next()?.split_whitespace().map(attribute).collect::<Option<_>>()?,
     };
     Some((name, schema))
 }
@@ -81,6 +100,26 @@ fn parameter(word: &'static str) -> Option<OperatorValue> {
     let optional = rest.len() > 1 && rest.ends_with('?');
     let kind = if variadic || optional { &rest[..rest.len() - 1] } else { rest };
     Some(OperatorValue { name, kind, optional, variadic })
+}
+
+/// Reads `name`, or `name=kind:value`.
+fn attribute(word: &'static str) -> Option<SchemaAttribute> {
+    let Some((name, default)) = word.split_once('=') else {
+        return Some(SchemaAttribute { name: word, default: None });
+    };
+    let (kind, value) = default.split_once(':')?;
+    let default = match kind {
+        "int" => AttributeDefault::Int(value.parse().ok()?),
+        "float" => AttributeDefault::Float(value.parse().ok()?),
+        "text" => AttributeDefault::Text(value),
+        "ints" => {
+            let values = value.split(',').filter(|value| !value.is_empty());
+            AttributeDefault::Ints(values.map(|v| v.parse().ok()).collect::<Option<_>>()?)
+        }
+        "list" => AttributeDefault::List,
+        _ => return None,
+    };
+    Some(SchemaAttribute { name, default: Some(default) })
 }
 
 #[cfg(test)]
@@ -95,5 +134,8 @@ mod tests {
         assert_eq!((clip.inputs[2].name, clip.inputs[2].kind), ("max", "T"));
         assert!(versions("Concat")[0].input(7).is_some_and(|p| p.variadic));
         assert!(clip.input(3).is_none());
+        let pad = versions("Pad").last().expect("Pad is there");
+        let mode = pad.attributes.iter().find(|a| a.name == "mode").expect("it has a mode");
+        assert_eq!(mode.default, Some(AttributeDefault::Text("constant")));
     }
 }

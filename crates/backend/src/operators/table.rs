@@ -7,7 +7,7 @@
 //!
 //! A row holds the operator, its operator sets, then the proven values of each input, output and
 //! attribute (`-` means left out), then after `!` the combinations that failed nevertheless. An
-//! input, output or attribute that is not named must be left out. An input whose origin is not
+//! input or attribute that is not named must be left out; an output may always be. An input whose origin is not
 //! named may be stored in the model or computed. Nothing here knows how a row was proven.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +45,10 @@ impl ProvenRow {
     /// Whether a facet by itself is proven.
     #[must_use]
     pub fn proves(&self, facet: &Facet) -> bool {
+        if facet.kind == FacetKind::Output && facet.value == ABSENT {
+            // What is right on all outputs is right on fewer.
+            return true;
+        }
         match (facet.kind, self.proven.get(&(facet.kind, facet.name.clone()))) {
             (_, Some(values)) => values.contains(&facet.value),
             (FacetKind::Circumstance | FacetKind::Origin, None) => true,
@@ -154,6 +158,7 @@ mod tests {
         check("X:float B:- axis=- mode=linear", Some("mode=linear"));
         check("X:float B:- axis=- mode=-", None);
         check("X:float B:- axis=- mask>used", Some("mask>used"));
+        check("X:float B:- axis=- mask>-", None);
         check("X:int64 B:- axis=- rank#3", None);
         check("X:int64 B:- axis=- rank#4", Some("X:int64&rank#4"));
         check("X:int64 B:- axis=- rank#unknown", Some("X:int64&rank#4"));

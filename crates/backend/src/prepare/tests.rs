@@ -39,8 +39,12 @@ fn unary(operator: &str, x: &[Dim], y: &[Dim], attributes: &[(&str, i64)]) -> On
 
 /// Prepares a graph, loads it on rten, and summarises the result.
 fn outcome(model: OnnxModel, shape: &[(&str, &[usize])], rows_max: u32) -> String {
-    let shape = shape.iter().map(|(name, dims)| ((*name).to_owned(), dims.to_vec())).collect();
-    let options = Options { name: "m", shape: &shape, rows_max, accelerators: 2 };
+    let shapes = shape
+        .iter()
+        .map(|(name, dims)| ((*name).to_owned(), dims.iter().copied().map(Some).collect()));
+    let settings = GraphSettings { shapes: shapes.collect(), ..GraphSettings::default() };
+    let options =
+        Options { name: "m", settings: &settings, custom_ops: None, rows_max, accelerators: 2 };
     let loaded = Prepared::new(model, Path::new("memory"), &options).and_then(|mut prepared| {
         // The graph has no file.
         prepared.single.patched = true;
@@ -112,8 +116,7 @@ fn open_dimensions_are_fixed_by_configuration_or_refused_by_name() {
         let outcome = outcome(model(), shape, 8);
         assert!(outcome.contains(text), "{outcome}");
     };
-    check(&[], "dimension 1 (length) of input \"x\" is open");
-    check(&[], "`shape = { \"x\" = [?, 3] }`");
+    check(&[], "shape = { \"x\" = [?, 3] }");
     check(&[("x", &[5])], "gives input \"x\" 1 dimensions: give the 2 of one row, or all 3");
     check(&[("x", &[5, 4])], "the graph fixes it to 3, not 4");
     check(&[("z", &[5, 3])], "no input \"z\"");
@@ -221,16 +224,15 @@ proptest::proptest! {
             let at = at % bytes.len();
             bytes[at] = byte;
         }
-        let shape = BTreeMap::new();
-        let options = Options { name: "m", shape: &shape, rows_max, accelerators: 1 };
+        let settings = GraphSettings::default();
+        let options =
+            Options { name: "m", settings: &settings, custom_ops: None, rows_max, accelerators: 1 };
         let prepared = OnnxModel::decode(bytes.into())
             .map_err(PrepareError::from)
             .and_then(|model| Prepared::new(model, Path::new("memory"), &options));
         // The file may be refused, or described and inspected; only a panic is wrong.
         if let Ok(prepared) = prepared {
-            for engine in crate::operators::OnnxEngine::ALL {
-                let _ = crate::operators::check(engine, prepared.model());
-            }
+            let _ = crate::operators::check(prepared.model());
         }
     }
 }

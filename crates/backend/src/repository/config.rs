@@ -1,9 +1,14 @@
 //! `model.toml`: what its keys may say, resolved once into a [`ModelConfig`].
 
+mod graph;
+
+pub use graph::{BatchAxis, CustomOps, Fill, GraphSettings};
+
 use super::error::ConfigError;
 use super::source::TomlSource;
 use super::versions::VersionPolicy;
 use crate::limits;
+use graph::GraphKeys;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -61,10 +66,8 @@ pub enum Slo {
 pub enum EngineConfig {
     /// An ONNX file.
     Onnx {
-        /// Which engine.
-        choice: EngineChoice,
-        /// Sizes of open dimensions: input name to its shape without the batch dimension.
-        shapes: BTreeMap<String, Vec<usize>>,
+        /// How its graph is served.
+        settings: GraphSettings,
         /// The bundled example to generate instead of reading a file from the repository.
         generate: Option<String>,
     },
@@ -73,9 +76,10 @@ pub enum EngineConfig {
 }
 
 /// Which engine an ONNX model asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineChoice {
     /// onnxruntime where it is found and loads the model, else rten.
+    #[default]
     Best,
     /// onnxruntime or nothing.
     Onnxruntime,
@@ -102,6 +106,15 @@ struct File {
     engine: Option<EngineName>,
     #[serde(default)]
     shape: BTreeMap<Spanned<String>, Spanned<Vec<i64>>>,
+    #[serde(default)]
+    max_size: BTreeMap<String, Spanned<i64>>,
+    #[serde(default)]
+    pad: BTreeMap<String, Spanned<toml::Value>>,
+    pad_dimension: Option<Spanned<String>>,
+    batch_axis: Option<Spanned<toml::Value>>,
+    broadcast: Option<Spanned<Vec<String>>>,
+    custom_ops: Option<Spanned<String>>,
+    batch_dependent: Option<Spanned<bool>>,
     priority: Option<Spanned<toml::Value>>,
     queue_max: Option<Spanned<i64>>,
     loss_weight: Option<Spanned<f64>>,
@@ -111,6 +124,22 @@ struct File {
     input: Vec<Spanned<TensorTable>>,
     #[serde(default)]
     output: Vec<Spanned<TensorTable>>,
+}
+
+impl File {
+    /// Takes the keys that concern an ONNX graph.
+    fn graph_keys(&mut self) -> GraphKeys {
+        GraphKeys {
+            shape: std::mem::take(&mut self.shape),
+            max_size: std::mem::take(&mut self.max_size),
+            pad: std::mem::take(&mut self.pad),
+            pad_dimension: self.pad_dimension.take(),
+            batch_axis: self.batch_axis.take(),
+            broadcast: self.broadcast.take(),
+            custom_ops: self.custom_ops.take(),
+            batch_dependent: self.batch_dependent.take(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -143,7 +172,8 @@ impl ModelConfig {
     /// # Errors
     /// The file and line of what cannot be, and what is allowed there.
     pub fn parse(source: &TomlSource) -> Result<ModelConfig, ConfigError> {
-        let file: File = source.parse()?;
+        let mut file: File = source.parse()?;
+        let graph = file.graph_keys();
         let versions = super::versions::policy(source, file.versions.as_ref())?;
         let slo = slo(source, file.slo_ms.as_ref())?;
         let class = class(source, file.priority.as_ref())?;
@@ -152,8 +182,8 @@ impl ModelConfig {
         let loss_weight = loss_weight(source, file.loss_weight.as_ref())?;
         let max_batch = whole(source, "max_batch", file.max_batch.as_ref(), 1..=MAX_BATCH_LIMIT)?;
         let engine = match file.engine {
-            Some(EngineName::Emulated) => emulated(source, &file, max_batch)?,
-            _ => onnx(source, file)?,
+            Some(EngineName::Emulated) => emulated(source, &file, &graph, max_batch)?,
+            _ => onnx(source, file, graph)?,
         };
         let rows_max = match &engine {
             EngineConfig::Emulated(emulation) => emulation.profile.rows_max(),
@@ -232,7 +262,7 @@ fn whole<T: TryFrom<i64> + Into<i64> + Copy>(
     }
 }
 
-fn onnx(source: &TomlSource, file: File) -> Result<EngineConfig, ConfigError> {
+fn onnx(source: &TomlSource, file: File, graph: GraphKeys) -> Result<EngineConfig, ConfigError> {
     let stray = file.emulated.as_ref().map(|table| ("[emulated]", table.span()));
     let stray = stray.or_else(|| file.input.first().map(|table| ("[[input]]", table.span())));
     let stray = stray.or_else(|| file.output.first().map(|table| ("[[output]]", table.span())));
@@ -248,12 +278,8 @@ fn onnx(source: &TomlSource, file: File) -> Result<EngineConfig, ConfigError> {
         Some(EngineName::Rten) => EngineChoice::Rten,
         Some(EngineName::Emulated) | None => EngineChoice::Best,
     };
-    let shapes = file
-        .shape
-        .into_iter()
-        .map(|(name, dims)| Ok((name.into_inner(), shape(source, &dims)?)))
-        .collect::<Result<_, ConfigError>>()?;
-    Ok(EngineConfig::Onnx { choice, shapes, generate: file.generate.map(Spanned::into_inner) })
+    let settings = graph.resolve(source, choice)?;
+    Ok(EngineConfig::Onnx { settings, generate: file.generate.map(Spanned::into_inner) })
 }
 
 /// A shape without its batch dimension.
@@ -271,10 +297,11 @@ fn shape(source: &TomlSource, dims: &Spanned<Vec<i64>>) -> Result<Vec<usize>, Co
 fn emulated(
     source: &TomlSource,
     file: &File,
+    graph: &GraphKeys,
     max_batch: Option<u32>,
 ) -> Result<EngineConfig, ConfigError> {
     let stray = file.generate.as_ref().map(|value| ("generate", value.span()));
-    let stray = stray.or_else(|| file.shape.keys().next().map(|name| ("shape", name.span())));
+    let stray = stray.or_else(|| graph.stray());
     if let Some((key, span)) = stray {
         let problem =
             format!("{key} does not go with engine = \"emulated\", which runs no ONNX file");

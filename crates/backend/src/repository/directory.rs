@@ -1,12 +1,11 @@
 //! One model's directory: its settings, its versions and its files.
 
-use super::config::{EmulatedModel, EngineChoice, EngineConfig, ModelConfig, Terms};
+use super::config::{CustomOps, EmulatedModel, EngineConfig, GraphSettings, ModelConfig, Terms};
 use super::error::ConfigError;
 use super::listing::{only_file, onnx_files, versions};
 use super::name::is_name;
 use super::source::TomlSource;
 use super::versions::VersionChoice;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -44,10 +43,8 @@ pub enum ModelKind {
     Onnx {
         /// Where it comes from.
         file: OnnxSource,
-        /// Which engine runs it.
-        choice: EngineChoice,
-        /// Sizes of open dimensions: input name to its shape without the batch dimension.
-        shapes: BTreeMap<String, Vec<usize>>,
+        /// How its graph is served. A path in it is absolute.
+        settings: GraphSettings,
     },
     /// A wait of known length.
     Emulated(EmulatedModel),
@@ -114,7 +111,10 @@ impl ModelDirectory {
             EngineConfig::Emulated(model) => {
                 (newest.unwrap_or(UNVERSIONED), ModelKind::Emulated(model))
             }
-            EngineConfig::Onnx { choice, shapes, generate } => {
+            EngineConfig::Onnx { mut settings, generate } => {
+                if let Some(CustomOps::File(path)) = &mut settings.custom_ops {
+                    *path = self.path.join(&*path);
+                }
                 let (version, file) = match generate {
                     Some(example) => {
                         self.refuse_files_beside(&example, newest)?;
@@ -122,7 +122,7 @@ impl ModelDirectory {
                     }
                     None => self.file_of(newest)?,
                 };
-                (version, ModelKind::Onnx { file, choice, shapes })
+                (version, ModelKind::Onnx { file, settings })
             }
         };
         let name = self.name.clone();

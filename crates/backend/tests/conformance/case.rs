@@ -89,8 +89,13 @@ impl Case {
         let specs = |values: &[ValueInfo]| values.iter().map(spec).collect::<Result<_, _>>();
         let signature = Signature::fixed(specs(&described.inputs)?, specs(&described.outputs)?);
         let graph = Graph { model: &self.model, path: Path::new("case"), patched: true };
-        let request =
-            LoadRequest { name: &self.name, graph, signature: &signature, accelerators: 1 };
+        let request = LoadRequest {
+            name: &self.name,
+            graph,
+            signature: &signature,
+            accelerators: 1,
+            custom_ops: None,
+        };
         let mut loaded = engine.load(&request).map_err(|e| e.to_string())?;
         let executable = loaded.first_mut().ok_or("nothing was loaded")?;
         let tensors = signature.inputs.iter().map(|s| contents(&self.tensors[&s.name])).collect();

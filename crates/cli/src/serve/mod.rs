@@ -1,6 +1,7 @@
 //! `symphony serve`: every role in one process.
 
 mod announce;
+mod check;
 mod ports;
 mod shutdown;
 mod signals;
@@ -10,12 +11,13 @@ use crate::config::ServeConfig;
 use crate::console::say;
 use crate::logging;
 use anyhow::{Context, Result, anyhow, bail};
+use check::Check;
 use ports::PortsFile;
 use shutdown::{Running, RunningFrontend, serve_on, shut_down};
 use signals::Signals;
 use std::time::{Duration, Instant};
-use symphony_backend::loader::{LoadError, Loader};
-use symphony_backend::repository::{ModelDirectory, Repository, Scan};
+use symphony_backend::loader::Loader;
+use symphony_backend::repository::Repository;
 use symphony_control::models_thread::{ModelsStartError, ModelsThread};
 use symphony_control::pool::Pool;
 use symphony_frontend::{Addresses, Frontend, Services};
@@ -29,12 +31,12 @@ const EXIT_AT_ONCE: i32 = 130;
 const FRONTEND_GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) fn command(args: ServeArgs) -> Result<()> {
-    let check = args.check;
+    let check = args.check.then_some(Check { run: args.run, verbose: args.verbose });
     let config = ServeConfig::resolve(args)?;
     logging::start(config.process.log);
     let repository = Repository::open(&config.models)?;
-    if check {
-        return check_only(&config, &repository);
+    if let Some(check) = check {
+        return check.repository(&config, &repository);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.threads)
@@ -49,38 +51,6 @@ pub(crate) fn command(args: ServeArgs) -> Result<()> {
         tracing::error!("the threads `frontend` have not ended: the server ends without them");
     }
     ended
-}
-
-/// Reads and checks everything that can be told without running a model.
-fn check_only(config: &ServeConfig, repository: &Repository) -> Result<()> {
-    let loader = Loader::new(config.process.pool.loader.clone());
-    let Scan { models, skipped } = repository.scan()?;
-    for directory in &skipped {
-        say(format_args!("skip  {directory}"));
-    }
-    let mut failed = 0;
-    for directory in &models {
-        match check_model(&loader, directory) {
-            Ok(()) => {}
-            Err(error) => {
-                say(format_args!("error {error}"));
-                failed += 1;
-            }
-        }
-    }
-    if failed > 0 {
-        bail!("{failed} of {} models cannot be served", models.len());
-    }
-    say(format_args!("{} models can be served", models.len()));
-    Ok(())
-}
-
-/// Checks every version of a model that its settings choose.
-fn check_model(loader: &Loader, directory: &ModelDirectory) -> Result<(), LoadError> {
-    for source in loader.check(directory)? {
-        say(format_args!("ok    {} {}", source.name, source.version));
-    }
-    Ok(())
 }
 
 async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {

@@ -1,8 +1,10 @@
 //! Where to look for an onnxruntime library: first what is asked for, then what a Python package or
 //! the system has installed.
 //!
-//! This only looks at file names. Whether a file is usable shows when it is opened.
+//! This looks at file names; only a `python3` that is a script is run. Whether a file is usable
+//! shows when it is opened.
 
+use super::{extensions, python};
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -52,6 +54,7 @@ impl Places {
         let mut python = Vec::new();
         python.extend(path("VIRTUAL_ENV"));
         python.extend(path("CONDA_PREFIX"));
+        python.extend(python::roots());
         python.extend(home.map(|home| home.join(".local")));
         python.extend(pyenv.map(|root| entries(&root.join("versions"))).unwrap_or_default());
         python.extend(["/usr/local", "/usr"].map(PathBuf::from));
@@ -87,12 +90,20 @@ impl Places {
         let mut found: Vec<PathBuf> = self
             .python
             .iter()
-            .flat_map(|root| packages(root))
-            .flat_map(|p| libraries_in(&p))
+            .flat_map(|root| sites(root))
+            .flat_map(|site| libraries_in(&site.join("onnxruntime").join("capi")))
             .collect();
         found.extend(self.libraries.iter().flat_map(|directory| libraries_in(directory)));
         found.truncate(CANDIDATES_MAX);
         found
+    }
+
+    /// The library of the Python package `onnxruntime-extensions`. It is looked for beside the
+    /// opened `onnxruntime` first, if that is a Python package's.
+    pub(super) fn extensions(&self, onnxruntime: &Path) -> Option<PathBuf> {
+        let beside = onnxruntime.ancestors().nth(3).map(Path::to_owned);
+        let others = self.python.iter().flat_map(|root| sites(root));
+        beside.into_iter().chain(others).find_map(|site| extensions::library_in(&site))
     }
 
     /// Explains why there is no library and what to do. `refusals` says why each candidate was
@@ -117,8 +128,8 @@ impl Places {
     }
 }
 
-/// The directories in which a Python environment keeps onnxruntime's library.
-fn packages(root: &Path) -> Vec<PathBuf> {
+/// The directories in which a Python environment keeps packages.
+fn sites(root: &Path) -> Vec<PathBuf> {
     let versions = entries(&root.join("lib"));
     let is_python = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"))
@@ -129,7 +140,7 @@ fn packages(root: &Path) -> Vec<PathBuf> {
     versions.reverse();
     versions.push(root.join("Lib"));
     let sites = |version: PathBuf| ["site-packages", "dist-packages"].map(|s| version.join(s));
-    versions.into_iter().flat_map(sites).map(|site| site.join("onnxruntime").join("capi")).collect()
+    versions.into_iter().flat_map(sites).collect()
 }
 
 /// The libraries in a directory in descending order of name: names with a version come first.

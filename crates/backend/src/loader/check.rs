@@ -1,0 +1,66 @@
+//! What can be said of a model before it is served: by reading it, or by running it once.
+
+use super::{LoadError, LoadProblem, Loader, OnnxFile, first_that, prove};
+use crate::repository::{ModelDirectory, ModelKind, ModelSource, OnnxSource};
+
+/// A model that can be served, as far as was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The model's name.
+    pub name: String,
+    /// The version that would be served.
+    pub version: String,
+    /// Where it was run: the engine, and the largest batch in rows.
+    pub ran: Option<(&'static str, u32)>,
+}
+
+impl Loader {
+    /// Checks the versions that the settings choose, highest first, for everything that needs
+    /// neither an engine nor a measurement: files, settings, signature and operators. For a bundled
+    /// example only its name is checked.
+    ///
+    /// # Errors
+    /// As [`Loader::load`], except for the errors of an engine or a measurement.
+    pub fn check(&self, directory: &ModelDirectory) -> Result<Vec<Checked>, LoadError> {
+        self.checked(directory, false).map_err(|problem| LoadError::new(&directory.name, problem))
+    }
+
+    /// Loads the versions that the settings choose and runs them, as [`Loader::load`] does before it
+    /// measures.
+    ///
+    /// # Errors
+    /// As [`Loader::load`], except for the errors of a measurement.
+    pub fn try_out(&self, directory: &ModelDirectory) -> Result<Vec<Checked>, LoadError> {
+        self.checked(directory, true).map_err(|problem| LoadError::new(&directory.name, problem))
+    }
+
+    fn checked(&self, directory: &ModelDirectory, run: bool) -> Result<Vec<Checked>, LoadProblem> {
+        let choice = directory.versions()?;
+        let wanted = choice.wanted().iter();
+        wanted.map(|&version| self.checked_version(directory.read_version(version)?, run)).collect()
+    }
+
+    fn checked_version(&self, source: ModelSource, run: bool) -> Result<Checked, LoadProblem> {
+        let ran = match &source.kind {
+            ModelKind::Onnx { file: OnnxSource::Example(example), .. } if !run => {
+                symphony_onnx::examples::find(example)?;
+                None
+            }
+            ModelKind::Onnx { file, settings } => {
+                let OnnxFile { path, model, .. } = self.read_onnx(&source, file)?;
+                let prepared = self.prepare(&source, settings, model, &path)?;
+                if run {
+                    let (engine, runnable) = self.place(&source, settings, &prepared)?;
+                    Some((engine.name(), runnable.rows_max))
+                } else {
+                    let engines = self.engines(settings.choice)?;
+                    first_that(&source.name, &engines, |engine| prove(engine, &prepared))?;
+                    None
+                }
+            }
+            ModelKind::Emulated(_) => None,
+        };
+        let ModelSource { name, version, .. } = source;
+        Ok(Checked { name, version, ran })
+    }
+}
