@@ -1,14 +1,17 @@
-//! The ONNX file format: reads the signature and the operators of a model, rewrites its batch
-//! dimension, and writes graphs.
+//! The ONNX file format: reads the signature and the operators of a model, follows its batch
+//! dimension, rewrites dimensions and outputs, and writes graphs.
 //!
 //! This crate knows only files and graphs, and no engine, server or tensor data of requests. What
 //! an engine can run is decided elsewhere, from what is described here.
 
 pub mod builder;
+mod edges;
 mod element;
 mod error;
 pub mod examples;
 mod external;
+mod follow;
+mod hints;
 mod model;
 mod nodes;
 mod opset;
@@ -18,8 +21,11 @@ mod tensor;
 mod weights;
 mod write;
 
+pub use edges::TensorOutput;
 pub use element::ElementType;
 pub use error::Error;
+pub use follow::{BatchFlow, Mixing, RowsOfOutput};
+pub use hints::InputHints;
 pub use model::OnnxModel;
 pub use nodes::{Attribute, Known, Node};
 pub use rewrite::BatchRewrite;

@@ -1,6 +1,7 @@
 //! Model files from outside: reading, refusing, rewriting and writing them.
 
 mod bundled;
+mod follow;
 mod hostile;
 mod nodes;
 mod rewrite;
