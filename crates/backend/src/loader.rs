@@ -155,8 +155,6 @@ impl Loader {
         let name = source.name.clone();
         self.load_source(source).map_err(|problem| LoadError::new(&name, problem))
     }
-
-    }
 }
 
 impl Loader {

@@ -9,7 +9,7 @@ pub struct Checked {
     /// The model's name.
     pub name: String,
     /// The version that would be served.
-    pub version: String,
+    pub version: u64,
     /// Where it was run: the engine, and the largest batch in rows.
     pub ran: Option<(&'static str, u32)>,
 }
