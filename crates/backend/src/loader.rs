@@ -31,10 +31,10 @@ use crate::repository::{
     GraphSettings, ModelDirectory, ModelKind, ModelSource, OnnxSource, Slo,
 };
 use crate::resident::Resident;
-use objective::objective;
+use objective::{objective, queue_max_default};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use symphony_core::{Class, Profile, Span};
+use symphony_core::{Class, Objective, Profile};
 use symphony_onnx::OnnxModel;
 use symphony_wire::clock::Clock;
 use symphony_wire::tensor::Signature;
@@ -55,10 +55,8 @@ pub struct LoadedModel {
     pub version: u64,
     /// The inputs and outputs. The shape of every output is known.
     pub signature: Arc<Signature>,
-    /// The latency objective.
-    pub slo: Span,
-    /// Whether the objective is a guess, because `model.toml` does not set one.
-    pub slo_guessed: bool,
+    /// The latency objective that `model.toml` sets, or best effort.
+    pub objective: Objective,
     /// The largest batch, in rows.
     pub rows_max: u32,
     /// The most requests that may be queued.
@@ -166,19 +164,17 @@ impl Loader {
         let ModelSource { name, version, terms, .. } = source;
         let PlacedModel { engine, platform, signature, rows_max, residents, measured } = running;
         let plan = Arc::clone(&measured.plan);
-        let slo = objective(terms.slo, &plan).map_err(|(slo, least)| LoadProblem::Objective {
-            slo,
-            least,
-            engine,
-        })?;
+        let objective = objective(terms.slo, &plan)
+            .map_err(|(slo, least)| LoadProblem::Objective { slo, least, engine })?;
+        let accelerators = self.config.cores.accelerators;
+        let usual = || queue_max_default(objective, &plan, accelerators);
         Ok(LoadedModel {
             name,
             version,
             signature,
-            slo,
-            slo_guessed: terms.slo == Slo::Guess,
+            objective,
             rows_max,
-            queue_max: terms.queue_max,
+            queue_max: terms.queue_max.unwrap_or_else(usual),
             loss_weight: terms.loss_weight,
             class: terms.class,
             engine,

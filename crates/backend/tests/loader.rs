@@ -11,7 +11,7 @@ use symphony_backend::engines::rten::Rten;
 use symphony_backend::loader::{LoadedFiles, LoadedModel, Loader, LoaderConfig};
 use symphony_backend::profiling::{Effort, ProfileOrigin, sample_rows};
 use symphony_backend::repository::{ModelDirectory, Repository};
-use symphony_core::{Class, Span};
+use symphony_core::{Class, Objective, Span};
 
 const EMULATED: &str = "engine = 'emulated'
 slo_ms = 25
@@ -103,7 +103,7 @@ fn an_emulated_model_is_ready_at_once() {
     let mut loaded = fixture.load();
     assert_eq!((loaded.name.as_str(), loaded.version), ("m", 1));
     assert_eq!((loaded.engine, loaded.platform), ("emulated", "emulated"));
-    assert_eq!((loaded.slo, loaded.slo_guessed), (Span::from_millis(25), false));
+    assert_eq!(loaded.objective, Objective::Slo(Span::from_millis(25)));
     assert_eq!((loaded.rows_max, loaded.queue_max, loaded.class), (8, 99, Class::Low));
     assert_eq!(loaded.measured.origin, ProfileOrigin::Known);
     assert_eq!(loaded.plan.exec(8), Span::from_millis(13));
@@ -119,7 +119,7 @@ fn a_trained_model_is_measured_and_its_profile_kept() {
     let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 4")]);
     let mut loaded = fixture.load();
     assert_eq!((loaded.engine, loaded.platform), ("rten", "rten_onnx"));
-    assert!(loaded.slo_guessed && loaded.slo >= Span::from_millis(100));
+    assert!(loaded.objective.is_soft() && loaded.objective.span() >= Span::from_millis(100));
     assert_eq!((loaded.rows_max, loaded.residents.len()), (4, 2));
     let sizes: Vec<_> = loaded.measured.cells.iter().map(|cell| cell.cell.rows).collect();
     assert_eq!(sizes, [1, 2, 3, 4]);

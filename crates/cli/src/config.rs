@@ -11,8 +11,8 @@ use symphony_backend::loader::{BackendFile, LoaderConfig};
 use symphony_backend::repository::TomlSource;
 use symphony_control::config::PoolConfig;
 use symphony_control::models_thread::StartPolicy;
-use symphony_core::Span;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
+use symphony_core::{Objective, Span};
 use symphony_exchange::Spin;
 use symphony_frontend::{FrontendConfig, request_bytes_max_default};
 use symphony_wire::carrier::in_process::Layout;
@@ -39,6 +39,7 @@ struct ServerFile {
     body_max_mib: Option<u32>,
     request_bytes_max_mib: Option<u32>,
     body_timeout_s: Option<u32>,
+    request_max_s: Option<u32>,
     connections_max: Option<u32>,
     connection_age_max_s: Option<u32>,
     in_flight_max: Option<u32>,
@@ -98,6 +99,9 @@ pub(crate) struct ServeConfig {
 /// A body is held in memory: more than this is no request.
 const BODY_MAX_MIB_LIMIT: u32 = 2047;
 
+/// Nobody waits longer for an answer.
+const REQUEST_MAX_S_LIMIT: u32 = 86_400;
+
 /// More threads than this serve no machine.
 const THREADS_MAX: u32 = 1024;
 
@@ -114,7 +118,7 @@ impl ServeConfig {
     /// Reads the configuration file, if one is named, and lays the flags over it.
     pub(crate) fn resolve(args: ServeArgs) -> Result<ServeConfig> {
         let (file, source) = File::read(args.pool.config.as_deref())?;
-        let in_flight_max = file.server.in_flight_max();
+        let server = ServerBounds::of(&file.server)?;
         Ok(ServeConfig {
             frontend: file.server.frontend(&args)?,
             threads: file.server.threads(cores())?,
@@ -126,9 +130,26 @@ impl ServeConfig {
                 args.pool,
                 (file.scheduler, file.backend, file.log),
                 &source,
-                in_flight_max,
+                server,
             )?,
         })
+    }
+}
+
+/// What the section `[server]` says of the pool.
+#[derive(Clone, Copy, Debug)]
+struct ServerBounds {
+    in_flight_max: usize,
+    request_max: Span,
+}
+
+impl ServerBounds {
+    fn of(file: &ServerFile) -> Result<ServerBounds> {
+        let in_flight_max = file.in_flight_max();
+        if in_flight_max == 0 {
+            bail!("server.in_flight_max = 0: no request could be served; give at least 1");
+        }
+        Ok(ServerBounds { in_flight_max, request_max: file.request_max()? })
     }
 }
 
@@ -137,20 +158,17 @@ impl ProcessConfig {
     #[cfg(feature = "lab")]
     pub(crate) fn resolve(args: PoolArgs) -> Result<ProcessConfig> {
         let (file, source) = File::read(args.config.as_deref())?;
-        let in_flight_max = file.server.in_flight_max();
+        let server = ServerBounds::of(&file.server)?;
         let parts = (file.scheduler, file.backend, file.log);
-        ProcessConfig::from_parts(args, parts, &source, in_flight_max)
+        ProcessConfig::from_parts(args, parts, &source, server)
     }
 
     fn from_parts(
         args: PoolArgs,
         (scheduler, backend, log): (SchedulerFile, BackendFile, LogFile),
         source: &TomlSource,
-        in_flight_max: usize,
+        server: ServerBounds,
     ) -> Result<ProcessConfig> {
-        if in_flight_max == 0 {
-            bail!("server.in_flight_max = 0: no request could be served; give at least 1");
-        }
         let backend = BackendFile {
             accelerators: args.accelerators.map(plain).or(backend.accelerators),
             threads: args.threads.map(plain).or(backend.threads),
@@ -166,7 +184,8 @@ impl ProcessConfig {
                 layout: scheduler.layout()?,
                 spin: scheduler.spin()?,
                 loader: LoaderConfig::resolve(backend, source, cores())?,
-                in_flight_max,
+                in_flight_max: server.in_flight_max,
+                request_max: server.request_max,
             },
             log: LogConfig {
                 format: args.log_format.or(log.format).unwrap_or(LogFormat::Text),
@@ -277,6 +296,7 @@ impl ServerFile {
                 Some(0) => bail!("server.body_timeout_s = 0: give at least 1 second"),
                 Some(seconds) => Duration::from_secs(seconds.into()),
             },
+            request_max: self.request_max()?,
             connections_max,
             connection_age_max: match self.connection_age_max_s {
                 None | Some(0) => None,
@@ -284,6 +304,17 @@ impl ServerFile {
             },
             drain: self.drain_seconds.map_or(usual.drain, |s| Duration::from_secs(s.into())),
         })
+    }
+
+    /// The longest that a request may take without an objective.
+    fn request_max(&self) -> Result<Span> {
+        match self.request_max_s {
+            None => Ok(Objective::REQUEST_MAX_DEFAULT),
+            Some(seconds @ 1..=REQUEST_MAX_S_LIMIT) => Ok(Span::from_secs(seconds.into())),
+            Some(seconds) => bail!(
+                "server.request_max_s = {seconds}: give 1 to {REQUEST_MAX_S_LIMIT} seconds (a day)"
+            ),
+        }
     }
 
     /// Enough for two bodies of the largest size, a compressed one and what comes out of it.

@@ -1,8 +1,8 @@
 //! What a pool is started with.
 
 use symphony_backend::loader::LoaderConfig;
-use symphony_core::Span;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
+use symphony_core::{Objective, Span};
 use symphony_exchange::Spin;
 use symphony_wire::carrier::in_process::Layout;
 use symphony_wire::carrier::in_process::inflight::IN_FLIGHT_MAX_DEFAULT;
@@ -24,6 +24,8 @@ pub struct PoolConfig {
     pub loader: LoaderConfig,
     /// Bound on requests in flight.
     pub in_flight_max: usize,
+    /// The longest that a request may take whose model has no objective.
+    pub request_max: Span,
 }
 
 impl PoolConfig {
@@ -38,6 +40,7 @@ impl PoolConfig {
             spin: Spin::NEVER,
             loader,
             in_flight_max: IN_FLIGHT_MAX_DEFAULT,
+            request_max: Objective::REQUEST_MAX_DEFAULT,
         }
     }
 }

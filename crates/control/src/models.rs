@@ -79,8 +79,6 @@ enum Otherwise {
 pub struct LoadReport {
     /// The model as it is served.
     pub model: Arc<ServedModel>,
-    /// Whether nobody gave an objective for it.
-    pub slo_guessed: bool,
     /// How long its batches take.
     pub measured: Measured,
 }
@@ -320,13 +318,13 @@ impl Models {
             self.ids.give_back(id);
             return Err(LoadError::new(&loaded.name, error.into()));
         }
-        let (measured, slo_guessed) = (loaded.measured, loaded.slo_guessed);
+        let measured = loaded.measured;
         let model = Arc::new(ServedModel {
             id,
             name: loaded.name,
             version: loaded.version.to_string(),
             signature: Signature::clone(&loaded.signature),
-            slo: loaded.slo,
+            objective: loaded.objective,
             rows_max: loaded.rows_max,
             queue_max: loaded.queue_max,
             class: loaded.class,
@@ -336,7 +334,7 @@ impl Models {
         });
         let terms = ModelTerms {
             profile: Arc::clone(&measured.plan),
-            slo: model.slo,
+            objective: model.objective,
             queue_max: model.queue_max,
             loss_weight: loaded.loss_weight,
             lane_of: None,
@@ -354,7 +352,7 @@ impl Models {
         let served = ServedVersion { model: Arc::clone(&model), from: loaded.state };
         let before = self.table.serve(loaded.version, served);
         self.retired.extend(before.map(|before| before.model));
-        Ok(LoadReport { model, slo_guessed, measured })
+        Ok(LoadReport { model, measured })
     }
 
     /// Gives each accelerator that runs its copy of a model, or none.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
 use symphony_backend::worker::{Worker, WorkerContext, WorkerPort};
-use symphony_core::{AcceleratorId, Span};
+use symphony_core::{AcceleratorId, Objective, Span};
 use symphony_dispatch::{InFlightEffects, Settings, threads};
 use symphony_wire::carrier::in_process::{
     InFlight, PlanBuffers, SchedulerPort, SharedCatalog, scheduler,
@@ -62,6 +62,8 @@ pub struct Pool {
     threads: Vec<JoinHandle<()>>,
     /// Without a sender the scheduler's threads have ended.
     scheduling: watch::Receiver<()>,
+    /// The longest that a request may take whose model has no objective.
+    request_max: Span,
 }
 
 impl Pool {
@@ -107,7 +109,8 @@ impl Pool {
         let threads = symphony_dispatch::spawn(parties, clock, config.spin)
             .map_err(|error| PoolStartError::Threads("the scheduler", error))?;
         let catalog = SharedCatalog::default();
-        Ok(Pool { clock, catalog, in_flight, scheduler, workers, threads, scheduling })
+        let request_max = config.request_max;
+        Ok(Pool { clock, catalog, in_flight, scheduler, workers, threads, scheduling, request_max })
     }
 
     /// The table of models to load into this pool.
@@ -152,14 +155,23 @@ impl Pool {
     pub async fn drain(&self) -> bool {
         self.close();
         let Ok(mut drained) = self.scheduler.drain() else { return false };
-        let slo = self.catalog.load().served().map(|model| model.slo).max();
-        let wait = Duration::from_nanos(slo.unwrap_or(Span::ZERO).0) + BATCH_GRACE;
+        let wait = Duration::from_nanos(self.longest_wait().0) + BATCH_GRACE;
         tokio::select! {
             ended = &mut drained => ended.is_ok(),
             // The thread of a scheduler that has drained ends, too.
             _ = self.broken() => drained.try_recv().is_ok(),
             () = tokio::time::sleep(wait) => false,
         }
+    }
+
+    /// How long a request that is taken now may be in the system, whatever model it is for.
+    fn longest_wait(&self) -> Span {
+        let catalog = self.catalog.load();
+        let waits = catalog.served().map(|model| match model.objective {
+            Objective::Slo(slo) => slo,
+            Objective::Soft(_) => self.request_max,
+        });
+        waits.max().unwrap_or(Span::ZERO)
     }
 
     /// Ends the threads of a drained pool. Returns whether all have ended: an accelerator that has

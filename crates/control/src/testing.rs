@@ -105,7 +105,7 @@ pub(crate) fn submit(
     let inputs = Inputs::fixed(1, vec![vec![7].into()]);
     let id = pool.in_flight.admit(inputs, reply).unwrap();
     let arrival = pool.clock.now();
-    let deadline = arrival + model.slo;
+    let deadline = arrival + model.objective.span();
     let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
     pool.scheduler.submit(Timed::new(arrival, Submit::of(model.id, &request, arrival)))?;
     Ok(outcome)

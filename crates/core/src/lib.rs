@@ -17,7 +17,7 @@ pub mod time;
 
 pub use ids::{AcceleratorId, BatchId, ModelId, Origin, RequestId};
 pub use profile::{Profile, ProfileError};
-pub use request::{Class, Delays, DropReason, Request};
+pub use request::{Class, Delays, DropReason, Objective, Request};
 pub use sized_profile::{SizedProfile, SizedProfileError};
 pub use slowdown::Slowdown;
 pub use time::{Span, Time};

@@ -16,6 +16,8 @@ pub struct Profile {
     exec: Arc<[Span]>,
     /// `cheaper_beyond[b - 1]`: some larger batch costs less per row than `b` rows do.
     cheaper_beyond: Arc<[bool]>,
+    /// The smallest batch beyond which no row costs noticeably less.
+    thrifty: u32,
     slowdown: Slowdown,
 }
 
@@ -76,7 +78,9 @@ impl Profile {
             before = exec;
         }
         let cheaper_beyond = cheaper_beyond(&table);
-        Ok(Profile { exec: table.into(), cheaper_beyond, slowdown: Slowdown::ONE })
+        let thrifty = (1u32..).zip(&*cheaper_beyond).find(|(_, is_cheaper)| !**is_cheaper);
+        let thrifty = thrifty.map_or(1, |(rows, _)| rows);
+        Ok(Profile { exec: table.into(), cheaper_beyond, thrifty, slowdown: Slowdown::ONE })
     }
 
     /// The profile `alpha*b + beta` for 1 to `rows_max` rows.
@@ -167,6 +171,13 @@ impl Profile {
             0 => true,
             _ => self.cheaper_beyond.get(rows as usize - 1).copied().unwrap_or(false),
         }
+    }
+
+    /// The smallest batch beyond which no row costs noticeably less: with batches of this size the
+    /// throughput is as good as it gets.
+    #[must_use]
+    pub fn thrifty(&self) -> u32 {
+        self.thrifty
     }
 
     /// The least-squares line through the table: `(alpha per row, beta)`; beta is at least zero.
@@ -267,5 +278,6 @@ mod tests {
         let step = Profile::from_table(vec![ms(4), ms(4), ms(9)]).unwrap();
         assert!(step.cheaper_beyond(1));
         assert!(!step.cheaper_beyond(2));
+        assert_eq!([proportional, batching, step].map(|profile| profile.thrifty()), [1, 15, 2]);
     }
 }

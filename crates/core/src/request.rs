@@ -10,12 +10,51 @@ pub struct Request {
     pub id: RequestId,
     /// When the frontend received it.
     pub arrival: Time,
-    /// When its answer has to be with the client.
+    /// When its answer has to be with the client. Of a best-effort request it is the last moment at
+    /// which an answer is of use, and no objective.
     pub deadline: Time,
     /// Rows along the batch dimension, at least one.
     pub rows: u32,
     /// Whether other requests go first.
     pub class: Class,
+}
+
+/// The latency that the answers of a model should have, and what it means when they do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objective {
+    /// Promised: a request is answered within it, or dropped.
+    Slo(Span),
+    /// Best effort: batches are planned for it and latencies are compared with it. No request is
+    /// dropped for it.
+    Soft(Span),
+}
+
+impl Objective {
+    /// The longest that a request may take without an objective, where nobody sets another bound.
+    pub const REQUEST_MAX_DEFAULT: Span = Span::from_secs(60);
+
+    /// The objective of a model for which nobody stated one: room to wait for a batch and to run it,
+    /// in whole milliseconds.
+    #[must_use]
+    pub fn soft(one_row: Span) -> Objective {
+        let least = Span::from_millis(100);
+        let span = least.max(one_row.times(4));
+        Objective::Soft(Span::from_millis(span.0.div_ceil(1_000_000)))
+    }
+
+    /// The latency.
+    #[must_use]
+    pub const fn span(self) -> Span {
+        match self {
+            Objective::Slo(span) | Objective::Soft(span) => span,
+        }
+    }
+
+    /// Whether nothing is promised.
+    #[must_use]
+    pub const fn is_soft(self) -> bool {
+        matches!(self, Objective::Soft(_))
+    }
 }
 
 /// The priority of a request among those of its pool.

@@ -4,7 +4,8 @@ use allocation_counter::{AllocationInfo, measure};
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
 use symphony_core::{
-    AcceleratorId, BatchId, Class, Delays, ModelId, Profile, Request, RequestId, Span, Time,
+    AcceleratorId, BatchId, Class, Delays, ModelId, Objective, Profile, Request, RequestId, Span,
+    Time,
 };
 
 const MODELS: u32 = 10;
@@ -33,7 +34,13 @@ impl Pool {
         let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
         for number in 0..MODELS {
             let (profile, slo) = (Arc::clone(&profile), Span::from_millis(25));
-            let terms = ModelTerms { profile, slo, queue_max: 40, loss_weight: 1.0, lane_of: None };
+            let terms = ModelTerms {
+                profile,
+                objective: Objective::Slo(slo),
+                queue_max: 40,
+                loss_weight: 1.0,
+                lane_of: None,
+            };
             let event = Event::AddModel { model: ModelId::first(number), terms };
             scheduler.on_event(Time::ZERO, event, &mut todo);
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
-use symphony_core::{Class, DropReason, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{
+    Class, DropReason, ModelId, Objective, Profile, Request, RequestId, Span, Time,
+};
 
 const FORMER: ModelId = ModelId::new(3, 7);
 const MODEL: ModelId = FORMER.next_generation();
@@ -39,7 +41,13 @@ impl World {
 fn terms() -> ModelTerms {
     let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8);
     let profile = Arc::new(profile.expect("valid profile"));
-    ModelTerms { profile, slo: SLO, queue_max: 10, loss_weight: 1.0, lane_of: None }
+    ModelTerms {
+        profile,
+        objective: Objective::Slo(SLO),
+        queue_max: 10,
+        loss_weight: 1.0,
+        lane_of: None,
+    }
 }
 
 fn request(number: u64) -> Request {

@@ -9,8 +9,8 @@ use symphony_core::sched::{
     Start,
 };
 use symphony_core::{
-    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Profile, Request, RequestId,
-    Slowdown, Span, Time,
+    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Objective, Profile, Request,
+    RequestId, Slowdown, Span, Time,
 };
 
 /// One thing that happens from outside.
@@ -242,7 +242,7 @@ impl<'a> World<'a> {
         let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
         ModelTerms {
             profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
-            slo: SLO,
+            objective: Objective::Slo(SLO),
             queue_max: 12,
             loss_weight: 1.0,
             lane_of: None,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
-use symphony_core::{Class, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{Class, ModelId, Objective, Profile, Request, RequestId, Span, Time};
 
 /// Models that are there at once.
 const MANY: u32 = 10_000;
@@ -29,7 +29,13 @@ fn live_and_go(models: u32) -> Duration {
     let begun = Instant::now();
     for model in (0..models).map(ModelId::first) {
         let profile = Arc::clone(&profile);
-        let terms = ModelTerms { profile, slo, queue_max: 4, loss_weight: 1.0, lane_of: None };
+        let terms = ModelTerms {
+            profile,
+            objective: Objective::Slo(slo),
+            queue_max: 4,
+            loss_weight: 1.0,
+            lane_of: None,
+        };
         scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
         let (id, deadline) = (RequestId::only(model.slot().into()), Time::ZERO + slo);
         let request = Request { id, arrival: Time::ZERO, deadline, rows: 1, class: Class::High };

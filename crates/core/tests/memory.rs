@@ -5,7 +5,7 @@
 use allocation_counter::measure;
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
-use symphony_core::{Class, Delays, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{Class, Delays, ModelId, Objective, Profile, Request, RequestId, Span, Time};
 
 const MODELS: u32 = 10_000;
 const IDLE_MODEL_MAX: i64 = 4 << 10;
@@ -28,8 +28,13 @@ impl Pool {
     /// The profile's table belongs to the loader of the model; the scheduler shares it.
     fn add(&mut self, model: u32, profile: &Arc<Profile>) {
         let profile = Arc::clone(profile);
-        let terms =
-            ModelTerms { profile, slo: SLO, queue_max: 1 << 20, loss_weight: 1.0, lane_of: None };
+        let terms = ModelTerms {
+            profile,
+            objective: Objective::Slo(SLO),
+            queue_max: 1 << 20,
+            loss_weight: 1.0,
+            lane_of: None,
+        };
         self.event(Event::AddModel { model: ModelId::first(model), terms });
     }
 

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler, Start};
-use symphony_core::{Class, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{Class, ModelId, Objective, Profile, Request, RequestId, Span, Time};
 
 const MODEL: ModelId = ModelId::first(0);
 const ACCELERATORS: u32 = 8;
@@ -19,7 +19,7 @@ fn offer(requests: &[(u32, u64)]) -> (u64, Vec<String>) {
     let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
     let terms = ModelTerms {
         profile,
-        slo: Span::from_millis(25),
+        objective: Objective::Slo(Span::from_millis(25)),
         queue_max: 1000,
         loss_weight: 1.0,
         lane_of: None,

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use symphony_core::sched::{
     Action, Actions, Candidate, Event, Grant, Matcher, MatcherToShard, Mode, ModelDemand,
-    ModelPlan, ModelTerms, Offer, Reply, SentBatch, Shard, ShardToMatcher,
+    ModelPlan, ModelTerms, Offer, Reply, SentBatch, Shard, ShardToMatcher, Tier,
 };
 use symphony_core::{
-    AcceleratorId, Class, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
+    AcceleratorId, Class, DropReason, ModelId, Objective, Profile, Request, RequestId, Span, Time,
 };
 
 fn at(ms: u64) -> Time {
@@ -26,6 +26,7 @@ fn demand(model: u32, (alpha, beta, slo): (u64, u64, u64), per_second: f64) -> M
         data: Span::ZERO,
         room: ms(slo),
         slo: ms(slo),
+        is_soft: false,
         rows_per_ns: per_second / 1e9,
         high_per_ns: per_second / 1e9,
         demoted: 0.0,
@@ -87,7 +88,7 @@ impl Pool {
             lead: Span::ZERO,
             due: at(2000),
             head_exec: ms(10),
-            class: Class::High,
+            tier: Tier::High,
             exec_span: ms(10),
             reserved: 0.0,
             expected: now,
@@ -192,7 +193,13 @@ fn whose_turn_is_first_is_served_first() {
 fn shard(accelerators: u32, slo: Span) -> Shard {
     let mut shard = Shard::new(Mode::Adaptive, accelerators);
     let profile = Arc::new(Profile::linear(ms(1), ms(5), 64).expect("a valid profile"));
-    let terms = ModelTerms { profile, slo, queue_max: 100, loss_weight: 1.0, lane_of: None };
+    let terms = ModelTerms {
+        profile,
+        objective: Objective::Slo(slo),
+        queue_max: 100,
+        loss_weight: 1.0,
+        lane_of: None,
+    };
     shard.on_event(at(0), Event::AddModel { model: LONG, terms }, &mut Actions::default());
     shard
 }

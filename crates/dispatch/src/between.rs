@@ -5,8 +5,8 @@
 //! answered, so a candidate that is read before an older reply does no harm.
 
 use std::collections::VecDeque;
-use symphony_core::sched::{Candidate, MatcherToShard, Offer, ShardToMatcher};
-use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Slowdown, Span, Time};
+use symphony_core::sched::{Candidate, MatcherToShard, Offer, ShardToMatcher, Tier};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Slowdown, Span, Time};
 use symphony_exchange::{
     BoardReader, BoardWriter, Burst, Full, Receiver, Ringer, Sender, Value, board, ring,
 };
@@ -129,6 +129,7 @@ impl Value for Words {
 
 const OFFERED: u64 = 1;
 const LOW: u64 = 2;
+const BEST_EFFORT: u64 = 4;
 
 impl Words {
     pub(crate) fn of(candidate: &Candidate) -> Words {
@@ -137,9 +138,13 @@ impl Words {
         let Some(offer) = candidate.offer else {
             return Words([generation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, of]);
         };
-        let class = if offer.class == Class::Low { LOW } else { 0 };
+        let tier = match offer.tier {
+            Tier::High => 0,
+            Tier::Low => LOW,
+            Tier::BestEffort => BEST_EFFORT,
+        };
         Words([
-            generation | u64::from(offer.level) << 8 | class | OFFERED,
+            generation | u64::from(offer.level) << 8 | tier | OFFERED,
             offer.exec.0,
             offer.urgent.0,
             offer.latest.0,
@@ -180,7 +185,11 @@ impl Words {
             lead: Span(lead),
             due: Time(due),
             head_exec: Span(alone),
-            class: if head & LOW != 0 { Class::Low } else { Class::High },
+            tier: match head & (LOW | BEST_EFFORT) {
+                0 => Tier::High,
+                LOW => Tier::Low,
+                _ => Tier::BestEffort,
+            },
             exec_span: Span(exec_span),
             reserved: f64::from_bits(reserved),
             expected: Time(expected),
@@ -208,14 +217,15 @@ mod tests {
             lead: Span(6),
             due: Time(7),
             head_exec: Span(8),
-            class: Class::Low,
+            tier: Tier::Low,
             exec_span: Span(9),
             reserved: 10.0,
             expected: Time(11),
             more_batches: 12,
         };
-        let high = Offer { class: Class::High, level: 0, ..offer };
-        for offer in [None, Some(offer), Some(high)] {
+        let high = Offer { tier: Tier::High, level: 0, ..offer };
+        let best_effort = Offer { tier: Tier::BestEffort, ..offer };
+        for offer in [None, Some(offer), Some(high), Some(best_effort)] {
             let candidate = Candidate { model, generation: u32::MAX - 1, offer };
             assert_eq!(Words::of(&candidate).candidate(7), candidate);
         }

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 use std::sync::Arc;
 use support::{SLO, Send};
 use symphony_core::sched::{Mode, ModelTerms};
-use symphony_core::{AcceleratorId, Class, ModelId, Profile, Span, Time};
+use symphony_core::{AcceleratorId, Class, ModelId, Objective, Profile, Span, Time};
 use symphony_dispatch::{InFlightEffects, Settings, Thread, threads};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{InFlight, Layout, PlanBuffers, SchedulerPort, scheduler};
@@ -67,8 +67,13 @@ impl Pool {
         let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
         for model in (0..MODELS).map(ModelId::first) {
             let profile = Arc::clone(&profile);
-            let terms =
-                ModelTerms { profile, slo: SLO, queue_max: 40, loss_weight: 1.0, lane_of: None };
+            let terms = ModelTerms {
+                profile,
+                objective: Objective::Slo(SLO),
+                queue_max: 40,
+                loss_weight: 1.0,
+                lane_of: None,
+            };
             drop(port.add_model(model, terms).expect("it runs"));
         }
         let mut pool = Pool {

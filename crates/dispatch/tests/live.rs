@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use symphony_core::sched::{Mode, ModelTerms};
-use symphony_core::{AcceleratorId, Class, ModelId, Profile, Span};
+use symphony_core::{AcceleratorId, Class, ModelId, Objective, Profile, Span};
 use symphony_dispatch::{InFlightEffects, Settings, spawn, threads};
 use symphony_exchange::Spin;
 use symphony_wire::carrier::Timed;
@@ -60,7 +60,7 @@ fn start(mode: Mode, layout: Layout) -> Pool {
         let profile = Arc::new(Profile::linear(alpha, beta, 16).expect("valid profile"));
         let terms = ModelTerms {
             profile,
-            slo: Span::from_millis(5),
+            objective: Objective::Slo(Span::from_millis(5)),
             queue_max: 50,
             loss_weight: 1.0,
             lane_of: None,
@@ -230,7 +230,7 @@ fn one_that_panics(layout: Layout) {
     let profile = Arc::new(Profile::linear(Span(1), Span(1), 1).expect("valid profile"));
     let terms = ModelTerms {
         profile,
-        slo: Span::from_secs(9),
+        objective: Objective::Slo(Span::from_secs(9)),
         queue_max: 9,
         loss_weight: 1.0,
         lane_of: None,

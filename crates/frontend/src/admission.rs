@@ -2,19 +2,37 @@
 //!
 //! `admit` says which requests take it; what follows, up to the outcome, is in `admitted`.
 
-use crate::budget::ByteBudget;
+use crate::budget::{ByteBudget, request_bytes_max_default};
 use crate::error::InferError;
 use crate::metrics::Metrics;
 use crate::record::Recorder;
 use crate::services::Services;
 use std::sync::Arc;
-use symphony_core::{Request, RequestId};
+use symphony_core::{Objective, Request, RequestId, Span};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{InFlight, SchedulerPort};
 use symphony_wire::clock::Clock;
 use symphony_wire::message::{Outcome, ServedModel, Submit};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
+
+/// What requests may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdmissionBounds {
+    /// Bytes that all of them together hold.
+    pub(crate) request_bytes: usize,
+    /// From the arrival of one until its answer, where its model has no objective.
+    pub(crate) request: Span,
+}
+
+impl Default for AdmissionBounds {
+    fn default() -> AdmissionBounds {
+        AdmissionBounds {
+            request_bytes: request_bytes_max_default(),
+            request: Objective::REQUEST_MAX_DEFAULT,
+        }
+    }
+}
 
 /// The one way for requests into the system.
 #[derive(Debug)]
@@ -26,6 +44,8 @@ pub(crate) struct Admission {
     pub(crate) recorder: Arc<Recorder>,
     /// The bytes that requests hold.
     pub(crate) budget: Arc<ByteBudget>,
+    /// The longest that a request may take whose model has no objective.
+    pub(crate) request_max: Span,
 }
 
 impl Admission {
@@ -33,7 +53,7 @@ impl Admission {
         services: &Services,
         metrics: Arc<Metrics>,
         recorder: Arc<Recorder>,
-        request_bytes_max: usize,
+        bounds: AdmissionBounds,
     ) -> Admission {
         Admission {
             inflight: Arc::clone(&services.inflight),
@@ -41,7 +61,8 @@ impl Admission {
             clock: services.clock,
             metrics,
             recorder,
-            budget: ByteBudget::new(request_bytes_max),
+            budget: ByteBudget::new(bounds.request_bytes),
+            request_max: bounds.request,
         }
     }
 

@@ -4,12 +4,12 @@ use crate::admission::Admission;
 use crate::admitted::Admitted;
 use crate::budget::HeldBytes;
 use crate::check;
-use crate::error::{InferError, Objective};
+use crate::error::{InferError, Limit};
 use crate::metrics::ModelHandle;
 use crate::request::InferRequest;
 use bytes::Bytes;
 use std::sync::Arc;
-use symphony_core::{Request, Span};
+use symphony_core::{Objective, Request, Span};
 use symphony_wire::message::ServedModel;
 
 impl Admission {
@@ -41,9 +41,8 @@ impl Admission {
         let inputs = check::inputs(model, request.inputs)?;
         let rows = inputs.rows;
         let class = request.class.unwrap_or(model.class);
-        let objective = objective(model, request.limit);
-        let (Objective::Own(span) | Objective::Slo(span)) = objective;
-        let deadline = request.arrival + span;
+        let limit = limit(model, request.limit, self.request_max);
+        let deadline = request.arrival + limit.span();
         held.cover(inputs.tensors.iter().map(Bytes::len).sum())?;
         let arrival = request.arrival;
         let metadata = |id| Request { id, arrival, deadline, rows, class };
@@ -54,7 +53,7 @@ impl Admission {
             handle: Arc::clone(handle),
             id: request.id,
             metadata,
-            objective,
+            limit,
             wanted,
             reply,
             is_settled: false,
@@ -63,10 +62,12 @@ impl Admission {
     }
 }
 
-/// Which limit the request's deadline comes from.
-fn objective(model: &ServedModel, limit: Option<Span>) -> Objective {
-    match limit {
-        Some(limit) if limit < model.slo => Objective::Own(limit),
-        _ => Objective::Slo(model.slo),
-    }
+/// Which limit the request's deadline comes from: its own, or the model's objective if that is
+/// earlier. A soft objective limits nothing; then all that bounds a request is `request_max`.
+fn limit(model: &ServedModel, own: Option<Span>, request_max: Span) -> Limit {
+    let bound = match model.objective {
+        Objective::Slo(slo) => Limit::Slo(slo),
+        Objective::Soft(_) => Limit::Any(request_max),
+    };
+    own.filter(|own| *own < bound.span()).map_or(bound, Limit::Own)
 }

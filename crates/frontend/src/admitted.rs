@@ -5,7 +5,7 @@
 
 use crate::admission::Admission;
 use crate::budget::HeldBytes;
-use crate::error::{InferError, Missed, Objective};
+use crate::error::{InferError, Limit, Missed};
 use crate::metrics::{ModelHandle, RequestEnding};
 use crate::record::RequestRecord;
 use crate::request::{InferResponse, OutputOf};
@@ -26,7 +26,7 @@ pub(crate) struct Admitted<'a> {
     /// What the scheduler knows of it.
     pub(crate) metadata: Request,
     /// Which limit its deadline comes from.
-    pub(crate) objective: Objective,
+    pub(crate) limit: Limit,
     /// Which outputs of the signature the client wants, in the order of the answer.
     pub(crate) wanted: Vec<usize>,
     /// Where the outcome arrives.
@@ -176,7 +176,7 @@ impl<'a> Admitted<'a> {
 
     fn missed(&mut self, ending: RequestEnding, missed: Missed, queued: Span) -> InferError {
         let model = self.handle.model.name.clone();
-        let error = InferError::Deadline { model, objective: self.objective, queued, missed };
+        let error = InferError::Deadline { model, limit: self.limit, queued, missed };
         self.end(ending, queued, error)
     }
 

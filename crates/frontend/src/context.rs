@@ -1,7 +1,7 @@
 //! What the handlers of every protocol share: the served models, the pool, the way in for requests,
 //! and the counters.
 
-use crate::admission::Admission;
+use crate::admission::{Admission, AdmissionBounds};
 use crate::admitted::Answered;
 use crate::budget::{ByteBudget, HeldBytes};
 use crate::error::InferError;
@@ -31,15 +31,11 @@ pub(crate) struct ApiContext {
 }
 
 impl ApiContext {
-    pub(crate) fn new(services: &Services, request_bytes_max: usize) -> ApiContext {
+    pub(crate) fn new(services: &Services, bounds: AdmissionBounds) -> ApiContext {
         let metrics = Arc::new(Metrics::new(services.catalog.clone()));
         let recorder = Arc::new(Recorder::new(Arc::clone(&metrics), services.clock));
-        let admission = Admission::new(
-            services,
-            Arc::clone(&metrics),
-            Arc::clone(&recorder),
-            request_bytes_max,
-        );
+        let admission =
+            Admission::new(services, Arc::clone(&metrics), Arc::clone(&recorder), bounds);
         ApiContext {
             catalog: services.catalog.clone(),
             clock: services.clock,

@@ -6,6 +6,7 @@ use crate::priority;
 use crate::proto;
 use serde::Serializer;
 use std::collections::HashMap;
+use symphony_core::Objective;
 use symphony_wire::carrier::in_process::{Catalog, ServedVersions};
 use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, TensorSpec};
@@ -76,10 +77,18 @@ pub(crate) fn config(model: &ServedModel) -> proto::ModelConfig {
             ..proto::ModelDynamicBatching::default()
         }),
         parameters: HashMap::from([(
-            "slo_ms".to_owned(),
-            text(model.slo.as_millis_f64().to_string()),
+            objective_key(model.objective).to_owned(),
+            text(model.objective.span().as_millis_f64().to_string()),
         )]),
         model_transaction_policy: Some(proto::ModelTransactionPolicy { decoupled: false }),
+    }
+}
+
+/// What the objective is called in the parameters of a configuration.
+fn objective_key(objective: Objective) -> &'static str {
+    match objective {
+        Objective::Slo(_) => "slo_ms",
+        Objective::Soft(_) => "best_effort_ms",
     }
 }
 

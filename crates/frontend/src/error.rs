@@ -59,18 +59,35 @@ pub enum ErrorKind {
 
 /// Whose limit a deadline was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Objective {
+pub enum Limit {
     /// The model's latency objective.
     Slo(Span),
     /// A shorter limit that the request set.
     Own(Span),
+    /// The bound on every request, where the model has no objective.
+    Any(Span),
 }
 
-impl std::fmt::Display for Objective {
+impl Limit {
+    /// From the arrival of the request until its deadline.
+    #[must_use]
+    pub fn span(self) -> Span {
+        match self {
+            Limit::Slo(span) | Limit::Own(span) | Limit::Any(span) => span,
+        }
+    }
+}
+
+impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Objective::Slo(span) => write!(f, "the model's objective of {span}"),
-            Objective::Own(span) => write!(f, "the request's own limit of {span}"),
+            Limit::Slo(span) => write!(f, "the model's objective of {span}"),
+            Limit::Own(span) => write!(f, "the request's own limit of {span}"),
+            Limit::Any(span) => write!(
+                f,
+                "the bound on every request of {span} (request_max_s under [server] in \
+                 symphony.toml)"
+            ),
         }
     }
 }
@@ -143,12 +160,12 @@ pub enum InferError {
     #[error("{0}")]
     Unavailable(String),
     /// The deadline was missed, or was going to be.
-    #[error("model {model:?} missed {objective}: {}", .missed.text(*.queued))]
+    #[error("model {model:?} missed {limit}: {}", .missed.text(*.queued))]
     Deadline {
         /// The model.
         model: String,
         /// Which limit.
-        objective: Objective,
+        limit: Limit,
         /// How long it was queued; for a running request, the time since it arrived.
         queued: Span,
         /// Where it stood.

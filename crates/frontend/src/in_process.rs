@@ -1,6 +1,7 @@
 //! A client in the same process: the same checks, deadlines, outcomes and counters as over a
 //! socket, without the socket.
 
+use crate::admission::AdmissionBounds;
 use crate::context::ApiContext;
 use crate::error::InferError;
 use crate::request::{InferRequest, InferResponse, InputTensor};
@@ -20,7 +21,7 @@ impl InProcess {
     /// ([`Bound::in_process`](crate::Bound::in_process)), so that all are counted together.
     #[must_use]
     pub fn new(services: &Services) -> InProcess {
-        InProcess::of(Arc::new(ApiContext::new(services, crate::request_bytes_max_default())))
+        InProcess::of(Arc::new(ApiContext::new(services, AdmissionBounds::default())))
     }
 
     pub(crate) fn of(context: Arc<ApiContext>) -> InProcess {

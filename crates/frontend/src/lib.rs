@@ -36,11 +36,12 @@ mod statistics;
 mod stop;
 
 pub use budget::request_bytes_max_default;
-pub use error::{ErrorKind, FrontendError, InferError, Missed, Objective};
+pub use error::{ErrorKind, FrontendError, InferError, Limit, Missed};
 pub use in_process::InProcess;
 pub use request::{InferResponse, InputTensor, OutputOf};
 pub use services::Services;
 
+use admission::AdmissionBounds;
 use arriving::BodyLimits;
 use context::ApiContext;
 use grpc::{GrpcApi, GrpcServices};
@@ -51,6 +52,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use stop::{Stop, Stopper};
+use symphony_core::{Objective, Span};
 
 /// The compiled protocol: messages, client and server of `inference.GRPCInferenceService`.
 #[allow(
@@ -95,6 +97,8 @@ pub struct FrontendConfig {
     /// A body that brings nothing for this long is given up, and a client that takes nothing of
     /// its answer.
     pub body_timeout: Duration,
+    /// The longest that a request may take whose model has no objective.
+    pub request_max: Span,
     /// Bound on open connections, per port.
     pub connections_max: u32,
     /// A connection older than this is ended after the answer under way; `None` for never.
@@ -113,6 +117,7 @@ impl Default for FrontendConfig {
             body_max: BODY_MAX_DEFAULT,
             request_bytes_max: request_bytes_max_default(),
             body_timeout: BODY_TIMEOUT_DEFAULT,
+            request_max: Objective::REQUEST_MAX_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connection_age_max: None,
             drain: Duration::from_secs(5),
@@ -145,7 +150,11 @@ impl Frontend {
         let http = Port::bind(host, config.http_port, "HTTP", "--http-port").await?;
         let grpc = Port::bind(host, config.grpc_port, "gRPC", "--grpc-port").await?;
         let metrics = Port::bind(host, config.metrics_port, "metrics", "--metrics-port").await?;
-        let context = Arc::new(ApiContext::new(&services, config.request_bytes_max));
+        let bounds = AdmissionBounds {
+            request_bytes: config.request_bytes_max,
+            request: config.request_max,
+        };
+        let context = Arc::new(ApiContext::new(&services, bounds));
         let (stopper, stop) = Stopper::new();
         let limits = BodyLimits {
             budget: Arc::clone(context.budget()),

@@ -29,7 +29,10 @@ struct Listed {
 #[derive(Debug, Serialize)]
 struct Served {
     engine: String,
-    slo_ms: f64,
+    /// The objective; `null` where none is stated.
+    slo_ms: Option<f64>,
+    /// What batches are planned for where none is stated.
+    best_effort_ms: Option<f64>,
     max_batch: u32,
     queue_max: u32,
     /// Requests in the queue; `null` when the scheduler does not say.
@@ -73,9 +76,11 @@ fn terms(model: &ServedModel, scheduler: Option<&Statistics>) -> Served {
     };
     let sizes = (0..u32::BITS).map(|power| 1 << power);
     let sizes = sizes.take_while(|rows| *rows < model.rows_max).chain([model.rows_max]);
+    let objective_ms = model.objective.span().as_millis_f64();
     Served {
         engine: model.engine.clone(),
-        slo_ms: model.slo.as_millis_f64(),
+        slo_ms: (!model.objective.is_soft()).then_some(objective_ms),
+        best_effort_ms: model.objective.is_soft().then_some(objective_ms),
         max_batch: model.rows_max,
         queue_max: model.queue_max,
         queued: scheduler.map(queued),

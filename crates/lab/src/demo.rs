@@ -121,7 +121,7 @@ async fn drive(args: &DemoArgs, config: &PoolConfig, pool: &Pool) -> Result<Ende
     let accelerators = u32::try_from(config.loader.cores.accelerators)?;
     let share = args.load / served.len() as f64;
     let rate = |model: &ServedModel| {
-        (share * staggered(&model.profile, model.slo, accelerators)).min(RATE_MAX)
+        (share * staggered(&model.profile, model.objective.span(), accelerators)).min(RATE_MAX)
     };
     let stream = |(number, model): (u32, &Arc<ServedModel>)| {
         Stream::steady(ModelId::first(number), Process::Poisson, rate(model))
@@ -208,7 +208,7 @@ impl Row {
         let rows = self.statistics.rows as f64 / (self.statistics.batches as f64).max(1.0);
         vec![
             format!("{} {}", self.model.name, mode.name()),
-            format!("{}", self.model.slo.as_millis_f64()),
+            format!("{}", self.model.objective.span().as_millis_f64()),
             format!("{:.0}", self.offered),
             format!("{good:.0}"),
             percent(self.tally.counts.bad_share()),

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::{Arc, Mutex};
 use symphony_core::sched::{Mode, ModelTerms, Scheduler};
 use symphony_core::{
-    AcceleratorId, BatchId, Class, DropReason, ModelId, Profile, Request, RequestId, Span, Time,
+    AcceleratorId, BatchId, Class, DropReason, ModelId, Objective, Profile, Request, RequestId,
+    Span, Time,
 };
 use symphony_dispatch::{InFlightEffects, Settings, Thread, threads};
 use symphony_sim::{Delay, Network, Observed, Scenario, run_observed};
@@ -46,7 +47,7 @@ fn models() -> Vec<ModelTerms> {
         let profile = Arc::new(Profile::linear(alpha, beta, 32).expect("valid profile"));
         ModelTerms {
             profile,
-            slo: Span::from_millis(slo),
+            objective: Objective::Slo(Span::from_millis(slo)),
             queue_max: 100,
             loss_weight: 1.0,
             lane_of: None,
@@ -144,7 +145,7 @@ impl<S: FnMut(AcceleratorId, Timed<BatchPlan>) + Send> Live<S> {
         let (reply, outcome) = oneshot::channel();
         let inputs = Inputs::fixed(rows, vec![]);
         let id = self.inflight.admit(inputs, reply).expect("room in the table");
-        let deadline = now + models()[model.index()].slo;
+        let deadline = now + models()[model.index()].objective.span();
         let request = Request { id, arrival: now, deadline, rows, class: Class::High };
         self.numbers.insert(id, number);
         self.waiting.insert(number, outcome);

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 use symphony_core::sched::ModelTerms;
-use symphony_core::{Profile, Span};
+use symphony_core::{Objective, Profile, Span};
 use symphony_sim::bound::staggered;
 use symphony_sim::goodput::{OfferedLoad, run_at};
 use symphony_sim::{PolicyKind, Scenario};
@@ -42,7 +42,13 @@ fn measure(policy: PolicyKind, models: usize, accelerators: u32, requests: f64) 
         (Span::from_micros(1053), Span::from_micros(5072), Span::from_millis(25));
     let profile = Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile"));
     let rate = 0.9 * staggered(&profile, slo, accelerators);
-    let terms = ModelTerms { profile, slo, queue_max: u32::MAX, loss_weight: 1.0, lane_of: None };
+    let terms = ModelTerms {
+        profile,
+        objective: Objective::Slo(slo),
+        queue_max: u32::MAX,
+        loss_weight: 1.0,
+        lane_of: None,
+    };
     let measured = Span::from_millis_f64(requests / rate * 1e3);
     let scenario = Scenario::ideal(vec![terms; models], accelerators, Span::ZERO, measured);
     let load = OfferedLoad::new(&vec![1.0; models], Process::Poisson);

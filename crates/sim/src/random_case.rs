@@ -8,7 +8,7 @@ use crate::policy::PolicyKind;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
-use symphony_core::{Profile, Span};
+use symphony_core::{Objective, Profile, Span};
 use symphony_workload::random::Random;
 use symphony_workload::{Popularity, Process, WorkloadError};
 
@@ -140,7 +140,7 @@ impl RandomCase {
     fn scenario(&self, seconds: f64) -> Scenario {
         let terms = |model: &RandomModel| ModelTerms {
             profile: Arc::clone(&model.profile),
-            slo: model.slo,
+            objective: Objective::Slo(model.slo),
             queue_max: u32::MAX,
             loss_weight: 1.0,
             lane_of: None,

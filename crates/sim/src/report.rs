@@ -20,9 +20,9 @@ pub struct Report {
 pub struct ModelReport {
     /// Requests that arrived.
     pub offered: u64,
-    /// Requests that were answered by their deadline.
+    /// Requests that were answered within the objective, or the deadline of their own.
     pub good: u64,
-    /// Requests that were answered after their deadline.
+    /// Requests that were answered later.
     pub late: u64,
     /// Requests that were dropped, by reason, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],

@@ -125,7 +125,9 @@ impl Scenario {
     #[must_use]
     pub fn overrun(&self, model: &SimModel, follows: bool) -> Span {
         let longest = |profile: &Profile| {
-            profile.exec(model.terms.profile.rows_within(model.terms.slo)).as_millis_f64()
+            profile
+                .exec(model.terms.profile.rows_within(model.terms.objective.span()))
+                .as_millis_f64()
         };
         let planned = if follows {
             longest(&model.actual) * libm::exp(P95_SIGMAS * self.execution_sigma)

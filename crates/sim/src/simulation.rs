@@ -10,7 +10,9 @@ use crate::scenario::Scenario;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use symphony_core::sched::{Action, Actions, Event, Start};
-use symphony_core::{AcceleratorId, BatchId, DropReason, ModelId, Request, RequestId, Span, Time};
+use symphony_core::{
+    AcceleratorId, BatchId, DropReason, ModelId, Objective, Request, RequestId, Span, Time,
+};
 use symphony_workload::Arrival;
 use symphony_workload::random::Random;
 
@@ -198,7 +200,11 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         (self.observe)(Observed::Arrived { now, model });
         let sim = &self.scenario.models[model.index()];
         let kind = sim.mix.kind(self.seed, id);
-        let mut deadline = now + kind.tight.unwrap_or(sim.terms.slo);
+        let allowed = match sim.terms.objective {
+            Objective::Slo(slo) => slo,
+            Objective::Soft(_) => Objective::REQUEST_MAX_DEFAULT,
+        };
+        let mut deadline = now + kind.tight.unwrap_or(allowed);
         if !self.scenario.clock_error.is_none() {
             let error = self.scenario.clock_error.draw(&mut self.clock);
             deadline = Time(deadline.0.saturating_add_signed(error)).max(now);
@@ -312,7 +318,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             // The true deadline, not the one that the scheduler saw.
             let latency = at.since(request.arrival);
             let kind = sim.mix.kind(self.seed, request.id);
-            let late = !report.answered(latency, sim.terms.slo, kind);
+            let late = !report.answered(latency, sim.terms.objective.span(), kind);
             (self.observe)(Observed::Answered { at, model, request, late });
             measured += 1;
         }

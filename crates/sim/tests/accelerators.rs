@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
-use symphony_core::{AcceleratorId, ModelId, Profile, Span, Time};
+use symphony_core::{AcceleratorId, ModelId, Objective, Profile, Span, Time};
 use symphony_sim::{Contender, Delay, Report, Scenario, Split, SplitScheduler, run};
 use symphony_workload::{Arrivals, Process, Stream};
 
@@ -114,7 +114,7 @@ fn both(mode: Mode, accelerators: u32) -> [Box<dyn Contender>; 2] {
 fn serve(staged: &mut Staged, rate: f64) -> Report {
     let terms = ModelTerms {
         profile: Arc::new(Profile::linear(ms(1.0), ms(5.0), 64).expect("a profile")),
-        slo: ms(25.0),
+        objective: Objective::Slo(ms(25.0)),
         queue_max: 10_000,
         loss_weight: 1.0,
         lane_of: None,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
-use symphony_core::{ModelId, Profile, Span, Time};
+use symphony_core::{ModelId, Objective, Profile, Span, Time};
 use symphony_sim::goodput::{BAD_SHARE_MAX, OfferedLoad, run_at};
 use symphony_sim::{PolicyKind, RandomCase, Report, Scenario, run};
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
@@ -21,7 +21,7 @@ fn scenario(models: &[Line], accelerators: u32) -> Scenario {
         let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
         ModelTerms {
             profile: Arc::new(Profile::linear(alpha, beta, 256).expect("a growing line")),
-            slo: Span::from_millis(slo),
+            objective: Objective::Slo(Span::from_millis(slo)),
             queue_max: u32::MAX,
             loss_weight: 1.0,
             lane_of: None,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use symphony_core::sched::{Actions, Event, Mode, ModelTerms, Policy, Scheduler};
-use symphony_core::{AcceleratorId, ModelId, Profile, Slowdown, Span, Time};
+use symphony_core::{AcceleratorId, ModelId, Objective, Profile, Slowdown, Span, Time};
 use symphony_sim::{Change, Contender, Drift, Observed, Scenario, run_observed};
 use symphony_workload::{Arrivals, Process, Stream};
 
@@ -76,8 +76,13 @@ impl Contender for Watched {
 fn run(mode: Mode, case: &Case) -> Seen {
     let ms = Span::from_millis_f64;
     let profile = Arc::new(Profile::linear(ms(1.053), ms(5.072), 64).expect("a profile"));
-    let terms =
-        ModelTerms { profile, slo: ms(25.0), queue_max: 10_000, loss_weight: 1.0, lane_of: None };
+    let terms = ModelTerms {
+        profile,
+        objective: Objective::Slo(ms(25.0)),
+        queue_max: 10_000,
+        loss_weight: 1.0,
+        lane_of: None,
+    };
     let models = vec![terms; case.models as usize];
     let seconds = usize::try_from(case.seconds).expect("few");
     let scenario = Scenario {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
-use symphony_core::{BatchId, Class, ModelId, Profile, Request, RequestId, Span, Time};
+use symphony_core::{BatchId, Class, ModelId, Objective, Profile, Request, RequestId, Span, Time};
 use symphony_sim::baseline::clairvoyant;
 use symphony_sim::{
     ClockError, Delay, Network, Observed, PolicyKind, Report, Scenario, SimModel, run_observed,
@@ -32,7 +32,7 @@ fn terms(alpha_us: u64, beta_us: u64, slo_ms: u64) -> ModelTerms {
     let (alpha, beta) = (Span::from_micros(alpha_us), Span::from_micros(beta_us));
     ModelTerms {
         profile: Arc::new(Profile::linear(alpha, beta, 32).expect("valid profile")),
-        slo: Span::from_millis(slo_ms),
+        objective: Objective::Slo(Span::from_millis(slo_ms)),
         queue_max: 200,
         loss_weight: 1.0,
         lane_of: None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
-use symphony_core::{Profile, Span};
+use symphony_core::{Objective, Profile, Span};
 use symphony_sim::goodput::{OfferedLoad, run_at};
 use symphony_sim::{PolicyKind, Scenario};
 use symphony_workload::Process;
@@ -13,7 +13,7 @@ fn peak(policy: PolicyKind, measured: Span) -> (u64, u64) {
     let (alpha, beta) = (Span::from_micros(1053), Span::from_micros(5072));
     let terms = ModelTerms {
         profile: Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile")),
-        slo: Span::from_millis(25),
+        objective: Objective::Slo(Span::from_millis(25)),
         queue_max: 1000,
         loss_weight: 1.0,
         lane_of: None,

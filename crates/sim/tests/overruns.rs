@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use symphony_core::sched::{Actions, Event, Mode, ModelTerms, Policy, Scheduler};
-use symphony_core::{ModelId, Profile, Span, Time};
+use symphony_core::{ModelId, Objective, Profile, Span, Time};
 use symphony_sim::{Contender, Scenario, run};
 use symphony_workload::{Arrivals, Process, Stream};
 
@@ -41,7 +41,7 @@ fn good_rate(overrun_ms: f64, rate: f64) -> f64 {
     let ms = Span::from_millis_f64;
     let terms = ModelTerms {
         profile: Arc::new(Profile::linear(ms(0.444), ms(6.644), 32).expect("a profile")),
-        slo: ms(29.4),
+        objective: Objective::Slo(ms(29.4)),
         queue_max: 10_000,
         loss_weight: 1.0,
         lane_of: None,

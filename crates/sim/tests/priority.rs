@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
-use symphony_core::{Class, ModelId, Profile, Span};
+use symphony_core::{Class, ModelId, Objective, Profile, Span};
 use symphony_sim::{Delay, Mix, PolicyKind, Report, RequestCounts, Scenario, Split, run};
 use symphony_workload::{Arrivals, Process, Stream};
 
@@ -35,7 +35,7 @@ fn simulate(
     let ms = Span::from_millis_f64;
     let terms = |model: &Model| ModelTerms {
         profile: Arc::new(profile(model.line_ms)),
-        slo: ms(model.slo_ms),
+        objective: Objective::Slo(ms(model.slo_ms)),
         queue_max: u32::MAX,
         loss_weight: 1.0,
         lane_of: None,

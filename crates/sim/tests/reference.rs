@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
-use symphony_core::{Profile, Span};
+use symphony_core::{Objective, Profile, Span};
 use symphony_sim::goodput::{OfferedLoad, Search, run_at};
 use symphony_sim::{PolicyKind, Scenario};
 use symphony_workload::{Popularity, Process};
@@ -18,7 +18,7 @@ fn scenario(
     let (alpha, beta) = (Span::from_micros(alpha_us), Span::from_micros(beta_us));
     let terms = ModelTerms {
         profile: Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile")),
-        slo: Span::from_millis(slo_ms),
+        objective: Objective::Slo(Span::from_millis(slo_ms)),
         queue_max: u32::MAX,
         loss_weight: 1.0,
         lane_of: None,

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler, Start};
 use symphony_core::{
-    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Profile, Request, RequestId, Span,
-    Time,
+    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Objective, Profile, Request,
+    RequestId, Span, Time,
 };
 use symphony_sim::goodput::{BAD_SHARE_MAX, OfferedLoad, run_at};
 use symphony_sim::{Delay, MESSAGE_MAX, PolicyKind, Scenario, Split, SplitScheduler};
@@ -242,7 +242,7 @@ impl<'a, P: Policy> World<'a, P> {
         let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
         ModelTerms {
             profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
-            slo: Span::from_micros(40_000),
+            objective: Objective::Slo(Span::from_micros(40_000)),
             queue_max: 12,
             loss_weight: if model.index() == 0 { 2.0 } else { 1.0 },
             lane_of: None,
@@ -508,7 +508,7 @@ fn half_a_millisecond_of_message_costs_little_goodput() {
     let profile = Profile::linear(Span::from_micros(1053), Span::from_micros(5072), 64);
     let terms = ModelTerms {
         profile: Arc::new(profile.expect("a growing line")),
-        slo: Span::from_millis(25),
+        objective: Objective::Slo(Span::from_millis(25)),
         queue_max: u32::MAX,
         loss_weight: 1.0,
         lane_of: None,

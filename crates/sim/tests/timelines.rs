@@ -5,7 +5,7 @@ use expect_test::{Expect, expect};
 use std::fmt::Write;
 use std::sync::Arc;
 use symphony_core::sched::{Mode, ModelTerms, Scheduler};
-use symphony_core::{ModelId, Profile, Span, Time};
+use symphony_core::{ModelId, Objective, Profile, Span, Time};
 use symphony_sim::{Observed, Scenario, run_observed};
 use symphony_workload::Arrival;
 
@@ -32,7 +32,7 @@ fn timeline(case: &Case, from: f64) -> String {
     let (alpha, beta) = (Span::from_millis_f64(case.alpha), Span::from_millis_f64(case.beta));
     let terms = ModelTerms {
         profile: Arc::new(Profile::linear(alpha, beta, 64).expect("valid profile")),
-        slo: Span::from_millis_f64(case.slo),
+        objective: Objective::Slo(Span::from_millis_f64(case.slo)),
         queue_max: 100,
         loss_weight: 1.0,
         lane_of: None,

@@ -46,8 +46,8 @@ pub struct Terms {
     pub rows_max: u32,
     /// The class of requests that ask for none.
     pub class: Class,
-    /// Bound on queued requests.
-    pub queue_max: u32,
+    /// Bound on queued requests, if it is set.
+    pub queue_max: Option<u32>,
     /// How much its losses under overload count beside the other models'.
     pub loss_weight: f64,
 }
@@ -57,8 +57,8 @@ pub struct Terms {
 pub enum Slo {
     /// `slo_ms` says it.
     Given(Span),
-    /// Nothing says it: it is derived from the measured latency.
-    Guess,
+    /// Nothing says it: best effort.
+    Unstated,
 }
 
 /// What runs a model.
@@ -177,8 +177,7 @@ impl ModelConfig {
         let versions = super::versions::policy(source, file.versions.as_ref())?;
         let slo = slo(source, file.slo_ms.as_ref())?;
         let class = class(source, file.priority.as_ref())?;
-        let queue_max = whole(source, "queue_max", file.queue_max.as_ref(), 1..=QUEUE_MAX_LIMIT)?
-            .unwrap_or(QUEUE_MAX_DEFAULT);
+        let queue_max = whole(source, "queue_max", file.queue_max.as_ref(), 1..=QUEUE_MAX_LIMIT)?;
         let loss_weight = loss_weight(source, file.loss_weight.as_ref())?;
         let max_batch = whole(source, "max_batch", file.max_batch.as_ref(), 1..=MAX_BATCH_LIMIT)?;
         let engine = match file.engine {
@@ -205,7 +204,7 @@ fn loss_weight(source: &TomlSource, value: Option<&Spanned<f64>>) -> Result<f64,
 }
 
 fn slo(source: &TomlSource, value: Option<&Spanned<f64>>) -> Result<Slo, ConfigError> {
-    let Some(value) = value else { return Ok(Slo::Guess) };
+    let Some(value) = value else { return Ok(Slo::Unstated) };
     let ms = *value.get_ref();
     let span = Span::from_millis_f64(ms);
     // A not-a-number fails the comparison too.

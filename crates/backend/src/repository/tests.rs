@@ -236,14 +236,14 @@ fn settings_that_work() {
     check_settings(
         "",
         expect![
-            "ModelConfig { versions: Latest(1), terms: Terms { slo: Guess, rows_max: 32, class: High, queue_max: 10000, loss_weight: 1.0 }, engine: Onnx { settings: GraphSettings { choice: Best, shapes: {}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, generate: None } }"
+            "ModelConfig { versions: Latest(1), terms: Terms { slo: Unstated, rows_max: 32, class: High, queue_max: None, loss_weight: 1.0 }, engine: Onnx { settings: GraphSettings { choice: Best, shapes: {}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, generate: None } }"
         ],
     );
     check_settings(
         "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 'low'\nqueue_max = 7\nloss_weight = 2.0\n\
          shape = { ids = [128], image = [3, 224, 224], flag = [] }",
         expect![[
-            r#"ModelConfig { versions: Latest(1), terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: 7, loss_weight: 2.0 }, engine: Onnx { settings: GraphSettings { choice: Rten, shapes: {"flag": [], "ids": [Some(128)], "image": [Some(3), Some(224), Some(224)]}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, generate: None } }"#
+            r#"ModelConfig { versions: Latest(1), terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: Some(7), loss_weight: 2.0 }, engine: Onnx { settings: GraphSettings { choice: Rten, shapes: {"flag": [], "ids": [Some(128)], "image": [Some(3), Some(224), Some(224)]}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, generate: None } }"#
         ]],
     );
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use symphony_backend::profiling::ProfileOrigin;
 use symphony_control::models::LoadReport;
-use symphony_core::Span;
+use symphony_core::{Objective, Span};
 use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, Signature, TensorSpec};
 
@@ -16,20 +16,19 @@ const CURL_ELEMENTS_MAX: usize = 256;
 
 /// One model that was loaded, on two lines.
 pub(crate) fn loaded(report: &LoadReport) -> String {
-    let LoadReport { model, slo_guessed, measured } = report;
-    let guess = if *slo_guessed { " (a guess: set slo_ms in model.toml)" } else { "" };
+    let LoadReport { model, measured } = report;
+    let objective = match model.objective {
+        Objective::Slo(slo) => format!("SLO {}", millis(slo)),
+        Objective::Soft(aim) => format!("best effort, planned for {}", millis(aim)),
+    };
     let origin = match measured.origin {
         ProfileOrigin::Measured => "measured now",
         ProfileOrigin::Cached => "measured earlier, checked",
         ProfileOrigin::Known => "as configured",
     };
     let mut text = format!(
-        "  {} {}: {}, SLO {}{guess}, batches to {}\n    p95 in ms by rows, {origin}:",
-        model.name,
-        model.version,
-        model.engine,
-        millis(model.slo),
-        model.rows_max
+        "  {} {}: {}, {objective}, batches to {}\n    p95 in ms by rows, {origin}:",
+        model.name, model.version, model.engine, model.rows_max
     );
     for rows in SIZES_SHOWN.into_iter().filter(|rows| *rows <= model.rows_max) {
         let _ = write!(text, " {rows}: {:.3}", measured.plan.exec(rows).as_millis_f64());

@@ -8,9 +8,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use symphony_core::sched::{
     Actions, Candidate, Event, Grant, Matcher, MatcherToShard, Mode, Offer, Reply, SentBatch,
-    ShardToMatcher,
+    ShardToMatcher, Tier,
 };
-use symphony_core::{AcceleratorId, BatchId, Class, ModelId, Span, Time};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Span, Time};
 
 const MODELS: u32 = 1000;
 /// Candidates found at once, of different models.
@@ -66,7 +66,7 @@ impl Grants {
             lead: LEAD,
             due: latest + LEAD + EXEC,
             head_exec: Span::from_millis(1),
-            class: Class::High,
+            tier: Tier::High,
             exec_span: EXEC,
             reserved: 0.0,
             expected: now,

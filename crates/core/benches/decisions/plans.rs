@@ -43,6 +43,7 @@ fn demands(models: u32) -> Vec<ModelDemand> {
             data: Span(100),
             room: SLO,
             slo: SLO,
+            is_soft: false,
             rows_per_ns,
             high_per_ns: rows_per_ns,
             demoted: 0.0,

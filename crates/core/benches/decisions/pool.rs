@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler};
 use symphony_core::{
-    AcceleratorId, BatchId, Class, Delays, ModelId, Profile, Request, RequestId, Span, Time,
+    AcceleratorId, BatchId, Class, Delays, ModelId, Objective, Profile, Request, RequestId, Span,
+    Time,
 };
 
 const SLO: Span = Span::from_millis(20);
@@ -115,7 +116,13 @@ pub(crate) fn load(scheduler: &mut Scheduler, models: u32, todo: &mut Actions) -
     let terms = |_| {
         let profile = Profile::linear(Span::from_micros(50), Span::from_millis(1), BATCH_MAX);
         let profile = Arc::new(profile.expect("valid profile"));
-        ModelTerms { profile, slo: SLO, queue_max: QUEUE_MAX, loss_weight: 1.0, lane_of: None }
+        ModelTerms {
+            profile,
+            objective: Objective::Slo(SLO),
+            queue_max: QUEUE_MAX,
+            loss_weight: 1.0,
+            lane_of: None,
+        }
     };
     let terms: Vec<ModelTerms> = (0..models).map(terms).collect();
     let begun = Instant::now();

@@ -5,12 +5,12 @@
 use super::queue::{Queue, QueuePrefix};
 use crate::ids::RequestId;
 use crate::request::{Class, Request};
-use crate::time::Time;
+use crate::time::{Span, Time};
 use std::ops::Range;
 
 /// Two queues in deadline order. The *leading* queue, whose batch is next, is that of the high requests
 /// unless it is empty. Demoted requests stand in the queue of the low ones.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct ClassQueues {
     high: Queue,
     low: Queue,
@@ -40,6 +40,11 @@ impl Choice {
 }
 
 impl ClassQueues {
+    /// Empty queues; see [`Queue::new`].
+    pub(crate) fn new(patience: Span) -> ClassQueues {
+        ClassQueues { high: Queue::new(patience), low: Queue::new(patience) }
+    }
+
     /// Requests of both classes.
     pub(crate) fn len(&self) -> usize {
         self.high.len() + self.low.len()
@@ -113,9 +118,9 @@ impl ClassQueues {
         self.high.rows() + self.low.rows()
     }
 
-    /// The earliest deadline of both queues, and when its request arrived.
+    /// When the first request of both queues is due, and when it arrived.
     pub(crate) fn earliest(&self) -> Option<(Time, Time)> {
-        let due = |queue: &Queue| queue.head().map(|head| (head.deadline, head.arrival));
+        let due = |queue: &Queue| queue.head().map(|head| (queue.due(head), head.arrival));
         [due(&self.high), due(&self.low)].into_iter().flatten().min()
     }
 
@@ -165,6 +170,19 @@ impl ClassQueues {
         Choice { leading, riders, rider_rows }
     }
 
+    /// The same batch without the first rider that `is_met` refuses, and those behind it.
+    pub(crate) fn with_riders_until(
+        &self,
+        mut choice: Choice,
+        is_met: impl Fn(&Request) -> bool,
+    ) -> Choice {
+        let Range { start, end } = choice.riders;
+        let met = || (start..end).map_while(|at| self.low.get(at).filter(|rider| is_met(rider)));
+        choice.riders = start..start + met().count();
+        choice.rider_rows = met().map(|rider| rider.rows).sum();
+        choice
+    }
+
     /// Moves the chosen requests to the end of `out`.
     pub(crate) fn take(&mut self, choice: &Choice, out: &mut Vec<Request>) {
         self.leading_mut().take(choice.leading, out);
@@ -178,7 +196,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn queues(requests: &[(bool, u64, u32)]) -> (ClassQueues, [Vec<Request>; 2]) {
-        let mut queues = ClassQueues::default();
+        let mut queues = ClassQueues::new(Span::MAX);
         let mut model = [Vec::new(), Vec::new()];
         for (id, &(is_low, deadline, rows)) in (0u64..).zip(requests) {
             let class = Class::ALL[usize::from(is_low)];

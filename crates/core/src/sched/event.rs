@@ -4,7 +4,7 @@
 use super::mode::Mode;
 use crate::ids::{AcceleratorId, BatchId, ModelId, RequestId};
 use crate::profile::Profile;
-use crate::request::{Delays, Request};
+use crate::request::{Delays, Objective, Request};
 use crate::time::{Span, Time};
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ pub struct ModelTerms {
     /// Planned execution time by batch size, a high percentile of what was measured. Its largest
     /// batch is the largest that runs.
     pub profile: Arc<Profile>,
-    /// The latency objective.
-    pub slo: Span,
+    /// The latency objective: promised, or best effort.
+    pub objective: Objective,
     /// Bound on queued requests.
     pub queue_max: u32,
     /// How much a lost request of this model counts beside other models' under overload, in the

@@ -66,7 +66,7 @@ pub use low_share::LOW_SHARE_DEFAULT;
 pub use matcher::{ACCELERATORS_MAX, AcceleratorState, Matcher, OVERDUE_AFTER};
 pub use message::{
     BatchEnded, Candidate, Grant, HighLoad, HighNeed, LEVELS, MatcherToShard, ModelDemand,
-    ModelPlan, Offer, Reply, SentBatch, ShardToMatcher,
+    ModelPlan, Offer, Reply, SentBatch, ShardToMatcher, Tier,
 };
 pub use mode::{Mode, UnknownMode};
 pub use scheduler::{Policy, Scheduler};

@@ -2,15 +2,18 @@
 
 use crate::ids::RequestId;
 use crate::request::Request;
-use crate::time::Time;
+use crate::time::{Span, Time};
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Requests of one model. To append at the tail, to ask for a prefix a little longer or shorter than the
+/// Requests of one model, in the order in which they are due: by their deadlines, or by the soft
+/// objective where that is earlier. To append at the tail, to ask for a prefix a little longer or shorter than the
 /// last, and to take it, costs constant time per request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Queue {
     requests: VecDeque<Request>,
+    /// A request is due no later than this after its arrival, whatever its deadline.
+    patience: Span,
     rows: u64,
     /// The last answer of [`Queue::fit`], kept up to date: the next answer is near it.
     prefix: QueuePrefix,
@@ -24,6 +27,23 @@ pub(crate) struct QueuePrefix {
 }
 
 impl Queue {
+    /// An empty queue. A request is due at its deadline, and `patience` after its arrival at the
+    /// latest.
+    pub(crate) fn new(patience: Span) -> Queue {
+        Queue { requests: VecDeque::new(), patience, rows: 0, prefix: QueuePrefix::default() }
+    }
+
+    /// When a request is due.
+    #[inline]
+    pub(crate) fn due(&self, request: &Request) -> Time {
+        request.deadline.min(request.arrival + self.patience)
+    }
+
+    /// Whether deadlines say when requests are due.
+    fn is_by_deadline(&self) -> bool {
+        self.patience == Span::MAX
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.requests.len()
     }
@@ -47,8 +67,8 @@ impl Queue {
         self.requests.get(at)
     }
 
-    /// Where the first request stands whose deadline `late_enough` accepts; it has to accept every later
-    /// deadline as well.
+    /// Where the first request stands whose deadline `late_enough` accepts; it has to accept the
+    /// deadlines of all behind it as well.
     pub(crate) fn first_due(&self, late_enough: impl Fn(Time) -> bool) -> usize {
         self.requests.partition_point(|request| !late_enough(request.deadline))
     }
@@ -86,14 +106,15 @@ impl Queue {
     pub(crate) fn push(&mut self, request: Request) {
         self.rows += u64::from(request.rows);
         match self.requests.back() {
-            Some(last) if last.deadline > request.deadline => self.insert(request),
+            Some(last) if self.due(last) > self.due(&request) => self.insert(request),
             _ => self.requests.push_back(request),
         }
     }
 
     /// Queues a request that is due before the last one.
     fn insert(&mut self, request: Request) {
-        let behind = self.requests.partition_point(|other| other.deadline <= request.deadline);
+        let due = self.due(&request);
+        let behind = self.requests.partition_point(|other| self.due(other) <= due);
         if behind < self.prefix.count {
             self.prefix.count += 1;
             self.prefix.rows += request.rows;
@@ -174,15 +195,25 @@ impl Queue {
 
     /// Takes a request out, which came with this deadline; `None` when it is not here.
     pub(crate) fn remove(&mut self, id: RequestId, deadline: Time) -> Option<Request> {
+        self.remove_at(self.find(id, deadline)?)
+    }
+
+    /// Where a request stands, which came with this deadline.
+    fn find(&self, id: RequestId, deadline: Time) -> Option<usize> {
+        if !self.is_by_deadline() {
+            // The deadline does not tell where. To take it out moves as much as this reads.
+            return self.requests.iter().position(|other| other.id == id);
+        }
         let first = self.requests.partition_point(|other| other.deadline < deadline);
-        let at = self
-            .requests
-            .range(first..)
-            .take_while(|other| other.deadline == deadline)
-            .position(|other| other.id == id)?;
-        let request = self.requests.remove(first + at)?;
+        let mut same = self.requests.range(first..).take_while(|other| other.deadline == deadline);
+        Some(first + same.position(|other| other.id == id)?)
+    }
+
+    /// Takes out the request that stands here.
+    pub(crate) fn remove_at(&mut self, at: usize) -> Option<Request> {
+        let request = self.requests.remove(at)?;
         self.rows -= u64::from(request.rows);
-        if first + at < self.prefix.count {
+        if at < self.prefix.count {
             self.prefix.count -= 1;
             self.prefix.rows -= request.rows;
         }
@@ -232,7 +263,7 @@ mod tests {
         /// Against the obvious model: a sorted vector scanned from the front.
         #[test]
         fn behaves_like_a_sorted_vector(steps in steps()) {
-            let mut queue = Queue::default();
+            let mut queue = Queue::new(Span::MAX);
             let mut model: Vec<Request> = Vec::new();
             for (id, step) in (0u64..).zip(steps) {
                 match step {
@@ -285,5 +316,20 @@ mod tests {
                 prop_assert_eq!(queue.head(), model.first());
             }
         }
+    }
+
+    #[test]
+    fn a_soft_objective_orders_requests_before_their_deadlines_do() {
+        let mut queue = Queue::new(Span(100));
+        let arrived =
+            |id, arrival, deadline| Request { arrival: Time(arrival), ..request(id, deadline, 1) };
+        // Without a limit of their own the first to come are first; a tight one goes ahead.
+        let requests = [arrived(0, 0, 9000), arrived(1, 10, 5000), arrived(2, 20, 60)];
+        requests.into_iter().for_each(|request| queue.push(request));
+        let order: Vec<_> = (0..3).filter_map(|at| queue.get(at)).map(|r| r.id.number()).collect();
+        assert_eq!(order, [2, 0, 1]);
+        assert_eq!(queue.remove(RequestId::only(1), Time(5000)), Some(requests[1]));
+        assert_eq!(queue.remove(RequestId::only(1), Time(5000)), None);
+        assert_eq!((queue.len(), queue.rows()), (2, 2));
     }
 }

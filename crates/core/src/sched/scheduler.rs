@@ -153,6 +153,7 @@ mod tests {
     use super::*;
     use crate::ids::{BatchId, RequestId};
     use crate::profile::Profile;
+    use crate::request::Objective;
     use crate::request::{Class, Request};
     use crate::sched::{Action, ModelTerms};
     use std::sync::Arc;
@@ -208,7 +209,13 @@ mod tests {
         let (alpha, beta) = (Span::from_micros(alpha_us), Span::from_millis(beta_ms));
         let profile = Arc::new(Profile::linear(alpha, beta, 8).expect("valid profile"));
         let slo = Span::from_millis(slo_ms);
-        ModelTerms { profile, slo, queue_max: 100, loss_weight: 1.0, lane_of: None }
+        ModelTerms {
+            profile,
+            objective: Objective::Slo(slo),
+            queue_max: 100,
+            loss_weight: 1.0,
+            lane_of: None,
+        }
     }
 
     /// Runs batches as planned, and only when the scheduler wants to be woken or something comes.
@@ -223,7 +230,8 @@ mod tests {
     impl World {
         fn new(mode: Mode, accelerators: u32, models: [ModelTerms; 2]) -> World {
             let mut scheduler = Scheduler::new(mode, accelerators);
-            let (mut todo, slos) = (Actions::default(), models.each_ref().map(|terms| terms.slo));
+            let (mut todo, slos) =
+                (Actions::default(), models.each_ref().map(|terms| terms.objective.span()));
             for (model, terms) in (0..).map(ModelId::first).zip(models) {
                 scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
             }

@@ -28,9 +28,11 @@ pub(crate) struct SendWindow {
 pub(crate) struct Outlook {
     /// When the oldest request arrived.
     pub(crate) arrival: Time,
-    /// When execution has to have ended: the earliest deadline less what follows execution.
+    /// When execution should have ended: when the first request is due, less what follows execution.
     pub(crate) due: Time,
-    /// Rows in the largest batch that meets `due`.
+    /// When execution has to have ended; later than `due` where the objective is soft.
+    pub(crate) limit: Time,
+    /// Rows in the batch, which meets `limit`.
     pub(crate) rows: u32,
     /// Rows of the next request, which does not fit this batch; `None` when none is queued.
     pub(crate) next: Option<u32>,
@@ -53,7 +55,7 @@ pub(crate) fn send_window(
     outlook: &Outlook,
     plan: &ModelPlan,
 ) -> SendWindow {
-    let latest = timing.latest_start(outlook.due, outlook.rows).max(now);
+    let latest = timing.latest_start(outlook.limit, outlook.rows).max(now);
     let exec = match mode {
         Mode::Eager => now,
         Mode::Adaptive if !plan.is_overloaded => {
@@ -149,6 +151,7 @@ mod tests {
         Outlook {
             arrival: at(0.0),
             due: at(12.0),
+            limit: at(12.0),
             rows,
             next: None,
             together: false,
@@ -194,6 +197,16 @@ mod tests {
         let early = window(&ModelPlan { urgency: ms(1.5), ..plan }, 3);
         let urgent = SendWindow { urgent: at(2.5), ..enough };
         assert_eq!(early, urgent, "until one may not become free in time");
+    }
+
+    #[test]
+    fn a_late_batch_of_best_effort_starts_at_once_and_its_window_stays_open() {
+        let profile = batching();
+        let timing = Timing { profile: &profile, delays: NO_DELAYS };
+        let outlook = Outlook { limit: at(500.0), ..outlook(1) };
+        let window = |now| send_window(Mode::Consolidate, &timing, at(now), &outlook, &no_plan());
+        let opens = |exec| SendWindow { exec: at(exec), urgent: at(exec), latest: at(494.0) };
+        assert_eq!((window(0.0), window(100.0)), (opens(5.0), opens(100.0)));
     }
 
     #[test]

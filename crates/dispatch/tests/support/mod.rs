@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 use symphony_core::sched::ModelTerms;
-use symphony_core::{AcceleratorId, Class, ModelId, Profile, RequestId, Span, Time};
+use symphony_core::{AcceleratorId, Class, ModelId, Objective, Profile, RequestId, Span, Time};
 use symphony_dispatch::{Effects, InFlightEffects, Settings, Thread, threads};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{
@@ -92,7 +92,13 @@ impl Rig {
 pub fn terms(queue_max: u32) -> ModelTerms {
     let profile = Profile::linear(Span::from_millis(1), Span::from_millis(5), 8);
     let profile = Arc::new(profile.expect("valid profile"));
-    ModelTerms { profile, slo: SLO, queue_max, loss_weight: 1.0, lane_of: None }
+    ModelTerms {
+        profile,
+        objective: Objective::Slo(SLO),
+        queue_max,
+        loss_weight: 1.0,
+        lane_of: None,
+    }
 }
 
 /// What an accelerator says that took a plan up at `taken`, ran it for `exec`, and had answered it at

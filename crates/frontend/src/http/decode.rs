@@ -387,7 +387,7 @@ fn raw_rows(spec: &TensorSpec, data: &[u8]) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use symphony_core::{Class, ModelId, Profile};
+    use symphony_core::{Class, ModelId, Objective, Profile};
     use symphony_wire::tensor::Signature;
 
     fn model() -> ServedModel {
@@ -400,7 +400,7 @@ mod tests {
                 vec![spec("x", DataType::Fp32)],
                 vec![spec("y", DataType::Fp32)],
             ),
-            slo: Span::from_millis(10),
+            objective: Objective::Slo(Span::from_millis(10)),
             rows_max: 4,
             queue_max: 4,
             class: Class::High,

@@ -55,6 +55,8 @@ pub(crate) struct ModelMetrics {
     pub(crate) version: String,
     /// Answered within the deadline.
     pub(crate) good: Counter,
+    /// Of these, within the model's objective.
+    pub(crate) within_objective: Counter,
     /// Handed to an accelerator, and no answer by the deadline.
     pub(crate) late: Counter,
     pub(crate) cancelled: Counter,
@@ -89,6 +91,7 @@ impl ModelMetrics {
             name: name.to_owned(),
             version: version.to_owned(),
             good: Counter::default(),
+            within_objective: Counter::default(),
             late: Counter::default(),
             cancelled: Counter::default(),
             failed: Counter::default(),
@@ -217,6 +220,9 @@ impl ModelHandle {
     pub(crate) fn good(&self, rows: u32, total: Span, execution: &Execution) {
         let metrics = &self.metrics;
         metrics.good.add(1);
+        if total <= self.model.objective.span() {
+            metrics.within_objective.add(1);
+        }
         metrics.rows.add(u64::from(rows));
         metrics.total_ns.add(total.0);
         metrics.queue_ns.add(execution.queued.0);

@@ -133,6 +133,7 @@ pub(crate) fn render(sources: &Sources<'_>) -> String {
             page.histogram(name, &labels(model), histogram(model), unit);
         }
     }
+    objectives(&mut page, sources.catalog);
     process(&mut page, sources);
     if let Some(statistics) = &sources.statistics {
         scheduler(&mut page, sources.catalog, statistics);
@@ -165,6 +166,11 @@ fn model_counters(page: &mut Page, models: &[Arc<ModelMetrics>]) {
     let name = "symphony_requests_total";
     page.family(name, MetricKind::Counter, "Requests by outcome; each has exactly one.");
     by_label(page, name, "outcome", &OUTCOMES);
+    let name = "symphony_within_objective_total";
+    page.family(name, MetricKind::Counter, "Good requests within the model's objective.");
+    for model in models {
+        page.sample(name, &labels(model), model.within_objective.get());
+    }
     let name = "symphony_dropped_total";
     page.family(name, MetricKind::Counter, "Dropped requests by reason.");
     for model in models {
@@ -172,6 +178,17 @@ fn model_counters(page: &mut Page, models: &[Arc<ModelMetrics>]) {
         for (reason, count) in DROPPED.iter().zip(&model.dropped) {
             page.sample(name, &[model_label, version, ("reason", reason)], count.get());
         }
+    }
+}
+
+/// What the models promise, and what best effort is planned for.
+fn objectives(page: &mut Page, catalog: &Catalog) {
+    let name = "symphony_objective_seconds";
+    page.family(name, MetricKind::Gauge, "The latency objective: promised, or best effort.");
+    for model in catalog.served() {
+        let kind = if model.objective.is_soft() { "best_effort" } else { "slo" };
+        let labels = [("model", &*model.name), ("version", &model.version), ("kind", kind)];
+        page.sample(name, &labels, model.objective.span().as_secs_f64());
     }
 }
 

@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use symphony_core::{
-    AcceleratorId, Class, DropReason, ModelId, Profile, Request, RequestId, Slowdown, Span,
+    AcceleratorId, Class, DropReason, ModelId, Objective, Profile, Request, RequestId, Slowdown,
+    Span,
 };
 use symphony_frontend::{Addresses, Frontend, FrontendConfig, InProcess, Services};
 use symphony_wire::carrier::in_process::repository;
@@ -260,6 +261,15 @@ impl Rig {
     }
 }
 
+/// Most models keep an objective. One that a backend ignores has little time, or states none.
+fn objective(name: &str) -> Objective {
+    match name {
+        "ignored" => Objective::Slo(SLO_IGNORED),
+        "effort" => Objective::Soft(SLO_IGNORED),
+        _ => Objective::Slo(SLO),
+    }
+}
+
 fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
     let models = models().into_iter().enumerate();
     models
@@ -270,7 +280,7 @@ fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
                 Profile::linear(Span::from_millis(1), Span::from_millis(5), rows_max).unwrap();
             let model = ServedModel {
                 id: ModelId::first(u32::try_from(index).unwrap()),
-                slo: if name == "ignored" { SLO_IGNORED } else { SLO },
+                objective: objective(&name),
                 name,
                 version: "3".to_owned(),
                 signature,

@@ -16,7 +16,7 @@ use symphony_backend::loader::Loader;
 use symphony_control::config::PoolConfig;
 use symphony_control::pool::Pool;
 use symphony_core::sched::{Mode, ModelTerms, Scheduler};
-use symphony_core::{ModelId, Profile, Span};
+use symphony_core::{ModelId, Objective, Profile, Span};
 use symphony_frontend::{InProcess, Services};
 use symphony_sim::Scenario;
 use symphony_wire::carrier::in_process::{SchedulerPort, commands};
@@ -199,7 +199,7 @@ fn simulated(args: &PoolBenchArgs, mode: Mode) -> Result<Figures> {
     )?;
     let terms = ModelTerms {
         profile: Arc::new(profile),
-        slo: Span::from_millis_f64(args.slo_ms),
+        objective: Objective::Slo(Span::from_millis_f64(args.slo_ms)),
         queue_max: u32::MAX,
         loss_weight: 1.0,
         lane_of: None,

@@ -70,8 +70,9 @@ impl Yardsticks {
         let parts = setup.rows()?;
         let rows: f64 = parts.iter().sum();
         let mix = setup.models.iter().zip(parts);
-        let mix: Vec<_> =
-            mix.map(|(model, part)| (&*model.profile, model.slo, part / rows)).collect();
+        let mix: Vec<_> = mix
+            .map(|(model, part)| (&*model.profile, model.objective.span(), part / rows))
+            .collect();
         let staggered = match mix.as_slice() {
             [(profile, slo, _)] => Some(staggered(profile, *slo, setup.accelerators) / rows),
             _ => None,

@@ -1,7 +1,7 @@
 //! A model of a scenario.
 
 use std::sync::Arc;
-use symphony_core::{Profile, Span};
+use symphony_core::{Objective, Profile};
 use symphony_sim::Mix;
 
 /// A model of a scenario, as its file describes it.
@@ -9,7 +9,7 @@ use symphony_sim::Mix;
 pub(super) struct SimulatedModel {
     pub(super) name: String,
     pub(super) profile: Arc<Profile>,
-    pub(super) slo: Span,
+    pub(super) objective: Objective,
     pub(super) mix: Mix,
     /// How much its losses under overload count beside the other models'.
     pub(super) loss_weight: f64,

@@ -9,7 +9,7 @@ use super::trace::Trace;
 use anyhow::Result;
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
-use symphony_core::{ModelId, Span};
+use symphony_core::{ModelId, Objective, Span};
 use symphony_sim::goodput::OfferedLoad;
 use symphony_sim::{
     ClockError, Drift, Network, Observed, PolicyKind, Report, Scenario, Split, run_observed,
@@ -145,7 +145,7 @@ impl Setup {
     pub(super) fn scenario(&self, rate: f64) -> Result<Scenario> {
         let terms = |model: &SimulatedModel| ModelTerms {
             profile: Arc::clone(&model.profile),
-            slo: model.slo,
+            objective: model.objective,
             queue_max: u32::MAX,
             loss_weight: model.loss_weight,
             lane_of: None,
@@ -191,7 +191,7 @@ impl Setup {
     /// The weights are not as many as the models.
     pub(super) fn bound(&self) -> Result<f64> {
         let per_request = |(model, part): (&SimulatedModel, f64)| {
-            let rows = model.profile.rows_within(model.slo);
+            let rows = model.profile.rows_within(model.objective.span());
             part * model.profile.exec(rows).as_secs_f64() / f64::from(rows)
         };
         let work: f64 = self.models.iter().zip(self.rows()?).map(per_request).sum();
@@ -300,7 +300,7 @@ impl Setup {
                     "slo-ms = {slo_ms}: model {name:?} takes {alone} alone, l(1)"
                 )));
             }
-            model.slo = slo;
+            model.objective = Objective::Slo(slo);
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ fn record(args: &TimelineArgs, setup: &mut Setup) -> Result<Timeline> {
     setup.measured = Span::from_millis_f64(shown);
     let mut timeline = Timeline {
         models: (setup.models.iter())
-            .map(|model| ShownModel { name: model.name.clone(), slo: model.slo })
+            .map(|model| ShownModel { name: model.name.clone(), objective: model.objective })
             .collect(),
         accelerators: setup.accelerators,
         from,

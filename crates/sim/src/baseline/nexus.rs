@@ -68,14 +68,14 @@ impl Nexus {
     #[must_use]
     pub fn new(scenario: &Scenario, rates: &[f64]) -> Nexus {
         let delays = scenario.delays();
-        let demand = |(sim, rate): (&crate::SimModel, &f64)| PackedDemand {
-            profile: std::sync::Arc::clone(&sim.terms.profile),
-            budget: sim
-                .terms
-                .slo
-                .saturating_sub(delays.lead(1) + delays.response + scenario.overrun(sim, false)),
-            rate: *rate,
-        };
+        let demand =
+            |(sim, rate): (&crate::SimModel, &f64)| PackedDemand {
+                profile: std::sync::Arc::clone(&sim.terms.profile),
+                budget: sim.terms.objective.span().saturating_sub(
+                    delays.lead(1) + delays.response + scenario.overrun(sim, false),
+                ),
+                rate: *rate,
+            };
         let demands: Vec<_> = scenario.models.iter().zip(rates).map(demand).collect();
         let plans = pack(&demands, scenario.accelerators as usize);
         let mut routes: Vec<Vec<WeightedRoute>> = vec![Vec::new(); scenario.models.len()];

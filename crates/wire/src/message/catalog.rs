@@ -1,7 +1,7 @@
 //! What the loader of models says to frontends: what is served right now.
 
 use crate::tensor::Signature;
-use symphony_core::{Class, ModelId, Profile, Span};
+use symphony_core::{Class, ModelId, Objective, Profile};
 
 /// One model version that takes requests.
 #[derive(Clone, Debug)]
@@ -14,8 +14,8 @@ pub struct ServedModel {
     pub version: String,
     /// What it takes and gives.
     pub signature: Signature,
-    /// Its latency objective.
-    pub slo: Span,
+    /// Its latency objective: promised, or best effort.
+    pub objective: Objective,
     /// Largest batch in rows, hence the largest request.
     pub rows_max: u32,
     /// Bound on its queued requests.

@@ -2,9 +2,8 @@
 //! serves.
 
 use crate::ids::{BatchId, ModelId};
-use crate::request::Class;
 use crate::sched::drift::AcceleratorDrift;
-use crate::sched::message::SentBatch;
+use crate::sched::message::{SentBatch, Tier};
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
@@ -76,7 +75,7 @@ pub(super) struct Granted {
     pub(super) model: ModelId,
     /// Its priority level.
     pub(super) level: u8,
-    pub(super) class: Class,
+    pub(super) tier: Tier,
 }
 
 /// A grant that the shard has not answered.
@@ -85,9 +84,9 @@ pub(super) struct PendingGrant {
     pub(super) granted: Granted,
     /// How long the batch ran, when its end is known before its beginning.
     pub(super) ended: Option<Span>,
-    /// A low candidate was passed over for a high one.
-    pub(super) passed_over: bool,
-    /// Nanoseconds that low requests paid for it in advance.
+    /// By lower tier, whether a candidate of it was passed over.
+    pub(super) passed_over: [bool; 2],
+    /// Nanoseconds that its tier paid for it in advance, if that is a lower one.
     pub(super) prepaid: f64,
 }
 

@@ -1,12 +1,11 @@
 //! The newest candidate of each model, and whose turn it is.
 //!
-//! In: candidates, grants, time. Out: the first candidate whose window is open, of each class. Knows
+//! In: candidates, grants, time. Out: the first candidate whose window is open, of each tier. Knows
 //! no accelerators.
 
 use crate::ids::ModelId;
-use crate::request::Class;
 use crate::sched::heap::IndexedHeap;
-use crate::sched::message::{Candidate, LEVELS, Offer};
+use crate::sched::message::{Candidate, LEVELS, Offer, Tier};
 use crate::time::Time;
 
 /// The candidates of a pool.
@@ -18,8 +17,8 @@ pub(super) struct Candidates {
     waiting: IndexedHeap<Time>,
     /// By priority level, high candidates whose window is open, by their turn.
     ready: [IndexedHeap<Time>; LEVELS],
-    /// Low candidates whose window is open, by their turn.
-    ready_low: IndexedHeap<Time>,
+    /// By lower tier, candidates whose window is open, by their turn.
+    ready_low: [IndexedHeap<Time>; Tier::LOWER.len()],
     /// High candidates whose window has not opened, by when they are expected to be sent.
     expected: IndexedHeap<Time>,
 }
@@ -43,8 +42,8 @@ struct Filed {
     waiting: Option<Time>,
     /// When it is expected to be sent, if it is a high one.
     expected: Option<Time>,
-    /// Its turn, if it is a low one.
-    ready_low: Option<Time>,
+    /// Its tier among the lower ones, and its turn.
+    ready_low: Option<(usize, Time)>,
     /// Its level and turn, if it is a high one.
     ready: Option<(u8, Time)>,
 }
@@ -59,13 +58,13 @@ impl CandidateSlot {
 impl Filed {
     fn of(now: Time, offer: &Offer) -> Filed {
         let none = Filed::default();
-        let is_high = offer.class == Class::High;
+        let lower = offer.tier.lower();
         if offer.exec > now {
-            let expected = is_high.then_some(offer.expected);
+            let expected = lower.is_none().then_some(offer.expected);
             return Filed { waiting: Some(offer.exec), expected, ..none };
         }
-        if !is_high {
-            return Filed { ready_low: Some(offer.turn), ..none };
+        if let Some(lower) = lower {
+            return Filed { ready_low: Some((lower, offer.turn)), ..none };
         }
         let is_urgent = offer.level == 0 || offer.urgent <= now;
         let level = if is_urgent { 0 } else { offer.level };
@@ -80,7 +79,7 @@ impl Candidates {
             slots: Vec::new(),
             waiting: IndexedHeap::new(),
             ready: std::array::from_fn(|_| IndexedHeap::new()),
-            ready_low: IndexedHeap::new(),
+            ready_low: std::array::from_fn(|_| IndexedHeap::new()),
             expected: IndexedHeap::new(),
         }
     }
@@ -144,13 +143,13 @@ impl Candidates {
         first.map(|(_, index, offer)| (self.model(index), offer))
     }
 
-    /// The low candidate whose turn is first.
+    /// The candidate of this lower tier whose turn is first.
     #[inline]
-    pub(super) fn first_low(&mut self, now: Time) -> Option<(ModelId, Offer)> {
-        while let Some((_, index)) = self.ready_low.peek() {
+    pub(super) fn first_lower(&mut self, now: Time, lower: usize) -> Option<(ModelId, Offer)> {
+        while let Some((_, index)) = self.ready_low[lower].peek() {
             match self.slots[index as usize].offer {
                 Some(offer) if offer.latest >= now => return Some((self.model(index), offer)),
-                _ => self.ready_low.remove(index),
+                _ => self.ready_low[lower].remove(index),
             }
         }
         None
@@ -162,16 +161,18 @@ impl Candidates {
         Some((expected, self.slots[index as usize].offer?))
     }
 
-    /// Whether a low candidate may be ready.
+    /// By lower tier, whether a candidate of it may be ready that gives way to this tier.
     #[inline]
-    pub(super) fn has_ready_low(&self) -> bool {
-        !self.ready_low.is_empty()
+    pub(super) fn passed_over(&self, tier: Tier) -> [bool; Tier::LOWER.len()] {
+        let behind = tier.lower().map_or(0, |lower| lower + 1);
+        std::array::from_fn(|lower| lower >= behind && !self.ready_low[lower].is_empty())
     }
 
     /// Whether there may be a candidate; a candidate that became too late stays filed until it is looked at.
     pub(super) fn has_any(&self) -> bool {
         let is_ready = self.ready.iter().any(|ready| !ready.is_empty());
-        is_ready || !self.waiting.is_empty() || !self.ready_low.is_empty()
+        let is_ready = is_ready || self.ready_low.iter().any(|ready| !ready.is_empty());
+        is_ready || !self.waiting.is_empty()
     }
 
     /// When the next window opens, or the next candidate becomes urgent.
@@ -221,7 +222,10 @@ impl Candidates {
     fn file(&mut self, index: u32, filed: Filed) {
         self.waiting.put(index, filed.waiting);
         self.expected.put(index, filed.expected);
-        self.ready_low.put(index, filed.ready_low);
+        for (lower, ready) in self.ready_low.iter_mut().enumerate() {
+            let turn = filed.ready_low.filter(|(tier, _)| *tier == lower);
+            ready.put(index, turn.map(|(_, turn)| turn));
+        }
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let before = std::mem::replace(&mut slot.ready_in, filed.ready.map(|(level, _)| level));
         if let Some(level) = before.filter(|_| before != slot.ready_in) {

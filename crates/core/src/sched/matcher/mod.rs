@@ -23,11 +23,12 @@ use super::action::{Action, Actions};
 use super::drift::UsualRatio;
 use super::event::Event;
 use super::low_share::{Deficit, LOW_SHARE_DEFAULT, debt_max};
-use super::message::{BatchEnded, Grant, MatcherToShard, Offer, Reply, SentBatch, ShardToMatcher};
+use super::message::{
+    BatchEnded, Grant, MatcherToShard, Offer, Reply, SentBatch, ShardToMatcher, Tier,
+};
 use super::mode::Mode;
 use super::planner::Planner;
 use crate::ids::{AcceleratorId, BatchId, ModelId};
-use crate::request::Class;
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 use accelerator::{Granted, Outstanding, PendingGrant};
@@ -53,10 +54,10 @@ pub struct Matcher {
     is_reported: bool,
     /// Whether plans follow measured execution times.
     follows: bool,
-    /// The share of the time of high batches that low ones which wait earn.
+    /// The share of the time of other batches that those of lower tiers which wait earn.
     low_share: f64,
-    /// Nanoseconds of accelerators that low candidates are owed.
-    deficit: Deficit,
+    /// By lower tier, nanoseconds of accelerators that its candidates are owed.
+    deficits: [Deficit; Tier::LOWER.len()],
     /// How many accelerators serve, as the shards were told.
     told_serving: u32,
     next_batch: u64,
@@ -76,7 +77,7 @@ impl Matcher {
             is_reported: false,
             follows: true,
             low_share: LOW_SHARE_DEFAULT,
-            deficit: Deficit::default(),
+            deficits: [Deficit::default(); 2],
             told_serving: accelerators,
             next_batch: 0,
         }
@@ -309,31 +310,34 @@ impl Matcher {
         }
     }
 
-    /// The ready candidate to serve next: the first high one, unless the first low one is owed the
-    /// time of its batch.
+    /// The ready candidate to serve next: the first of the highest tier, unless the first of a lower
+    /// one is owed the time of its batch.
     #[inline]
     fn next_ready(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         self.candidates.open_windows(now);
-        let low = self.candidates.first_low(now);
-        if let Some((_, offer)) = &low
-            && self.is_owed(offer)
-        {
-            return low;
+        let [low, best_effort] = [0, 1].map(|lower| self.candidates.first_lower(now, lower));
+        for owed in [best_effort, low] {
+            if let Some((_, offer)) = &owed
+                && self.is_owed(offer)
+            {
+                return owed;
+            }
         }
         let (limits, running) = (self.planner.level_limits(), self.running.by_level());
-        self.candidates.first_high(now, limits, running).or(low)
+        self.candidates.first_high(now, limits, running).or(low).or(best_effort)
     }
 
-    /// Whether low requests are owed the time of this batch.
+    /// Whether the tier of this batch is a lower one that is owed its time.
     fn is_owed(&self, low: &Offer) -> bool {
-        self.deficit.covers(low.exec_span.0 as f64)
+        let deficit = low.tier.lower().map(|lower| self.deficits[lower]);
+        deficit.is_some_and(|deficit| deficit.covers(low.exec_span.0 as f64))
     }
 
     /// The accelerator for this offer, unless it is kept from a low one.
     #[inline]
     fn accelerator_for(&mut self, now: Time, offer: &Offer) -> Option<AcceleratorId> {
         let id = self.accelerators.choose(now, offer)?;
-        let is_kept = offer.class == Class::Low && self.is_kept(now, offer, id);
+        let is_kept = offer.tier != Tier::High && self.is_kept(now, offer, id);
         (!is_kept).then_some(id)
     }
 
@@ -351,18 +355,19 @@ impl Matcher {
         self.accelerators.is_last_free(now, id, low, expected + high.lead)
     }
 
-    /// Grants an accelerator to a candidate. Low requests pay for their batch in advance, so that what
-    /// they are owed is not spent twice.
+    /// Grants an accelerator to a candidate. The lower tiers pay for their batch in advance, so that
+    /// what they are owed is not spent twice.
     #[inline]
     fn grant(&mut self, model: ModelId, offer: &Offer, id: AcceleratorId) -> Grant {
-        let (passed_over, prepaid) = match offer.class {
-            Class::High => (self.candidates.has_ready_low(), 0.0),
-            Class::Low => (false, offer.exec_span.0 as f64),
-        };
-        self.deficit.prepay(prepaid);
+        let passed_over = self.candidates.passed_over(offer.tier);
+        let lower = offer.tier.lower();
+        let prepaid = lower.map_or(0.0, |_| offer.exec_span.0 as f64);
+        if let Some(lower) = lower {
+            self.deficits[lower].prepay(prepaid);
+        }
         let batch = BatchId(self.next_batch);
         self.next_batch += 1;
-        let granted = Granted { batch, model, level: offer.level, class: offer.class };
+        let granted = Granted { batch, model, level: offer.level, tier: offer.tier };
         let accelerator = self.accelerators.take(id);
         accelerator.pending = Some(PendingGrant { granted, ended: None, passed_over, prepaid });
         let (free, slowdown) = (accelerator.free, accelerator.slowdown());
@@ -372,17 +377,18 @@ impl Matcher {
         Grant { model, accelerator: id, batch, free, slowdown, behind }
     }
 
-    /// Settles the account of low candidates when it is known what became of a grant.
+    /// Settles the accounts of the lower tiers when it is known what became of a grant.
     #[inline]
     fn account(&mut self, pending: &PendingGrant, sent: Option<SentBatch>) {
         let ran = sent.map_or(0.0, |sent| sent.exec.0 as f64);
-        let (earned, got) = match pending.granted.class {
-            Class::High if pending.passed_over => (self.low_share * ran, 0.0),
-            Class::High => (0.0, 0.0),
-            Class::Low => (0.0, ran - pending.prepaid),
-        };
         let serving = f64::from(self.accelerators.serving());
-        self.deficit.settle(earned, got, debt_max(self.low_share, serving));
+        let debt_max = debt_max(self.low_share, serving);
+        for (lower, deficit) in self.deficits.iter_mut().enumerate() {
+            let is_own = pending.granted.tier.lower() == Some(lower);
+            let got = if is_own { ran - pending.prepaid } else { 0.0 };
+            let earned = if pending.passed_over[lower] { self.low_share * ran } else { 0.0 };
+            deficit.settle(earned, got, debt_max);
+        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! What runs: batches that were granted or sent and have not ended, by model, priority level and
-//! class; and which closed models wait for their last.
+//! tier; and which closed models wait for their last.
 
 use super::accelerator::Granted;
 use crate::ids::ModelId;
-use crate::request::Class;
 use crate::sched::drift::UsualRatio;
-use crate::sched::message::LEVELS;
+use crate::sched::message::{LEVELS, Tier};
 use std::collections::VecDeque;
 
 /// What the matcher knows of one model beside its candidate.
@@ -31,7 +30,7 @@ impl MatchedModel {
 pub(super) struct Running {
     models: Vec<MatchedModel>,
     by_level: [u32; LEVELS],
-    /// Low batches.
+    /// Batches of the lower tiers.
     low: u32,
     /// How many models are closed and not forgotten.
     closed: usize,
@@ -64,7 +63,7 @@ impl Running {
         &self.by_level
     }
 
-    /// Low batches.
+    /// Batches of the lower tiers.
     #[inline]
     pub(super) fn low(&self) -> u32 {
         self.low
@@ -83,23 +82,23 @@ impl Running {
     /// A batch was granted.
     #[inline]
     pub(super) fn add(&mut self, granted: Granted) {
-        let Granted { model, level, class, .. } = granted;
+        let Granted { model, level, tier, .. } = granted;
         self.known(model).running += 1;
         self.by_level[usize::from(level)] += 1;
-        self.low += u32::from(class == Class::Low);
+        self.low += u32::from(tier != Tier::High);
     }
 
     /// A granted batch has ended, or was never sent.
     #[inline]
     pub(super) fn remove(&mut self, granted: Granted) {
-        let Granted { model, level, class, .. } = granted;
+        let Granted { model, level, tier, .. } = granted;
         let known = &mut self.models[model.index()];
         known.running -= 1;
         if known.is_closed && known.running == 0 {
             self.ended.push_back(model);
         }
         self.by_level[usize::from(level)] -= 1;
-        self.low -= u32::from(class == Class::Low);
+        self.low -= u32::from(tier != Tier::High);
     }
 
     /// A model takes no more requests, and has none.
@@ -151,30 +150,30 @@ mod tests {
 
     const MODEL: ModelId = ModelId::first(3);
 
-    fn granted(class: Class) -> Granted {
-        Granted { batch: BatchId(0), model: MODEL, level: 2, class }
+    fn granted(tier: Tier) -> Granted {
+        Granted { batch: BatchId(0), model: MODEL, level: 2, tier }
     }
 
     #[test]
-    fn batches_count_by_model_level_and_class() {
+    fn batches_count_by_model_level_and_tier() {
         let mut running = Running::default();
         assert!(running.is_empty());
-        running.add(granted(Class::High));
-        running.add(granted(Class::Low));
+        running.add(granted(Tier::High));
+        running.add(granted(Tier::Low));
         assert_eq!((running.of_model(MODEL), running.by_level()[2], running.low()), (2, 2, 1));
-        running.remove(granted(Class::Low));
-        running.remove(granted(Class::High));
+        running.remove(granted(Tier::Low));
+        running.remove(granted(Tier::High));
         assert!(running.is_empty() && running.low() == 0);
     }
 
     #[test]
     fn a_closed_model_is_forgotten_once_and_only_when_nothing_of_it_runs() {
         let mut running = Running::default();
-        running.add(granted(Class::High));
+        running.add(granted(Tier::High));
         running.close(MODEL);
         running.close(MODEL);
         assert_eq!((running.has_closed(), running.forget_ended()), (true, None));
-        running.remove(granted(Class::High));
+        running.remove(granted(Tier::High));
         assert_eq!(running.forget_ended(), Some(MODEL));
         assert_eq!((running.has_closed(), running.forget_ended()), (false, None));
         let next = MODEL.next_generation();

@@ -25,7 +25,7 @@ fn candidate(generation: u32, now: Time, latest: Time, lead: Span) -> Candidate 
         lead,
         due: latest + ms(10),
         head_exec: ms(10),
-        class: Class::High,
+        tier: Tier::High,
         exec_span: ms(10),
         reserved: 0.0,
         expected: now,

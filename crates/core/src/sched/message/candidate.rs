@@ -1,8 +1,34 @@
 //! Shard to matcher: the batch that a model would run next, and when it may be sent.
 
 use crate::ids::ModelId;
-use crate::request::Class;
 use crate::time::{Span, Time};
+
+/// Which batches go first between models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tier {
+    /// Led by high requests, with an objective.
+    #[default]
+    High,
+    /// Led by low requests, with an objective.
+    Low,
+    /// Of a model without an objective. Takes what the others leave.
+    BestEffort,
+}
+
+impl Tier {
+    /// Those that give way to the ones before them, in order.
+    pub(crate) const LOWER: [Tier; 2] = [Tier::Low, Tier::BestEffort];
+
+    /// Its place among the lower ones.
+    #[inline]
+    pub(crate) fn lower(self) -> Option<usize> {
+        match self {
+            Tier::High => None,
+            Tier::Low => Some(0),
+            Tier::BestEffort => Some(1),
+        }
+    }
+}
 
 /// How many priority levels there are.
 pub const LEVELS: usize = 8;
@@ -39,15 +65,15 @@ pub struct Offer {
     pub level: u8,
     /// From granting until execution can begin on a free accelerator.
     pub lead: Span,
-    /// When execution has to have ended.
+    /// When execution has to have ended, or its first request is of no use any more.
     pub due: Time,
     /// How long its first request alone would run. An accelerator must have room for at least that.
     pub head_exec: Span,
-    /// The class of the requests that lead it; high goes first.
-    pub class: Class,
+    /// Which batches go before it.
+    pub tier: Tier,
     /// How long it is planned to run.
     pub exec_span: Span,
-    /// Of a low batch: how many accelerators are reserved for high requests. A whole number.
+    /// Of a lower tier: how many accelerators are reserved for high requests. A whole number.
     pub reserved: f64,
     /// When the batch that will have gathered by the measured rate has to be sent; no later than
     /// `exec`.

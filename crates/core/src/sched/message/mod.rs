@@ -9,7 +9,7 @@ mod candidate;
 mod grant;
 mod plan;
 
-pub use candidate::{Candidate, LEVELS, Offer};
+pub use candidate::{Candidate, LEVELS, Offer, Tier};
 pub use grant::{BatchEnded, Grant, Reply, SentBatch};
 pub(crate) use plan::{DROP_PRICE, PLAN_STALE, plan_age};
 pub use plan::{HighLoad, HighNeed, ModelDemand, ModelPlan};

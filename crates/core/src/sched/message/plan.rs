@@ -36,6 +36,8 @@ pub struct ModelDemand {
     pub room: Span,
     /// The objective.
     pub slo: Span,
+    /// Whether nothing is promised: others do not make way for it.
+    pub is_soft: bool,
     /// Measured arrivals of rows.
     pub rows_per_ns: f64,
     /// The part of them that belongs to high requests.

@@ -45,6 +45,11 @@ impl Levels {
         self.limits = [u32::MAX; LEVELS];
         let present = models.iter().enumerate().filter_map(|(at, model)| {
             let model = model.as_ref().filter(|model| model.demand.is_present)?;
+            // Nothing is promised for best effort that others could make impossible, and what it
+            // may take is the matcher's business.
+            if model.demand.is_soft {
+                return None;
+            }
             Some((model.tolerance(), at))
         });
         self.order.clear();

@@ -82,8 +82,10 @@ impl<'a> PoolLoad<'a> {
         f64::max(busy / accelerators, batches / self.batches_per_ns_max) - 1.0
     }
 
+    /// Best effort drops nothing, however much there is of it, and is no overload of the others.
     fn calm(&self) -> f64 {
-        let busy = self.active().map(|model| model.load(f64::from(model.full))).sum::<f64>();
+        let bound = self.active().filter(|model| !model.demand.is_soft);
+        let busy = bound.map(|model| model.load(f64::from(model.full))).sum::<f64>();
         (1.0 - (busy / self.accelerators - 1.0) / OVERLOAD_WIDTH).clamp(0.0, 1.0)
     }
 }

@@ -243,6 +243,7 @@ mod tests {
             data: Span::ZERO,
             room: ms(slo),
             slo: ms(slo),
+            is_soft: false,
             rows_per_ns: per_second / 1e9,
             high_per_ns: per_second / 1e9,
             demoted: 0.0,

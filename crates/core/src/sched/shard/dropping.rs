@@ -4,7 +4,7 @@
 use super::situation::Situation;
 use crate::request::{Class, DropReason, Request};
 use crate::sched::action::{Action, Actions};
-use crate::sched::class_queues::ClassQueues;
+use crate::sched::class_queues::{Choice, ClassQueues};
 use crate::sched::message::ModelPlan;
 use crate::sched::mode::Mode;
 use crate::sched::timing::Timing;
@@ -47,7 +47,12 @@ impl Situation<'_> {
 
     /// Drops the head of the leading queue.
     pub(super) fn drop_head(&mut self, todo: &mut Actions) {
-        let Some(request) = self.queue.leading_mut().pop_head() else { return };
+        if let Some(request) = self.queue.leading_mut().pop_head() {
+            self.report_drop(request, todo);
+        }
+    }
+
+    fn report_drop(&mut self, request: Request, todo: &mut Actions) {
         if request.class == Class::High && had_a_chance(&self.timing, &request) {
             self.arrivals.record_drop();
         }
@@ -64,7 +69,9 @@ impl Situation<'_> {
     pub(super) fn in_the_way(&mut self, head: &Request, outlook: &Outlook) -> usize {
         match self.pool.mode {
             Mode::Eager => 0,
-            Mode::Adaptive if !self.plan.is_overloaded => self.worth_dropping(outlook),
+            Mode::Adaptive if !self.plan.is_overloaded && !self.objective.is_soft() => {
+                self.worth_dropping(outlook)
+            }
             Mode::Adaptive | Mode::Consolidate => {
                 usize::from(self.stands_in_the_way(head, outlook))
             }
@@ -106,9 +113,13 @@ impl Situation<'_> {
     }
 
     /// The largest batch for which a head may be dropped. Low requests give way first, so that a
-    /// batch which suffices for the high ones is large enough.
+    /// batch which suffices for the high ones is large enough. Of best effort it is the batch beyond
+    /// which nothing is gained.
     #[inline]
     fn target_max(&self) -> u32 {
+        if self.objective.is_soft() {
+            return self.low_terms().rows_max.min(self.timing.profile.thrifty());
+        }
         match self.queue.class() {
             Class::High => {
                 let low_come = self.pool.traffic.has_low(self.now);
@@ -126,12 +137,52 @@ impl Situation<'_> {
         let message = self.model_timing.message();
         let had_chance = |_: &u32| !self.published.awaits_chance(self.now, message);
         let Some(next) = outlook.next.filter(had_chance) else { return false };
+        next <= self.target_of(head).saturating_sub(outlook.rows)
+    }
+
+    /// The batch that a head has to allow: what gathers in the time that it came with.
+    #[inline]
+    fn target_of(&mut self, head: &Request) -> u32 {
         let allowed = head.deadline.since(head.arrival);
         let budget = allowed.saturating_sub(self.after_execution() + self.arrivals.age());
         let rows_per_ns = self.arrivals.class_per_ns(self.now, head.class);
         let target = drop_target(self.pool.mode, &self.timing, budget, rows_per_ns);
-        let target = target.min(self.target_max());
-        next <= target.saturating_sub(outlook.rows)
+        target.min(self.target_max())
+    }
+
+    /// What becomes of a batch of best effort that would miss the deadline that one of its requests,
+    /// not the first, came with: it shrinks, if it stays as large as a head would have to allow, or
+    /// goes without the request, which is dropped.
+    pub(super) fn heed_own_deadlines(
+        &mut self,
+        choice: Choice,
+        free: Time,
+        todo: &mut Actions,
+    ) -> Option<Choice> {
+        let Some((at, request)) = self.first_missed(&choice, free) else { return Some(choice) };
+        let due = request.deadline - self.timing.delays.response;
+        let allowed = self.timing.rows_in_time(self.now, free, due, choice.rows());
+        let smaller = self.queue.leading_mut().fit(allowed);
+        let is_large = allowed >= self.target_of(&request);
+        if is_large && smaller.count > at {
+            return Some(Choice { leading: smaller, ..Choice::default() });
+        }
+        if let Some(request) = self.queue.leading_mut().remove_at(at) {
+            self.report_drop(request, todo);
+        }
+        None
+    }
+
+    /// The leading request of a batch with the earliest deadline, and where it stands, if the batch
+    /// misses that.
+    fn first_missed(&self, choice: &Choice, free: Time) -> Option<(usize, Request)> {
+        let queue = self.queue.leading();
+        let requests = (0..choice.leading.count).filter_map(|at| Some((at, *queue.get(at)?)));
+        let (at, request) = requests.min_by_key(|(_, request)| request.deadline)?;
+        let due = request.deadline - self.timing.delays.response;
+        let rows = choice.rows();
+        let is_missed = self.timing.rows_in_time(self.now, free, due, rows) < rows;
+        is_missed.then_some((at, request))
     }
 }
 

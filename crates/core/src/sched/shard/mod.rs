@@ -30,7 +30,7 @@ use super::message::{
 use super::mode::Mode;
 use crate::ids::{ModelId, RequestId};
 use crate::profile::Profile;
-use crate::request::{Class, Delays, DropReason, Request};
+use crate::request::{Delays, DropReason, Request};
 use crate::time::{Span, Time};
 use model::QueuedModel;
 use pool::PoolView;
@@ -414,7 +414,7 @@ impl Shard {
         let before = reserved(&self.pool);
         self.pool.high_load = high_load;
         if before != reserved(&self.pool) {
-            self.models.update_all(|state| state.class() == Class::Low);
+            self.models.update_all(|state| state.gives_way());
         }
     }
 

@@ -6,19 +6,20 @@
 
 use super::arrivals::{MeasuredRates, ModelArrivals};
 use super::dropping::{had_a_chance, low_expiry};
+use super::offering::tier;
 use super::pool::PoolView;
 use super::published::Published;
 use super::situation::Situation;
 use super::timing::{ModelTiming, Stage};
 use crate::ids::{ModelId, RequestId};
 use crate::profile::Profile;
-use crate::request::{Class, DropReason, Request};
+use crate::request::{Class, DropReason, Objective, Request};
 use crate::sched::action::{Action, Actions, Start};
 use crate::sched::class_queues::{Choice, ClassQueues};
 use crate::sched::drift::ModelDrift;
 use crate::sched::event::ModelTerms;
 use crate::sched::low_share::{Deficit, debt_max};
-use crate::sched::message::{Candidate, Grant, ModelDemand, ModelPlan, Reply, SentBatch};
+use crate::sched::message::{Candidate, Grant, ModelDemand, ModelPlan, Reply, SentBatch, Tier};
 use crate::sched::mode::Mode;
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
@@ -79,12 +80,14 @@ pub(super) struct QueuedModel {
 impl QueuedModel {
     pub(super) fn new(id: ModelId, terms: ModelTerms, pool: &PoolView) -> QueuedModel {
         let profile = Profile::clone(&terms.profile);
+        let slo = terms.objective.span();
+        let patience = if terms.objective.is_soft() { slo } else { Span::MAX };
         QueuedModel {
             id,
-            timing: ModelTiming::new(terms.slo, profile, &pool.delays, pool.message),
+            timing: ModelTiming::new(slo, profile, &pool.delays, pool.message),
             drift: ModelDrift::new(),
-            queue: ClassQueues::default(),
-            arrivals: ModelArrivals::new(terms.slo),
+            queue: ClassQueues::new(patience),
+            arrivals: ModelArrivals::new(slo),
             deficit: Deficit::default(),
             plan: ModelPlan::default(),
             published: Published::default(),
@@ -129,9 +132,9 @@ impl QueuedModel {
         self.timing.profile().slowdown()
     }
 
-    /// The class whose batch is next.
-    pub(super) fn class(&self) -> Class {
-        self.queue.class()
+    /// Whether batches of high requests with an objective go before its next one.
+    pub(super) fn gives_way(&self) -> bool {
+        tier(self.terms.objective, self.queue.class()) != Tier::High
     }
 
     pub(super) fn has_queued(&self) -> bool {
@@ -204,9 +207,9 @@ impl QueuedModel {
     #[inline]
     fn note_arrival(&mut self, pool: &mut PoolView, now: Time, request: &Request) {
         self.arrivals.record(now, request);
-        match request.class {
-            Class::High => pool.traffic.note_high(now, self.terms.slo),
-            Class::Low => pool.note_low(now),
+        match tier(self.terms.objective, request.class) {
+            Tier::High => pool.traffic.note_high(now, self.terms.objective.span()),
+            Tier::Low | Tier::BestEffort => pool.note_low(now),
         }
     }
 
@@ -239,8 +242,9 @@ impl QueuedModel {
     /// than the objective does.
     #[inline]
     fn is_early(&self, request: &Request) -> bool {
+        let Objective::Slo(slo) = self.terms.objective else { return false };
         let allowed = request.deadline.since(request.arrival);
-        request.class == Class::High && allowed < Span(self.terms.slo.0 / 8 * 7)
+        request.class == Class::High && allowed < Span(slo.0 / 8 * 7)
     }
 
     /// Whether an early request leaves too little time for the batches that the load of high requests
@@ -292,9 +296,10 @@ impl QueuedModel {
     }
 
     /// The slowdown at which a mean request alone takes three quarters of the objective; at least
-    /// one.
+    /// one. Without an objective no batch is too slow to run.
     fn slowdown_max(&self) -> Slowdown {
-        let ModelTerms { profile, slo, .. } = &self.terms;
+        let ModelTerms { profile, objective, .. } = &self.terms;
+        let &Objective::Slo(slo) = objective else { return Slowdown::PLANNED_MAX };
         let ModelStatistics { rows, requests, .. } = self.stats;
         let rows = mean(rows, requests);
         Slowdown::of(Span(slo.0 / 4 * 3), profile.exec(rows)).max(Slowdown::ONE)
@@ -375,7 +380,7 @@ impl QueuedModel {
         self.published.count_answer();
         let mut situation = self.situation(pool, now, Stage::Sealed);
         situation.drop_hopeless(todo);
-        let choice = situation.sealable(free, slowdown);
+        let choice = situation.sealable(free, slowdown, todo);
         if choice.count() == 0 {
             return declined;
         }
@@ -451,15 +456,19 @@ impl QueuedModel {
         let taken = timing.delays.control + after + self.arrivals.age();
         let (profile, data) = (timing.profile.clone(), timing.delays.data);
         let MeasuredRates { rows_per_ns, high_per_ns, demoted } = self.arrivals.measure(now);
-        let (arrived, dropped) = self.arrivals.counts();
+        let is_soft = self.terms.objective.is_soft();
+        let slo = self.terms.objective.span();
+        // Nothing that is lost of best effort is a reason for others to make way.
+        let (arrived, dropped) = if is_soft { (0, 0) } else { self.arrivals.counts() };
         ModelDemand {
             model: self.id,
             profile,
             data,
-            room: self.terms.slo.saturating_sub(taken),
-            slo: self.terms.slo,
+            room: slo.saturating_sub(taken),
+            slo,
+            is_soft,
             rows_per_ns,
-            high_per_ns,
+            high_per_ns: if is_soft { 0.0 } else { high_per_ns },
             demoted,
             dispersion: self.arrivals.dispersion(),
             is_present,
@@ -500,7 +509,7 @@ impl QueuedModel {
             model: self.id,
             now,
             pool,
-            slo: self.terms.slo,
+            objective: self.terms.objective,
             model_timing: &self.timing,
             timing,
             allowance: self.timing.overrun_allowance(&timing),

@@ -2,15 +2,24 @@
 
 use super::situation::Situation;
 use super::timing::Stage;
-use crate::request::{Class, Request};
+use crate::request::{Class, Objective, Request};
 use crate::sched::action::Actions;
-use crate::sched::message::Offer;
+use crate::sched::message::{Offer, Tier};
 use crate::sched::window::{Outlook, send_window};
 use crate::time::{Span, Time};
 
 /// Most batches that are offered beside the first. More at once would keep accelerators waiting for
 /// batches that may not come.
 const MORE_MAX: u32 = 15;
+
+/// Which batches go before those that this class leads, of a model with this objective.
+pub(super) fn tier(objective: Objective, class: Class) -> Tier {
+    match class {
+        _ if objective.is_soft() => Tier::BestEffort,
+        Class::High => Tier::High,
+        Class::Low => Tier::Low,
+    }
+}
 
 impl Situation<'_> {
     /// Drops what stands in the way and offers the batch of what is left.
@@ -34,25 +43,35 @@ impl Situation<'_> {
     fn offered(&self, head: &Request, outlook: &Outlook) -> Offer {
         let granted = self.timing_at(Stage::Granted);
         let window = send_window(self.pool.mode, &granted, self.now, outlook, self.plan);
-        let class = self.queue.class();
+        let tier = self.tier();
+        let turn = if self.objective.is_soft() {
+            granted.latest_start(outlook.due, outlook.rows)
+        } else {
+            window.latest
+        };
         Offer {
             exec: window.exec,
             urgent: window.urgent,
             latest: window.latest,
-            turn: Time(window.latest.0.saturating_sub(self.plan.credit.0)),
+            turn: Time(turn.0.saturating_sub(self.plan.credit.0)),
             level: self.plan.level,
             lead: granted.delays.lead(outlook.rows),
-            due: outlook.due,
+            due: outlook.limit,
             head_exec: self.timing.profile.exec(head.rows),
-            class,
+            tier,
             exec_span: self.timing.profile.exec(outlook.rows),
-            reserved: match class {
-                Class::High => 0.0,
-                Class::Low => self.low_terms().reserved,
+            reserved: match tier {
+                Tier::High => 0.0,
+                Tier::Low | Tier::BestEffort => self.low_terms().reserved,
             },
             expected: self.expected(outlook).clamp(self.now, window.exec),
             more_batches: self.more_batches(outlook),
         }
+    }
+
+    /// Which batches go before its next one.
+    pub(super) fn tier(&self) -> Tier {
+        tier(self.objective, self.queue.class())
     }
 
     /// When the batch that will have gathered has to be sent.

@@ -69,7 +69,7 @@ impl Published {
 mod tests {
     use super::*;
     use crate::ids::ModelId;
-    use crate::request::Class;
+    use crate::sched::message::Tier;
 
     const MS: fn(u64) -> Span = Span::from_millis;
 
@@ -87,7 +87,7 @@ mod tests {
             lead: Span::ZERO,
             due: exec,
             head_exec: Span::ZERO,
-            class: Class::High,
+            tier: Tier::High,
             exec_span: Span::ZERO,
             reserved: 0.0,
             expected: exec,

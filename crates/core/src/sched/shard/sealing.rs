@@ -2,6 +2,8 @@
 
 use super::situation::Situation;
 use super::timing::Stage;
+use crate::profile::Profile;
+use crate::sched::action::Actions;
 use crate::sched::class_queues::Choice;
 use crate::sched::window::{Outlook, send_window};
 use crate::slowdown::Slowdown;
@@ -12,7 +14,27 @@ impl Situation<'_> {
     /// straggler it is as large as is in time there; whether to start at all does not depend on the
     /// accelerator's slowdown, because the candidate was made without it.
     #[inline]
-    pub(super) fn sealable(&mut self, free: Time, slowdown: Slowdown) -> Choice {
+    pub(super) fn sealable(
+        &mut self,
+        free: Time,
+        slowdown: Slowdown,
+        todo: &mut Actions,
+    ) -> Choice {
+        loop {
+            let choice = self.opened(free, slowdown);
+            if !self.objective.is_soft() {
+                return choice;
+            }
+            let slower = self.profile_at(slowdown);
+            let heeded = self.with_profile(&slower).heed_own_deadlines(choice, free, todo);
+            if let Some(choice) = heeded {
+                return choice;
+            }
+        }
+    }
+
+    #[inline]
+    fn opened(&mut self, free: Time, slowdown: Slowdown) -> Choice {
         let Some(head) = self.queue.leading().head().copied() else { return Choice::default() };
         let outlook = self.outlook(&head, free);
         if outlook.rows == 0 {
@@ -30,11 +52,16 @@ impl Situation<'_> {
         if slowdown == Slowdown::ONE {
             return self.chosen(&outlook, free);
         }
-        let usual = self.timing.profile;
-        let slower = usual.clone().at_slowdown(usual.slowdown().times(slowdown));
+        let slower = self.profile_at(slowdown);
         let mut here = self.with_profile(&slower);
         let outlook = here.outlook(&head, free);
         if outlook.rows == 0 { Choice::default() } else { here.chosen(&outlook, free) }
+    }
+
+    /// Execution times on an accelerator that is so much slower than the others.
+    fn profile_at(&self, slowdown: Slowdown) -> Profile {
+        let usual = self.timing.profile;
+        usual.clone().at_slowdown(usual.slowdown().times(slowdown))
     }
 
     /// The batch of this outlook.
@@ -57,10 +84,18 @@ impl Situation<'_> {
         let Situation { now, timing, .. } = *self;
         let leading = self.queue.leading_mut().fit(outlook.rows);
         let most = low_rows_max.max(leading.rows);
+        let end = |rows: u32| free.max(now + timing.delays.lead(rows)) + timing.profile.exec(rows);
+        if self.objective.is_soft() {
+            let in_time = timing.rows_in_time(now, free, outlook.due, most);
+            let wanted = in_time.max(timing.profile.thrifty()).min(most).max(leading.rows);
+            let room = timing.rows_in_time(now, free, outlook.limit, wanted);
+            let choice = self.queue.fill(leading, room, self.deficit.rows(), |_, _| true);
+            let due = end(choice.rows()) + timing.delays.response;
+            return self.queue.with_riders_until(choice, |rider| rider.deadline >= due);
+        }
         let room = timing.rows_in_time(now, free, outlook.due, most);
         self.queue.fill(leading, room, self.deficit.rows(), |rows, deadline| {
-            let begin = free.max(now + timing.delays.lead(rows));
-            begin + timing.profile.exec(rows) <= deadline - after
+            end(rows) <= deadline - after
         })
     }
 }

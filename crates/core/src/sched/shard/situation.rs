@@ -11,7 +11,7 @@ use super::published::Published;
 use super::timing::{ModelTiming, Stage};
 use crate::ids::ModelId;
 use crate::profile::Profile;
-use crate::request::{Class, Request};
+use crate::request::{Class, Objective, Request};
 use crate::sched::class_queues::ClassQueues;
 use crate::sched::low_share::Deficit;
 use crate::sched::message::ModelPlan;
@@ -25,7 +25,7 @@ pub(super) struct Situation<'a> {
     pub(super) model: ModelId,
     pub(super) now: Time,
     pub(super) pool: &'a PoolView,
-    pub(super) slo: Span,
+    pub(super) objective: Objective,
     pub(super) model_timing: &'a ModelTiming,
     /// What counts at this stage, on the accelerator in question.
     pub(super) timing: Timing<'a>,
@@ -71,6 +71,9 @@ impl Situation<'_> {
         if let Some(outlook) = self.together(free) {
             return outlook;
         }
+        if self.objective.is_soft() {
+            return self.soft_outlook(head, free);
+        }
         let rows_max = match head.class {
             Class::High => u32::MAX,
             Class::Low => self.low_terms().rows_max.max(head.rows),
@@ -93,6 +96,7 @@ impl Situation<'_> {
         Outlook {
             arrival: head.arrival,
             due,
+            limit: due,
             rows: prefix.rows,
             next,
             together: false,
@@ -102,7 +106,39 @@ impl Situation<'_> {
         }
     }
 
-    /// The batch of everything that is queued, high and low, if one batch meets every deadline.
+    /// The same for best effort. Everything that is queued, if that is in time for the head; if not,
+    /// at least a batch whose rows cost as little as they can. A head that is late is no reason for
+    /// small batches, so that a long queue is served at full throughput. Only its own deadline is.
+    fn soft_outlook(&mut self, head: &Request, free: Time) -> Outlook {
+        let rows_max = self.low_terms().rows_max.max(head.rows);
+        let Situation { now, timing, allowance, .. } = *self;
+        let end = head.deadline - timing.delays.response;
+        let is_mixed = self.queue.is_mixed();
+        let queue = self.queue.leading_mut();
+        let due = queue.due(head) - timing.delays.response - allowance;
+        let queued = u32::try_from(queue.rows()).unwrap_or(u32::MAX).min(rows_max);
+        let in_time = timing.rows_in_time(now, free, due, queued);
+        let wanted = in_time.max(timing.profile.thrifty()).max(head.rows).min(queued);
+        let mut limit = end - allowance;
+        let mut prefix = queue.fit(timing.rows_in_time(now, free, limit, wanted));
+        if prefix.count == 0 {
+            limit = end;
+            prefix = queue.fit(timing.rows_in_time(now, free, limit, wanted));
+        }
+        Outlook {
+            arrival: head.arrival,
+            due,
+            limit,
+            rows: prefix.rows,
+            next: queue.rows_behind(prefix.count),
+            together: false,
+            low_waits: is_mixed,
+            request_rows: queue.request_rows(),
+            companions_per_ns: self.arrivals.companions_per_ns(now),
+        }
+    }
+
+    /// The batch of everything that is queued, high and low, if one batch is in time for all.
     #[inline]
     fn together(&mut self, free: Time) -> Option<Outlook> {
         if !self.queue.is_mixed() {
@@ -115,6 +151,7 @@ impl Situation<'_> {
         (rows <= room.min(self.low_rows_max())).then(|| Outlook {
             arrival,
             due,
+            limit: due,
             rows,
             next: None,
             together: true,
@@ -132,6 +169,6 @@ impl Situation<'_> {
 
     /// How low requests of the model run on their own.
     pub(super) fn low_terms(&self) -> LowTerms {
-        LowTerms::of(self.pool, self.timing.profile, self.slo, self.now)
+        LowTerms::of(self.pool, self.timing.profile, self.objective.span(), self.now)
     }
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::{JoinHandle, sleep};
 use symphony_core::sched::{Mode, ModelTerms};
-use symphony_core::{Class, ModelId, Profile, Request, Span, Time};
+use symphony_core::{Class, ModelId, Objective, Profile, Request, Span, Time};
 use symphony_dispatch::{Settings, Thread, threads};
 use symphony_exchange::{Full, Sender, Spin};
 use symphony_wire::carrier::in_process::{FrontendToShard, Layout, SchedulerPort, home, scheduler};
@@ -128,7 +128,7 @@ fn add_models(setup: &Setup, port: &SchedulerPort) -> Result<()> {
     for model in (0..setup.models).map(ModelId::first) {
         let terms = ModelTerms {
             profile: Arc::clone(&setup.profile),
-            slo: setup.slo,
+            objective: Objective::Slo(setup.slo),
             queue_max: u32::MAX,
             loss_weight: 1.0,
             lane_of: None,

@@ -7,7 +7,7 @@ use crate::simulate::model::SimulatedModel;
 use crate::simulate::profile_file;
 use anyhow::Result;
 use std::sync::Arc;
-use symphony_core::{Profile, Span};
+use symphony_core::{Objective, Profile, Span};
 use symphony_sim::{Mix, Tight};
 
 impl Reader<'_> {
@@ -18,19 +18,8 @@ impl Reader<'_> {
         weights: &mut Vec<f64>,
     ) -> Result<()> {
         let name = file.name.get_ref();
-        let slo =
-            Span::from_millis_f64(self.number("model.slo_ms", &file.slo_ms, 0.001, MILLIS_MAX)?);
         let profile = Arc::new(self.profile(file)?);
-        if slo < profile.exec(1) {
-            let (slo, alone) = (slo.as_millis_f64(), profile.exec(1).as_millis_f64());
-            return self.refuse(
-                file.slo_ms.span(),
-                format!(
-                    "model.slo_ms = {slo}: model {name:?} takes {alone} ms alone, l(1): \
-                     no request could be in time; give at least that"
-                ),
-            );
-        }
+        let objective = self.objective(file, &profile)?;
         let loss_weight = file
             .loss_weight
             .as_ref()
@@ -43,7 +32,7 @@ impl Reader<'_> {
             .copies
             .as_ref()
             .map_or(Ok(1), |copies| self.count("model.copies", copies, MODELS_MAX))?;
-        let mix = self.mix(file, slo)?;
+        let mix = self.mix(file, objective.span())?;
         for copy in 0..copies {
             let name = if copies == 1 { name.clone() } else { format!("{name}-{copy}") };
             if name.is_empty() || models.iter().any(|model: &SimulatedModel| model.name == name) {
@@ -53,10 +42,29 @@ impl Reader<'_> {
                 );
             }
             let profile = Arc::clone(&profile);
-            models.push(SimulatedModel { name, profile, slo, mix, loss_weight });
+            models.push(SimulatedModel { name, profile, objective, mix, loss_weight });
             weights.push(weight);
         }
         Ok(())
+    }
+
+    /// What the file promises, or the objective of best effort.
+    fn objective(&self, file: &ModelFile, profile: &Profile) -> Result<Objective> {
+        let alone = profile.exec(1);
+        let Some(given) = &file.slo_ms else { return Ok(Objective::soft(alone)) };
+        let slo = Span::from_millis_f64(self.number("model.slo_ms", given, 0.001, MILLIS_MAX)?);
+        if slo < alone {
+            let (slo, alone) = (slo.as_millis_f64(), alone.as_millis_f64());
+            let name = file.name.get_ref();
+            return self.refuse(
+                given.span(),
+                format!(
+                    "model.slo_ms = {slo}: model {name:?} takes {alone} ms alone, l(1): \
+                     no request could be in time; give at least that"
+                ),
+            );
+        }
+        Ok(Objective::Slo(slo))
     }
 
     fn mix(&self, file: &ModelFile, slo: Span) -> Result<Mix> {

@@ -31,7 +31,8 @@ pub(super) struct File {
 #[serde(deny_unknown_fields)]
 pub(super) struct ModelFile {
     pub(super) name: Spanned<String>,
-    pub(super) slo_ms: Spanned<f64>,
+    /// Best effort without it.
+    pub(super) slo_ms: Option<Spanned<f64>>,
     pub(super) profile: Option<Spanned<PathBuf>>,
     pub(super) alpha_ms: Option<Spanned<f64>>,
     pub(super) beta_ms: Option<Spanned<f64>>,

@@ -1,9 +1,9 @@
 //! The timeline as a picture: arrivals on top, then the accelerators of each policy as rows with
 //! batches as boxes, and a time line below.
 
-use super::shown::{ShownBatch, ShownRun, Timeline};
+use super::shown::{ShownBatch, ShownModel, ShownRun, Timeline};
 use std::fmt::Write as _;
-use symphony_core::Time;
+use symphony_core::{Objective, Time};
 
 const LEFT: f64 = 104.0;
 const WIDTH: f64 = 776.0;
@@ -206,7 +206,7 @@ impl Canvas<'_> {
     fn legend(&mut self) {
         let mut left = LEFT;
         for (number, model) in self.timeline.models.iter().enumerate() {
-            let text = format!("{}, SLO {} ms", model.name, model.slo.as_millis_f64());
+            let text = caption(model);
             let width = (text.chars().count() as f64 + 4.0) * LETTER;
             if left > LEFT && left + width > RIGHT {
                 self.y += LEGEND;
@@ -246,6 +246,15 @@ fn step(span: f64) -> f64 {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A model's name and objective.
+fn caption(model: &ShownModel) -> String {
+    let ms = model.objective.span().as_millis_f64();
+    match model.objective {
+        Objective::Slo(_) => format!("{}, SLO {ms} ms", model.name),
+        Objective::Soft(_) => format!("{}, best effort, {ms} ms", model.name),
+    }
 }
 
 #[cfg(test)]

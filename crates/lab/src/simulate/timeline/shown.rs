@@ -1,6 +1,6 @@
 //! What a timeline shows: requests, and the batches and drops of each policy.
 
-use symphony_core::{BatchId, Span, Time};
+use symphony_core::{BatchId, Objective, Time};
 use symphony_sim::PolicyKind;
 
 /// The part of the runs that is shown.
@@ -19,7 +19,7 @@ pub(super) struct Timeline {
 
 pub(super) struct ShownModel {
     pub(super) name: String,
-    pub(super) slo: Span,
+    pub(super) objective: Objective,
 }
 
 /// What one policy did.
