@@ -10,7 +10,6 @@
 mod buffer;
 mod column;
 mod error;
-mod region;
 mod split;
 #[cfg(test)]
 mod tests;

@@ -3,32 +3,28 @@
 //! Everything a client can get wrong about names, datatypes, shapes and sizes is refused here,
 //! once, for every protocol; what passes needs no further check by a backend.
 
+mod agreement;
+
 use crate::error::InferError;
 use crate::quote::{self, brief};
 use crate::request::InputTensor;
+use agreement::Agreement;
 use bytes::Bytes;
 use symphony_wire::message::ServedModel;
-use symphony_wire::tensor::{DataType, Dim, Inputs, TensorSpec, bytes_count};
+use symphony_wire::tensor::{DataType, Inputs, TensorSpec, bytes_count};
 
-/// The request's inputs in the signature's order.
+/// The request's inputs in the signature's order. Inputs that are left out and have a default take
+/// that.
 ///
 /// # Errors
 /// What is wrong, naming the input and what is expected.
 pub(crate) fn inputs(model: &ServedModel, given: Vec<InputTensor>) -> Result<Inputs, InferError> {
     let specs = &model.signature.inputs;
     let mut tensors: Vec<Option<Bytes>> = vec![None; specs.len()];
-    let mut rows = None;
+    let mut agreement = Agreement::new(model);
     for input in given {
         let position = position(model, &input.name)?;
-        let here = one_input(model, &specs[position], &input)?;
-        if *rows.get_or_insert(here) != here {
-            return Err(InferError::Invalid(format!(
-                "input {:?} has {here} rows, another input has {}: \
-                 the first dimension must be the same for all",
-                input.name,
-                rows.unwrap_or(here)
-            )));
-        }
+        one_input(&mut agreement, position, &input)?;
         if tensors[position].replace(input.data).is_some() {
             return Err(InferError::Invalid(format!(
                 "input {:?} is given twice: give each input once",
@@ -36,12 +32,13 @@ pub(crate) fn inputs(model: &ServedModel, given: Vec<InputTensor>) -> Result<Inp
             )));
         }
     }
-    let tensors = specs
-        .iter()
-        .zip(tensors)
-        .map(|(spec, data)| data.ok_or_else(|| missing(model, &spec.name)))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Inputs::fixed(rows.unwrap_or(1), tensors))
+    let rows = agreement.rows()?;
+    let tensors = (0..).zip(tensors).map(|(position, data)| match data {
+        Some(data) => Ok(data),
+        None => agreement.left_out(position),
+    });
+    let tensors = tensors.collect::<Result<_, _>>()?;
+    Ok(Inputs { rows, sizes: agreement.sizes(), tensors })
 }
 
 /// Positions of the wanted outputs in the signature; all when none is named.
@@ -85,76 +82,26 @@ fn position(model: &ServedModel, name: &str) -> Result<usize, InferError> {
     })
 }
 
-fn missing(model: &ServedModel, name: &str) -> InferError {
-    InferError::Invalid(format!("input {name:?} of model {:?} is missing", model.name))
-}
-
 fn names(specs: &[TensorSpec]) -> String {
     specs.iter().map(|spec| format!("{:?}", spec.name)).collect::<Vec<_>>().join(", ")
 }
 
-/// Checks one input; its rows.
+/// Checks one input, and that it agrees with those before it.
 fn one_input(
-    model: &ServedModel,
-    spec: &TensorSpec,
+    agreement: &mut Agreement<'_>,
+    position: usize,
     input: &InputTensor,
-) -> Result<u32, InferError> {
+) -> Result<(), InferError> {
+    let spec = &agreement.model().signature.inputs[position];
     if input.datatype != spec.datatype {
         return Err(InferError::Invalid(format!(
             "input {:?} is {}, the model takes {}",
             input.name, input.datatype, spec.datatype
         )));
     }
-    let rows = shape(model, spec, input)?;
+    agreement.add(position, &input.shape)?;
     let elements = element_count(&input.shape).ok_or_else(|| overflow(input))?;
-    contents(input, elements)?;
-    Ok(rows)
-}
-
-/// Checks the shape; the rows it says.
-fn shape(model: &ServedModel, spec: &TensorSpec, input: &InputTensor) -> Result<u32, InferError> {
-    let batched = model.signature.is_batched();
-    if let Some(dim) = input.shape.iter().find(|dim| **dim < 0) {
-        return Err(InferError::Invalid(format!(
-            "input {:?} has the shape {}: dimension {dim} is negative, give its actual size",
-            input.name,
-            quote::shape(&input.shape)
-        )));
-    }
-    let fits = input.shape.len() == spec.shape.len()
-        && input.shape.iter().zip(&spec.shape).all(|(given, wanted)| match wanted {
-            Dim::Fixed(size) => usize::try_from(*given) == Ok(*size),
-            Dim::Batch | Dim::Open(_) | Dim::Unknown => true,
-        });
-    if !fits {
-        let batch = if batched { " (the first dimension is the number of rows)" } else { "" };
-        return Err(InferError::Invalid(format!(
-            "input {:?} has the shape {}, the model takes {:?}{batch}",
-            input.name,
-            quote::shape(&input.shape),
-            spec.metadata_shape()
-        )));
-    }
-    match input.shape.first() {
-        Some(&rows) if batched => checked_rows(model, input, rows),
-        _ => Ok(1),
-    }
-}
-
-fn checked_rows(model: &ServedModel, input: &InputTensor, rows: i64) -> Result<u32, InferError> {
-    match u32::try_from(rows) {
-        Ok(0) => Err(InferError::Invalid(format!(
-            "input {:?} has the shape {}: send at least one row",
-            input.name,
-            quote::shape(&input.shape)
-        ))),
-        Ok(rows) if rows <= model.rows_max => Ok(rows),
-        _ => Err(InferError::Invalid(format!(
-            "input {:?} has {rows} rows, more than the {} that model {:?} takes at once: \
-             split the request, or raise max_batch in its model.toml",
-            input.name, model.rows_max, model.name
-        ))),
-    }
+    contents(input, elements)
 }
 
 /// Elements of a shape; `None` when a dimension is negative or the product overflows.

@@ -1,7 +1,9 @@
 //! Tensors as they travel: raw bytes, little endian, row-major, no padding.
 
+mod region;
 mod signature;
 
+pub use region::{ElementBytes, Runs, elements_in, join};
 pub use signature::{Dim, OpenDimension, Signature, TensorSpec};
 
 use bytes::Bytes;

@@ -1,10 +1,9 @@
 //! The elements of one input over a whole batch, in the form that an engine takes.
 
-use super::region::Runs;
 use bytemuck::{AnyBitPattern, NoUninit, Zeroable};
 use bytes::Bytes;
 use half::{bf16, f16};
-use symphony_wire::tensor::{DataType, bytes_elements};
+use symphony_wire::tensor::{DataType, Runs, bytes_elements};
 
 #[cfg(target_endian = "big")]
 compile_error!("tensors are little endian on the wire and are passed on without conversion");

@@ -3,8 +3,7 @@
 use super::buffer::{Buffer, Elements, Misfit, Representation};
 use super::element_bytes;
 use super::error::{InputError, MemoryError};
-use super::region::Runs;
-use symphony_wire::tensor::{Dim, Inputs, Signature, TensorSpec, bytes_count};
+use symphony_wire::tensor::{Dim, Inputs, Runs, Signature, TensorSpec, bytes_count};
 
 /// One input.
 #[derive(Debug)]

@@ -1,9 +1,7 @@
 //! From the outputs of a batch to the outputs of its requests.
 
 use super::Part;
-use super::region::Runs;
-use bytes::Bytes;
-use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
+use symphony_wire::tensor::{ElementBytes, OutputTensor, Runs, Signature, TensorSpec, elements_in};
 
 /// Splits the outputs of a batch into the outputs of its requests, in the order in which they were
 /// assembled. Each gets its rows, cut back to its own size along the padded dimension; an output
@@ -72,8 +70,7 @@ impl BatchOutput {
             let (output, shape) = (spec.name.clone(), output.shape);
             return Err(OutputError::Padded { output, shape, length: whole.length });
         }
-        let elements = output.shape.iter().try_fold(1usize, |all, size| all.checked_mul(*size));
-        let bytes = elements
+        let bytes = elements_in(&output.shape)
             .and_then(|elements| ElementBytes::new(&output.data, spec.datatype, elements))
             .ok_or_else(|| OutputError::Length { output: spec.name.clone() })?;
         Ok(BatchOutput { output, axis, padded, bytes })
@@ -88,69 +85,19 @@ impl BatchOutput {
         if let Some(axis) = self.axis {
             shape[axis] = part.rows as usize;
         }
-        let data = match self.axis {
-            Some(0) | None if shape.get(1..) == self.output.shape.get(1..) => {
-                let row_elements: usize = shape.iter().skip(1).product();
-                let start = if self.axis.is_some() { row * row_elements } else { 0 };
-                self.slice(Runs::one(start, shape.iter().product()))
+        let runs = if self.axis.unwrap_or(0) == 0 && shape.get(1..) == self.output.shape.get(1..) {
+            let row_elements: usize = shape.iter().skip(1).product();
+            let start = if self.axis.is_some() { row * row_elements } else { 0 };
+            Runs::one(start, shape.iter().product())
+        } else {
+            let mut at = vec![0; shape.len()];
+            if let Some(axis) = self.axis {
+                at[axis] = row;
             }
-            _ => {
-                let mut at = vec![0; shape.len()];
-                if let Some(axis) = self.axis {
-                    at[axis] = row;
-                }
-                self.slice(Runs::of_box(&self.output.shape, &shape, &at))
-            }
+            Runs::of_box(&self.output.shape, &shape, &at)
         };
+        let data = self.bytes.cut(&self.output.data, runs);
         OutputTensor { shape, data }
-    }
-
-    /// The bytes of the elements of a box: shared with the batch if they lie together.
-    fn slice(&self, runs: Runs) -> Bytes {
-        let length = runs.length();
-        if let Some(start) = runs.single() {
-            return self.output.data.slice(self.bytes.range(start, length));
-        }
-        let mut gathered = Vec::new();
-        for (start, _) in runs {
-            gathered.extend_from_slice(&self.output.data[self.bytes.range(start, length)]);
-        }
-        gathered.into()
-    }
-}
-
-/// Where the elements of an output lie in its bytes.
-enum ElementBytes {
-    /// All take the same number of bytes.
-    Even(usize),
-    /// Where each string begins, and where the last ends.
-    Begins(Vec<usize>),
-}
-
-impl ElementBytes {
-    /// Returns `None` when `data` holds fewer elements.
-    fn new(data: &[u8], datatype: DataType, elements: usize) -> Option<ElementBytes> {
-        if let Some(size) = datatype.size() {
-            return (elements.checked_mul(size)? <= data.len()).then_some(ElementBytes::Even(size));
-        }
-        let mut begins = vec![0];
-        let mut at = 0;
-        for _ in 0..elements {
-            let (length, rest) = data.get(at..)?.split_first_chunk::<4>()?;
-            let length = u32::from_le_bytes(*length) as usize;
-            rest.get(..length)?;
-            at += 4 + length;
-            begins.push(at);
-        }
-        Some(ElementBytes::Begins(begins))
-    }
-
-    /// The bytes of so many elements that lie together.
-    fn range(&self, start: usize, count: usize) -> std::ops::Range<usize> {
-        match self {
-            ElementBytes::Even(size) => start * size..(start + count) * size,
-            ElementBytes::Begins(begins) => begins[start]..begins[start + count],
-        }
     }
 }
 

@@ -9,6 +9,7 @@ mod contents;
 mod limits;
 mod refused;
 mod server;
+mod sizes;
 
 use serde_json::{Value, json};
 use support::Reply;

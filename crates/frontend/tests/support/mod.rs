@@ -26,7 +26,7 @@ use symphony_wire::message::{
     AcceleratorState, AcceleratorStatistics, Answer, Execution, IndexEntry, Mode, ModelState,
     ModelStatistics, Outcome, RepositoryCommand, RepositoryError, Serve, ServedModel, Statistics,
 };
-use symphony_wire::tensor::{DataType, Dim, OutputTensor, Signature, TensorSpec};
+use symphony_wire::tensor::{DataType, Dim, OpenDimension, OutputTensor, Signature, TensorSpec};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
@@ -47,30 +47,62 @@ pub enum Behaviour {
     Fail,
 }
 
-/// The models of the rig: name, behaviour, tensors.
-fn models() -> Vec<(String, Behaviour, Vec<TensorSpec>)> {
+/// The models of the rig: name, behaviour, inputs and outputs.
+fn models() -> Vec<(String, Behaviour, Signature)> {
     use DataType::{Fp32, Int32};
-    let one = || vec![spec("x", Fp32, &[2])];
+    let one = || alike(vec![spec("x", Fp32, &[2])]);
     let flat = TensorSpec::new("x", Fp32, vec![Dim::Fixed(2), Dim::Fixed(2)]);
+    let pair = vec![spec("a", Fp32, &[2]), spec("b", Int32, &[1])];
+    let large = vec![spec("x", Fp32, &[100_000])];
     let mut models = vec![
         ("echo".to_owned(), Behaviour::Echo, one()),
-        ("flat".to_owned(), Behaviour::Echo, vec![flat]),
-        ("pair".to_owned(), Behaviour::Echo, vec![spec("a", Fp32, &[2]), spec("b", Int32, &[1])]),
+        ("flat".to_owned(), Behaviour::Echo, alike(vec![flat])),
+        ("pair".to_owned(), Behaviour::Echo, alike(pair)),
         ("ignored".to_owned(), Behaviour::Ignore, one()),
         ("running".to_owned(), Behaviour::Run, one()),
         ("held".to_owned(), Behaviour::Hold, one()),
         ("failing".to_owned(), Behaviour::Fail, one()),
         ("choosy".to_owned(), Behaviour::Refuse, one()),
-        ("large".to_owned(), Behaviour::Echo, vec![spec("x", Fp32, &[100_000])]),
+        ("large".to_owned(), Behaviour::Echo, alike(large)),
+        ("open".to_owned(), Behaviour::Echo, open()),
     ];
     for reason in DropReason::ALL {
         models.push((format!("drop_{}", reason.name()), Behaviour::Drop(reason), one()));
     }
     for datatype in DataType::ALL {
         let tensors = vec![spec("x", datatype, &[3])];
-        models.push((format!("type_{datatype}"), Behaviour::Echo, tensors));
+        models.push((format!("type_{datatype}"), Behaviour::Echo, alike(tensors)));
     }
     models
+}
+
+/// A model whose outputs are its inputs.
+fn alike(tensors: Vec<TensorSpec>) -> Signature {
+    Signature::fixed(tensors.clone(), tensors)
+}
+
+/// A model with open dimensions, rows along another axis than the first, an input that all rows
+/// share and that may be left out, and one that is repeated. The last has no output.
+fn open() -> Signature {
+    use DataType::{Fp32, Int32, Int64};
+    let padded = |name: &str| TensorSpec {
+        fill: Some(Bytes::from_static(&[0; 4])),
+        ..TensorSpec::new(name, Int32, vec![Dim::Batch, Dim::Open(0)])
+    };
+    let state = TensorSpec::new("state", Fp32, vec![Dim::Fixed(2), Dim::Batch, Dim::Open(1)]);
+    let rate = TensorSpec {
+        default: Some(Bytes::copy_from_slice(&16_000i64.to_le_bytes())),
+        ..TensorSpec::new("rate", Int64, vec![])
+    };
+    let user = TensorSpec { broadcast: true, ..spec("user", Fp32, &[2]) };
+    let outputs = vec![padded("ids"), padded("mask"), state, rate];
+    let dimension = |name: &str, max| OpenDimension { name: name.to_owned(), max };
+    Signature {
+        inputs: outputs.iter().cloned().chain([user]).collect(),
+        outputs,
+        dimensions: vec![dimension("sequence", 8), dimension("width", 3)],
+        padded: Some(0),
+    }
 }
 
 fn spec(name: &str, datatype: DataType, row: &[usize]) -> TensorSpec {
@@ -273,8 +305,7 @@ fn objective(name: &str) -> Objective {
 fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
     let models = models().into_iter().enumerate();
     models
-        .map(|(index, (name, behaviour, tensors))| {
-            let signature = Signature::fixed(tensors.clone(), tensors);
+        .map(|(index, (name, behaviour, signature))| {
             let rows_max = if signature.is_batched() { 4 } else { 1 };
             let profile =
                 Profile::linear(Span::from_millis(1), Span::from_millis(5), rows_max).unwrap();
