@@ -8,6 +8,8 @@
 //! are in `docs/glossary.md`.
 
 pub mod ids;
+pub mod lanes;
+mod power;
 pub mod profile;
 pub mod request;
 pub mod sched;

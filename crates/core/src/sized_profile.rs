@@ -82,12 +82,21 @@ impl SizedProfile {
     /// measured sizes; beyond them, that of the nearest.
     #[must_use]
     pub fn at(&self, size: u64) -> Profile {
-        let at = self.measured.partition_point(|(measured, _)| *measured < size);
-        let Some(above) = self.measured.get(at) else { return self.largest().clone() };
-        let below = at.checked_sub(1).and_then(|at| self.measured.get(at));
+        let (below, above) = self.around(size);
+        let Some(below) = below else { return above.1.clone() };
+        let rows = 1..=above.1.rows_max();
+        let table = rows.map(|rows| between_times(below, above, size, rows)).collect();
+        // Between two tables that do not decrease lies one that does not.
+        Profile::from_table(table).unwrap_or_else(|_| above.1.clone())
+    }
+
+    /// How long a batch of `rows` rows of this size runs: what [`at`](SizedProfile::at) says of it.
+    #[must_use]
+    pub fn exec(&self, size: u64, rows: u32) -> Span {
+        let (below, above) = self.around(size);
         match below {
-            Some(below) if above.0 != size => between(below, above, size),
-            _ => above.1.clone(),
+            Some(below) => between_times(below, above, size, rows),
+            None => above.1.exec(rows),
         }
     }
 
@@ -124,8 +133,12 @@ impl SizedProfile {
         self.measured.len() == 1
     }
 
-    fn largest(&self) -> &Profile {
-        &self.measured[self.measured.len() - 1].1
+    /// The measured sizes that a size lies between; only one where it is that of a size.
+    fn around(&self, size: u64) -> (Option<&(u64, Profile)>, &(u64, Profile)) {
+        let at = self.measured.partition_point(|(measured, _)| *measured < size);
+        let above = &self.measured[at.min(self.measured.len() - 1)];
+        let below = at.checked_sub(1).filter(|_| size < above.0);
+        (below.and_then(|below| self.measured.get(below)), above)
     }
 }
 
@@ -161,16 +174,14 @@ fn grow_with_size(tables: &mut [(u64, Vec<Span>)]) {
     }
 }
 
-/// The profile at a size between two measured ones. It covers the rows of the larger.
-fn between(below: &(u64, Profile), above: &(u64, Profile), size: u64) -> Profile {
+/// How long a batch runs whose size lies between two measured ones; the rows of the larger are covered.
+fn between_times(below: &(u64, Profile), above: &(u64, Profile), size: u64, rows: u32) -> Span {
     let (width, part) = (above.0 - below.0, size - below.0);
-    let exec = |rows: u32| {
-        let (least, most) = (below.1.exec(rows), above.1.exec(rows));
-        least + part_of(most.saturating_sub(least), part, width)
-    };
-    let table = (1..=above.1.rows_max()).map(exec).collect();
-    // Between two tables that do not decrease lies one that does not.
-    Profile::from_table(table).unwrap_or_else(|_| above.1.clone())
+    let (least, most) = (below.1.exec(rows), above.1.exec(rows));
+    if most == Span::MAX {
+        return most;
+    }
+    least + part_of(most.saturating_sub(least), part, width)
 }
 
 /// `span * part / width`, rounded up: a plan must not be too short.

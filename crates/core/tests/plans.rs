@@ -33,6 +33,7 @@ fn demand(model: u32, (alpha, beta, slo): (u64, u64, u64), per_second: f64) -> M
         dispersion: 1.0,
         is_present: true,
         weight: 1.0,
+        lane_of: None,
         arrived: 0,
         dropped: 0,
     }

@@ -1,5 +1,6 @@
 //! What the simulator drives: the scheduler and its rivals.
 
+use crate::lanes::LaneRule;
 use symphony_core::BatchId;
 use symphony_core::sched::{Policy, Scheduler};
 
@@ -16,6 +17,12 @@ pub trait Contender: Policy {
         let _ = stopped;
     }
 
+    /// How requests of different sizes are dealt to lanes. A policy that knows no lanes pads all to
+    /// the largest size.
+    fn lanes(&self) -> LaneRule {
+        LaneRule::Padded
+    }
+
     /// Whether the policy follows measured execution times.
     fn follows(&self) -> bool {
         false
@@ -23,6 +30,10 @@ pub trait Contender: Policy {
 }
 
 impl Contender for Scheduler {
+    fn lanes(&self) -> LaneRule {
+        LaneRule::Own
+    }
+
     fn follows(&self) -> bool {
         Scheduler::follows(self)
     }

@@ -1,11 +1,12 @@
 //! The policies by name: the rules of our own scheduler, and its rivals.
 
 use crate::baseline::{Clockwork, Nexus, Shepherd, Waiting, When};
+use crate::lanes::{self, LaneRule};
 use crate::{Contender, Scenario, SplitScheduler};
 use std::fmt;
 use std::str::FromStr;
-use symphony_core::Span;
-use symphony_core::sched::{Mode, Scheduler};
+use symphony_core::sched::{Actions, Event, Mode, Policy, Scheduler};
+use symphony_core::{BatchId, Span, Time};
 
 /// Which scheduler to simulate.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +17,13 @@ pub enum PolicyKind {
     Eager,
     /// Our own rule: as little waiting as the load allows.
     Adaptive,
+    /// Our own scheduler, with another rule for requests of different sizes.
+    Sized {
+        /// How the scheduler schedules.
+        mode: Mode,
+        /// How requests are dealt to lanes.
+        lanes: LaneRule,
+    },
     /// Waits until the oldest request has waited this long or this many rows are queued.
     Timeout {
         /// The time-out.
@@ -44,7 +52,9 @@ pub enum PolicyKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown policy `{name}`: use consolidate, adaptive, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
-     frontrun, latest, clockwork, nexus or shepherd"
+     frontrun, latest, clockwork, nexus or shepherd; for models with sizes also a mode with /padded, /equal, \
+     /buckets or /borders:S:S:...: requests padded to the bound, only equal ones together, buckets as BucketServe's, \
+     fixed borders"
 )]
 pub struct PolicyNameError {
     /// The name that was given.
@@ -62,6 +72,9 @@ impl PolicyKind {
             PolicyKind::Consolidate => own(Mode::Consolidate, scenario),
             PolicyKind::Eager => own(Mode::Eager, scenario),
             PolicyKind::Adaptive => own(Mode::Adaptive, scenario),
+            PolicyKind::Sized { mode, lanes } => {
+                Box::new(WithLanes { policy: own(mode, scenario), lanes })
+            }
             PolicyKind::Timeout { delay, preferred } => waiting(When::Timeout { delay, preferred }),
             PolicyKind::Target { rows } => waiting(When::Target { rows }),
             PolicyKind::Frontrun => waiting(When::Frontrun),
@@ -89,12 +102,47 @@ fn own(mode: Mode, scenario: &Scenario) -> Box<dyn Contender> {
     Box::new(if fixed { scheduler.with_fixed_profiles() } else { scheduler })
 }
 
+/// A policy with another rule for lanes than its own.
+struct WithLanes {
+    policy: Box<dyn Contender>,
+    lanes: LaneRule,
+}
+
+impl Policy for WithLanes {
+    fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
+        self.policy.on_event(now, event, todo);
+    }
+
+    fn settle(&mut self, now: Time, todo: &mut Actions) {
+        self.policy.settle(now, todo);
+    }
+
+    fn next_wake(&self) -> Option<Time> {
+        self.policy.next_wake()
+    }
+}
+
+impl Contender for WithLanes {
+    fn preempt(&mut self, stopped: &mut Vec<BatchId>) {
+        self.policy.preempt(stopped);
+    }
+
+    fn lanes(&self) -> LaneRule {
+        self.lanes
+    }
+
+    fn follows(&self) -> bool {
+        self.policy.follows()
+    }
+}
+
 impl fmt::Display for PolicyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PolicyKind::Consolidate => f.write_str("consolidate"),
             PolicyKind::Eager => f.write_str("eager"),
             PolicyKind::Adaptive => f.write_str("adaptive"),
+            PolicyKind::Sized { mode, lanes } => write!(f, "{}/{lanes}", mode.name()),
             PolicyKind::Timeout { delay, preferred: 0 } => {
                 write!(f, "timeout:{}", delay.as_millis_f64())
             }
@@ -120,6 +168,9 @@ impl FromStr for PolicyKind {
 }
 
 fn parse(name: &str) -> Option<PolicyKind> {
+    if let Some((mode, lanes)) = name.trim().split_once('/') {
+        return Some(PolicyKind::Sized { mode: mode.parse().ok()?, lanes: lanes::parse(lanes)? });
+    }
     let mut parts = name.trim().split(':');
     let (name, first, second) = (parts.next()?, parts.next(), parts.next());
     let rows = |text: &str| text.parse::<u32>().ok().filter(|rows| *rows > 0);
@@ -166,10 +217,24 @@ mod tests {
             "clockwork",
             "nexus",
             "shepherd",
+            "adaptive/padded",
+            "consolidate/equal",
+            "eager/buckets",
+            "adaptive/borders:64:128",
         ] {
             assert_eq!(name.parse::<PolicyKind>().unwrap().to_string(), name);
         }
-        for name in ["", "eagre", "timeout", "timeout:-1", "timeout:nan", "target:0", "nexus:1"] {
+        for name in [
+            "",
+            "eagre",
+            "timeout",
+            "timeout:-1",
+            "timeout:nan",
+            "target:0",
+            "nexus:1",
+            "nexus/equal",
+            "adaptive/borders:9:8",
+        ] {
             let error = name.parse::<PolicyKind>().unwrap_err();
             assert!(error.to_string().contains("use consolidate, adaptive, eager"), "{error}");
         }

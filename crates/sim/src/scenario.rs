@@ -4,6 +4,7 @@
 use crate::delay::{Delay, P99_SIGMAS};
 use crate::drift::Drift;
 use crate::mix::Mix;
+use crate::sizes::Sizes;
 use crate::split::Split;
 use std::sync::Arc;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, ModelTerms};
@@ -49,6 +50,9 @@ pub struct SimModel {
     pub actual: Arc<Profile>,
     /// The requests that differ from the others.
     pub mix: Mix,
+    /// What requests of different sizes cost; `None` where all are alike. With sizes, the profiles in
+    /// `terms` and `actual` are those of the largest.
+    pub sizes: Option<Sizes>,
 }
 
 /// How long messages take. The scheduler is told the [planning value](Delay::planned) of each
@@ -91,6 +95,7 @@ impl Scenario {
             actual: Arc::clone(&terms.profile),
             terms,
             mix: Mix::default(),
+            sizes: None,
         };
         Scenario {
             models: models.into_iter().map(ideal).collect(),

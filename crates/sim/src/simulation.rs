@@ -5,6 +5,7 @@
 
 use crate::contender::Contender;
 use crate::delay::stretched;
+use crate::lanes::{Lanes, REPLAN_EVERY};
 use crate::report::{ModelReport, Report};
 use crate::scenario::Scenario;
 use std::cmp::Reverse;
@@ -116,6 +117,9 @@ struct Simulation<'a, P: ?Sized, O> {
     spare: Vec<usize>,
     accelerators: Vec<SimAccelerator>,
     models: Vec<ModelReport>,
+    lanes: Lanes,
+    /// When borders of lanes are planned next.
+    replan: Time,
     todo: Actions,
     stopped: Vec<BatchId>,
 }
@@ -143,12 +147,14 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
     fn new(scenario: &'a Scenario, policy: &'a mut P, observe: O, seed: u64) -> Self {
         let mut todo = Actions::default();
         let follows = policy.follows();
+        let lanes = Lanes::new(scenario, policy.lanes(), seed);
         let mut tell = |event| policy.on_event(Time::ZERO, event, &mut todo);
-        for (model, sim) in (0u32..).map(ModelId::first).zip(&scenario.models) {
-            tell(Event::AddModel { model, terms: sim.terms.clone() });
+        for (number, sim) in scenario.models.iter().enumerate() {
+            lanes.add(number, sim, &mut tell);
             let overrun = scenario.overrun(sim, follows);
             if overrun > Span::ZERO {
-                tell(Event::SetOverrun { model, overrun });
+                let set = |model| tell(Event::SetOverrun { model, overrun });
+                lanes.of(number).for_each(set);
             }
         }
         tell(Event::SetDelays(scenario.delays()));
@@ -168,6 +174,8 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             spare: Vec::new(),
             accelerators: vec![SimAccelerator::default(); scenario.accelerators as usize],
             models: scenario.models.iter().map(|_| ModelReport::new()).collect(),
+            replan: if lanes.is_empty() { Time::NEVER } else { Time::ZERO + REPLAN_EVERY },
+            lanes,
             todo,
             stopped: Vec::new(),
         }
@@ -179,7 +187,10 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             let arrival = arrivals.peek().map(|(_, arrival)| arrival.time);
             let end = self.ends.peek().map(|Reverse((time, ..))| *time);
             let wake = self.policy.next_wake();
-            let Some(now) = [arrival, end, wake].into_iter().flatten().min() else { break };
+            // Without arrivals there is nothing to plan for.
+            let replan = arrival.map(|_| self.replan);
+            let Some(now) = [arrival, end, wake, replan].into_iter().flatten().min() else { break };
+            self.replan_lanes(now);
             while let Some(&Reverse((time, _, place))) = self.ends.peek()
                 && time <= now
             {
@@ -193,6 +204,15 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             self.stop(now);
             self.act(now);
         }
+    }
+
+    fn replan_lanes(&mut self, now: Time) {
+        if now < self.replan {
+            return;
+        }
+        self.replan = now + REPLAN_EVERY;
+        let Simulation { lanes, policy, todo, .. } = self;
+        lanes.replan(now, |event| policy.on_event(now, event, todo));
     }
 
     fn arrive(&mut self, now: Time, arrival: Arrival, id: RequestId) {
@@ -213,7 +233,9 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         if self.is_measured(&request) {
             self.models[model.index()].arrived(kind);
         }
-        self.policy.on_event(now, Event::Arrive { model, request }, &mut self.todo);
+        let Simulation { lanes, policy, todo, .. } = self;
+        let lane = lanes.route(&request, model, |event| policy.on_event(now, event, todo));
+        self.policy.on_event(now, Event::Arrive { model: lane, request }, &mut self.todo);
     }
 
     /// Stops the batches that the policy takes back.
@@ -237,7 +259,9 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             match action {
                 Action::Start(start) => self.start(now, start, todo.batch(start)),
                 Action::Drop { model, request, reason } => {
-                    let (model, reason) = (*model, *reason);
+                    self.lanes.left(*model, request);
+                    self.lanes.done(*model);
+                    let (model, reason) = (self.lanes.model(*model), *reason);
                     (self.observe)(Observed::Dropped { now, model, request, reason });
                     if self.is_measured(request) {
                         self.models[model.index()].drop_one(reason);
@@ -258,7 +282,11 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         let network = self.scenario.network;
         let data = network.data.draw(&mut self.network).times(u64::from(start.rows));
         let ready = now + network.control.draw(&mut self.network) + data;
-        let mut exec = self.scenario.models[start.model.index()].actual.exec(start.rows);
+        let model = self.lanes.model(start.model);
+        let sized = self.lanes.exec(start.model, start.rows, requests);
+        let mut exec =
+            sized.unwrap_or_else(|| self.scenario.models[model.index()].actual.exec(start.rows));
+        requests.iter().for_each(|request| self.lanes.left(start.model, request));
         if self.scenario.execution_sigma > 0.0 {
             exec = stretched(exec, self.scenario.execution_sigma * self.execution.normal());
         }
@@ -269,7 +297,8 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         }
         let end = begin + exec;
         self.accelerators[start.accelerator.index()].free = end;
-        (self.observe)(Observed::Started { now, start, requests, begin, end });
+        let shown = Start { model, ..start.clone() };
+        (self.observe)(Observed::Started { now, start: &shown, requests, begin, end });
         let place = self.spare.pop().unwrap_or(self.batches.len());
         let running = SimBatch {
             batch: start.batch,
@@ -300,7 +329,8 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         let mut requests = std::mem::take(&mut self.batches[place].requests);
         if !stopped {
             self.count_busy(accelerator, begin, end);
-            self.answer(model, &requests, end);
+            requests.iter().for_each(|_| self.lanes.done(model));
+            self.answer(self.lanes.model(model), &requests, end);
             let exec = end.since(begin);
             self.policy.on_event(now, Event::Complete { accelerator, batch, exec }, &mut self.todo);
         }

@@ -7,6 +7,7 @@
 //! on the same link. Nothing here decides anything: `core` decides what a party does with a
 //! message.
 
+use crate::lanes::LaneRule;
 use crate::{Contender, Delay};
 use std::collections::VecDeque;
 use symphony_core::sched::{
@@ -236,6 +237,10 @@ impl Policy for SplitScheduler {
 }
 
 impl Contender for SplitScheduler {
+    fn lanes(&self) -> LaneRule {
+        LaneRule::Own
+    }
+
     fn follows(&self) -> bool {
         self.matcher.follows()
     }

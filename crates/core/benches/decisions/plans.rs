@@ -50,6 +50,7 @@ fn demands(models: u32) -> Vec<ModelDemand> {
             dispersion: 1.0,
             is_present: true,
             weight: 1.0,
+            lane_of: None,
             arrived: 0,
             dropped: 0,
         }

@@ -60,6 +60,8 @@ mod matcher;
 
 mod scheduler;
 
+pub(crate) use timing::largest;
+
 pub use action::{Action, Actions, Start};
 pub use event::{Event, ModelTerms};
 pub use low_share::LOW_SHARE_DEFAULT;

@@ -61,7 +61,8 @@ struct Yardsticks {
     /// Only for one model: no such pattern is known for a mix.
     staggered: Option<f64>,
     bound: f64,
-    rate_limited: f64,
+    /// Only where all requests of a model are of one size: lanes gather as they are planned.
+    rate_limited: Option<f64>,
 }
 
 impl Yardsticks {
@@ -73,17 +74,20 @@ impl Yardsticks {
         let mix: Vec<_> = mix
             .map(|(model, part)| (&*model.profile, model.objective.span(), part / rows))
             .collect();
+        let has_sizes = setup.models.iter().any(|model| model.sizes.is_some());
         let staggered = match mix.as_slice() {
+            _ if has_sizes => None,
             [(profile, slo, _)] => Some(staggered(profile, *slo, setup.accelerators) / rows),
             _ => None,
         };
-        let rate_limited = rate_limited(&mix, setup.accelerators) / rows;
+        let rate_limited = (!has_sizes).then(|| rate_limited(&mix, setup.accelerators) / rows);
         Ok(Yardsticks { staggered, bound: setup.bound()?, rate_limited })
     }
 
     fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
         let staggered = self.staggered.map(|rate| ("staggered", rate));
-        staggered.into_iter().chain([("bound", self.bound), ("rate-limited", self.rate_limited)])
+        let rate_limited = self.rate_limited.map(|rate| ("rate-limited", rate));
+        staggered.into_iter().chain([("bound", self.bound)]).chain(rate_limited)
     }
 
     fn sheet(&self) -> Sheet {

@@ -12,6 +12,9 @@ pub(super) const RATE_MAX: f64 = 1e9;
 pub(super) const MILLIS_MAX: f64 = 1e6;
 /// Far beyond the largest batch of any engine; a table of this length is a megabyte.
 pub(super) const ROWS_MAX: u32 = 65_536;
+/// Elements of one row.
+pub(super) const SIZE_MAX: u64 = 1 << 40;
+pub(super) const SIZES_RECORDED_MAX: usize = 10_000_000;
 pub(super) const DRIFT_MAX: f64 = 100.0;
 pub(super) const SIGMA_MAX: f64 = 5.0;
 pub(super) const ROWS_USUAL: u32 = 64;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use symphony_core::{Objective, Profile};
-use symphony_sim::Mix;
+use symphony_sim::{Mix, Sizes};
 
 /// A model of a scenario, as its file describes it.
 #[derive(Clone, Debug)]
@@ -13,4 +13,17 @@ pub(super) struct SimulatedModel {
     pub(super) mix: Mix,
     /// How much its losses under overload count beside the other models'.
     pub(super) loss_weight: f64,
+    /// How its requests differ in size; the profile is that of the largest.
+    pub(super) sizes: Option<Sizes>,
+}
+
+impl SimulatedModel {
+    /// The time of an accelerator that a row takes at least, in seconds.
+    pub(super) fn seconds_per_row(&self) -> f64 {
+        if let Some(sizes) = &self.sizes {
+            return sizes.seconds_per_row(self.objective.span());
+        }
+        let rows = self.profile.rows_within(self.objective.span());
+        self.profile.exec(rows).as_secs_f64() / f64::from(rows)
+    }
 }

@@ -4,9 +4,10 @@ use super::input::BadInput;
 use super::limits::{MILLIS_MAX, ROWS_MAX};
 use anyhow::Result;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use symphony_backend::repository::TomlSource;
-use symphony_core::{Profile, ProfileError, Span};
+use symphony_core::{Profile, ProfileError, SizedProfile, Span};
 use toml::Spanned;
 
 /// A profile: `alpha_ms` and `beta_ms` up to `max_batch`, or `[[size]]` entries.
@@ -35,6 +36,8 @@ struct File {
 #[expect(dead_code, reason = "named so that every other key is refused; read by people")]
 struct Size {
     rows: u32,
+    /// Elements of each row's inputs, where the model takes different sizes.
+    elements: Option<u64>,
     p50_ns: Option<u64>,
     p95_ns: u64,
     runs: Option<u32>,
@@ -90,6 +93,33 @@ pub(super) fn read(path: &Path) -> Result<Profile> {
             "a profile has either alpha_ms, beta_ms and max_batch, or [[size]] sections".to_owned(),
         )),
     }
+}
+
+/// Reads a profile over sizes, up to `rows_max` rows.
+///
+/// # Errors
+/// [`BadInput`]: the file cannot be read, or is no profile over sizes.
+pub(super) fn read_sized(path: &Path, rows_max: u32) -> Result<SizedProfile> {
+    let source = TomlSource::read(path).map_err(BadInput::error)?;
+    let file: File = source.parse().map_err(BadInput::error)?;
+    let mut by_size: BTreeMap<u64, Vec<(u32, Span)>> = BTreeMap::new();
+    for size in &file.size {
+        let &Size { rows, elements, p95_ns, .. } = size.get_ref();
+        let Some(elements) = elements.filter(|_| (1..=ROWS_MAX).contains(&rows)) else {
+            let problem = format!("give elements, and rows from 1 to {ROWS_MAX}, in each [[size]]");
+            return Err(BadInput::error(source.refuse(Some(size.span()), problem)));
+        };
+        if rows <= rows_max {
+            by_size.entry(elements).or_default().push((rows, Span(p95_ns)));
+        }
+    }
+    let profile = |(size, samples): (u64, Vec<(u32, Span)>)| {
+        let profile = Profile::from_samples(&samples);
+        profile.map(|profile| (size, profile)).map_err(|error| format!("{size} elements: {error}"))
+    };
+    let measured = by_size.into_iter().map(profile).collect::<Result<Vec<_>, _>>();
+    let sized = measured.and_then(|all| SizedProfile::new(all).map_err(|error| error.to_string()));
+    sized.map_err(|problem| BadInput::error(source.refuse(None, problem)))
 }
 
 /// The profile up to `rows_max` rows.

@@ -158,6 +158,7 @@ impl Setup {
         let mut scenario = Scenario::ideal(models, self.accelerators, warmup, measured);
         for (sim, model) in scenario.models.iter_mut().zip(&self.models) {
             sim.mix = model.mix;
+            sim.sizes.clone_from(&model.sizes);
         }
         Ok(Scenario {
             network: self.network,
@@ -190,10 +191,7 @@ impl Setup {
     /// # Errors
     /// The weights are not as many as the models.
     pub(super) fn bound(&self) -> Result<f64> {
-        let per_request = |(model, part): (&SimulatedModel, f64)| {
-            let rows = model.profile.rows_within(model.objective.span());
-            part * model.profile.exec(rows).as_secs_f64() / f64::from(rows)
-        };
+        let per_request = |(model, part): (&SimulatedModel, f64)| part * model.seconds_per_row();
         let work: f64 = self.models.iter().zip(self.rows()?).map(per_request).sum();
         Ok(f64::from(self.accelerators) / work)
     }

@@ -50,6 +50,8 @@ pub struct ModelDemand {
     pub is_present: bool,
     /// How much a lost request counts beside other models'.
     pub weight: f64,
+    /// The first lane of its model, where that has several: their losses count together.
+    pub lane_of: Option<ModelId>,
     /// High requests that arrived since the model was added.
     pub arrived: u64,
     /// How many of them were dropped.

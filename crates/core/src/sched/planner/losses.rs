@@ -3,6 +3,8 @@
 //! In: how many requests came and were dropped since the last plan. Out: a credit, by which its
 //! batches start earlier and take their turn earlier until it loses no more than the others.
 
+use crate::power::power;
+
 /// How fast the credit of a model grows that loses more of its requests than the others: by this
 /// share of its objective per plan, if it loses all.
 const GAIN: f64 = 0.1;
@@ -61,44 +63,42 @@ impl Losses {
     /// Moves the credit, where all models together lose this share of their requests. `weight` is
     /// how much a loss of this model counts.
     pub(super) fn follow(&mut self, all: f64, weight: f64, plans: u32) {
+        self.follow_share(self.share(), all, weight, plans);
+    }
+
+    /// The same for one lane of a model, by what all of its lanes lose together.
+    pub(super) fn follow_lanes(&mut self, lanes: &Losses, all: f64, weight: f64, plans: u32) {
+        self.credit = lanes.credit;
+        self.follow_share(lanes.share(), all, weight, plans);
+    }
+
+    /// Adds another lane of the same model. A lane that requests have only begun to come to has no
+    /// credit yet: that of the others is the model's.
+    pub(super) fn add(&mut self, lane: &Losses) {
+        self.recent += lane.recent;
+        self.lost += lane.lost;
+        self.credit = self.credit.max(lane.credit);
+    }
+
+    /// The share of recent requests that were lost.
+    fn share(&self) -> f64 {
+        self.lost / self.recent.max(1.0)
+    }
+
+    fn follow_share(&mut self, share: f64, all: f64, weight: f64, plans: u32) {
         if all < LOST_MIN {
             self.credit *= power(CREDIT_LEFT, plans);
             return;
         }
-        let own = self.lost / self.recent.max(1.0) * weight;
+        let own = share * weight;
         let gain = GAIN * f64::from(plans);
         self.credit = (self.credit + gain * (own - all)).clamp(0.0, CREDIT_MAX);
-    }
-}
-
-/// `base` to the power of `exponent`, by multiplications alone: the same on every machine.
-fn power(mut base: f64, mut exponent: u32) -> f64 {
-    let mut product = 1.0;
-    loop {
-        if exponent & 1 == 1 {
-            product *= base;
-        }
-        exponent >>= 1;
-        if exponent == 0 {
-            return product;
-        }
-        base *= base;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn powers_are_products() {
-        let exact = |exponent| {
-            assert!((power(0.5, exponent) - 1.0 / f64::from(1u32 << exponent)).abs() == 0.0)
-        };
-        (0..20).for_each(exact);
-        assert!((power(0.95, 3) - 0.95 * 0.95 * 0.95).abs() < 1e-15);
-        assert_eq!(power(0.9, u32::MAX), 0.0);
-    }
 
     #[test]
     fn a_credit_grows_with_losses_above_the_others_and_fades_without_any() {

@@ -23,6 +23,7 @@ use crate::ids::ModelId;
 use crate::time::{Span, Time};
 use levels::Levels;
 use load::PoolLoad;
+use losses::Losses;
 use model::PlannedModel;
 
 /// After so long without any plan, losses from before it are forgotten.
@@ -46,6 +47,8 @@ pub(crate) struct Planner {
     traffic: RecentTraffic,
     /// What the high requests of each model need; kept to be allocated once.
     high_needs: Vec<HighNeed>,
+    /// The losses of all lanes of each model that has several; kept to be allocated once.
+    lanes: Vec<(ModelId, Losses)>,
 }
 
 impl Planner {
@@ -62,6 +65,7 @@ impl Planner {
             batches_per_ns_max: half_per_ns(batches_max),
             traffic: RecentTraffic::default(),
             high_needs: Vec::new(),
+            lanes: Vec::new(),
         }
     }
 
@@ -152,9 +156,8 @@ impl Planner {
         let sizes = load.sizes();
         let plans = self.usual_plans(now);
         self.models.iter_mut().flatten().for_each(|model| model.count_losses(plans));
-        let lost = self.lost_share();
+        self.follow_losses(plans);
         for model in self.models.iter_mut().flatten() {
-            model.losses.follow(lost, model.demand.weight, plans);
             model.plan = model.decide(&sizes);
         }
         self.levels.assign(&mut self.models, sizes.stretch, accelerators);
@@ -215,6 +218,30 @@ impl Planner {
         }
     }
 
+    /// Moves the credit of each model by what it loses beside the others. The losses of a model's
+    /// lanes count together, and each of them has their credit.
+    fn follow_losses(&mut self, plans: u32) {
+        let lost = self.lost_share();
+        self.lanes.clear();
+        for model in self.models.iter().flatten() {
+            if let Some(first) = model.demand.lane_of {
+                let known = self.lanes.iter_mut().find(|(of, _)| *of == first);
+                match known {
+                    Some((_, losses)) => losses.add(&model.losses),
+                    None => self.lanes.push((first, model.losses)),
+                }
+            }
+        }
+        for model in self.models.iter_mut().flatten() {
+            let weight = model.demand.weight;
+            let lanes = self.lanes.iter().find(|(of, _)| Some(*of) == model.demand.lane_of);
+            match lanes {
+                Some((_, lanes)) => model.losses.follow_lanes(lanes, lost, weight, plans),
+                None => model.losses.follow(lost, weight, plans),
+            }
+        }
+    }
+
     /// The share of recent requests that were dropped, all models together.
     fn lost_share(&self) -> f64 {
         let sums = self.models.iter().flatten().fold((0.0, 0.0), |(lost, recent), model| {
@@ -250,6 +277,7 @@ mod tests {
             dispersion: 1.0,
             is_present: true,
             weight: 1.0,
+            lane_of: None,
             arrived: 0,
             dropped: 0,
         }

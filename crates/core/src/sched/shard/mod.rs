@@ -9,6 +9,7 @@
 
 mod arrivals;
 mod dropping;
+mod lanes;
 mod low;
 mod model;
 mod offering;
@@ -32,6 +33,7 @@ use crate::ids::{ModelId, RequestId};
 use crate::profile::Profile;
 use crate::request::{Delays, DropReason, Request};
 use crate::time::{Span, Time};
+use lanes::LanesOfModels;
 use model::QueuedModel;
 use pool::PoolView;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ const RELEASE_EVERY: Span = Span::from_millis(1);
 pub struct Shard {
     pool: PoolView,
     models: ModelTable,
+    /// What the lanes of one model have in common.
+    lanes: LanesOfModels,
     /// When to look at a model again although nothing happened: its batch no longer meets its
     /// deadline.
     expiries: IndexedHeap<Time>,
@@ -116,6 +120,7 @@ impl Shard {
         Shard {
             pool: PoolView::new(mode, accelerators),
             models: ModelTable::default(),
+            lanes: LanesOfModels::default(),
             expiries: IndexedHeap::new(),
             release: (0, Time::ZERO),
             report_due: Time::ZERO,
@@ -241,6 +246,7 @@ impl Shard {
             }
             let publish = |candidate| send(ShardToMatcher::Candidate(candidate));
             let expiry = state.settle(&self.pool, now, todo, publish);
+            self.lanes.recount(state);
             self.expiries.put(model.slot(), expiry);
             if state.has_newly_closed() {
                 self.closed.push(state.id());
@@ -281,13 +287,56 @@ impl Shard {
             let reason = DropReason::Unloaded;
             return todo.list.push(Action::Drop { model, request, reason });
         };
+        if state.lane_of().is_some() {
+            return self.arrive_in_lane(now, model, request, todo);
+        }
         if state.arrive(&mut self.pool, now, request, todo) {
             state.touch(touched);
         }
     }
 
+    /// The same for a model that has other lanes.
+    fn arrive_in_lane(&mut self, now: Time, model: ModelId, request: Request, todo: &mut Actions) {
+        let Shard { models, lanes, .. } = self;
+        let Some((state, _)) = models.find(model) else { return };
+        lanes.tell(state);
+        if state.is_full() && request.class == Class::High {
+            self.evict_from_lanes(model, todo);
+        }
+        let Some((state, touched)) = self.models.find(model) else { return };
+        if state.arrive(&mut self.pool, now, request, todo) {
+            state.touch(touched);
+        }
+        self.lanes.recount(state);
+    }
+
+    /// A high request comes to a lane of a model that has as many requests queued as it may. If the
+    /// lane has no low request to drop for it, another lane of the model may.
+    #[cold]
+    fn evict_from_lanes(&mut self, model: ModelId, todo: &mut Actions) {
+        let Some(own) = self.models.get(model).filter(|own| !own.can_evict()) else { return };
+        let others = self.lanes.of(own).iter().copied();
+        let can_evict =
+            |other: &ModelId| self.models.get(*other).is_some_and(QueuedModel::can_evict);
+        let Some(other) = others.into_iter().find(can_evict) else { return };
+        let Shard { models, lanes, .. } = self;
+        models.update(other, |state| {
+            let evicted = state.evict(todo);
+            lanes.recount(state);
+            evicted
+        });
+        if let Some((state, _)) = models.find(model) {
+            lanes.tell(state);
+        }
+    }
+
     fn cancel(&mut self, model: ModelId, request: RequestId, deadline: Time) {
-        self.models.update(model, |state| state.cancel(request, deadline));
+        let Shard { models, lanes, .. } = self;
+        models.update(model, |state| {
+            let cancelled = state.cancel(request, deadline);
+            lanes.recount(state);
+            cancelled
+        });
     }
 
     fn add(&mut self, model: ModelId, terms: ModelTerms) {
@@ -297,7 +346,8 @@ impl Shard {
         }
         let slot = &mut slots[model.index()];
         assert!(slot.is_none(), "{model:?} is in use");
-        *slot = Some(Box::new(QueuedModel::new(model, terms, &self.pool)));
+        let state = slot.insert(Box::new(QueuedModel::new(model, terms, &self.pool)));
+        self.lanes.add(state);
     }
 
     /// Takes no more requests for a model; its queue runs empty. A model that is not there is gone.
@@ -316,8 +366,9 @@ impl Shard {
 
     /// The matcher has forgotten a model: so does the shard.
     fn remove(&mut self, model: ModelId, todo: &mut Actions) {
-        let is_closed = self.models.get(model).is_some_and(QueuedModel::is_closed);
-        assert!(is_closed, "{model:?} was forgotten and is not closed");
+        let state = self.models.get(model).filter(|state| state.is_closed());
+        let state = state.unwrap_or_else(|| panic!("{model:?} was forgotten and is not closed"));
+        self.lanes.remove(state);
         self.models.slots[model.index()] = None;
         self.expiries.remove(model.slot());
         self.closing -= 1;
@@ -352,7 +403,9 @@ impl Shard {
             return Reply { accelerator, batch, sent: None };
         };
         state.touch(touched);
-        state.grant(&self.pool, now, grant, todo)
+        let reply = state.grant(&self.pool, now, grant, todo);
+        self.lanes.recount(state);
+        reply
     }
 
     /// Schedules in another mode from now on; every candidate is made again.

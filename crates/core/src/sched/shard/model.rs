@@ -67,6 +67,10 @@ pub(super) struct QueuedModel {
     /// What the pool's load asks of it.
     plan: ModelPlan,
     published: Published,
+    /// Requests queued, as its model's other lanes know it.
+    counted: usize,
+    /// Requests queued in its model's other lanes.
+    others: usize,
     /// Batches sent and not ended.
     running: u32,
     life: Life,
@@ -91,6 +95,8 @@ impl QueuedModel {
             deficit: Deficit::default(),
             plan: ModelPlan::default(),
             published: Published::default(),
+            counted: 0,
+            others: 0,
             running: 0,
             life: Life::Open,
             is_touched: false,
@@ -103,6 +109,25 @@ impl QueuedModel {
     #[inline]
     pub(super) fn id(&self) -> ModelId {
         self.id
+    }
+
+    /// The first lane of its model, if that has several.
+    #[inline]
+    pub(super) fn lane_of(&self) -> Option<ModelId> {
+        self.terms.lane_of
+    }
+
+    /// Its model's lanes have so many requests queued, with its own as they were counted last.
+    #[inline]
+    pub(super) fn note_others(&mut self, queued: usize) {
+        self.others = queued - self.counted;
+    }
+
+    /// How many requests it had queued when this was asked last, and has now.
+    #[inline]
+    pub(super) fn count_queued(&mut self) -> (usize, usize) {
+        let now = self.queue.len();
+        (std::mem::replace(&mut self.counted, now), now)
     }
 
     /// Puts it on the list of models to look at.
@@ -170,7 +195,7 @@ impl QueuedModel {
             self.refuse(request, reason, todo);
             return false;
         }
-        if self.queue.len() >= self.terms.queue_max as usize && !self.make_room(&request, todo) {
+        if self.is_full() && !self.make_room(&request, todo) {
             self.refuse(request, DropReason::QueueFull, todo);
             return false;
         }
@@ -227,15 +252,28 @@ impl QueuedModel {
         }
     }
 
+    /// Whether it and its model's other lanes have as many requests queued as they may.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() + self.others >= self.terms.queue_max as usize
+    }
+
     /// Gives a high request the place of a low one in a full queue, if there is one.
     fn make_room(&mut self, request: &Request, todo: &mut Actions) -> bool {
-        if request.class == Class::Low {
-            return false;
-        }
-        let Some(evicted) = self.queue.evict() else { return false };
-        let (request, reason) = (evicted, DropReason::Evicted);
-        todo.list.push(Action::Drop { model: self.id, request, reason });
+        request.class == Class::High && self.evict(todo)
+    }
+
+    /// Drops the low request that is due last, if there is one.
+    pub(super) fn evict(&mut self, todo: &mut Actions) -> bool {
+        let Some(request) = self.queue.evict() else { return false };
+        let (model, reason) = (self.id, DropReason::Evicted);
+        todo.list.push(Action::Drop { model, request, reason });
         true
+    }
+
+    /// Whether it has a low request that can give its place to a high one.
+    pub(super) fn can_evict(&self) -> bool {
+        self.queue.low().tail().is_some_and(|tail| tail.class == Class::Low)
     }
 
     /// Whether a high request came with a deadline of its own that leaves it noticeably less time
@@ -473,6 +511,7 @@ impl QueuedModel {
             dispersion: self.arrivals.dispersion(),
             is_present,
             weight: self.terms.loss_weight,
+            lane_of: self.terms.lane_of,
             arrived,
             dropped,
         }

@@ -44,6 +44,19 @@ pub(super) struct ModelFile {
     pub(super) priority: Option<PriorityName>,
     pub(super) low_share: Option<Spanned<f64>>,
     pub(super) tight: Option<Spanned<TightFile>>,
+    pub(super) sizes: Option<Spanned<SizesFile>>,
+}
+
+/// Which sizes a model's requests have, up to `bound`: log-normal, or recorded ones.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SizesFile {
+    pub(super) bound: Option<u64>,
+    /// What each element of a row adds to a batch's time.
+    pub(super) alpha_us: Option<f64>,
+    pub(super) median: Option<f64>,
+    pub(super) p99: Option<f64>,
+    pub(super) trace: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
