@@ -161,13 +161,13 @@ impl SimLanes {
         let (slo, accelerators) = (model.terms.objective.span(), scenario.accelerators);
         let costs = &*sizes.costs;
         let own = |lanes| BorderLanes::new(costs.clone(), slo, accelerators, lanes);
-        let rows_max = model.terms.profile.rows_max();
+        let batch = model.terms.profile.rows_within(slo).max(1);
         let router = match rule {
             LaneRule::Own => Router::Borders(own(BORDER_LANES)),
             LaneRule::Padded => Router::Padded,
             LaneRule::Fixed(borders) => Router::Fixed(borders.up_to(costs.size_max())),
             LaneRule::Buckets => {
-                Router::Buckets(Buckets::new(costs.size_max(), BORDER_LANES, rows_max))
+                Router::Buckets(Buckets::new(costs.size_max(), BORDER_LANES, batch))
             }
             LaneRule::Equal => {
                 Router::Equal(FormLanes::new(own(OVERFLOW_LANES).borders().to_vec()))
