@@ -31,7 +31,7 @@ use super::message::{
 use super::mode::Mode;
 use crate::ids::{ModelId, RequestId};
 use crate::profile::Profile;
-use crate::request::{Delays, DropReason, Request};
+use crate::request::{Class, Delays, DropReason, Request};
 use crate::time::{Span, Time};
 use lanes::LanesOfModels;
 use model::QueuedModel;
