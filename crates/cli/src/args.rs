@@ -18,6 +18,15 @@ pub(crate) enum Command {
     /// Serve a directory of models over HTTP and gRPC.
     #[command(after_help = "Example:\n  symphony serve --models examples/models")]
     Serve(ServeArgs),
+    /// Ask a running server for an inference.
+    #[command(after_help = "Examples:
+  symphony infer digits
+  symphony infer digits --input input=image.npy --output answers
+  symphony infer digits --repeat 1000 --concurrency 8")]
+    Infer(symphony_client::InferArgs),
+    /// List what a running server serves.
+    #[command(after_help = "Example:\n  symphony models --url http://127.0.0.1:8000")]
+    Models(symphony_client::ModelsArgs),
     /// Measure one model's latency by batch size: a table and a plot.
     #[cfg(feature = "lab")]
     Profile(OnPool<symphony_lab::ProfileArgs>),

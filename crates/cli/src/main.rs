@@ -1,5 +1,5 @@
-//! The `symphony` command: `serve` puts the roles of a server together; the other commands are the
-//! lab's, which the feature `lab`, on by default, builds in.
+//! The `symphony` command: `serve` puts the roles of a server together, `infer` and `models` ask one
+//! that runs; the other commands are the lab's, which the feature `lab`, on by default, builds in.
 
 mod args;
 mod config;
@@ -29,6 +29,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve(args) => serve::command(args),
+        Command::Infer(args) => symphony_client::infer(&args),
+        Command::Models(args) => symphony_client::models(&args),
         #[cfg(feature = "lab")]
         Command::Profile(args) => symphony_lab::profile(args.command, on_pool(args.pool)?.loader),
         #[cfg(feature = "lab")]

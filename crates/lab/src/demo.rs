@@ -3,9 +3,6 @@
 
 use crate::bench::client::{LocalClient, Payload};
 use crate::bench::load::{self, Pacing, Plan};
-use crate::bench::tally::Tally;
-use crate::console::print_line;
-use crate::report::{percent, table, titles};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -13,6 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
+use symphony_client::console::print_line;
+use symphony_client::table::{percent, table, titles};
+use symphony_client::tally::Tally;
 use symphony_control::config::PoolConfig;
 use symphony_control::pool::Pool;
 use symphony_core::ModelId;

@@ -5,7 +5,6 @@
 //! knows no configuration file of a server.
 
 mod bench;
-mod console;
 mod demo;
 mod plot;
 mod profile;

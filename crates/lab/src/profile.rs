@@ -1,12 +1,12 @@
 //! `symphony profile`: measures one model and shows its latency profile.
 
-use crate::console::print_line;
 use crate::plot::{Chart, Line};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use symphony_backend::loader::{Loader, LoaderConfig};
 use symphony_backend::profiling::{CellMeasurement, Measured};
 use symphony_backend::repository::ModelDirectory;
+use symphony_client::console::print_line;
 use symphony_core::Span;
 
 /// Options of `symphony profile`.

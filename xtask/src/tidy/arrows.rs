@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("symphony-dispatch", &["symphony-core", "symphony-wire", "symphony-exchange"]),
     ("symphony-backend", &["symphony-core", "symphony-wire", "symphony-onnx"]),
     ("symphony-frontend", &["symphony-core", "symphony-wire"]),
+    ("symphony-client", &["symphony-wire"]),
     (
         "symphony-control",
         &[
@@ -34,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "symphony-dispatch",
             "symphony-backend",
             "symphony-frontend",
+            "symphony-client",
             "symphony-control",
         ],
     ),
@@ -45,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "symphony-exchange",
             "symphony-backend",
             "symphony-frontend",
+            "symphony-client",
             "symphony-control",
             "symphony-lab",
         ],

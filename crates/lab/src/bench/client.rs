@@ -1,17 +1,17 @@
 //! Clients that the load generator drives.
 
 mod grpc;
-mod http;
 mod payload;
 
-pub(crate) use payload::{Client, Payload};
+pub(crate) use payload::Payload;
+pub(crate) use symphony_client::Client;
 
 use super::server::Ports;
-use super::tally::Outcome;
 use anyhow::Result;
 use grpc::GrpcClient;
-use http::{Encoding, HttpClient};
 use serde::Serialize;
+use symphony_client::tally::Outcome;
+use symphony_client::{Encoding, RepeatedRequest, ServerAddress};
 use symphony_frontend::{InProcess, InferError, Missed};
 
 /// What is spoken with a server, and how tensors are written.
@@ -41,7 +41,7 @@ impl Protocol {
 /// A client of a server in another process.
 pub(crate) enum RemoteClient {
     Grpc(GrpcClient),
-    Http(HttpClient),
+    Http(RepeatedRequest),
 }
 
 impl RemoteClient {
@@ -55,7 +55,8 @@ impl RemoteClient {
         connections: usize,
         payload: &Payload,
     ) -> Result<RemoteClient> {
-        let http = |encoding| HttpClient::connect(ports.http, connections, payload, encoding);
+        let (address, body) = (ServerAddress::local(ports.http), payload.over_http());
+        let http = |encoding| RepeatedRequest::connect(&address, connections, &body, encoding);
         Ok(match protocol {
             Protocol::Grpc => {
                 RemoteClient::Grpc(GrpcClient::connect(ports.grpc, connections, payload).await?)

@@ -7,12 +7,13 @@ use super::load::{self, Pacing, Plan};
 use super::process::{Used, cpu_time, threads, used_since};
 use super::repository::Emulated;
 use super::server::Server;
-use crate::report::{Report, percent, titles};
+use crate::report::Report;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use symphony_client::table::{percent, titles};
 use symphony_core::ModelId;
 use symphony_workload::{Process, Stream};
 

@@ -8,12 +8,13 @@ use super::figures::seconds;
 use super::load::{self, Pacing, Plan};
 use super::repository::Emulated;
 use super::server::{Ports, Server};
-use super::tally::{Counts, Percentiles, Tally};
-use crate::report::{Report, titles};
+use crate::report::Report;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use symphony_client::table::titles;
+use symphony_client::tally::{Counts, Percentiles, Tally};
 use symphony_core::ModelId;
 use symphony_workload::{Process, Stream};
 

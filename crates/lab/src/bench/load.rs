@@ -3,11 +3,11 @@
 //! slow server nor a slow generator can hide: their delays are in the figures.
 
 use super::client::Client;
-use super::tally::Tally;
 use super::timer::Timer;
 use anyhow::{Context, Result, ensure};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use symphony_client::tally::Tally;
 use symphony_core::Time;
 use symphony_wire::clock;
 use symphony_workload::{Arrivals, Stream};
@@ -172,8 +172,8 @@ fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::tally::{Counts, Outcome};
     use std::sync::atomic::{AtomicU64, Ordering};
+    use symphony_client::tally::{Counts, Outcome};
     use symphony_core::ModelId;
     use symphony_workload::Process;
 

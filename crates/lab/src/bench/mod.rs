@@ -19,7 +19,6 @@ mod scheduler;
 mod server;
 mod settings;
 mod soak;
-pub(crate) mod tally;
 mod timer;
 
 use anyhow::Result;

@@ -3,11 +3,12 @@
 
 use super::repository::Repository;
 use super::server::{Ports, Server};
-use crate::report::{Report, titles};
+use crate::report::Report;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use symphony_client::table::titles;
 use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use symphony_frontend::proto::{RepositoryModelLoadRequest, RepositoryModelUnloadRequest};
 use tonic::transport::Channel;

@@ -7,13 +7,14 @@ use super::load;
 use super::process::resident_bytes;
 use super::repository::Emulated;
 use super::server::Server;
-use super::tally::Outcome;
-use crate::report::{Report, titles};
+use crate::report::Report;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use symphony_client::table::titles;
+use symphony_client::tally::Outcome;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SoakArgs {

@@ -1,9 +1,9 @@
 //! Figures as a table for people, or as JSON or CSV for programs.
 
-use crate::console::print;
-use crate::report::table;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
+use symphony_client::console::print;
+use symphony_client::table::table;
 
 /// How figures are printed.
 #[derive(Clone, Copy, Debug, clap::Args)]

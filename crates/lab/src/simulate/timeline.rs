@@ -8,11 +8,11 @@ mod shown;
 use super::input::BadInput;
 use super::setup::Setup;
 use super::{file, output};
-use crate::console::print_line;
 use crate::plot::write_picture;
 use anyhow::Result;
 use shown::{Arrival, ShownBatch, ShownDrop, ShownModel, ShownRun, Timeline};
 use std::path::PathBuf;
+use symphony_client::console::print_line;
 use symphony_core::{Request, Span, Time};
 use symphony_sim::{Observed, PolicyKind};
 

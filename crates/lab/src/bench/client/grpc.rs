@@ -1,9 +1,10 @@
 //! A gRPC client with a fixed number of connections, used in turn.
 
-use super::payload::{Client, Payload};
-use crate::bench::tally::Outcome;
+use super::payload::Payload;
 use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use symphony_client::Client;
+use symphony_client::tally::Outcome;
 use symphony_frontend::proto::ModelInferRequest;
 use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use symphony_frontend::proto::model_infer_request::InferInputTensor;

@@ -1,16 +1,9 @@
-//! What a client sends, and what the load generator asks of a client.
+//! What a client sends.
 
-use crate::bench::tally::Outcome;
-use std::future::Future;
 use symphony_backend::profiling::sample_rows;
+use symphony_client::NamedTensor;
 use symphony_frontend::InputTensor;
 use symphony_wire::tensor::{Signature, TensorSpec};
-
-/// Sends one request again and again, to one model.
-pub(crate) trait Client: Send + Sync + 'static {
-    /// Sends it and waits for its end.
-    fn infer(&self) -> impl Future<Output = Outcome> + Send;
-}
 
 /// What is sent: a model and one row of each of its inputs.
 #[derive(Clone, Debug)]
@@ -33,6 +26,21 @@ impl Payload {
         };
         let inputs = signature.inputs.iter().zip(row).map(input).collect();
         Payload { model: model.to_owned(), inputs }
+    }
+
+    /// The same for a client over HTTP.
+    pub(crate) fn over_http(&self) -> symphony_client::Payload {
+        let input = |input: &InputTensor| NamedTensor {
+            name: input.name.clone(),
+            datatype: input.datatype,
+            shape: input.shape.clone(),
+            data: input.data.clone(),
+        };
+        symphony_client::Payload {
+            model: self.model.clone(),
+            inputs: self.inputs.iter().map(input).collect(),
+            ..symphony_client::Payload::default()
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod lag;
 mod ledger;
 
 use super::figures::{ratio, seconds};
-use crate::report::{Report, percent};
+use crate::report::Report;
 use anyhow::{Result, bail};
 use drive::{Ran, Setup, ShardRan};
 use lag::{IN_TIME, Percentiles};
@@ -17,6 +17,7 @@ use ledger::Counts;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use symphony_client::table::percent;
 use symphony_core::sched::Mode;
 use symphony_core::{Profile, Span};
 use symphony_exchange::Spin;

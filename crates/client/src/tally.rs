@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// How one request ended, as its client saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// With a result.
     Answered,
     /// It ran, and was late: the server said so.
@@ -21,32 +21,41 @@ pub(crate) enum Outcome {
 
 /// Counts of outcomes, and the latencies of answered requests, from the moment each was due.
 #[derive(Clone, Debug)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Answers after this long are late.
     objective: Duration,
-    pub(crate) counts: Counts,
+    /// What became of the requests.
+    pub counts: Counts,
     /// What the first failed request was told.
-    pub(crate) failure: Option<String>,
+    pub failure: Option<String>,
     latency: Histogram<u64>,
     lag: Histogram<u64>,
 }
 
 /// Outcomes by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Counts {
-    pub(crate) good: u64,
-    pub(crate) late: u64,
-    pub(crate) dropped: u64,
-    pub(crate) refused: u64,
-    pub(crate) failed: u64,
+pub struct Counts {
+    /// Answered within the objective.
+    pub good: u64,
+    /// Answered later, or said to be late.
+    pub late: u64,
+    /// Given up by the server.
+    pub dropped: u64,
+    /// Refused for lack of room.
+    pub refused: u64,
+    /// Everything else.
+    pub failed: u64,
 }
 
 /// Percentiles of a time, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Percentiles {
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) p999_us: f64,
+pub struct Percentiles {
+    /// Half of them are at most this.
+    pub p50_us: f64,
+    /// All but one in a hundred.
+    pub p99_us: f64,
+    /// All but one in a thousand.
+    pub p999_us: f64,
 }
 
 /// Times are kept to a thousandth of themselves.
@@ -56,7 +65,9 @@ const DIGITS: u8 = 3;
 const TIME_MAX: u64 = 3600 * 1_000_000_000;
 
 impl Tally {
-    pub(crate) fn new(objective: Duration) -> Tally {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(objective: Duration) -> Tally {
         let histogram =
             || Histogram::new_with_max(TIME_MAX, DIGITS).expect("three digits of an hour are kept");
         Tally {
@@ -69,7 +80,7 @@ impl Tally {
     }
 
     /// Counts a request that was sent `lag` after it was due and ended `latency` after that.
-    pub(crate) fn record(&mut self, outcome: Outcome, lag: Duration, latency: Duration) {
+    pub fn record(&mut self, outcome: Outcome, lag: Duration, latency: Duration) {
         record(&mut self.lag, lag);
         match outcome {
             Outcome::Answered => {
@@ -91,18 +102,28 @@ impl Tally {
     }
 
     /// Latencies of the answered requests.
-    pub(crate) fn latency(&self) -> Percentiles {
+    #[must_use]
+    pub fn latency(&self) -> Percentiles {
         percentiles(&self.latency)
     }
 
+    /// The longest latency of an answered request.
+    #[must_use]
+    pub fn latency_max(&self) -> Duration {
+        Duration::from_nanos(self.latency.max())
+    }
+
     /// How late requests were sent.
-    pub(crate) fn lag(&self) -> Percentiles {
+    #[must_use]
+    pub fn lag(&self) -> Percentiles {
         percentiles(&self.lag)
     }
 
+    /// Whether every request ended as it may.
+    ///
     /// # Errors
     /// A request failed.
-    pub(crate) fn expect_no_failure(&self) -> anyhow::Result<()> {
+    pub fn expect_no_failure(&self) -> anyhow::Result<()> {
         match &self.failure {
             None => Ok(()),
             Some(text) => {
@@ -113,12 +134,15 @@ impl Tally {
 }
 
 impl Counts {
-    pub(crate) fn offered(self) -> u64 {
+    /// All of them.
+    #[must_use]
+    pub fn offered(self) -> u64 {
         self.good + self.late + self.dropped + self.refused + self.failed
     }
 
     /// Share of the offered requests that were not good; zero when none were offered.
-    pub(crate) fn bad_share(self) -> f64 {
+    #[must_use]
+    pub fn bad_share(self) -> f64 {
         match self.offered() {
             0 => 0.0,
             offered => 1.0 - self.good as f64 / offered as f64,

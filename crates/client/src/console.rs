@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Write as _};
 ///
 /// # Errors
 /// The text cannot be written.
-pub(crate) fn print(text: &str) -> Result<()> {
+pub fn print(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
@@ -18,6 +18,6 @@ pub(crate) fn print(text: &str) -> Result<()> {
 ///
 /// # Errors
 /// The line cannot be written.
-pub(crate) fn print_line(line: impl std::fmt::Display) -> Result<()> {
+pub fn print_line(line: impl std::fmt::Display) -> Result<()> {
     print(&format!("{line}\n"))
 }

@@ -1,0 +1,83 @@
+//! HTTP/1.1 connections to one server, each with one request at a time: a request waits until one
+//! is free.
+
+use crate::address::ServerAddress;
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+/// A fixed number of connections.
+pub(crate) struct Connections {
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    /// One permit for each connection that has no request.
+    turn: Semaphore,
+    address: ServerAddress,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// A server's answer to one request.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Connections {
+    /// # Errors
+    /// A connection cannot be had.
+    pub(crate) async fn open(address: &ServerAddress, count: usize) -> Result<Connections> {
+        let mut idle = Vec::with_capacity(count);
+        for _ in 0..count {
+            idle.push(connect(address).await?);
+        }
+        let turn = Semaphore::new(count);
+        Ok(Connections { idle: Mutex::new(idle), turn, address: address.clone() })
+    }
+
+    /// Sends a request and reads the whole answer. A connection that the server closed is opened
+    /// anew.
+    ///
+    /// # Errors
+    /// The connection is not to be had, or broke.
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply> {
+        let _turn = self.turn.acquire().await?;
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = idle().pop();
+        let mut connection = match connection {
+            Some(connection) if !connection.is_closed() => connection,
+            _ => connect(&self.address).await?,
+        };
+        connection.ready().await?;
+        let response = connection.send_request(request).await?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        idle().push(connection);
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+}
+
+async fn connect(address: &ServerAddress) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = TcpStream::connect(address.socket())
+        .await
+        .with_context(|| format!("cannot connect to {address}"))?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        // How it ended shows in the requests.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}

@@ -1,0 +1,27 @@
+//! Clients of a running server: the commands `symphony infer` and `symphony models`, and the HTTP
+//! client that benchmarks use as well.
+//!
+//! Knows the open protocol over HTTP and nothing of what answers it: `infer` asks any server that
+//! speaks it.
+
+mod address;
+mod answer;
+mod asking;
+mod connections;
+pub mod console;
+mod infer;
+mod input;
+mod metadata;
+mod models;
+mod output;
+mod payload;
+mod repeated;
+pub mod table;
+pub mod tally;
+mod values;
+
+pub use address::ServerAddress;
+pub use infer::{InferArgs, command as infer};
+pub use models::{ModelsArgs, command as models};
+pub use payload::{Encoding, NamedTensor, Payload};
+pub use repeated::{Client, RepeatedRequest};
