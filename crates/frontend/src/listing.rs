@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use symphony_wire::carrier::in_process::Catalog;
 use symphony_wire::message::{IndexEntry, ModelState, ServedModel, Statistics};
+use symphony_wire::tensor::{Dim, Signature, TensorSpec};
 
 /// The list, as it is sent.
 #[derive(Debug, Serialize)]
@@ -37,9 +38,23 @@ struct Served {
     queue_max: u32,
     /// Requests in the queue; `null` when the scheduler does not say.
     queued: Option<u64>,
+    /// The shape of each input, with the names of the dimensions that are not fixed.
+    inputs: BTreeMap<String, Vec<ListedDim>>,
+    /// The largest size of each open dimension.
+    dimensions: BTreeMap<String, usize>,
     /// Planned milliseconds of a batch, by its rows: powers of two, and the largest batch.
     profile_ms: BTreeMap<u32, f64>,
 }
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum ListedDim {
+    Size(usize),
+    Name(String),
+}
+
+/// The name of the dimension that counts rows.
+const BATCH: &str = "batch";
 
 /// The list of what `catalog` holds, with the queues that the scheduler told of.
 pub(crate) fn of(catalog: &Catalog, scheduler: Option<&Statistics>) -> Listing {
@@ -84,6 +99,27 @@ fn terms(model: &ServedModel, scheduler: Option<&Statistics>) -> Served {
         max_batch: model.rows_max,
         queue_max: model.queue_max,
         queued: scheduler.map(queued),
+        inputs: inputs(&model.signature),
+        dimensions: model
+            .signature
+            .dimensions
+            .iter()
+            .map(|dimension| (dimension.name.clone(), dimension.max))
+            .collect(),
         profile_ms: sizes.map(|rows| (rows, model.profile.exec(rows).as_millis_f64())).collect(),
     }
+}
+
+fn inputs(signature: &Signature) -> BTreeMap<String, Vec<ListedDim>> {
+    let dim = |dim: &Dim| match dim {
+        Dim::Fixed(size) => ListedDim::Size(*size),
+        Dim::Batch => ListedDim::Name(BATCH.to_owned()),
+        Dim::Open(index) => {
+            let dimension = signature.dimensions.get(usize::from(*index));
+            ListedDim::Name(dimension.map_or_else(String::new, |open| open.name.clone()))
+        }
+        Dim::Unknown => ListedDim::Name(String::new()),
+    };
+    let shape = |spec: &TensorSpec| (spec.name.clone(), spec.shape.iter().map(dim).collect());
+    signature.inputs.iter().map(shape).collect()
 }

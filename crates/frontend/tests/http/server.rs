@@ -90,6 +90,7 @@ async fn what_is_served_is_listed_with_its_terms() {
     assert_eq!((&echo["max_batch"], &echo["queued"]), (&json!(4), &json!(0)));
     let sizes: Vec<_> = echo["profile_ms"].as_object().unwrap().keys().collect();
     assert_eq!(sizes, ["1", "2", "4"]);
+    assert_eq!(echo["inputs"], json!({"x": ["batch", 2]}));
     let served = listed.iter().filter(|model| model["state"] == "READY").count();
     assert_eq!(served, rig.catalog.load().models.len());
     assert_eq!(rig.post("/v2/models", "").await.status, 405);
