@@ -21,7 +21,7 @@ pub(crate) enum Command {
     /// Ask a running server for an inference.
     #[command(after_help = "Examples:
   symphony infer digits
-  symphony infer digits --input input=image.npy --output answers
+  symphony infer digits --input image=image.npy --output answers
   symphony infer digits --repeat 1000 --concurrency 8")]
     Infer(symphony_client::InferArgs),
     /// List what a running server serves.

@@ -1,6 +1,6 @@
 //! Inputs as JSON: a value, or arrays nested as the shape is.
 
-use super::Contents;
+use super::contents::Contents;
 use crate::metadata::InputInfo;
 use crate::values;
 use anyhow::{Context, Result, bail};

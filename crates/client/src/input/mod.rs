@@ -1,16 +1,18 @@
 //! The inputs of a request, from files, from the command line, or made up.
 
+mod contents;
 mod json;
 mod npy;
 mod random;
 mod shape;
 
 pub(crate) use npy::header as npy_header;
+pub(crate) use shape::SizeArg;
 
 use crate::metadata::{InputInfo, ModelInputs};
 use crate::payload::NamedTensor;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use bytes::Bytes;
+use contents::Contents;
 use random::Random;
 use shape::Sizes;
 use std::fs;
@@ -72,26 +74,6 @@ fn random_shape(text: &str) -> Result<Option<Vec<i64>>> {
     }
 }
 
-/// One `--size`: how large an open dimension of made-up inputs is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SizeArg {
-    name: String,
-    size: i64,
-}
-
-impl FromStr for SizeArg {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<SizeArg> {
-        let read = || {
-            let (name, size) = text.split_once('=')?;
-            let size = size.parse().ok().filter(|size| *size >= 0)?;
-            Some(SizeArg { name: name.to_owned(), size })
-        };
-        read().with_context(|| "give the dimension and its size, such as sequence=40")
-    }
-}
-
 /// The inputs that are given, or, where none is, made-up ones for everything that the model takes.
 ///
 /// # Errors
@@ -141,13 +123,6 @@ fn known<'a>(model: &'a ModelInputs, name: &str) -> Result<&'a InputInfo> {
         let names: Vec<_> = model.inputs.iter().map(|info| format!("{:?}", info.name)).collect();
         anyhow!("the model has no input {name:?}; its inputs are {}", names.join(", "))
     })
-}
-
-/// Contents with the shape that they have where they come from.
-#[derive(Debug)]
-struct Contents {
-    shape: Vec<i64>,
-    data: Bytes,
 }
 
 type Read = fn(&InputInfo, &[u8]) -> Result<Contents>;

@@ -1,7 +1,7 @@
 //! Inputs and outputs as NumPy's .npy files. What stands before the data is npyz's to read and
 //! write; the data are the tensor's own bytes, for both are row-major and little endian.
 
-use super::Contents;
+use super::contents::Contents;
 use crate::metadata::InputInfo;
 use crate::payload::NamedTensor;
 use anyhow::{Context, Result, bail, ensure};

@@ -1,14 +1,34 @@
 //! Shapes of inputs: whether what is given fits what the model takes, and the sizes of open
 //! dimensions that nobody gives.
 
-use super::SizeArg;
 use crate::metadata::{BATCH, Dimension, InputInfo, ModelInputs};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 /// The size of an open dimension about which nothing is said: enough to see something, and what
 /// networks that halve an image five times can take.
 const SIZE_DEFAULT: i64 = 32;
+
+/// One `--size`: how large an open dimension of made-up inputs is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SizeArg {
+    name: String,
+    size: i64,
+}
+
+impl FromStr for SizeArg {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<SizeArg> {
+        let read = || {
+            let (name, size) = text.split_once('=')?;
+            let size = size.parse().ok().filter(|size| *size >= 0)?;
+            Some(SizeArg { name: name.to_owned(), size })
+        };
+        read().with_context(|| "give the dimension and its size, such as sequence=40")
+    }
+}
 
 /// The sizes of open dimensions by their names.
 #[derive(Debug)]

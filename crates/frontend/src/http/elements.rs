@@ -189,7 +189,7 @@ fn is_float(datatype: DataType) -> bool {
 }
 
 /// What an element of a type looks like, for messages.
-fn wanted(datatype: DataType) -> String {
+pub(super) fn wanted(datatype: DataType) -> String {
     let range = match datatype {
         DataType::Bool => "true or false",
         DataType::Uint8 => "a whole number from 0 to 255",
@@ -209,7 +209,12 @@ fn wanted(datatype: DataType) -> String {
 }
 
 /// Appends one element; `None` when the text is none of this type.
-fn push(datatype: DataType, text: &str, quoted: bool, contents: &mut Vec<u8>) -> Option<()> {
+pub(super) fn push(
+    datatype: DataType,
+    text: &str,
+    quoted: bool,
+    contents: &mut Vec<u8>,
+) -> Option<()> {
     if datatype == DataType::Bytes {
         let text: Cow<'_, str> = serde_json::from_str(text).ok().filter(|_| quoted)?;
         contents.extend_from_slice(&u32::try_from(text.len()).ok()?.to_le_bytes());

@@ -4,10 +4,12 @@
 
 mod body;
 mod decode;
+mod dialect;
 mod elements;
 mod encode;
 mod nonfinite;
 mod object;
+mod predict;
 mod route;
 
 use crate::arriving::{Arriving, BodyLimits};
@@ -22,10 +24,11 @@ use crate::parameters;
 use crate::proto;
 use crate::quote::brief;
 use crate::readiness;
-use crate::request::InferResponse;
+use crate::request::{InferRequest, InferResponse};
 pub(crate) use body::Pieces;
 use body::Received;
-use decode::{AnswerForm, Decoded, Envelope};
+use decode::Envelope;
+use dialect::{Dialect, OpenProtocol};
 use encode::Encoded;
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
@@ -34,6 +37,7 @@ use http::header::{
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use object::Object;
+use predict::Predict;
 use route::{ModelPath, Of, Route};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -132,6 +136,8 @@ impl HttpApi {
                 let text = format!("{what}: not supported by this server");
                 return Err(InferError::Unsupported(text));
             }
+            Route::Alive => json_body(&json!({ "status": "alive" })),
+            Route::ModelNames => json_body(&predict::names(&self.context.catalog.load())),
             Route::Server => json_body(&describe::server()),
             Route::Live => json_body(&json!({ "live": true })),
             Route::Ready => readiness(self.context.ready(), Map::new())?,
@@ -153,7 +159,13 @@ impl HttpApi {
             models::find(&catalog, name, version).map(|model| describe(&catalog, model))
         };
         match path.what {
-            Of::Infer => self.infer(name, version, request).await,
+            Of::Infer => self.infer::<OpenProtocol>(name, version, request).await,
+            Of::Predict => self.infer::<Predict>(name, version, request).await,
+            Of::Status => {
+                let status = predict::status(&self.context.catalog.load(), name, version)?;
+                readiness(self.context.model_ready(name, version), status)
+            }
+            Of::Signature => described(|_, model| json_body(&predict::metadata(model))),
             Of::Ready => {
                 let named = Map::from_iter([("name".to_owned(), Value::from(name))]);
                 readiness(self.context.model_ready(name, version), named)
@@ -247,7 +259,7 @@ impl HttpApi {
         Ok(json_body(&json!({})))
     }
 
-    async fn infer(
+    async fn infer<D: Dialect>(
         &self,
         name: &str,
         version: &str,
@@ -264,17 +276,17 @@ impl HttpApi {
         let refuse = |error| self.context.recorder.refused(&handle, "", error);
         let body = body::read(body).await.map_err(refuse)?;
         let (envelope, held) = self.envelope(&head.headers, body).await.map_err(refuse)?;
-        let decoded = decoded(Arc::clone(&handle.model), envelope, held).await;
-        let (Decoded { request, form }, held) = decoded.map_err(refuse)?;
+        let decoded = decoded::<D>(Arc::clone(&handle.model), envelope, held).await;
+        let (request, form, held) = decoded.map_err(refuse)?;
         // A large body takes a while to come and to decode; meanwhile the model may have been
         // loaded again.
         let handle = self.context.target(name, version)?;
         let refuse = |error| self.context.recorder.refused(&handle, &request.id, error);
-        encode::check_form(&handle.model, &request.outputs, &form).map_err(refuse)?;
+        D::check_form(&handle.model, &request.outputs, &form).map_err(refuse)?;
         let accepted = head.headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
         let accepted = accepted.and_then(Coding::accepted);
         let response = self.context.infer(&handle, version, request, held).await?;
-        encoded(response, form, accepted).await
+        encoded::<D>(response, form, accepted).await
     }
 
     /// What the headers say, and the plain body.
@@ -334,37 +346,37 @@ pub(crate) async fn answer_metrics(
 }
 
 /// Decodes a request. What it holds is the body before, and what is kept of it after.
-async fn decoded(
+async fn decoded<D: Dialect>(
     model: Arc<ServedModel>,
     envelope: Envelope,
     mut held: HeldBytes,
-) -> Result<(Decoded, HeldBytes), InferError> {
+) -> Result<(InferRequest, D::Form, HeldBytes), InferError> {
     let body = envelope.body.len();
     let text = envelope.json_length.unwrap_or(body);
     let is_large = text > INLINE_MAX;
     if is_large {
-        held.grow(decode::expansion(&model, text))?;
+        held.grow(D::expansion(&model, text))?;
     }
     // Binary tensors are slices of the body, which stays as long as they do.
     let keeps_body = envelope.json_length.is_some();
     off_thread(is_large, move || {
-        let decoded = decode::decode(&model, envelope)?;
-        held.resize(if keeps_body { body } else { decoded.request.input_bytes() })?;
-        Ok((decoded, held))
+        let (request, form) = D::decode(&model, envelope)?;
+        held.resize(if keeps_body { body } else { request.input_bytes() })?;
+        Ok((request, form, held))
     })
     .await?
 }
 
 /// Encodes an answer, compressed if the client takes that and it is worth it.
-async fn encoded(
+async fn encoded<D: Dialect>(
     response: InferResponse,
-    form: AnswerForm,
+    form: D::Form,
     accepted: Option<Coding>,
 ) -> Result<Response<Pieces>, InferError> {
     let size: usize = response.outputs.iter().map(|output| output.tensor.data.len()).sum();
     let large = size > INLINE_MAX;
     let (Encoded { pieces, json_length }, compressed) = off_thread(large, move || {
-        let encoded = encode::encode(&response, &form)?;
+        let encoded = D::encode(&response, &form)?;
         let compressed =
             accepted.and_then(|coding| Some((coding, coding.compress(&encoded.pieces)?)));
         Ok::<_, InferError>((encoded, compressed))

@@ -41,14 +41,24 @@ impl<'a> JsonText<'a> {
             if !scan.in_data {
                 return Err(misplaced(word, at));
             }
-            if json.is_empty() {
-                json = sent.to_vec();
-            }
-            json[at..at + word.len()].fill(b' ');
-            json[at] = b'0';
-            at += word.len();
+            at = blank(&mut json, sent, at, word);
         }
         Ok((!json.is_empty()).then_some(JsonText { sent, json: Cow::Owned(json) }))
+    }
+
+    /// The text with these words replaced wherever they stand outside strings; `None` when it has
+    /// none.
+    pub(super) fn replaced_anywhere(sent: &'a [u8]) -> Option<JsonText<'a>> {
+        let mut json = Vec::new();
+        let mut at = 0;
+        while at < sent.len() {
+            at = match (sent[at], word_at(sent, at)) {
+                (b'"', _) => string_end(sent, at),
+                (_, Some(word)) => blank(&mut json, sent, at, word),
+                (_, None) => at + 1,
+            };
+        }
+        (!json.is_empty()).then_some(JsonText { sent, json: Cow::Owned(json) })
     }
 
     pub(super) fn json(&self) -> &[u8] {
@@ -66,6 +76,16 @@ impl<'a> JsonText<'a> {
         // Both are the same but for words of ASCII.
         sent.and_then(|sent| std::str::from_utf8(sent).ok()).unwrap_or(text)
     }
+}
+
+/// Puts a zero in the place of a word, in a copy that is made when it is needed; the end of the word.
+fn blank(json: &mut Vec<u8>, sent: &[u8], at: usize, word: &str) -> usize {
+    if json.is_empty() {
+        *json = sent.to_vec();
+    }
+    json[at..at + word.len()].fill(b' ');
+    json[at] = b'0';
+    at + word.len()
 }
 
 fn misplaced(word: &str, at: usize) -> InferError {
@@ -178,6 +198,15 @@ mod tests {
                 (got, _) => panic!("{text}: {got:?}, expected {expected:?}"),
             }
         }
+    }
+
+    #[test]
+    fn where_anything_may_be_a_number_words_are_replaced_everywhere_but_in_strings() {
+        let text = br#"{"NaN":[NaN,"-Infinity",{"x":-Infinity}]}"#;
+        let replaced = JsonText::replaced_anywhere(text).unwrap();
+        let expected = r#"{"NaN":[0  ,"-Infinity",{"x":0        }]}"#;
+        assert_eq!(std::str::from_utf8(replaced.json()), Ok(expected));
+        assert!(JsonText::replaced_anywhere(b"[1, \"NaN\"]").is_none());
     }
 
     proptest! {

@@ -6,6 +6,10 @@ use percent_encoding::percent_decode_str;
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
+    /// That something answers here, for clients of version 1.
+    Alive,
+    /// The names of what is served, for clients of version 1.
+    ModelNames,
     Server,
     Live,
     Ready,
@@ -51,6 +55,10 @@ pub(super) enum Of {
     Config,
     Statistics,
     Infer,
+    /// Of version 1: state, signature, and inference.
+    Status,
+    Signature,
+    Predict,
 }
 
 const READ: &[Method] = &[Method::GET];
@@ -69,6 +77,8 @@ impl Route {
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         match segments.split_first() {
             Some((&"v2", rest)) => v2(rest),
+            Some((&"v1", rest)) => v1(rest),
+            Some((&"", [])) => Some(Route::Alive),
             _ => None,
         }
     }
@@ -76,7 +86,7 @@ impl Route {
     /// The methods a route takes; empty when it takes any.
     pub(super) fn methods(&self) -> &'static [Method] {
         match self {
-            Route::Model(ModelPath { what: Of::Infer, .. })
+            Route::Model(ModelPath { what: Of::Infer | Of::Predict, .. })
             | Route::Index
             | Route::Load(_)
             | Route::Unload(_)
@@ -84,11 +94,14 @@ impl Route {
             | Route::RegionUnregister => ACT,
             Route::Mode => READ_OR_CHANGE,
             Route::Unsupported(_) => &[],
-            Route::Server
+            Route::Alive
+            | Route::ModelNames
+            | Route::Server
             | Route::Live
             | Route::Ready
             | Route::Model(ModelPath {
-                what: Of::Metadata | Of::Ready | Of::Config | Of::Statistics,
+                what:
+                    Of::Metadata | Of::Ready | Of::Config | Of::Statistics | Of::Status | Of::Signature,
                 ..
             })
             | Route::Models
@@ -132,6 +145,31 @@ fn model(name: &str, version: &str, rest: &[&str]) -> Option<Route> {
         ["infer"] => Of::Infer,
         ["generate" | "generate_stream"] => return Some(Route::Unsupported("text generation")),
         ["trace", "setting"] => return Some(Route::Unsupported("trace settings")),
+        _ => return None,
+    };
+    Some(Route::Model(ModelPath { name: name.to_owned(), version: version.to_owned(), what }))
+}
+
+/// KServe's protocol version 1 and TensorFlow Serving's paths.
+fn v1(segments: &[&str]) -> Option<Route> {
+    let (name, version, rest) = match *segments {
+        ["models"] => return Some(Route::ModelNames),
+        ["models", _, "labels", ..] => return Some(Route::Unsupported("labels of versions")),
+        ["models", name, "versions", version, ref rest @ ..] => (name, version, rest),
+        ["models", name, ref rest @ ..] => (name, "", rest),
+        _ => return None,
+    };
+    // The verb stands behind the last of them; no model or version has a colon.
+    let last = if version.is_empty() { name } else { version };
+    let (last, verb) = last.split_once(':').map_or((last, None), |(last, verb)| (last, Some(verb)));
+    let (name, version) = if version.is_empty() { (last, "") } else { (name, last) };
+    let what = match (verb, rest) {
+        (None, []) => Of::Status,
+        (None, ["metadata"]) => Of::Signature,
+        (Some("predict"), []) => Of::Predict,
+        (Some("classify"), []) => return Some(Route::Unsupported("classify")),
+        (Some("regress"), []) => return Some(Route::Unsupported("regress")),
+        (Some("explain"), []) => return Some(Route::Unsupported("explain")),
         _ => return None,
     };
     Some(Route::Model(ModelPath { name: name.to_owned(), version: version.to_owned(), what }))
@@ -186,7 +224,19 @@ mod tests {
             ("/v2/models/m/generate", Some(Route::Unsupported("text generation"))),
             ("/v2/models/%ff", None),
             ("/v2/models/m/infer/more", None),
-            ("/v1/models", None),
+            ("/", Some(Route::Alive)),
+            ("/v1", None),
+            ("/v1/models", Some(Route::ModelNames)),
+            ("/v1/models/m", model("m", "", Of::Status)),
+            ("/v1/models/m:predict", model("m", "", Of::Predict)),
+            ("/v1/models/m/versions/3", model("m", "3", Of::Status)),
+            ("/v1/models/m/versions/3:predict", model("m", "3", Of::Predict)),
+            ("/v1/models/m/versions/3/metadata", model("m", "3", Of::Signature)),
+            ("/v1/models/m/metadata", model("m", "", Of::Signature)),
+            ("/v1/models/m:regress", Some(Route::Unsupported("regress"))),
+            ("/v1/models/m/labels/a:predict", Some(Route::Unsupported("labels of versions"))),
+            ("/v1/models/m:predict/3", None),
+            ("/v1/models/m:fly", None),
             ("", None),
         ];
         for (path, expected) in cases {

@@ -7,6 +7,7 @@ mod support;
 
 mod contents;
 mod limits;
+mod predict;
 mod refused;
 mod server;
 mod sizes;
