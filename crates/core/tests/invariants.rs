@@ -21,6 +21,8 @@ enum Happening {
         rows: u32,
         slo_us: u64,
         class: Class,
+        /// Where the model has no objective: whether the request has a limit of its own.
+        limited: bool,
     },
     CancelOldest,
     MeasureDelays {
@@ -63,6 +65,8 @@ struct History {
     accelerators: u32,
     low_share: f64,
     profiles: Vec<(u64, u64, u32)>,
+    /// Whether each model is best effort.
+    soft: Vec<bool>,
     /// Executions take this share of the profile, in percent, one after the other.
     speeds: Vec<u64>,
     /// One in so many executions takes [`LATE`] times as long.
@@ -89,9 +93,9 @@ const LATE: u64 = 300;
 
 fn histories() -> impl Strategy<Value = History> {
     let happening = prop_oneof![
-        20 => (0u32..3, 1u32..6, 500u64..60_000, prop::sample::select(&Class::ALL))
-            .prop_map(|(model, rows, slo_us, class)| {
-                Happening::Arrive { model, rows, slo_us, class }
+        20 => (0u32..3, 1u32..6, 500u64..60_000, prop::sample::select(&Class::ALL), any::<bool>())
+            .prop_map(|(model, rows, slo_us, class, limited)| {
+                Happening::Arrive { model, rows, slo_us, class, limited }
             }),
         2 => Just(Happening::CancelOldest),
         1 => (0u64..3000, 0u64..300, 0u64..2000).prop_map(|(control_us, data_us, jitter_us)| {
@@ -112,7 +116,7 @@ fn histories() -> impl Strategy<Value = History> {
         modes(),
         1..ACCELERATORS,
         prop::sample::select(&[0.0, 0.05, 1.0]),
-        prop::collection::vec((0u64..2000, 1u64..8000, 1u32..20), 3),
+        prop::collection::vec(((0u64..2000, 1u64..8000, 1u32..20), any::<bool>()), 3),
         prop::collection::vec(50u64..150, 1..8),
         (seldom(), seldom()),
         prop::collection::vec(
@@ -127,18 +131,20 @@ fn histories() -> impl Strategy<Value = History> {
                 mode,
                 accelerators,
                 low_share,
-                profiles,
+                models,
                 speeds,
                 odd,
                 slowness,
                 follows,
                 happenings,
             )| {
+                let (profiles, soft) = models.into_iter().unzip();
                 History {
                     mode,
                     accelerators,
                     low_share,
                     profiles,
+                    soft,
                     speeds,
                     late_every: odd.0,
                     endless_every: odd.1,
@@ -152,6 +158,9 @@ fn histories() -> impl Strategy<Value = History> {
 
 /// The objective of every model.
 const SLO: Span = Span::from_micros(40_000);
+
+/// How long a request of best effort may take that has no limit of its own.
+const UNLIMITED: Span = Span::from_secs(200);
 
 /// A pool that runs what the scheduler says and checks it.
 struct World<'a> {
@@ -237,12 +246,16 @@ impl<'a> World<'a> {
         world
     }
 
+    fn is_soft(&self, model: ModelId) -> bool {
+        self.history.soft[model.index()]
+    }
+
     fn terms(&self, model: ModelId) -> ModelTerms {
         let (alpha, beta, rows_max) = self.history.profiles[model.index()];
         let (alpha, beta) = (Span::from_micros(alpha), Span::from_micros(beta));
         ModelTerms {
             profile: Arc::new(Profile::linear(alpha, beta, rows_max).expect("valid profile")),
-            objective: Objective::Slo(SLO),
+            objective: if self.is_soft(model) { Objective::Soft(SLO) } else { Objective::Slo(SLO) },
             queue_max: 12,
             loss_weight: 1.0,
             lane_of: None,
@@ -256,8 +269,10 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, number: u64, happening: &Happening) {
         match *happening {
-            Happening::Arrive { model, rows, slo_us, class } => {
-                let deadline = self.now + Span::from_micros(slo_us);
+            Happening::Arrive { model, rows, slo_us, class, limited } => {
+                let is_limited = limited || !self.is_soft(self.models[model as usize]);
+                let limit = if is_limited { Span::from_micros(slo_us) } else { UNLIMITED };
+                let deadline = self.now + limit;
                 let (id, arrival) = (RequestId::only(number), self.now);
                 let request = Request { id, arrival, deadline, rows, class };
                 self.arrive(self.models[model as usize], request);
@@ -387,7 +402,8 @@ impl<'a> World<'a> {
             // early deadlines that came under another mode.
             let early = |request: &Request| request.deadline.since(request.arrival) < SLO;
             let first = |request: &Request| request.class == Class::High && !early(request);
-            let high = self.open.values().any(|(_, request)| first(request));
+            let bound = |model: ModelId| !self.is_soft(model);
+            let high = self.open.values().any(|(model, request)| bound(*model) && first(request));
             assert!(!high, "{}", self.story("work and an idle accelerator"));
         }
         let wake = self.scheduler.next_wake();
@@ -461,7 +477,11 @@ impl<'a> World<'a> {
         });
         let justified = match reason {
             DropReason::Hopeless => alone.contains(&false),
-            DropReason::Overload => alone.contains(&true) && self.mode != Mode::Eager,
+            // Nothing but its own deadline is a reason to drop a request of best effort.
+            DropReason::Overload => {
+                let is_limited = request.deadline.since(request.arrival) < UNLIMITED;
+                alone.contains(&true) && self.mode != Mode::Eager && is_limited
+            }
             DropReason::TooLarge => request.rows > terms.profile.rows_max(),
             DropReason::QueueFull => {
                 // High requests with early deadlines may stand among the low ones.

@@ -293,3 +293,40 @@ fn new_numbers_join_and_absurd_ones_do_not() {
     matcher.accelerators.add(at(1), FIRST);
     assert_eq!(send(&mut matcher, at(1), at(2), ms(0)), Some(0));
 }
+
+/// How many of 1000 batches each tier gets of one accelerator, where those of these tiers are always
+/// ready and run for 10 ms each.
+fn served(tiers: &[Tier]) -> Vec<usize> {
+    let mut matcher = Matcher::new(Mode::Consolidate, 1);
+    let mut served = vec![0; tiers.len()];
+    for round in 0..1000 {
+        let now = at(10 * round);
+        for (number, tier) in (0u32..).zip(tiers) {
+            let model = ModelId::first(number);
+            let candidate =
+                candidate(matcher.candidates.issued(model), now, Time::NEVER, Span::ZERO);
+            // The lower the tier, the earlier its turn would be among equals.
+            let turn = Time(u64::from(100 - number));
+            let offer = candidate.offer.map(|offer| Offer { tier: *tier, turn, ..offer });
+            matcher.candidates.receive(now, &Candidate { model, offer, ..candidate });
+        }
+        let mut grants = Vec::new();
+        matcher.assign(now, |grant| grants.push(grant));
+        let [grant] = grants[..] else { panic!("one for the accelerator: {grants:?}") };
+        served[grant.model.index()] += 1;
+        assert_eq!(matcher.reply(now, sent(now, grant, Span::ZERO)), None);
+        let ended = matcher.complete(at(10 * round + 10), AcceleratorId(0), grant.batch, ms(10));
+        assert!(ended.is_some());
+    }
+    served
+}
+
+#[test]
+fn each_tier_gives_way_to_those_before_it_but_for_its_share() {
+    use Tier::{BestEffort, High, Low};
+    assert_eq!(served(&[High, Low]), [953, 47]);
+    assert_eq!(served(&[High, BestEffort]), [953, 47]);
+    assert_eq!(served(&[Low, BestEffort]), [953, 47]);
+    assert_eq!(served(&[High, Low, BestEffort]), [908, 45, 47]);
+    assert_eq!(served(&[BestEffort]), [1000]);
+}

@@ -311,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn best_effort_is_no_overload_of_the_others_and_nobody_makes_way_for_it() {
+        let long = (5.0, 35.0, 150.0);
+        let bound = demand(0, PUBLISHED, 2000.0);
+        let soft = |terms, rate| ModelDemand { is_soft: true, ..demand(1, terms, rate) };
+        let (plans, _) = plan_for(vec![bound.clone(), soft(PUBLISHED, 50_000.0)], 8);
+        assert!(!plans[0].is_overloaded && !plans[1].is_overloaded, "{plans:?}");
+        // A long model is on a level above a tight one, unless that is best effort.
+        let tight = (0.5, 1.5, 8.0);
+        let level = |tight| plan_for(vec![demand(0, long, 20.0), tight], 8).0[0].level;
+        assert_eq!((level(demand(1, tight, 400.0)), level(soft(tight, 400.0))), (1, 0));
+    }
+
+    #[test]
     fn batches_end_where_a_stepped_table_does() {
         let exec = |rows: u64| Span::from_micros(4_000 + 5_000 * rows.div_ceil(8) + 20 * rows);
         let profile = Profile::from_table((1..=64).map(exec).collect()).unwrap();

@@ -151,8 +151,9 @@ impl Situation<'_> {
     }
 
     /// What becomes of a batch of best effort that would miss the deadline that one of its requests,
-    /// not the first, came with: it shrinks, if it stays as large as a head would have to allow, or
-    /// goes without the request, which is dropped.
+    /// not the first, came with. It shrinks, if it stays as large as a head would have to allow; if
+    /// not, the request is dropped, and the batch has to be chosen anew. Where no request is dropped
+    /// for others the batch ends before that one.
     pub(super) fn heed_own_deadlines(
         &mut self,
         choice: Choice,
@@ -166,6 +167,13 @@ impl Situation<'_> {
         let is_large = allowed >= self.target_of(&request);
         if is_large && smaller.count > at {
             return Some(Choice { leading: smaller, ..Choice::default() });
+        }
+        if self.pool.mode == Mode::Eager && self.timing.meets_alone(self.now, &request) {
+            let before = (0..at).filter_map(|at| self.queue.leading().get(at));
+            let rows = before.map(|request| request.rows).sum();
+            let leading = self.queue.leading_mut().fit(rows);
+            let before = Choice { leading, ..Choice::default() };
+            return self.heed_own_deadlines(before, free, todo);
         }
         if let Some(request) = self.queue.leading_mut().remove_at(at) {
             self.report_drop(request, todo);
