@@ -9,6 +9,7 @@ use crate::sched::message::ModelPlan;
 use crate::sched::mode::Mode;
 use crate::sched::timing::Timing;
 use crate::sched::window::{Outlook, drop_target};
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
 /// When the first low request behind high ones can no longer end in time, even alone.
@@ -152,12 +153,12 @@ impl Situation<'_> {
 
     /// What becomes of a batch of best effort that would miss the deadline that one of its requests,
     /// not the first, came with. It shrinks, if it stays as large as a head would have to allow; if
-    /// not, the request is dropped, and the batch has to be chosen anew. Where no request is dropped
-    /// for others the batch ends before that one.
+    /// not, the request is dropped, and the batch has to be chosen anew. In the mode that drops
+    /// nothing for others, and on a straggler, the batch ends before that request.
     pub(super) fn heed_own_deadlines(
         &mut self,
         choice: Choice,
-        free: Time,
+        (free, slowdown): (Time, Slowdown),
         todo: &mut Actions,
     ) -> Option<Choice> {
         let Some((at, request)) = self.first_missed(&choice, free) else { return Some(choice) };
@@ -168,12 +169,14 @@ impl Situation<'_> {
         if is_large && smaller.count > at {
             return Some(Choice { leading: smaller, ..Choice::default() });
         }
-        if self.pool.mode == Mode::Eager && self.timing.meets_alone(self.now, &request) {
+        let is_usual = slowdown == Slowdown::ONE;
+        let is_hopeless = is_usual && !self.timing.meets_alone(self.now, &request);
+        if !is_hopeless && (!is_usual || self.pool.mode == Mode::Eager) {
             let before = (0..at).filter_map(|at| self.queue.leading().get(at));
             let rows = before.map(|request| request.rows).sum();
             let leading = self.queue.leading_mut().fit(rows);
             let before = Choice { leading, ..Choice::default() };
-            return self.heed_own_deadlines(before, free, todo);
+            return self.heed_own_deadlines(before, (free, slowdown), todo);
         }
         if let Some(request) = self.queue.leading_mut().remove_at(at) {
             self.report_drop(request, todo);

@@ -26,7 +26,8 @@ impl Situation<'_> {
                 return choice;
             }
             let slower = self.profile_at(slowdown);
-            let heeded = self.with_profile(&slower).heed_own_deadlines(choice, free, todo);
+            let there = (free, slowdown);
+            let heeded = self.with_profile(&slower).heed_own_deadlines(choice, there, todo);
             if let Some(choice) = heeded {
                 return choice;
             }
