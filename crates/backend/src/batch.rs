@@ -17,21 +17,12 @@ mod tests;
 pub(crate) use buffer::contents;
 pub use buffer::{Elements, Representation};
 pub use error::{AssemblyError, InputError, MemoryError, RefusedRequest};
-pub use split::{OutputError, split};
+pub use split::{OutputError, Part, split};
 
 use crate::limits;
 use column::Column;
 use std::sync::Arc;
 use symphony_wire::tensor::{DataType, Inputs, Signature};
-
-/// What of a batch belongs to one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Rows along the batch dimension.
-    pub rows: u32,
-    /// Size along the padded dimension; zero where the model has none.
-    pub length: usize,
-}
 
 /// The buffers for the batches of one model on one accelerator.
 #[derive(Debug)]
@@ -193,7 +184,7 @@ impl Arena {
         let mut sum = 0u128;
         self.signature.inputs.iter().find_map(|spec| {
             let elements = self.signature.elements_of(spec, rows, sizes).unwrap_or(usize::MAX);
-            let bytes = elements as u128 * element_bytes(spec.datatype);
+            let bytes = elements as u128 * u128::from(limits::element_bytes(spec.datatype));
             sum += bytes;
             let exceeds = sum > u128::from(limits::BATCH_BYTES_MAX);
             exceeds.then(|| MemoryError { input: spec.name.clone(), rows, bytes })
@@ -211,12 +202,6 @@ impl Arena {
         }
         Ok(())
     }
-}
-
-/// Bytes that an element takes in a buffer. The text of a string is bounded with the request that
-/// carries it.
-fn element_bytes(datatype: DataType) -> u128 {
-    datatype.size().unwrap_or(size_of::<String>()) as u128
 }
 
 /// The rows of a batch, as an engine sees them.

@@ -1,7 +1,7 @@
 //! Bounds on the memory of one model's tensors. A file that asks for more is refused before
 //! anything is allocated, because running out of memory ends the whole process.
 
-use symphony_wire::tensor::{Dim, Signature, TensorSpec};
+use symphony_wire::tensor::{DataType, Dim, Signature, TensorSpec};
 
 /// Bytes of one row over all inputs, or over all outputs as far as their shapes are declared.
 pub(crate) const ROW_BYTES_MAX: u64 = 1 << 30;
@@ -9,11 +9,16 @@ pub(crate) const ROW_BYTES_MAX: u64 = 1 << 30;
 /// The same bound for the largest batch.
 pub(crate) const BATCH_BYTES_MAX: u64 = 4 << 30;
 
+/// Bytes that an element takes in a buffer. The text of a string is bounded with the request that
+/// carries it.
+pub(crate) fn element_bytes(datatype: DataType) -> u64 {
+    datatype.size().unwrap_or(size_of::<String>()) as u64
+}
+
 /// Bytes of one row, where an open dimension counts as the largest size it may have, and one that
 /// is known only after a run as 1. Returns `None` when the number is too large to represent.
 pub(crate) fn row_bytes(signature: &Signature, spec: &TensorSpec) -> Option<u64> {
-    // The text of a string is bounded with the request that carries it.
-    let element = spec.datatype.size().unwrap_or(size_of::<String>()) as u64;
+    let element = element_bytes(spec.datatype);
     let size = |dim: &Dim| match dim {
         Dim::Fixed(size) => *size,
         Dim::Open(index) => {
@@ -39,7 +44,8 @@ pub(crate) fn excess(
         if row > ROW_BYTES_MAX {
             return Some((at, format!("one row may take {} GiB at most", ROW_BYTES_MAX >> 30)));
         }
-        if largest > BATCH_BYTES_MAX {
+        // Where requests choose their sizes, batches of large ones are cut to the bound as they come.
+        if largest > BATCH_BYTES_MAX && signature.dimensions.is_empty() {
             let most = BATCH_BYTES_MAX >> 30;
             let problem = format!("{rows_max} rows take more than {most} GiB: lower max_batch");
             return Some((at, problem));
@@ -52,7 +58,7 @@ pub(crate) fn excess(
 mod tests {
     use super::*;
     use symphony_wire::tensor::Dim::{Fixed, Open, Unknown};
-    use symphony_wire::tensor::{DataType, OpenDimension};
+    use symphony_wire::tensor::OpenDimension;
 
     #[test]
     fn both_bounds_are_kept_and_nothing_overflows() {

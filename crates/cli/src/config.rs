@@ -40,6 +40,7 @@ struct ServerFile {
     request_bytes_max_mib: Option<u32>,
     body_timeout_s: Option<u32>,
     request_max_s: Option<u32>,
+    request_rows_max: Option<u32>,
     connections_max: Option<u32>,
     connection_age_max_s: Option<u32>,
     in_flight_max: Option<u32>,
@@ -297,6 +298,7 @@ impl ServerFile {
                 Some(seconds) => Duration::from_secs(seconds.into()),
             },
             request_max: self.request_max()?,
+            request_rows_max: self.request_rows_max.unwrap_or(usual.request_rows_max),
             connections_max,
             connection_age_max: match self.connection_age_max_s {
                 None | Some(0) => None,

@@ -23,6 +23,8 @@ pub(crate) struct AdmissionBounds {
     pub(crate) request_bytes: usize,
     /// From the arrival of one until its answer, where its model has no objective.
     pub(crate) request: Span,
+    /// Rows of one, where those are more than a batch of its model takes.
+    pub(crate) request_rows: u32,
 }
 
 impl Default for AdmissionBounds {
@@ -30,6 +32,7 @@ impl Default for AdmissionBounds {
         AdmissionBounds {
             request_bytes: request_bytes_max_default(),
             request: Objective::REQUEST_MAX_DEFAULT,
+            request_rows: crate::REQUEST_ROWS_MAX_DEFAULT,
         }
     }
 }
@@ -46,6 +49,8 @@ pub(crate) struct Admission {
     pub(crate) budget: Arc<ByteBudget>,
     /// The longest that a request may take whose model has no objective.
     pub(crate) request_max: Span,
+    /// Bound on the rows of a request that is queued in parts.
+    pub(crate) request_rows_max: u32,
 }
 
 impl Admission {
@@ -63,10 +68,12 @@ impl Admission {
             recorder,
             budget: ByteBudget::new(bounds.request_bytes),
             request_max: bounds.request,
+            request_rows_max: bounds.request_rows,
         }
     }
 
-    /// Keeps the inputs of a request and hands its metadata to the scheduler. Its outcome follows.
+    /// Keeps the inputs of a request, or of a part of one, and hands its metadata to the scheduler.
+    /// Its outcome follows.
     ///
     /// # Errors
     /// There is no room for it now, or the scheduler has stopped.

@@ -6,10 +6,10 @@ use crate::budget::HeldBytes;
 use crate::check;
 use crate::error::{InferError, Limit};
 use crate::metrics::ModelHandle;
+use crate::parts::{self, Parts, RequestTerms};
 use crate::request::InferRequest;
-use bytes::Bytes;
 use std::sync::Arc;
-use symphony_core::{Objective, Request, Span};
+use symphony_core::{Objective, Span};
 use symphony_wire::message::ServedModel;
 
 impl Admission {
@@ -38,24 +38,24 @@ impl Admission {
     ) -> Result<Admitted<'a>, InferError> {
         let model = &handle.model;
         let wanted = check::outputs(model, &request.outputs)?;
-        let inputs = check::inputs(model, request.inputs)?;
+        let inputs = check::inputs(model, request.inputs, self.request_rows_max)?;
         let rows = inputs.rows;
         let class = request.class.unwrap_or(model.class);
         let limit = limit(model, request.limit, self.request_max);
         let deadline = request.arrival + limit.span();
-        held.cover(inputs.tensors.iter().map(Bytes::len).sum())?;
+        held.cover(parts::bytes(&model.signature, &inputs, model.rows_max))?;
         let arrival = request.arrival;
-        let metadata = |id| Request { id, arrival, deadline, rows, class };
-        let (metadata, reply) = self.submit(model, inputs, metadata)?;
+        let terms = RequestTerms { arrival, deadline, rows, class };
+        let parts = Parts::submit(self, model, inputs, terms)?;
         self.metrics.in_flight.up(1);
         Ok(Admitted {
             admission: self,
             handle: Arc::clone(handle),
             id: request.id,
-            metadata,
+            terms,
             limit,
             wanted,
-            reply,
+            parts,
             is_settled: false,
             _held: held,
         })

@@ -7,14 +7,13 @@ use crate::admission::Admission;
 use crate::budget::HeldBytes;
 use crate::error::{InferError, Limit, Missed};
 use crate::metrics::{ModelHandle, RequestEnding};
+use crate::parts::{self, Parts, RequestTerms};
 use crate::record::RequestRecord;
 use crate::request::{InferResponse, OutputOf};
 use std::sync::Arc;
-use symphony_core::{DropReason, Request, Span};
-use symphony_wire::carrier::Timed;
-use symphony_wire::message::{Answer, Cancel, Outcome};
+use symphony_core::{DropReason, Span};
+use symphony_wire::message::{Answer, Outcome};
 use symphony_wire::tensor::{Inputs, OutputTensor};
-use tokio::sync::oneshot;
 
 /// A request between admission and outcome. Dropped unsettled, its client has left.
 #[derive(Debug)]
@@ -24,13 +23,13 @@ pub(crate) struct Admitted<'a> {
     /// The client's name for it; empty when it gave none.
     pub(crate) id: String,
     /// What the scheduler knows of it.
-    pub(crate) metadata: Request,
+    pub(crate) terms: RequestTerms,
     /// Which limit its deadline comes from.
     pub(crate) limit: Limit,
     /// Which outputs of the signature the client wants, in the order of the answer.
     pub(crate) wanted: Vec<usize>,
-    /// Where the outcome arrives.
-    pub(crate) reply: oneshot::Receiver<Outcome>,
+    /// What of it is queued.
+    pub(crate) parts: Parts,
     /// Whether its ending has been recorded.
     pub(crate) is_settled: bool,
     pub(crate) _held: HeldBytes,
@@ -51,15 +50,18 @@ impl<'a> Admitted<'a> {
     /// # Errors
     /// The request was dropped, late, or failed.
     pub(crate) async fn answered(mut self) -> Result<Answered<'a>, InferError> {
-        let outcome = match self.admission.clock.instant(self.metadata.deadline) {
-            Some(at) => tokio::time::timeout_at(at.into(), &mut self.reply).await.ok(),
-            None => Some((&mut self.reply).await),
+        let ended = match self.admission.clock.instant(self.terms.deadline) {
+            Some(at) => tokio::time::timeout_at(at.into(), self.parts.ended()).await.ok(),
+            None => Some(self.parts.ended().await),
         };
-        let answer = match outcome {
-            Some(Ok(Outcome::Unloaded(inputs))) => return Ok(Answered::Unloaded(self, inputs)),
-            Some(Ok(outcome)) => self.settle(outcome),
-            // Whatever took the entry let it go without even the outcome that a drop gives.
-            Some(Err(_)) => self.settle(Outcome::Failed("its outcome was lost".to_owned())),
+        let answer = match ended {
+            Some(Some(Outcome::Unloaded(inputs))) => {
+                // The other parts would run on a version that goes.
+                self.withdraw();
+                let inputs = self.parts.inputs(inputs);
+                return Ok(Answered::Unloaded(self, inputs));
+            }
+            Some(outcome) => self.settle(outcome),
             None => self.expire(),
         }?;
         Ok(Answered::Response(InferResponse {
@@ -85,44 +87,51 @@ impl<'a> Admitted<'a> {
             let next = &next.model;
             next.id != before.id
                 && next.signature == before.signature
-                && next.rows_max >= inputs.rows
+                && inputs.rows <= next.rows_max.max(self.admission.request_rows_max)
         };
         let Some(next) = next.filter(takes) else {
             return Err(self.dropped(DropReason::Unloaded, self.elapsed()));
         };
         self.handle = next;
-        let metadata = |id| Request { id, ..self.metadata };
-        match self.admission.submit(&self.handle.model, inputs, metadata) {
-            Ok((metadata, reply)) => {
-                (self.metadata, self.reply) = (metadata, reply);
+        match Parts::submit(self.admission, &self.handle.model, inputs, self.terms) {
+            Ok(parts) => {
+                self.parts = parts;
                 Ok(self)
             }
             Err(error) => Err(self.end(RequestEnding::Refused, self.elapsed(), error)),
         }
     }
 
-    /// The outcome came.
-    fn settle(&mut self, outcome: Outcome) -> Result<Answer, InferError> {
+    /// All parts have their answers, or the outcome of one came that is none.
+    fn settle(&mut self, outcome: Option<Outcome>) -> Result<Answer, InferError> {
         let elapsed = self.elapsed();
+        let Some(outcome) = outcome else { return self.done(elapsed) };
         match outcome {
-            Outcome::Done(answer) => self.done(answer, elapsed),
+            Outcome::Done(_) => self.done(elapsed),
             Outcome::Dropped { reason, queued } => Err(self.dropped(reason, queued)),
             Outcome::Unloaded(_) => Err(self.dropped(DropReason::Unloaded, elapsed)),
             Outcome::Refused(message) => {
                 Err(self.end(RequestEnding::Refused, elapsed, InferError::Invalid(message)))
             }
-            Outcome::Failed(message) => {
-                let model = self.handle.model.name.clone();
-                let error = InferError::Failed { model, message };
-                Err(self.end(RequestEnding::Failed, elapsed, error))
-            }
+            Outcome::Failed(message) => Err(self.failed(message, elapsed)),
         }
     }
 
+    fn failed(&mut self, message: String, elapsed: Span) -> InferError {
+        let model = self.handle.model.name.clone();
+        self.end(RequestEnding::Failed, elapsed, InferError::Failed { model, message })
+    }
+
     /// The request ran.
-    fn done(&mut self, answer: Answer, elapsed: Span) -> Result<Answer, InferError> {
-        self.handle.ran(self.metadata.rows, &answer.execution);
-        if self.metadata.arrival + elapsed > self.metadata.deadline {
+    fn done(&mut self, elapsed: Span) -> Result<Answer, InferError> {
+        let answers = self.parts.answers();
+        for (rows, answer) in &answers {
+            self.handle.ran_part(*rows, &answer.execution);
+        }
+        let answer = parts::joined(&self.handle.model.signature, answers)
+            .map_err(|problem| self.failed(problem, elapsed))?;
+        self.handle.ran(&answer.execution);
+        if self.terms.arrival + elapsed > self.terms.deadline {
             return Err(self.missed(RequestEnding::Late, Missed::Running, elapsed));
         }
         self.is_settled = true;
@@ -136,10 +145,11 @@ impl<'a> Admitted<'a> {
         if self.withdraw() {
             return Err(self.missed(RequestEnding::Expired, Missed::Queued, elapsed));
         }
-        match self.reply.try_recv() {
-            Ok(outcome) => self.settle(outcome),
-            Err(_) => Err(self.missed(RequestEnding::Late, Missed::Running, elapsed)),
+        let outcome = self.parts.take_outcomes();
+        if outcome.is_some() || self.parts.are_answered() {
+            return self.settle(outcome);
         }
+        Err(self.missed(RequestEnding::Late, Missed::Running, elapsed))
     }
 
     /// The scheduler took the request out of its queue.
@@ -164,7 +174,7 @@ impl<'a> Admitted<'a> {
             )),
             DropReason::TooLarge => InferError::Invalid(format!(
                 "{} rows are more than model {:?} takes at once: split the request",
-                self.metadata.rows, model.name
+                self.terms.rows, model.name
             )),
             DropReason::Unloaded => InferError::Unavailable(format!(
                 "model {:?} was unloaded before the request could be queued",
@@ -182,18 +192,15 @@ impl<'a> Admitted<'a> {
 
     fn end(&mut self, ending: RequestEnding, after: Span, error: InferError) -> InferError {
         self.is_settled = true;
+        // Nobody waits for the other parts.
+        self.withdraw();
         self.admission.recorder.ended(self.entry(), ending, after, &error);
         error
     }
 
-    /// Takes the request out of the queue, unless something has taken it already.
+    /// Takes the request out of the queue, unless something has taken all of it already.
     fn withdraw(&self) -> bool {
-        let Request { id, arrival, deadline, .. } = self.metadata;
-        let Some(pending) = self.admission.inflight.take(id) else { return false };
-        drop(pending);
-        let (model, budget) = (self.handle.model.id, deadline.since(arrival));
-        self.admission.scheduler.cancel(Timed::new(arrival, Cancel { model, id, budget }));
-        true
+        self.parts.withdraw(self.admission, &self.handle.model)
     }
 
     /// The wanted outputs of all.
@@ -210,12 +217,12 @@ impl<'a> Admitted<'a> {
     }
 
     fn entry(&self) -> RequestRecord<'_> {
-        let Request { class, rows, .. } = self.metadata;
+        let RequestTerms { class, rows, .. } = self.terms;
         RequestRecord { handle: &self.handle, id: &self.id, class, rows }
     }
 
     fn elapsed(&self) -> Span {
-        self.admission.clock.now().since(self.metadata.arrival)
+        self.admission.clock.now().since(self.terms.arrival)
     }
 }
 

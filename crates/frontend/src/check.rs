@@ -13,15 +13,20 @@ use bytes::Bytes;
 use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, Inputs, TensorSpec, bytes_count};
 
-/// The request's inputs in the signature's order. Inputs that are left out and have a default take
+/// The request's inputs in the signature's order. It may have as many rows as a batch of the model,
+/// or up to `rows_max` if that is more. Inputs that are left out and have a default take
 /// that.
 ///
 /// # Errors
 /// What is wrong, naming the input and what is expected.
-pub(crate) fn inputs(model: &ServedModel, given: Vec<InputTensor>) -> Result<Inputs, InferError> {
+pub(crate) fn inputs(
+    model: &ServedModel,
+    given: Vec<InputTensor>,
+    rows_max: u32,
+) -> Result<Inputs, InferError> {
     let specs = &model.signature.inputs;
     let mut tensors: Vec<Option<Bytes>> = vec![None; specs.len()];
-    let mut agreement = Agreement::new(model);
+    let mut agreement = Agreement::new(model, rows_max);
     for input in given {
         let position = position(model, &input.name)?;
         one_input(&mut agreement, position, &input)?;

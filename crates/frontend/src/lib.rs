@@ -24,6 +24,7 @@ mod listing;
 mod metrics;
 mod models;
 mod parameters;
+mod parts;
 mod pool;
 mod priority;
 mod quote;
@@ -76,6 +77,9 @@ pub const BODY_MAX_DEFAULT: usize = 64 << 20;
 /// Bound on open connections per port where the configuration sets none.
 pub const CONNECTIONS_MAX_DEFAULT: u32 = 8192;
 
+/// Bound on the rows of a request that is queued in parts, where the configuration sets none.
+pub const REQUEST_ROWS_MAX_DEFAULT: u32 = 4096;
+
 /// How long a body may bring nothing where the configuration says nothing.
 pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -99,6 +103,9 @@ pub struct FrontendConfig {
     pub body_timeout: Duration,
     /// The longest that a request may take whose model has no objective.
     pub request_max: Span,
+    /// Bound on the rows of a request where those are more than a batch of its model takes: it is
+    /// queued in parts, and its answers are joined.
+    pub request_rows_max: u32,
     /// Bound on open connections, per port.
     pub connections_max: u32,
     /// A connection older than this is ended after the answer under way; `None` for never.
@@ -118,6 +125,7 @@ impl Default for FrontendConfig {
             request_bytes_max: request_bytes_max_default(),
             body_timeout: BODY_TIMEOUT_DEFAULT,
             request_max: Objective::REQUEST_MAX_DEFAULT,
+            request_rows_max: REQUEST_ROWS_MAX_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connection_age_max: None,
             drain: Duration::from_secs(5),
@@ -153,6 +161,7 @@ impl Frontend {
         let bounds = AdmissionBounds {
             request_bytes: config.request_bytes_max,
             request: config.request_max,
+            request_rows: config.request_rows_max,
         };
         let context = Arc::new(ApiContext::new(&services, bounds));
         let (stopper, stop) = Stopper::new();

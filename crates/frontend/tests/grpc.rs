@@ -148,9 +148,9 @@ fn bad_tensors() -> Vec<BadCase> {
         ("takes [-1, 2]", Code::InvalidArgument, other(|r| r.inputs[0].shape = vec![2])),
         ("negative", Code::InvalidArgument, other(|r| r.inputs[0].shape = vec![-1, 2])),
         ("at least one row", Code::InvalidArgument, other(|r| r.inputs[0].shape = vec![0, 2])),
-        ("more than the 4", Code::InvalidArgument, other(|r| r.inputs[0].shape = vec![5, 2])),
+        ("more than the 12", Code::InvalidArgument, other(|r| r.inputs[0].shape = vec![13, 2])),
         (
-            "more than the 4",
+            "more than the 12",
             Code::InvalidArgument,
             other(|r| r.inputs[0].shape = vec![i64::MAX, 2]),
         ),
@@ -280,6 +280,21 @@ fn lost_requests() -> Vec<BadCase> {
         ("queue of model", Code::ResourceExhausted, request("drop_queue_full")),
         ("was unloaded", Code::Unavailable, request("drop_unloaded")),
     ]
+}
+
+#[tokio::test]
+async fn a_request_of_more_rows_than_a_batch_takes_is_answered_as_one() {
+    let rig = Rig::start().await;
+    let mut client = client(&rig).await;
+    let contents: Vec<u8> = (0..80).collect();
+    let large = ModelInferRequest {
+        inputs: vec![tensor("x", "FP32", &[10, 2])],
+        raw_input_contents: vec![contents.clone().into()],
+        ..request("echo")
+    };
+    let answer = client.model_infer(large).await.unwrap().into_inner();
+    assert_eq!(answer.outputs[0].shape, [10, 2]);
+    assert_eq!(answer.raw_output_contents[0], contents);
 }
 
 #[tokio::test]

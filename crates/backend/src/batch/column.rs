@@ -1,8 +1,8 @@
 //! One input of a batch: its buffer, and where in it each request's elements go.
 
 use super::buffer::{Buffer, Elements, Misfit, Representation};
-use super::element_bytes;
 use super::error::{InputError, MemoryError};
+use crate::limits;
 use symphony_wire::tensor::{Dim, Inputs, Runs, Signature, TensorSpec, bytes_count};
 
 /// One input.
@@ -207,6 +207,6 @@ impl<'a> Placement<'a> {
 
 fn excess(spec: &TensorSpec, shape: &[usize], rows: u32) -> MemoryError {
     let bytes = shape.iter().map(|&size| size as u128);
-    let bytes = bytes.fold(element_bytes(spec.datatype), u128::saturating_mul);
+    let bytes = bytes.fold(limits::element_bytes(spec.datatype).into(), u128::saturating_mul);
     MemoryError { input: spec.name.clone(), rows, bytes }
 }

@@ -1,7 +1,15 @@
 //! From the outputs of a batch to the outputs of its requests.
 
-use super::Part;
 use symphony_wire::tensor::{ElementBytes, OutputTensor, Runs, Signature, TensorSpec, elements_in};
+
+/// What of a batch belongs to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Rows along the batch dimension.
+    pub rows: u32,
+    /// Size along the padded dimension; zero where the model has none.
+    pub length: usize,
+}
 
 /// Splits the outputs of a batch into the outputs of its requests, in the order in which they were
 /// assembled. Each gets its rows, cut back to its own size along the padded dimension; an output

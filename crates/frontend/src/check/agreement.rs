@@ -10,6 +10,8 @@ use symphony_wire::tensor::{Dim, OpenDimension, TensorSpec, bytes_count};
 /// What the inputs so far say. Inputs are named by their position in the signature.
 pub(super) struct Agreement<'a> {
     model: &'a ServedModel,
+    /// Bound on the rows of a request that have to be queued in parts.
+    rows_max: u32,
     /// The rows of each input that has a batch dimension.
     rows: Vec<(usize, u32)>,
     /// The size of each open dimension, and the first input that said it.
@@ -17,9 +19,9 @@ pub(super) struct Agreement<'a> {
 }
 
 impl<'a> Agreement<'a> {
-    pub(super) fn new(model: &'a ServedModel) -> Agreement<'a> {
+    pub(super) fn new(model: &'a ServedModel, rows_max: u32) -> Agreement<'a> {
         let sizes = vec![None; model.signature.dimensions.len()];
-        Agreement { model, rows: Vec::new(), sizes }
+        Agreement { model, rows_max, rows: Vec::new(), sizes }
     }
 
     pub(super) fn model(&self) -> &'a ServedModel {
@@ -137,7 +139,8 @@ impl<'a> Agreement<'a> {
         let batch = match spec.batch_axis() {
             Some(0) => " (the first dimension is the number of rows)".to_owned(),
             Some(axis) => format!(" (dimension {axis}, from 0, is the number of rows)"),
-            None => String::new(),
+            None if self.model.signature.is_batched() => " (all rows share it)".to_owned(),
+            None => " (it has no batch dimension: send one request for each row)".to_owned(),
         };
         Err(InferError::Invalid(format!(
             "input {:?} has the shape {}, the model takes {:?}{batch}",
@@ -155,10 +158,16 @@ impl<'a> Agreement<'a> {
                 spec.name,
                 quote::shape(shape)
             ))),
-            Ok(rows) if rows <= model.rows_max => Ok(rows),
+            Ok(rows) if rows <= model.rows_max.max(self.rows_max) => Ok(rows),
+            _ if self.rows_max > model.rows_max => Err(InferError::Invalid(format!(
+                "input {:?} has {rows} rows, more than the {} that one request may have: \
+                 send several, or raise request_rows_max under [server] in symphony.toml",
+                spec.name, self.rows_max
+            ))),
             _ => Err(InferError::Invalid(format!(
-                "input {:?} has {rows} rows, more than the {} that model {:?} takes at once: \
-                 split the request, or raise max_batch in its model.toml",
+                "input {:?} has {rows} rows, more than the {} that model {:?} takes at once: send \
+                 several requests, or raise max_batch in its model.toml, or request_rows_max under \
+                 [server] in symphony.toml",
                 spec.name, model.rows_max, model.name
             ))),
         }

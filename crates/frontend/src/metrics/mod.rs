@@ -236,12 +236,16 @@ impl ModelHandle {
     }
 
     /// A request ran, in time or not.
-    pub(crate) fn ran(&self, rows: u32, execution: &Execution) {
+    pub(crate) fn ran(&self, execution: &Execution) {
         let metrics = &self.metrics;
         metrics.queue.observe(execution.queued.0);
         metrics.execution.observe(execution.compute.0);
         metrics.batch.observe(u64::from(execution.batch_rows));
         metrics.slack.observe(execution.slack.0);
+    }
+
+    /// A request, or a part of one, was among the rows of a batch.
+    pub(crate) fn ran_part(&self, rows: u32, execution: &Execution) {
         let size = usize::try_from(execution.batch_rows).unwrap_or(0);
         if let Some(batch) = size.checked_sub(1).and_then(|index| self.batches.get(index)) {
             let rows = u64::from(rows);

@@ -7,6 +7,7 @@ mod support;
 
 mod contents;
 mod limits;
+mod parts;
 mod predict;
 mod refused;
 mod server;

@@ -45,6 +45,8 @@ pub enum Behaviour {
     /// Its inputs hold what the engine cannot take.
     Refuse,
     Fail,
+    /// What has an odd number of rows fails, and the rest is left in the queue.
+    FailOdd,
 }
 
 /// The models of the rig: name, behaviour, inputs and outputs.
@@ -63,6 +65,7 @@ fn models() -> Vec<(String, Behaviour, Signature)> {
         ("held".to_owned(), Behaviour::Hold, one()),
         ("failing".to_owned(), Behaviour::Fail, one()),
         ("choosy".to_owned(), Behaviour::Refuse, one()),
+        ("odd".to_owned(), Behaviour::FailOdd, one()),
         ("large".to_owned(), Behaviour::Echo, alike(large)),
         ("open".to_owned(), Behaviour::Echo, open()),
     ];
@@ -117,6 +120,9 @@ pub const SLO_IGNORED: Span = Span::from_millis(40);
 
 /// Bound on requests in flight.
 pub const IN_FLIGHT_MAX: usize = 64;
+
+/// Bound on the rows of a request; batches take four.
+pub const REQUEST_ROWS_MAX: u32 = 12;
 
 /// Bound on bodies: a mebibyte.
 pub const BODY_MAX: usize = 1 << 20;
@@ -176,6 +182,7 @@ impl Rig {
             grpc_port: 0,
             metrics_port: 0,
             body_max: BODY_MAX,
+            request_rows_max: REQUEST_ROWS_MAX,
             ..FrontendConfig::default()
         };
         change(&mut config);
@@ -421,7 +428,8 @@ impl Stub {
                 let outcome = Outcome::Refused("element 1 of input \"x\" is too odd".to_owned());
                 self.inflight.take(request.id).unwrap().answer(outcome);
             }
-            Behaviour::Fail => {
+            Behaviour::FailOdd if request.rows.is_multiple_of(2) => {}
+            Behaviour::Fail | Behaviour::FailOdd => {
                 let outcome = Outcome::Failed("operator Foo divided by zero".to_owned());
                 self.inflight.take(request.id).unwrap().answer(outcome);
             }
