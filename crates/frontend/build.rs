@@ -5,18 +5,15 @@ use prost::Message;
 use std::path::PathBuf;
 
 const PROTO: &str = "proto/inference.proto";
+/// Where the description of model configurations is, which has its Rust form in the crate there.
+const TRITON: &str = "../triton/proto";
+const TRITON_PROTO: &str = "model_config.proto";
 
-/// Messages that are also HTTP answers, and the fields whose JSON form is not their Rust form.
-const JSON_MESSAGES: [&str; 15] = [
+/// Messages that are also HTTP answers.
+const JSON_MESSAGES: [&str; 9] = [
     "ServerMetadataResponse",
     "ModelMetadataResponse",
-    "ModelConfig",
-    "ModelInput",
-    "ModelOutput",
-    "ModelVersionPolicy",
-    "ModelDynamicBatching",
-    "ModelTransactionPolicy",
-    "ModelParameter",
+    "ModelMetadataResponse.TensorMetadata",
     "ModelStatisticsResponse",
     "ModelStatistics",
     "InferStatistics",
@@ -27,7 +24,8 @@ const JSON_MESSAGES: [&str; 15] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={PROTO}");
-    let descriptors = protox::compile([PROTO], ["proto"])?;
+    println!("cargo:rerun-if-changed={TRITON}/{TRITON_PROTO}");
+    let descriptors = protox::compile([PROTO], ["proto", TRITON])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("inference.fds"), descriptors.encode_to_vec())?;
     let mut builder = tonic_prost_build::configure().bytes(".").build_transport(true);
@@ -35,24 +33,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         builder = builder
             .message_attribute(format!("inference.{message}"), "#[derive(serde::Serialize)]");
     }
-    builder
-        .message_attribute(
-            "inference.ModelMetadataResponse.TensorMetadata",
-            "#[derive(serde::Serialize)]",
-        )
-        .message_attribute("inference.ModelVersionPolicy.Latest", "#[derive(serde::Serialize)]")
-        .field_attribute(
-            "data_type",
-            "#[serde(serialize_with = \"crate::describe::data_type_name\")]",
-        )
-        .field_attribute(
-            "inference.ModelInput.format",
-            "#[serde(serialize_with = \"crate::describe::format_name\")]",
-        )
-        .field_attribute(
-            "inference.ModelConfig.dynamic_batching",
-            "#[serde(skip_serializing_if = \"Option::is_none\")]",
-        )
-        .compile_fds(descriptors)?;
+    for file in descriptors.file.iter().filter(|file| file.name() == TRITON_PROTO) {
+        let messages = file.message_type.iter().map(|message| message.name());
+        for name in messages.chain(file.enum_type.iter().map(|values| values.name())) {
+            let path = format!("::symphony_triton::proto::{name}");
+            builder = builder.extern_path(format!(".inference.{name}"), path);
+        }
+    }
+    builder.compile_fds(descriptors)?;
     Ok(())
 }

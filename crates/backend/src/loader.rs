@@ -31,6 +31,7 @@ use crate::repository::{
     GraphSettings, ModelDirectory, ModelKind, ModelSource, OnnxSource, Slo,
 };
 use crate::resident::Resident;
+use bytes::Bytes;
 use objective::{objective, queue_max_default};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,6 +76,8 @@ pub struct LoadedModel {
     pub measured: Measured,
     /// The model on each accelerator, by number. All have run one row and the largest batch.
     pub residents: Vec<Resident>,
+    /// What its settings say, as the bytes of Triton's `ModelConfig` message.
+    pub configuration: Bytes,
     /// The files it was loaded from. A later load changes nothing while they are current.
     pub state: LoadedFiles,
 }
@@ -161,6 +164,7 @@ impl Loader {
             ModelKind::Onnx { file, settings } => self.run_onnx(&source, file, settings)?,
             ModelKind::Emulated(model) => (self.run_emulated(model)?, LoadedFiles::new(&source)),
         };
+        let configuration = symphony_triton::to_bytes(&source.configuration()).into();
         let ModelSource { name, version, terms, .. } = source;
         let PlacedModel { engine, platform, signature, rows_max, residents, measured } = running;
         let plan = Arc::clone(&measured.plan);
@@ -182,6 +186,7 @@ impl Loader {
             plan,
             measured,
             residents,
+            configuration,
             state,
         })
     }

@@ -14,17 +14,19 @@ mod fingerprint;
 mod listing;
 mod name;
 mod source;
+mod triton;
 mod versions;
 
 pub use config::{
     BatchAxis, CustomOps, EmulatedModel, EngineChoice, EngineConfig, Fill, GraphSettings,
     MAX_BATCH_DEFAULT, MAX_BATCH_LIMIT, ModelConfig, QUEUE_MAX_DEFAULT, Slo, Terms,
 };
-pub use directory::{ModelDirectory, ModelKind, ModelSource, OnnxSource};
+pub use directory::{ModelDirectory, ModelKind, ModelSource, OnnxSource, Settings};
 pub use error::ConfigError;
 pub use fingerprint::{Fingerprint, FingerprintBuilder};
 pub use name::{NAME_MAX, is_name};
 pub use source::TomlSource;
+pub use triton::{Note, TritonFile};
 pub use versions::{VersionChoice, VersionPolicy};
 
 #[cfg(test)]
@@ -69,7 +71,7 @@ pub enum NotAModel {
     Hidden,
     /// Its name is not one that a model can have.
     Name,
-    /// It has no `model.toml`, no ONNX file and no version directory.
+    /// It has no settings, no ONNX file and no version directory.
     Contents,
 }
 
@@ -86,9 +88,9 @@ impl fmt::Display for NotAModel {
             NotAModel::Name => {
                 write!(f, "a model's name has 1 to {NAME_MAX} of the characters A-Z a-z 0-9 _ - .")
             }
-            NotAModel::Contents => {
-                f.write_str("it has no model.toml, no ONNX file and no version directory")
-            }
+            NotAModel::Contents => f.write_str(
+                "it has no model.toml, no config.pbtxt, no ONNX file and no version directory",
+            ),
         }
     }
 }
@@ -114,7 +116,8 @@ impl Repository {
                 )));
             }
         }
-        if path.join("model.toml").is_file() || !onnx_files(path)?.is_empty() {
+        let has_settings = ["model.toml", triton::FILE].map(|file| path.join(file).is_file());
+        if has_settings.contains(&true) || !onnx_files(path)?.is_empty() {
             return Err(refuse("this is one model's own directory: give the directory it lies in"));
         }
         Ok(Repository { path: path.to_owned() })
@@ -176,7 +179,9 @@ fn not_a_model(directory: &ModelDirectory) -> Option<NotAModel> {
         return Some(NotAModel::Name);
     }
     let path = &directory.path;
-    let has_settings = fs::symlink_metadata(path.join("model.toml")).is_ok();
+    let has_settings = ["model.toml", triton::FILE]
+        .iter()
+        .any(|file| fs::symlink_metadata(path.join(file)).is_ok());
     let has_model = || onnx_files(path).map_or(true, |files| !files.is_empty());
     let has_version = || versions(path).map_or(true, |versions| !versions.is_empty());
     (!has_settings && !has_model() && !has_version()).then_some(NotAModel::Contents)

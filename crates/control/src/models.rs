@@ -331,6 +331,7 @@ impl Models {
             engine: loaded.engine.to_owned(),
             platform: loaded.platform.to_owned(),
             profile: Profile::clone(&measured.plan),
+            configuration: loaded.configuration,
         });
         let terms = ModelTerms {
             profile: Arc::clone(&measured.plan),

@@ -4,9 +4,13 @@
 use crate::listing;
 use crate::priority;
 use crate::proto;
-use serde::Serializer;
 use std::collections::HashMap;
 use symphony_core::Objective;
+use symphony_triton::proto::model_config::SchedulingChoice;
+use symphony_triton::proto::{
+    DataType as ConfigType, ModelConfig, ModelDynamicBatching, ModelInput, ModelOutput,
+    ModelParameter, ModelTransactionPolicy,
+};
 use symphony_wire::carrier::in_process::{Catalog, ServedVersions};
 use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, TensorSpec};
@@ -40,47 +44,44 @@ pub(crate) fn metadata(catalog: &Catalog, model: &ServedModel) -> proto::ModelMe
     }
 }
 
-pub(crate) fn config(model: &ServedModel) -> proto::ModelConfig {
+/// The configuration in Triton's form: what the model's own file says, where it has one, with what
+/// is served in place of what it asks for.
+pub(crate) fn config(model: &ServedModel) -> ModelConfig {
+    // It was made in this server; one that cannot be read would say nothing.
+    let mut config = symphony_triton::from_bytes(&model.configuration).unwrap_or_default();
     let batched = model.signature.is_batch_first();
     let dims = |spec: &TensorSpec| {
         if batched { spec.metadata_row_shape() } else { spec.metadata_shape() }
     };
-    let input = |spec: &TensorSpec| proto::ModelInput {
+    let inputs = model.signature.inputs.iter().map(|spec| ModelInput {
         name: spec.name.clone(),
         data_type: config_type(spec.datatype).into(),
-        format: proto::model_input::Format::None.into(),
         dims: dims(spec),
         optional: spec.default.is_some(),
-    };
-    let output = |spec: &TensorSpec| proto::ModelOutput {
+        ..taken(&mut config.input, |input| input.name == spec.name)
+    });
+    let inputs = inputs.collect();
+    let outputs = model.signature.outputs.iter().map(|spec| ModelOutput {
         name: spec.name.clone(),
         data_type: config_type(spec.datatype).into(),
         dims: dims(spec),
-        label_filename: String::new(),
-    };
-    let text = |value: String| proto::ModelParameter { string_value: value };
+        ..taken(&mut config.output, |output| output.name == spec.name)
+    });
+    let outputs = outputs.collect();
     let rows_max = if batched { i32::try_from(model.rows_max).unwrap_or(i32::MAX) } else { 0 };
-    proto::ModelConfig {
+    let objective = model.objective.span().as_millis_f64().to_string();
+    let objective = ModelParameter { string_value: objective };
+    config.parameters.insert(objective_key(model.objective).to_owned(), objective);
+    ModelConfig {
         name: model.name.clone(),
         platform: model.platform.clone(),
         backend: model.engine.clone(),
-        version_policy: Some(proto::ModelVersionPolicy {
-            latest: Some(proto::model_version_policy::Latest { num_versions: 1 }),
-        }),
-        max_batch_size: rows_max,
-        input: model.signature.inputs.iter().map(input).collect(),
-        output: model.signature.outputs.iter().map(output).collect(),
-        default_model_filename: "model.onnx".to_owned(),
-        dynamic_batching: batched.then(|| proto::ModelDynamicBatching {
-            priority_levels: priority::LEVELS,
-            default_priority_level: priority::level(model.class),
-            ..proto::ModelDynamicBatching::default()
-        }),
-        parameters: HashMap::from([(
-            objective_key(model.objective).to_owned(),
-            text(model.objective.span().as_millis_f64().to_string()),
-        )]),
-        model_transaction_policy: Some(proto::ModelTransactionPolicy { decoupled: false }),
+        max_batch_size: Some(rows_max),
+        input: inputs,
+        output: outputs,
+        scheduling_choice: batched.then(|| batching(config.scheduling_choice.take(), model)),
+        model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
+        ..config
     }
 }
 
@@ -90,6 +91,23 @@ fn objective_key(objective: Objective) -> &'static str {
         Objective::Slo(_) => "slo_ms",
         Objective::Soft(_) => "best_effort_ms",
     }
+}
+
+/// The element that is meant, or one that says nothing.
+fn taken<T: Default>(among: &mut [T], is_meant: impl FnMut(&T) -> bool) -> T {
+    among.iter().position(is_meant).map(|at| std::mem::take(&mut among[at])).unwrap_or_default()
+}
+
+fn batching(asked: Option<SchedulingChoice>, model: &ServedModel) -> SchedulingChoice {
+    let asked = match asked {
+        Some(SchedulingChoice::DynamicBatching(batching)) => batching,
+        _ => ModelDynamicBatching::default(),
+    };
+    SchedulingChoice::DynamicBatching(ModelDynamicBatching {
+        priority_levels: priority::LEVELS,
+        default_priority_level: priority::level(model.class),
+        ..asked
+    })
 }
 
 pub(crate) fn index(catalog: &Catalog, ready_only: bool) -> proto::RepositoryIndexResponse {
@@ -106,33 +124,21 @@ pub(crate) fn index(catalog: &Catalog, ready_only: bool) -> proto::RepositoryInd
     proto::RepositoryIndexResponse { models }
 }
 
-fn config_type(datatype: DataType) -> proto::DataType {
+fn config_type(datatype: DataType) -> ConfigType {
     match datatype {
-        DataType::Bool => proto::DataType::TypeBool,
-        DataType::Uint8 => proto::DataType::TypeUint8,
-        DataType::Uint16 => proto::DataType::TypeUint16,
-        DataType::Uint32 => proto::DataType::TypeUint32,
-        DataType::Uint64 => proto::DataType::TypeUint64,
-        DataType::Int8 => proto::DataType::TypeInt8,
-        DataType::Int16 => proto::DataType::TypeInt16,
-        DataType::Int32 => proto::DataType::TypeInt32,
-        DataType::Int64 => proto::DataType::TypeInt64,
-        DataType::Fp16 => proto::DataType::TypeFp16,
-        DataType::Bf16 => proto::DataType::TypeBf16,
-        DataType::Fp32 => proto::DataType::TypeFp32,
-        DataType::Fp64 => proto::DataType::TypeFp64,
-        DataType::Bytes => proto::DataType::TypeString,
+        DataType::Bool => ConfigType::TypeBool,
+        DataType::Uint8 => ConfigType::TypeUint8,
+        DataType::Uint16 => ConfigType::TypeUint16,
+        DataType::Uint32 => ConfigType::TypeUint32,
+        DataType::Uint64 => ConfigType::TypeUint64,
+        DataType::Int8 => ConfigType::TypeInt8,
+        DataType::Int16 => ConfigType::TypeInt16,
+        DataType::Int32 => ConfigType::TypeInt32,
+        DataType::Int64 => ConfigType::TypeInt64,
+        DataType::Fp16 => ConfigType::TypeFp16,
+        DataType::Bf16 => ConfigType::TypeBf16,
+        DataType::Fp32 => ConfigType::TypeFp32,
+        DataType::Fp64 => ConfigType::TypeFp64,
+        DataType::Bytes => ConfigType::TypeString,
     }
-}
-
-/// JSON carries the names of enumeration values, not their numbers.
-pub(crate) fn data_type_name<S: Serializer>(value: &i32, json: S) -> Result<S::Ok, S::Error> {
-    let datatype = proto::DataType::try_from(*value).unwrap_or(proto::DataType::TypeInvalid);
-    json.serialize_str(datatype.as_str_name())
-}
-
-pub(crate) fn format_name<S: Serializer>(value: &i32, json: S) -> Result<S::Ok, S::Error> {
-    let none = proto::model_input::Format::None;
-    let format = proto::model_input::Format::try_from(*value).unwrap_or(none);
-    json.serialize_str(format.as_str_name())
 }

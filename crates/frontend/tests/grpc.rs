@@ -451,7 +451,7 @@ async fn the_server_describes_itself_and_its_models() {
     assert_eq!(metadata.into_inner().inputs[0].shape, [-1, 2]);
     let (name, version) = of("");
     let config = client.model_config(ModelConfigRequest { name, version }).await.unwrap();
-    assert_eq!(config.into_inner().config.unwrap().max_batch_size, 4);
+    assert_eq!(config.into_inner().config.unwrap().max_batch_size, Some(4));
     client.model_infer(request("echo")).await.unwrap();
     let (name, version) = of("");
     let statistics =

@@ -6,13 +6,14 @@ use crate::workspace::{Package, Workspace};
 const ARROWS: &[(&str, &[&str])] = &[
     ("symphony-core", &[]),
     ("symphony-onnx", &[]),
+    ("symphony-triton", &[]),
     ("symphony-exchange", &[]),
     ("symphony-wire", &["symphony-core", "symphony-exchange"]),
     ("symphony-workload", &["symphony-core"]),
     ("symphony-sim", &["symphony-core", "symphony-workload"]),
     ("symphony-dispatch", &["symphony-core", "symphony-wire", "symphony-exchange"]),
-    ("symphony-backend", &["symphony-core", "symphony-wire", "symphony-onnx"]),
-    ("symphony-frontend", &["symphony-core", "symphony-wire"]),
+    ("symphony-backend", &["symphony-core", "symphony-wire", "symphony-onnx", "symphony-triton"]),
+    ("symphony-frontend", &["symphony-core", "symphony-wire", "symphony-triton"]),
     ("symphony-client", &["symphony-wire"]),
     (
         "symphony-control",

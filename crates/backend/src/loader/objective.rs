@@ -19,6 +19,7 @@ pub(super) fn objective(slo: Slo, plan: &Profile) -> Result<Objective, (Span, Sp
     let least = plan.exec(1);
     match slo {
         Slo::Unstated => Ok(Objective::soft(least)),
+        Slo::QueueTimeout(timeout) => Ok(Objective::Slo(timeout + plan.exec(plan.rows_max()))),
         Slo::Given(slo) if slo < least => Err((slo, least)),
         Slo::Given(slo) => Ok(Objective::Slo(slo)),
     }
@@ -47,6 +48,7 @@ mod tests {
             (Slo::Unstated, us(900), Ok(Objective::Soft(us(100_000)))),
             (Slo::Unstated, us(30_100), Ok(Objective::Soft(us(121_000)))),
             (Slo::Unstated, us(25_000), Ok(Objective::Soft(us(100_000)))),
+            (Slo::QueueTimeout(us(100)), us(5_000), Ok(Objective::Slo(us(5_100)))),
             (Slo::Given(us(5_000)), us(5_000), Ok(Objective::Slo(us(5_000)))),
             (Slo::Given(us(5_000)), us(5_001), Err((us(5_000), us(5_001)))),
         ] {

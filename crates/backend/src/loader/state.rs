@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedFiles {
     version: u64,
-    /// The text of its `model.toml`.
-    settings: String,
+    /// The texts of its settings.
+    settings: [String; 2],
     /// Its ONNX file, if it has one, then the files of its external weights.
     files: Vec<(PathBuf, Stamp)>,
 }
@@ -30,7 +30,7 @@ struct Stamp {
 impl LoadedFiles {
     /// The state of a model without files other than its settings.
     pub(super) fn new(source: &ModelSource) -> LoadedFiles {
-        let settings = source.settings.text().to_owned();
+        let settings = source.settings.texts().map(str::to_owned);
         LoadedFiles { version: source.version, settings, files: Vec::new() }
     }
 
@@ -66,7 +66,7 @@ impl LoadedFiles {
         };
         is_same_file
             && self.version == source.version
-            && self.settings == source.settings.text()
+            && self.settings == source.settings.texts()
             && self.files_are_as_before()
     }
 }

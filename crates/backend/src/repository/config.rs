@@ -52,11 +52,25 @@ pub struct Terms {
     pub loss_weight: f64,
 }
 
+/// What another file says of a model where `model.toml` says nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Inherited {
+    pub(super) versions: Option<VersionPolicy>,
+    pub(super) file: Option<String>,
+    pub(super) max_batch: Option<u32>,
+    pub(super) class: Option<Class>,
+    pub(super) queue_max: Option<u32>,
+    pub(super) queue_timeout: Option<Span>,
+}
+
 /// The latency objective that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Slo {
     /// `slo_ms` says it.
     Given(Span),
+    /// `queue_timeout_ms` says how long a request may wait for its batch: the objective is this and
+    /// the time of the largest batch.
+    QueueTimeout(Span),
     /// Nothing says it: best effort.
     Unstated,
 }
@@ -68,6 +82,8 @@ pub enum EngineConfig {
     Onnx {
         /// How its graph is served.
         settings: GraphSettings,
+        /// The name of the file in the version's directory.
+        file: Option<String>,
         /// The bundled example to generate instead of reading a file from the repository.
         generate: Option<String>,
     },
@@ -101,7 +117,9 @@ pub struct EmulatedModel {
 #[serde(deny_unknown_fields)]
 struct File {
     versions: Option<Spanned<toml::Value>>,
+    file: Option<Spanned<String>>,
     slo_ms: Option<Spanned<f64>>,
+    queue_timeout_ms: Option<Spanned<f64>>,
     max_batch: Option<Spanned<i64>>,
     engine: Option<EngineName>,
     #[serde(default)]
@@ -172,17 +190,29 @@ impl ModelConfig {
     /// # Errors
     /// The file and line of what cannot be, and what is allowed there.
     pub fn parse(source: &TomlSource) -> Result<ModelConfig, ConfigError> {
+        ModelConfig::parse_over(source, Inherited::default())
+    }
+
+    /// The same, where another file says something of the keys that are left out.
+    pub(super) fn parse_over(
+        source: &TomlSource,
+        inherited: Inherited,
+    ) -> Result<ModelConfig, ConfigError> {
         let mut file: File = source.parse()?;
         let graph = file.graph_keys();
-        let versions = super::versions::policy(source, file.versions.as_ref())?;
-        let slo = slo(source, file.slo_ms.as_ref())?;
-        let class = class(source, file.priority.as_ref())?;
-        let queue_max = whole(source, "queue_max", file.queue_max.as_ref(), 1..=QUEUE_MAX_LIMIT)?;
+        let versions = super::versions::policy(source, file.versions.as_ref())?
+            .or(inherited.versions)
+            .unwrap_or_default();
+        let slo = slo(source, &file, inherited.queue_timeout)?;
+        let class = class(source, file.priority.as_ref())?.or(inherited.class).unwrap_or_default();
+        let queue_max = whole(source, "queue_max", file.queue_max.as_ref(), 1..=QUEUE_MAX_LIMIT)?
+            .or(inherited.queue_max.map(|most| most.min(QUEUE_MAX_LIMIT)));
         let loss_weight = loss_weight(source, file.loss_weight.as_ref())?;
-        let max_batch = whole(source, "max_batch", file.max_batch.as_ref(), 1..=MAX_BATCH_LIMIT)?;
+        let max_batch = whole(source, "max_batch", file.max_batch.as_ref(), 1..=MAX_BATCH_LIMIT)?
+            .or(inherited.max_batch.map(|rows| rows.clamp(1, MAX_BATCH_LIMIT)));
         let engine = match file.engine {
             Some(EngineName::Emulated) => emulated(source, &file, &graph, max_batch)?,
-            _ => onnx(source, file, graph)?,
+            _ => onnx(source, file, graph, inherited.file)?,
         };
         let rows_max = match &engine {
             EngineConfig::Emulated(emulation) => emulation.profile.rows_max(),
@@ -203,40 +233,59 @@ fn loss_weight(source: &TomlSource, value: Option<&Spanned<f64>>) -> Result<f64,
     Ok(weight)
 }
 
-fn slo(source: &TomlSource, value: Option<&Spanned<f64>>) -> Result<Slo, ConfigError> {
-    let Some(value) = value else { return Ok(Slo::Unstated) };
+/// The objective: `slo_ms`, or `queue_timeout_ms`, here or in another file.
+fn slo(source: &TomlSource, file: &File, timeout: Option<Span>) -> Result<Slo, ConfigError> {
+    match (&file.slo_ms, &file.queue_timeout_ms) {
+        (Some(_), Some(timeout)) => {
+            let problem = "queue_timeout_ms stands beside slo_ms: keep one of them; the objective \
+                           follows from queue_timeout_ms where there is no slo_ms";
+            Err(source.refuse(Some(timeout.span()), problem))
+        }
+        (Some(slo), None) => span(source, "slo_ms", "latency objective", slo).map(Slo::Given),
+        (None, Some(timeout)) => {
+            span(source, "queue_timeout_ms", "time-out", timeout).map(Slo::QueueTimeout)
+        }
+        (None, None) => Ok(timeout.map_or(Slo::Unstated, Slo::QueueTimeout)),
+    }
+}
+
+fn span(
+    source: &TomlSource,
+    key: &str,
+    what: &str,
+    value: &Spanned<f64>,
+) -> Result<Span, ConfigError> {
     let ms = *value.get_ref();
     let span = Span::from_millis_f64(ms);
     // A not-a-number fails the comparison too.
     if ms > 0.0 && ms <= DAY_MS && span > Span::ZERO {
-        return Ok(Slo::Given(span));
+        return Ok(span);
     }
-    Err(source.refuse(
-        Some(value.span()),
-        format!(
-            "slo_ms = {ms} is no latency objective: give milliseconds above 0 and at most \
-             {DAY_MS} (a day)"
-        ),
-    ))
+    let problem = format!(
+        "{key} = {ms} is no {what}: give milliseconds above 0 and at most {DAY_MS} (a day)"
+    );
+    Err(source.refuse(Some(value.span()), problem))
 }
 
-/// The class of requests that ask for none: high where the file says nothing, so that all are
+/// The class of requests that ask for none. Where no file says it they are high, so that all are
 /// equal.
-fn class(source: &TomlSource, value: Option<&Spanned<toml::Value>>) -> Result<Class, ConfigError> {
-    let Some(value) = value else { return Ok(Class::default()) };
+fn class(
+    source: &TomlSource,
+    value: Option<&Spanned<toml::Value>>,
+) -> Result<Option<Class>, ConfigError> {
+    let Some(value) = value else { return Ok(None) };
     let known = value.get_ref().as_str();
-    known.and_then(|name| Class::ALL.into_iter().find(|class| class.name() == name)).ok_or_else(
-        || {
-            source.refuse(
-                Some(value.span()),
-                format!(
-                    "priority = {} is not allowed: give \"high\" or \"low\", which its requests \
+    let known = known.and_then(|name| Class::ALL.into_iter().find(|class| class.name() == name));
+    known.map(Some).ok_or_else(|| {
+        source.refuse(
+            Some(value.span()),
+            format!(
+                "priority = {} is not allowed: give \"high\" or \"low\", which its requests \
                  have that do not say",
-                    value.get_ref()
-                ),
-            )
-        },
-    )
+                value.get_ref()
+            ),
+        )
+    })
 }
 
 /// A whole number within `allowed`.
@@ -261,7 +310,12 @@ fn whole<T: TryFrom<i64> + Into<i64> + Copy>(
     }
 }
 
-fn onnx(source: &TomlSource, file: File, graph: GraphKeys) -> Result<EngineConfig, ConfigError> {
+fn onnx(
+    source: &TomlSource,
+    file: File,
+    graph: GraphKeys,
+    inherited_file: Option<String>,
+) -> Result<EngineConfig, ConfigError> {
     let stray = file.emulated.as_ref().map(|table| ("[emulated]", table.span()));
     let stray = stray.or_else(|| file.input.first().map(|table| ("[[input]]", table.span())));
     let stray = stray.or_else(|| file.output.first().map(|table| ("[[output]]", table.span())));
@@ -278,7 +332,28 @@ fn onnx(source: &TomlSource, file: File, graph: GraphKeys) -> Result<EngineConfi
         Some(EngineName::Emulated) | None => EngineChoice::Best,
     };
     let settings = graph.resolve(source, choice)?;
-    Ok(EngineConfig::Onnx { settings, generate: file.generate.map(Spanned::into_inner) })
+    let generate = file.generate.map(Spanned::into_inner);
+    let file = match file.file {
+        Some(name) => Some(file_name_of(source, &name)?),
+        None => inherited_file,
+    };
+    Ok(EngineConfig::Onnx { settings, file, generate })
+}
+
+/// The name of a file in a version's directory.
+fn file_name_of(source: &TomlSource, value: &Spanned<String>) -> Result<String, ConfigError> {
+    let name = value.get_ref();
+    if is_file_name(name) {
+        return Ok(name.clone());
+    }
+    let problem =
+        format!("file = {name:?} is not in the version's directory: give the name of a file there");
+    Err(source.refuse(Some(value.span()), problem))
+}
+
+/// Whether a text names something in a directory, and nothing outside of it.
+pub(super) fn is_file_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['/', '\0']) && name != "." && name != ".."
 }
 
 /// A shape without its batch dimension.
@@ -300,6 +375,7 @@ fn emulated(
     max_batch: Option<u32>,
 ) -> Result<EngineConfig, ConfigError> {
     let stray = file.generate.as_ref().map(|value| ("generate", value.span()));
+    let stray = stray.or_else(|| file.file.as_ref().map(|value| ("file", value.span())));
     let stray = stray.or_else(|| graph.stray());
     if let Some((key, span)) = stray {
         let problem =

@@ -2,10 +2,11 @@
 
 use super::config::{CustomOps, EmulatedModel, EngineConfig, GraphSettings, ModelConfig, Terms};
 use super::error::ConfigError;
-use super::listing::{only_file, onnx_files, versions};
+use super::listing::{named_file, only_file, onnx_files, versions};
 use super::name::is_name;
 use super::source::TomlSource;
-use super::versions::VersionChoice;
+use super::triton::TritonFile;
+use super::versions::{VersionChoice, VersionPolicy};
 use std::fs;
 use std::path::PathBuf;
 
@@ -28,12 +29,32 @@ pub struct ModelSource {
     pub name: String,
     /// The version that was read.
     pub version: u64,
+    /// Which versions are served.
+    pub policy: VersionPolicy,
     /// How it is served.
     pub terms: Terms,
     /// What is served.
     pub kind: ModelKind,
-    /// The text of its `model.toml`, empty when there is none.
-    pub settings: TomlSource,
+    /// The files that say so.
+    pub settings: Settings,
+}
+
+/// The files with a model's settings. What `model.toml` says holds, key by key; the rest is from
+/// `config.pbtxt`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its `model.toml`, empty when there is none.
+    pub toml: TomlSource,
+    /// Triton's file.
+    pub triton: Option<TritonFile>,
+}
+
+impl Settings {
+    /// The texts, for a comparison with another state of them.
+    #[must_use]
+    pub fn texts(&self) -> [&str; 2] {
+        [self.toml.text(), self.triton.as_ref().map_or("", TritonFile::text)]
+    }
 }
 
 /// What is served.
@@ -87,16 +108,17 @@ impl ModelDirectory {
         })
     }
 
-    /// The version directories, ascending; the settings, and their text.
-    fn parsed(&self) -> Result<(Vec<u64>, ModelConfig, TomlSource), ConfigError> {
+    /// The version directories, ascending; the settings, and the files that they are from.
+    fn parsed(&self) -> Result<(Vec<u64>, ModelConfig, Settings), ConfigError> {
         if !is_name(&self.name) {
             return Err(ConfigError::Name { name: self.name.clone() });
         }
         // Listed first, so that a directory that cannot be read is not taken for an empty one.
         let versions = versions(&self.path)?;
-        let settings = self.settings()?;
-        let config = ModelConfig::parse(&settings)?;
-        Ok((versions, config, settings))
+        let (triton, toml) = (TritonFile::read(&self.path)?, self.settings()?);
+        let inherited = triton.as_ref().map(|file| file.inherited(&self.name)).transpose()?;
+        let config = ModelConfig::parse_over(&toml, inherited.unwrap_or_default())?;
+        Ok((versions, config, Settings { toml, triton }))
     }
 
     /// Reads its settings and one of its versions.
@@ -105,13 +127,13 @@ impl ModelDirectory {
     /// As [`ModelDirectory::read`].
     pub fn read_version(&self, version: u64) -> Result<ModelSource, ConfigError> {
         let (versions, config, settings) = self.parsed()?;
-        let ModelConfig { terms, engine, .. } = config;
+        let ModelConfig { versions: policy, terms, engine } = config;
         let newest = (!versions.is_empty()).then_some(version);
         let (version, kind) = match engine {
             EngineConfig::Emulated(model) => {
                 (newest.unwrap_or(UNVERSIONED), ModelKind::Emulated(model))
             }
-            EngineConfig::Onnx { mut settings, generate } => {
+            EngineConfig::Onnx { mut settings, file, generate } => {
                 if let Some(CustomOps::File(path)) = &mut settings.custom_ops {
                     *path = self.path.join(&*path);
                 }
@@ -120,13 +142,13 @@ impl ModelDirectory {
                         self.refuse_files_beside(&example, newest)?;
                         (UNVERSIONED, OnnxSource::Example(example))
                     }
-                    None => self.file_of(newest)?,
+                    None => self.file_of(newest, file.as_deref())?,
                 };
                 (version, ModelKind::Onnx { file, settings })
             }
         };
         let name = self.name.clone();
-        Ok(ModelSource { name, version, terms, kind, settings })
+        Ok(ModelSource { name, version, policy, terms, kind, settings })
     }
 
     /// Its `model.toml`, empty when there is none.
@@ -141,12 +163,19 @@ impl ModelDirectory {
     }
 
     /// The ONNX file of a version, or the only one there is without versions.
-    fn file_of(&self, version: Option<u64>) -> Result<(u64, OnnxSource), ConfigError> {
+    fn file_of(
+        &self,
+        version: Option<u64>,
+        name: Option<&str>,
+    ) -> Result<(u64, OnnxSource), ConfigError> {
         let unversioned = onnx_files(&self.path)?;
         let Some(version) = version else {
             let problem = "no model here: add 1/model.onnx, or a model.toml that names an \
                            example to generate or engine = \"emulated\"";
-            let file = only_file(&self.path, unversioned, problem)?;
+            let file = match name {
+                Some(name) => named_file(&self.path, name)?,
+                None => only_file(&self.path, unversioned, problem)?,
+            };
             return Ok((UNVERSIONED, OnnxSource::File(file)));
         };
         if let Some(file) = unversioned.first() {
@@ -160,7 +189,11 @@ impl ModelDirectory {
         let directory = self.path.join(version.to_string());
         let problem = "no ONNX file in this version: add model.onnx (copy it in under \
                        another name, then rename it), or remove the directory";
-        Ok((version, OnnxSource::File(only_file(&directory, onnx_files(&directory)?, problem)?)))
+        let file = match name {
+            Some(name) => named_file(&directory, name)?,
+            None => only_file(&directory, onnx_files(&directory)?, problem)?,
+        };
+        Ok((version, OnnxSource::File(file)))
     }
 
     fn refuse_files_beside(&self, generator: &str, newest: Option<u64>) -> Result<(), ConfigError> {

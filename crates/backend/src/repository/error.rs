@@ -40,6 +40,18 @@ pub enum ConfigError {
         /// What the system said.
         source: io::Error,
     },
+    /// A configuration file is not in its format.
+    #[error("{}:{line}:{column}: {problem}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// In characters, counted from 1.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+    },
     /// A configuration file says something that cannot be.
     #[error("{path}{}: {problem}", line.map(|line| format!(":{line}")).unwrap_or_default(), path = path.display())]
     Invalid {

@@ -4,6 +4,9 @@ use super::error::ConfigError;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// What a model's file is called where nothing else is said.
+const GRAPH: &str = "model.onnx";
+
 /// Something in a directory.
 pub(super) struct Entry {
     pub(super) name: String,
@@ -50,6 +53,21 @@ pub(super) fn onnx_files(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> 
     Ok(files)
 }
 
+/// The file of this name. A directory of this name holds a model of several files, as Triton has
+/// it: its graph is `model.onnx`.
+pub(super) fn named_file(directory: &Path, name: &str) -> Result<PathBuf, ConfigError> {
+    let path = directory.join(name);
+    let path = if path.is_dir() { path.join(GRAPH) } else { path };
+    if path.is_file() {
+        return Ok(path);
+    }
+    let problem = format!(
+        "the settings name the model's file {name:?}, and it is not there: add it, or correct \
+         `file` in model.toml (`default_model_filename` in config.pbtxt)"
+    );
+    Err(ConfigError::Layout { path: directory.to_owned(), problem })
+}
+
 /// `model.onnx`, or whatever the only file is called.
 pub(super) fn only_file(
     directory: &Path,
@@ -57,10 +75,11 @@ pub(super) fn only_file(
     if_none: &str,
 ) -> Result<PathBuf, ConfigError> {
     let refuse = |problem| Err(ConfigError::Layout { path: directory.to_owned(), problem });
-    if let Some(at) = files.iter().position(|file| file.ends_with("model.onnx")) {
+    if let Some(at) = files.iter().position(|file| file.ends_with(GRAPH)) {
         return Ok(files.swap_remove(at));
     }
     match files.len() {
+        0 if directory.join(GRAPH).is_dir() => named_file(directory, GRAPH),
         0 => refuse(if_none.to_owned()),
         1 => Ok(files.swap_remove(0)),
         count => refuse(format!(

@@ -12,6 +12,23 @@ use std::path::{Path, PathBuf};
 /// Bound on a configuration file: far more than anyone writes, far less than hurts.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// The text of a configuration file of any format.
+pub(super) fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let refuse = |problem: &str| ConfigError::Invalid {
+        path: path.to_owned(),
+        line: None,
+        problem: problem.to_owned(),
+    };
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(refuse("a configuration file may be 1 MiB at most"));
+    }
+    String::from_utf8(bytes).map_err(|_| refuse("the file is not UTF-8 text: save it as UTF-8"))
+}
+
 /// The text of a TOML file and where it came from.
 #[derive(Clone, Debug)]
 pub struct TomlSource {
@@ -25,21 +42,7 @@ impl TomlSource {
     /// # Errors
     /// It cannot be read, is larger than a mebibyte, or is not UTF-8.
     pub fn read(path: &Path) -> Result<TomlSource, ConfigError> {
-        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        let mut bytes = Vec::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-        let refuse = |problem: &str| ConfigError::Invalid {
-            path: path.to_owned(),
-            line: None,
-            problem: problem.to_owned(),
-        };
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(refuse("a configuration file may be 1 MiB at most"));
-        }
-        let text = String::from_utf8(bytes)
-            .map_err(|_| refuse("the file is not UTF-8 text: save it as UTF-8"))?;
-        Ok(TomlSource { path: path.to_owned(), text })
+        Ok(TomlSource { path: path.to_owned(), text: read_text(path)? })
     }
 
     /// Text that stands for a file, such as the empty text where there is none.

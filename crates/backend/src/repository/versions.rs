@@ -90,13 +90,13 @@ impl fmt::Display for VersionPolicy {
     }
 }
 
-/// The key `versions` of `model.toml`: the highest where it is left out.
+/// The key `versions` of `model.toml`.
 pub(super) fn policy(
     source: &TomlSource,
     value: Option<&Spanned<Value>>,
-) -> Result<VersionPolicy, ConfigError> {
-    let Some(value) = value else { return Ok(VersionPolicy::default()) };
-    parsed(value.get_ref()).ok_or_else(|| {
+) -> Result<Option<VersionPolicy>, ConfigError> {
+    let Some(value) = value else { return Ok(None) };
+    parsed(value.get_ref()).map(Some).ok_or_else(|| {
         let problem = format!(
             "versions = {} is not allowed: give \"latest\", {{ latest = 2 }}, \"all\", or the \
              numbers of the versions, such as [1, 3]",
@@ -143,7 +143,8 @@ mod tests {
         let file: std::collections::BTreeMap<String, Spanned<Value>> = source.parse().unwrap();
         let shown = match policy(&source, file.get("versions")) {
             Err(error) => error.to_string(),
-            Ok(policy) => match policy.choose(available) {
+            Ok(None) => "none".to_owned(),
+            Ok(Some(policy)) => match policy.choose(available) {
                 None => format!("{policy} chooses none"),
                 Some(choice) => format!(
                     "{policy}: {:?} {:?} {:?}",

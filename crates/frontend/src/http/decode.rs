@@ -407,6 +407,7 @@ mod tests {
             engine: String::new(),
             platform: String::new(),
             profile: Profile::linear(Span(1), Span(1), 4).unwrap(),
+            configuration: Bytes::new(),
         }
     }
 

@@ -170,7 +170,9 @@ impl HttpApi {
                 let named = Map::from_iter([("name".to_owned(), Value::from(name))]);
                 readiness(self.context.model_ready(name, version), named)
             }
-            Of::Config => described(|_, model| json_body(&describe::config(model))),
+            Of::Config => {
+                described(|_, model| json_body(&symphony_triton::to_json(&describe::config(model))))
+            }
             Of::Metadata => {
                 described(|catalog, model| json_body(&describe::metadata(catalog, model)))
             }

@@ -328,6 +328,7 @@ fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
                 engine: "emulated".to_owned(),
                 platform: "emulated_onnx".to_owned(),
                 profile,
+                configuration: Bytes::new(),
             };
             (behaviour, Arc::new(model))
         })

@@ -1,6 +1,7 @@
 //! What the loader of models says to frontends: what is served right now.
 
 use crate::tensor::Signature;
+use bytes::Bytes;
 use symphony_core::{Class, ModelId, Objective, Profile};
 
 /// One model version that takes requests.
@@ -28,6 +29,8 @@ pub struct ServedModel {
     pub platform: String,
     /// Planned execution time by batch size.
     pub profile: Profile,
+    /// What its settings say beside this, as the bytes of Triton's `ModelConfig` message.
+    pub configuration: Bytes,
 }
 
 /// Where a model of the repository stands.

@@ -1,0 +1,120 @@
+//! Files as data: a text, and what it becomes.
+
+use super::*;
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use std::fmt::Write as _;
+
+/// What a file says of the model `m`: its terms that are set, and what is noted.
+fn shown(text: &str) -> String {
+    let file = match TritonFile::parse(PathBuf::from("m/config.pbtxt"), text.to_owned()) {
+        Ok(file) => file,
+        Err(error) => return format!("{error}\n"),
+    };
+    let terms = match file.inherited("m") {
+        Ok(terms) => terms,
+        Err(error) => return format!("{error}\n"),
+    };
+    let mut shown = String::new();
+    let mut line = |key: &str, value: Option<String>| {
+        let Some(value) = value else { return };
+        writeln!(shown, "{key}: {value}").unwrap();
+    };
+    line("versions", terms.versions.map(|policy| policy.to_string()));
+    line("file", terms.file);
+    line("max_batch", terms.max_batch.map(|rows| rows.to_string()));
+    line("class", terms.class.map(|class| class.name().to_owned()));
+    line("queue_max", terms.queue_max.map(|most| most.to_string()));
+    line("queue_timeout", terms.queue_timeout.map(|span| span.to_string()));
+    for note in file.notes() {
+        writeln!(shown, "note {}: {}", note.key, note.instead).unwrap();
+    }
+    shown
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form expect! gives")]
+fn check(texts: &[&str], expected: Expect) {
+    let shown: Vec<_> = texts.iter().map(|text| shown(text)).collect();
+    expected.assert_eq(&shown.join("--\n"));
+}
+
+#[test]
+fn keys_that_have_a_counterpart() {
+    check(
+        &[
+            "",
+            "name: 'm' platform: 'onnxruntime_onnx' max_batch_size: 8",
+            "backend: 'onnxruntime' max_batch_size: 0 default_model_filename: 'net.onnx'",
+            "version_policy { latest { num_versions: 2 } }",
+            "version_policy: { latest { } }",
+            "version_policy { all {} }",
+            "version_policy { specific { versions: [ 3, 1 ] } }",
+            "dynamic_batching { priority_levels: 2 default_priority_level: 2 }",
+            "dynamic_batching { priority_levels: 5 default_priority_level: 3 }",
+            "dynamic_batching { default_queue_policy { max_queue_size: 16
+               timeout_action: REJECT default_timeout_microseconds: 50000 } }",
+        ],
+        expect![],
+    );
+}
+
+#[test]
+fn keys_without_a_counterpart_are_noted() {
+    check(
+        &[
+            "instance_group [ { count: 2 kind: KIND_GPU gpus: [ 0, 1 ] } ]",
+            "optimization { graph { level: 1 } } response_cache { enable: true }
+               model_warmup [ { name: 'w' batch_size: 1 } ] runtime: 'x'
+               parameters { key: 'intra_op_thread_count' value { string_value: '2' } }
+               cc_model_filenames { key: '8.0' value: 'a' } metric_tags { key: 'a' value: 'b' }
+               model_metrics {} model_repository_agents { agents { name: 'checksum' } }",
+            "response_cache { enable: false }",
+            "dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 100
+               preserve_ordering: true priority_levels: 1 default_priority_level: 1
+               priority_queue_policy { key: 1 value { max_queue_size: 3 } }
+               default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 9 } }",
+            "input { name: 'x' format: FORMAT_NHWC } output { name: 'y' label_filename: 'l.txt' }",
+        ],
+        expect![],
+    );
+}
+
+#[test]
+fn what_would_be_served_wrongly_is_refused() {
+    check(
+        &[
+            "name: 'other'",
+            "platform: 'tensorrt_plan'",
+            "platform: 'pytorch_libtorch'",
+            "backend: 'python'",
+            "platform: 'ensemble' ensemble_scheduling { step { model_name: 'a' } }",
+            "sequence_batching { oldest {} }",
+            "model_transaction_policy { decoupled: true }",
+            "batch_input { kind: BATCH_ELEMENT_COUNT }",
+            "batch_output {}",
+            "input { name: 'x' allow_ragged_batch: true }",
+            "output { name: 'x' is_shape_tensor: true }",
+            "input { name: 'x' is_non_linear_format_io: true }",
+            "max_batch_size: -1",
+            "version_policy { specific { versions: [ 0 ] } }",
+            "version_policy { specific { } }",
+            "default_model_filename: '../../etc/passwd'",
+            "dynamic_batching { priority_levels: 2 }",
+            "dynamic_batching { priority_levels: 2 default_priority_level: 3 }",
+            "max_batch_size 8",
+            "\n\ninput [ { name: 'x' datatype: TYPE_FP32 } ]",
+        ],
+        expect![],
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(FILE), &bytes).unwrap();
+        if let Ok(Some(file)) = TritonFile::read(root.path()) {
+            let _ = (file.inherited("m"), file.notes());
+        }
+    }
+}
