@@ -5,6 +5,7 @@
 //! sends.
 
 pub mod batch;
+mod contract;
 pub mod engine;
 pub mod engines;
 mod limits;
@@ -15,4 +16,5 @@ pub mod profiling;
 pub mod repository;
 pub mod resident;
 mod verify;
+pub mod view;
 pub mod worker;

@@ -15,6 +15,7 @@ pub use error::{LoadError, LoadProblem};
 pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
 pub use state::LoadedFiles;
 
+use crate::contract;
 use crate::engine::{Engine, EngineError, Executable};
 use crate::engines::emulated::{self, Emulation};
 use crate::engines::onnxruntime::Onnxruntime;
@@ -31,6 +32,7 @@ use crate::repository::{
     GraphSettings, ModelDirectory, ModelKind, ModelSource, OnnxSource, Slo,
 };
 use crate::resident::Resident;
+use crate::view;
 use bytes::Bytes;
 use objective::{objective, queue_max_default};
 use std::path::{Path, PathBuf};
@@ -164,9 +166,10 @@ impl Loader {
             ModelKind::Onnx { file, settings } => self.run_onnx(&source, file, settings)?,
             ModelKind::Emulated(model) => (self.run_emulated(model)?, LoadedFiles::new(&source)),
         };
+        let (signature, residents) = shown(&source.kind, running.signature, running.residents)?;
         let configuration = symphony_triton::to_bytes(&source.configuration()).into();
         let ModelSource { name, version, terms, .. } = source;
-        let PlacedModel { engine, platform, signature, rows_max, residents, measured } = running;
+        let PlacedModel { engine, platform, rows_max, measured, .. } = running;
         let plan = Arc::clone(&measured.plan);
         let objective = objective(terms.slo, &plan)
             .map_err(|(slo, least)| LoadProblem::Objective { slo, least, engine })?;
@@ -229,6 +232,11 @@ impl Loader {
         model: OnnxModel,
         path: &Path,
     ) -> Result<Prepared, LoadProblem> {
+        if let Some(file) = &source.settings.triton {
+            for told in contract::check(file.config(), model.signature())? {
+                info!(model = source.name, "{told}");
+            }
+        }
         let options = Options {
             name: &source.name,
             settings,
@@ -377,6 +385,24 @@ impl Loader {
         self.profiles.know(key, &measured);
         Ok(measured)
     }
+}
+
+/// A model as clients see it: in shapes of their own, where the settings ask for that.
+fn shown(
+    kind: &ModelKind,
+    signature: Arc<Signature>,
+    mut residents: Vec<Resident>,
+) -> Result<(Arc<Signature>, Vec<Resident>), LoadProblem> {
+    let ModelKind::Onnx { settings, .. } = kind else { return Ok((signature, residents)) };
+    if settings.reshape.is_empty() {
+        return Ok((signature, residents));
+    }
+    let (signature, views) = view::seen(&signature, &settings.reshape)?;
+    let views = Arc::new(views);
+    for resident in &mut residents {
+        resident.show_outputs(Arc::clone(&views));
+    }
+    Ok((Arc::new(signature), residents))
 }
 
 /// How many generated rows to measure with, for the memory they take.

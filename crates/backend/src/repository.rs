@@ -8,6 +8,7 @@
 //! Nothing here opens an ONNX file's contents or knows an engine.
 
 mod config;
+mod convert;
 mod directory;
 mod error;
 mod fingerprint;

@@ -3,6 +3,7 @@
 
 use crate::batch::{Arena, AssemblyError, OutputError, split};
 use crate::engine::{EngineError, Executable};
+use crate::view::OutputViews;
 use std::sync::Arc;
 use symphony_wire::tensor::{Inputs, OutputTensor, Signature};
 
@@ -11,6 +12,7 @@ pub struct Resident {
     signature: Arc<Signature>,
     arena: Arena,
     executable: Box<dyn Executable>,
+    views: Arc<OutputViews>,
 }
 
 impl std::fmt::Debug for Resident {
@@ -45,13 +47,18 @@ impl Resident {
     ) -> Result<Resident, EngineError> {
         let representation = executable.representation();
         let arena = Arena::new(Arc::clone(&signature), rows_max, representation)?;
-        Ok(Resident { signature, arena, executable })
+        Ok(Resident { signature, arena, executable, views: Arc::default() })
     }
 
     /// The inputs and outputs of the model.
     #[must_use]
     pub fn signature(&self) -> &Arc<Signature> {
         &self.signature
+    }
+
+    /// Answers with outputs in the shapes that clients see.
+    pub fn show_outputs(&mut self, views: Arc<OutputViews>) {
+        self.views = views;
     }
 
     /// The largest batch, in rows.
@@ -103,7 +110,9 @@ impl Resident {
     /// # Errors
     /// An output does not have one entry per row.
     pub fn split(&self, outputs: Vec<OutputTensor>) -> Result<Vec<Vec<OutputTensor>>, OutputError> {
-        split(&self.signature, outputs, self.arena.parts())
+        let mut requests = split(&self.signature, outputs, self.arena.parts())?;
+        requests.iter_mut().for_each(|outputs| self.views.apply(outputs));
+        Ok(requests)
     }
 
     /// Runs requests as one batch and returns the outputs of each.

@@ -27,6 +27,9 @@ pub(crate) enum Command {
     /// List what a running server serves.
     #[command(after_help = "Example:\n  symphony models --url http://127.0.0.1:8000")]
     Models(symphony_client::ModelsArgs),
+    /// Print the model.toml that says what a config.pbtxt of NVIDIA Triton says.
+    #[command(after_help = "Example:\n  symphony convert models/resnet --write")]
+    Convert(ConvertArgs),
     /// Measure one model's latency by batch size: a table and a plot.
     #[cfg(feature = "lab")]
     Profile(OnPool<symphony_lab::ProfileArgs>),
@@ -42,6 +45,16 @@ pub(crate) enum Command {
     #[cfg(feature = "lab")]
     #[command(after_help = "Example:\n  symphony simulate goodput experiments/reference.toml")]
     Simulate(symphony_lab::SimulateArgs),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ConvertArgs {
+    /// A model's directory, or a directory of models.
+    #[arg(value_name = "DIR")]
+    pub(crate) path: PathBuf,
+    /// Write each model.toml into its model's directory instead.
+    #[arg(long)]
+    pub(crate) write: bool,
 }
 
 /// A command that runs on a pool in this process, and the options of that pool.

@@ -1,9 +1,11 @@
 //! The `symphony` command: `serve` puts the roles of a server together, `infer` and `models` ask one
-//! that runs; the other commands are the lab's, which the feature `lab`, on by default, builds in.
+//! that runs, `convert` writes settings of models; the other commands are the lab's, which the
+//! feature `lab`, on by default, builds in.
 
 mod args;
 mod config;
 mod console;
+mod convert;
 mod logging;
 mod serve;
 
@@ -31,6 +33,7 @@ fn run(command: Command) -> Result<()> {
         Command::Serve(args) => serve::command(args),
         Command::Infer(args) => symphony_client::infer(&args),
         Command::Models(args) => symphony_client::models(&args),
+        Command::Convert(args) => convert::command(&args),
         #[cfg(feature = "lab")]
         Command::Profile(args) => symphony_lab::profile(args.command, on_pool(args.pool)?.loader),
         #[cfg(feature = "lab")]

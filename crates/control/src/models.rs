@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::{LoadError, LoadProblem, LoadedModel, Loader};
 use symphony_backend::profiling::Measured;
-use symphony_backend::repository::{ConfigError, ModelDirectory, Repository, Scan};
+use symphony_backend::repository::{ConfigError, ModelDirectory, Note, Repository, Scan};
 use symphony_backend::resident::Resident;
 use symphony_backend::worker::{Unreachable, WorkerPort};
 use symphony_core::sched::ModelTerms;
@@ -223,7 +223,7 @@ impl Models {
             if serving.len() == choice.wanted().len() {
                 break;
             }
-            match self.load_if_changed(directory, version) {
+            match self.load_if_changed(directory, version, version == choice.highest()) {
                 Ok(report) => {
                     serving.push(version);
                     reports.extend(report);
@@ -245,11 +245,13 @@ impl Models {
         }
     }
 
-    /// Loads a version unless it serves already as it is in the repository.
+    /// Loads a version unless it serves already as it is in the repository. With the highest, the
+    /// log says what is done in place of what the model's `config.pbtxt` asks for.
     fn load_if_changed(
         &mut self,
         directory: &ModelDirectory,
         version: u64,
+        is_highest: bool,
     ) -> Result<Option<LoadReport>, LoadError> {
         let name = &directory.name;
         let source = match directory.read_version(version) {
@@ -261,6 +263,11 @@ impl Models {
         let served = self.table.served(name, version);
         if served.is_some_and(|served| served.from.is_current(&source)) {
             return Ok(None);
+        }
+        if is_highest {
+            for Note { key, instead } in source.settings.notes() {
+                tracing::info!(model = %name, "config.pbtxt: {key}: {instead}");
+            }
         }
         self.table.set_version_state(name, version, ModelState::Loading);
         if !self.table.is_served(name) {

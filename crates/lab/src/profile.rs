@@ -1,8 +1,8 @@
 //! `symphony profile`: measures one model and shows its latency profile.
 
 use crate::plot::{Chart, Line};
-use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use anyhow::Result;
+use std::path::PathBuf;
 use symphony_backend::loader::{Loader, LoaderConfig};
 use symphony_backend::profiling::{CellMeasurement, Measured};
 use symphony_backend::repository::ModelDirectory;
@@ -25,7 +25,7 @@ pub struct ProfileArgs {
 /// # Errors
 /// The model cannot be loaded, or the plot cannot be written.
 pub fn command(args: ProfileArgs, config: LoaderConfig) -> Result<()> {
-    let directory = directory(&args.model)?;
+    let directory = ModelDirectory::at(&args.model)?;
     let loaded = Loader::new(config).load(&directory)?;
     let (alpha, beta) = loaded.plan.fit();
     print_line(format_args!("{} {} on {}", loaded.name, loaded.version, loaded.engine))?;
@@ -39,17 +39,6 @@ pub fn command(args: ProfileArgs, config: LoaderConfig) -> Result<()> {
     let plot = args.plot.unwrap_or_else(|| format!("{}-profile.svg", loaded.name).into());
     chart(&loaded.name, &loaded.measured).write(&plot)?;
     print_line(format_args!("plot: {}", plot.display()))
-}
-
-/// A model's own directory, named by its path.
-fn directory(path: &Path) -> Result<ModelDirectory> {
-    let absolute =
-        path.canonicalize().with_context(|| format!("no model directory at {}", path.display()))?;
-    let name = absolute
-        .file_name()
-        .and_then(|name| name.to_str())
-        .with_context(|| format!("{} has no name that a model can have", absolute.display()))?;
-    Ok(ModelDirectory { name: name.to_owned(), path: absolute.clone() })
 }
 
 /// How many times cheaper eight rows are together than one by one.

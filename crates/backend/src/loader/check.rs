@@ -1,7 +1,8 @@
 //! What can be said of a model before it is served: by reading it, or by running it once.
 
 use super::{LoadError, LoadProblem, Loader, OnnxFile, first_that, prove};
-use crate::repository::{ModelDirectory, ModelKind, ModelSource, OnnxSource};
+use crate::repository::{ModelDirectory, ModelKind, ModelSource, Note, OnnxSource};
+use crate::view;
 
 /// A model that can be served, as far as was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Checked {
     pub version: u64,
     /// Where it was run: the engine, and the largest batch in rows.
     pub ran: Option<(&'static str, u32)>,
+    /// What is done in place of what its `config.pbtxt` asks for.
+    pub notes: Vec<Note>,
 }
 
 impl Loader {
@@ -51,6 +54,7 @@ impl Loader {
                 let prepared = self.prepare(&source, settings, model, &path)?;
                 if run {
                     let (engine, runnable) = self.place(&source, settings, &prepared)?;
+                    view::seen(&runnable.signature, &settings.reshape)?;
                     Some((engine.name(), runnable.rows_max))
                 } else {
                     let engines = self.engines(settings.choice)?;
@@ -60,7 +64,8 @@ impl Loader {
             }
             ModelKind::Emulated(_) => None,
         };
+        let notes = source.settings.notes();
         let ModelSource { name, version, .. } = source;
-        Ok(Checked { name, version, ran })
+        Ok(Checked { name, version, ran, notes })
     }
 }

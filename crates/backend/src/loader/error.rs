@@ -1,10 +1,12 @@
 //! Why a model was not loaded.
 
+use crate::contract::Contradiction;
 use crate::engine::EngineError;
 use crate::operators::Unproven;
 use crate::prepare::PrepareError;
 use crate::profiling::ProfilingError;
 use crate::repository::ConfigError;
+use crate::view::ReshapeError;
 use crate::worker::Unreachable;
 use std::fmt;
 use symphony_core::Span;
@@ -65,6 +67,12 @@ pub enum LoadProblem {
     /// Its inputs or outputs cannot be served.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    /// Its `config.pbtxt` contradicts its graph.
+    #[error(transparent)]
+    Contract(#[from] Contradiction),
+    /// Its inputs or outputs cannot be seen in the shapes that its settings give.
+    #[error(transparent)]
+    Reshape(#[from] ReshapeError),
     /// The pool already serves as many models as it can.
     #[error("the pool already serves {0} models, its maximum: unload one first")]
     TooMany(usize),

@@ -8,6 +8,7 @@ use super::error::ConfigError;
 use super::source::TomlSource;
 use super::versions::VersionPolicy;
 use crate::limits;
+use crate::view::Reshapes;
 use graph::GraphKeys;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +62,9 @@ pub(super) struct Inherited {
     pub(super) class: Option<Class>,
     pub(super) queue_max: Option<u32>,
     pub(super) queue_timeout: Option<Span>,
+    /// As in [`GraphSettings`].
+    pub(super) shapes: Reshapes,
+    pub(super) reshape: Reshapes,
 }
 
 /// The latency objective that was asked for.
@@ -125,6 +129,8 @@ struct File {
     #[serde(default)]
     shape: BTreeMap<Spanned<String>, Spanned<Vec<i64>>>,
     #[serde(default)]
+    reshape: BTreeMap<Spanned<String>, Spanned<Vec<i64>>>,
+    #[serde(default)]
     max_size: BTreeMap<String, Spanned<i64>>,
     #[serde(default)]
     pad: BTreeMap<String, Spanned<toml::Value>>,
@@ -149,6 +155,7 @@ impl File {
     fn graph_keys(&mut self) -> GraphKeys {
         GraphKeys {
             shape: std::mem::take(&mut self.shape),
+            reshape: std::mem::take(&mut self.reshape),
             max_size: std::mem::take(&mut self.max_size),
             pad: std::mem::take(&mut self.pad),
             pad_dimension: self.pad_dimension.take(),
@@ -210,10 +217,13 @@ impl ModelConfig {
         let loss_weight = loss_weight(source, file.loss_weight.as_ref())?;
         let max_batch = whole(source, "max_batch", file.max_batch.as_ref(), 1..=MAX_BATCH_LIMIT)?
             .or(inherited.max_batch.map(|rows| rows.clamp(1, MAX_BATCH_LIMIT)));
-        let engine = match file.engine {
+        let mut engine = match file.engine {
             Some(EngineName::Emulated) => emulated(source, &file, &graph, max_batch)?,
             _ => onnx(source, file, graph, inherited.file)?,
         };
+        if let EngineConfig::Onnx { settings, .. } = &mut engine {
+            settings.inherit(inherited.shapes, inherited.reshape);
+        }
         let rows_max = match &engine {
             EngineConfig::Emulated(emulation) => emulation.profile.rows_max(),
             EngineConfig::Onnx { .. } => max_batch.unwrap_or(MAX_BATCH_DEFAULT),

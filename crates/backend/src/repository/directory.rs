@@ -5,10 +5,10 @@ use super::error::ConfigError;
 use super::listing::{named_file, only_file, onnx_files, versions};
 use super::name::is_name;
 use super::source::TomlSource;
-use super::triton::TritonFile;
+use super::triton::{Note, TritonFile};
 use super::versions::{VersionChoice, VersionPolicy};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The version of a model without version directories.
 const UNVERSIONED: u64 = 1;
@@ -50,6 +50,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What is done in place of what `config.pbtxt` asks for.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Note> {
+        self.triton.as_ref().map(TritonFile::notes).unwrap_or_default()
+    }
+
     /// The texts, for a comparison with another state of them.
     #[must_use]
     pub fn texts(&self) -> [&str; 2] {
@@ -81,6 +87,18 @@ pub enum OnnxSource {
 }
 
 impl ModelDirectory {
+    /// The model whose own directory is at `path`, which names it.
+    ///
+    /// # Errors
+    /// There is no directory there.
+    pub fn at(path: &Path) -> Result<ModelDirectory, ConfigError> {
+        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+        let path = path.canonicalize().map_err(failed)?;
+        // What is not UTF-8 is no name and is refused as such when it is read.
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(ModelDirectory { name, path })
+    }
+
     /// Reads its settings and the highest of the versions that they choose.
     ///
     /// # Errors
@@ -115,10 +133,16 @@ impl ModelDirectory {
         }
         // Listed first, so that a directory that cannot be read is not taken for an empty one.
         let versions = versions(&self.path)?;
-        let (triton, toml) = (TritonFile::read(&self.path)?, self.settings()?);
-        let inherited = triton.as_ref().map(|file| file.inherited(&self.name)).transpose()?;
-        let config = ModelConfig::parse_over(&toml, inherited.unwrap_or_default())?;
-        Ok((versions, config, Settings { toml, triton }))
+        let settings = self.settings()?;
+        let inherited =
+            settings.triton.as_ref().map(|file| file.inherited(&self.name)).transpose()?;
+        let config = ModelConfig::parse_over(&settings.toml, inherited.unwrap_or_default())?;
+        Ok((versions, config, settings))
+    }
+
+    /// The files with its settings.
+    pub(super) fn settings(&self) -> Result<Settings, ConfigError> {
+        Ok(Settings { toml: self.model_toml()?, triton: TritonFile::read(&self.path)? })
     }
 
     /// Reads its settings and one of its versions.
@@ -152,7 +176,7 @@ impl ModelDirectory {
     }
 
     /// Its `model.toml`, empty when there is none.
-    fn settings(&self) -> Result<TomlSource, ConfigError> {
+    fn model_toml(&self) -> Result<TomlSource, ConfigError> {
         let path = self.path.join("model.toml");
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -12,6 +12,8 @@ use super::directory::{ModelKind, ModelSource, OnnxSource};
 use super::error::ConfigError;
 use super::source::read_text;
 use super::versions::{self, VersionPolicy};
+use crate::contract::graph_dims;
+use crate::view::Reshapes;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +21,8 @@ use symphony_core::{Class, Span};
 use symphony_triton::proto::model_config::SchedulingChoice;
 use symphony_triton::proto::model_version_policy::{All, Latest, PolicyChoice, Specific};
 use symphony_triton::proto::{
-    ModelConfig, ModelDynamicBatching, ModelQueuePolicy, ModelVersionPolicy, model_queue_policy,
+    ModelConfig, ModelDynamicBatching, ModelInput, ModelQueuePolicy, ModelVersionPolicy,
+    model_queue_policy,
 };
 
 /// The file's name.
@@ -124,6 +127,8 @@ fn inherited(config: &ModelConfig) -> Result<Inherited, String> {
         versions: config.version_policy.as_ref().map(version_policy).transpose()?.flatten(),
         file: Some(config.default_model_filename.clone()).filter(|file| !file.is_empty()),
         max_batch: config.max_batch_size.map(max_batch).transpose()?,
+        shapes: shapes(config),
+        reshape: reshapes(config),
         ..Inherited::default()
     };
     if terms.file.as_ref().is_some_and(|file| !is_file_name(file)) {
@@ -141,6 +146,29 @@ fn inherited(config: &ModelConfig) -> Result<Inherited, String> {
         }
     }
     Ok(terms)
+}
+
+/// What the file says of the graph's inputs: what it fixes of open dimensions, and whether the
+/// first of them is one of a row. With the latter there is no batch dimension.
+fn shapes(config: &ModelConfig) -> Reshapes {
+    let dims = |input: &ModelInput| {
+        let dims = graph_dims(&input.dims, input.reshape.as_ref())?;
+        Some((input.name.clone(), sizes(dims)))
+    };
+    config.input.iter().filter_map(dims).collect()
+}
+
+/// The shapes in which clients see what is reshaped.
+fn reshapes(config: &ModelConfig) -> Reshapes {
+    let inputs = config.input.iter().filter(|input| input.reshape.is_some());
+    let inputs = inputs.map(|input| (&input.name, &input.dims));
+    let outputs = config.output.iter().filter(|output| output.reshape.is_some());
+    let outputs = outputs.map(|output| (&output.name, &output.dims));
+    inputs.chain(outputs).map(|(name, dims)| (name.clone(), sizes(dims))).collect()
+}
+
+fn sizes(dims: &[i64]) -> Vec<Option<usize>> {
+    dims.iter().map(|dim| usize::try_from(*dim).ok().filter(|size| *size > 0)).collect()
 }
 
 fn max_batch(rows: i32) -> Result<u32, String> {

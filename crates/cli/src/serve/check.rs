@@ -4,7 +4,7 @@ use crate::config::ServeConfig;
 use crate::console::say;
 use anyhow::{Result, bail};
 use symphony_backend::loader::{Checked, LoadError, Loader};
-use symphony_backend::repository::{Repository, Scan};
+use symphony_backend::repository::{Note, Repository, Scan};
 
 /// How thoroughly to check, and how much to say.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,7 @@ impl Check {
                     for checked in &versions {
                         say(format_args!("ok    {}", told(checked)));
                     }
+                    say_notes(&versions);
                 }
                 Err(error) => {
                     self.say_error(&error);
@@ -56,8 +57,16 @@ impl Check {
     }
 }
 
+/// Says once for a model what is done in place of what its `config.pbtxt` asks for.
+fn say_notes(versions: &[Checked]) {
+    let Some(Checked { name, notes, .. }) = versions.first() else { return };
+    for Note { key, instead } in notes {
+        say(format_args!("note  {name}: config.pbtxt: {key}: {instead}"));
+    }
+}
+
 fn told(checked: &Checked) -> String {
-    let Checked { name, version, ran } = checked;
+    let Checked { name, version, ran, .. } = checked;
     match ran {
         None => format!("{name} {version}"),
         Some((engine, 1)) => format!("{name} {version}: runs on {engine}, one row per batch"),

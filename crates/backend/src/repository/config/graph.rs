@@ -3,6 +3,7 @@
 use super::super::error::ConfigError;
 use super::super::source::TomlSource;
 use super::EngineChoice;
+use crate::view::Reshapes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub struct GraphSettings {
     /// Sizes of open dimensions: input name to its shape without the batch dimension. `None` leaves
     /// a dimension open.
     pub shapes: BTreeMap<String, Vec<Option<usize>>>,
+    /// Shapes of rows in which clients see inputs and outputs, where they are not the graph's.
+    pub reshape: Reshapes,
     /// The largest sizes of open dimensions, by name.
     pub max_size: BTreeMap<String, usize>,
     /// Inputs that are padded to the longest of their batch, with the element that fills them.
@@ -69,6 +72,7 @@ pub enum CustomOps {
 #[derive(Debug, Default)]
 pub(super) struct GraphKeys {
     pub(super) shape: BTreeMap<Spanned<String>, Spanned<Vec<i64>>>,
+    pub(super) reshape: BTreeMap<Spanned<String>, Spanned<Vec<i64>>>,
     pub(super) max_size: BTreeMap<String, Spanned<i64>>,
     pub(super) pad: BTreeMap<String, Spanned<toml::Value>>,
     pub(super) pad_dimension: Option<Spanned<String>>,
@@ -78,6 +82,18 @@ pub(super) struct GraphKeys {
     pub(super) batch_dependent: Option<Spanned<bool>>,
 }
 
+impl GraphSettings {
+    /// Adds what another file says of tensors of which this one says nothing.
+    pub(super) fn inherit(&mut self, shapes: Reshapes, reshape: Reshapes) {
+        for (name, dims) in shapes {
+            self.shapes.entry(name).or_insert(dims);
+        }
+        for (name, dims) in reshape {
+            self.reshape.entry(name).or_insert(dims);
+        }
+    }
+}
+
 impl GraphKeys {
     /// The first key that is set, for a model that has no graph.
     pub(super) fn stray(&self) -> Option<(&'static str, Range<usize>)> {
@@ -85,7 +101,9 @@ impl GraphKeys {
         let max_size = self.max_size.values().next().map(|size| ("max_size", size.span()));
         let pad = self.pad.values().next().map(|fill| ("pad", fill.span()));
         let span = |key, span: Option<Range<usize>>| span.map(|span| (key, span));
+        let reshape = self.reshape.keys().next().map(|name| ("reshape", name.span()));
         shape
+            .or(reshape)
             .or(max_size)
             .or(pad)
             .or(span("pad_dimension", self.pad_dimension.as_ref().map(Spanned::span)))
@@ -113,13 +131,10 @@ impl GraphKeys {
             let max = max_size(source, &name, &size)?;
             Ok((name, max))
         });
-        let shapes = self.shape.into_iter().map(|(name, dims)| {
-            let dims = shape(source, &dims)?;
-            Ok((name.into_inner(), dims))
-        });
         Ok(GraphSettings {
             choice,
-            shapes: shapes.collect::<Result<_, ConfigError>>()?,
+            shapes: shapes(source, self.shape)?,
+            reshape: shapes(source, self.reshape)?,
             max_size: sizes.collect::<Result<_, ConfigError>>()?,
             pad,
             pad_dimension: self.pad_dimension.map(Spanned::into_inner),
@@ -137,6 +152,14 @@ impl GraphKeys {
             batch_dependent: self.batch_dependent.is_some_and(Spanned::into_inner),
         })
     }
+}
+
+/// Shapes by the name of their input or output.
+fn shapes(
+    source: &TomlSource,
+    table: BTreeMap<Spanned<String>, Spanned<Vec<i64>>>,
+) -> Result<Reshapes, ConfigError> {
+    table.into_iter().map(|(name, dims)| Ok((name.into_inner(), shape(source, &dims)?))).collect()
 }
 
 /// A shape without its batch dimension; -1 leaves a dimension open.

@@ -26,6 +26,9 @@ fn shown(text: &str) -> String {
     line("class", terms.class.map(|class| class.name().to_owned()));
     line("queue_max", terms.queue_max.map(|most| most.to_string()));
     line("queue_timeout", terms.queue_timeout.map(|span| span.to_string()));
+    for (key, shapes) in [("shape", terms.shapes), ("reshape", terms.reshape)] {
+        line(key, (!shapes.is_empty()).then(|| format!("{shapes:?}")));
+    }
     for note in file.notes() {
         writeln!(shown, "note {}: {}", note.key, note.instead).unwrap();
     }
@@ -51,6 +54,8 @@ fn keys_that_have_a_counterpart() {
             "version_policy { specific { versions: [ 3, 1 ] } }",
             "dynamic_batching { priority_levels: 2 default_priority_level: 2 }",
             "dynamic_batching { priority_levels: 5 default_priority_level: 3 }",
+            "max_batch_size: 4 input [ { name: 'x' dims: [ -1, 3 ] } ]
+               output { name: 'y' dims: [ 1, 4 ] reshape { shape: [ 4 ] } }",
             "dynamic_batching { default_queue_policy { max_queue_size: 16
                timeout_action: REJECT default_timeout_microseconds: 50000 } }",
         ],
