@@ -231,7 +231,13 @@ mod tests {
                 "input [ { name: 'x' dims: [ 3, -1 ] optional: true }, { name: 's' reshape {} } ]",
                 "input [ { name: 'x' }, { name: 's' data_type: TYPE_STRING } ]",
             ],
-            expect![],
+            expect![[r#"
+                ok []
+                ok ["config.pbtxt does not list output \"z\": it is served all the same"]
+                ok ["config.pbtxt does not list output \"y\": it is served all the same"]
+                ok ["config.pbtxt says that input \"x\" is optional: requests may leave it out only if the graph has a default for it"]
+                ok []
+            "#]],
         );
     }
 
@@ -252,7 +258,20 @@ mod tests {
                 "max_batch_size: 8 output { name: 'z' dims: 1 }",
                 "max_batch_size: 8 input { name: 's' dims: [ 1 ] }",
             ],
-            expect![],
+            expect![[r#"
+                config.pbtxt and the graph contradict each other: the file lists input "a", and the graph has "x", "s"
+                config.pbtxt and the graph contradict each other: the file lists output "a", and the graph has "y", "z"
+                config.pbtxt and the graph contradict each other: the graph has an input s: string [n] that the file does not list: add it, or list no inputs
+                config.pbtxt and the graph contradict each other: input "x" is TYPE_INT32 in the file, and float in the graph
+                config.pbtxt and the graph contradict each other: input "x" has dims [4, -1] in the file, and the graph has x: float [n, 3, n]: 4 is not 3
+                config.pbtxt and the graph contradict each other: input "x" has dims [-1, -1] in the file, and the graph has x: float [n, 3, n]: -1 is not 3
+                config.pbtxt and the graph contradict each other: input "x" has dims [3, 0] in the file, and the graph has x: float [n, 3, n]: a dimension is at least 1, or -1 (open)
+                config.pbtxt and the graph contradict each other: input "x" has dims [-1, 3, -1] in the file, and the graph has x: float [n, 3, n]: max_batch_size: 8 adds a batch dimension in front
+                config.pbtxt and the graph contradict each other: input "x" has dims [3, -1] in the file, and the graph has x: float [n, 3, n]: max_batch_size: 0 says that these are all dimensions
+                config.pbtxt and the graph contradict each other: input "x" has dims [3] in the file, and the graph has x: float [n, 3, n]: neither with a batch dimension in front nor without one
+                config.pbtxt and the graph contradict each other: output "z" has dims [1] in the file, and the graph has z: int64 [1]: max_batch_size: 8 adds a batch dimension in front
+                config.pbtxt and the graph contradict each other: input "s" has dims [1] in the file, and the graph has s: string [n]: max_batch_size: 8 adds a batch dimension in front
+            "#]],
         );
     }
 }

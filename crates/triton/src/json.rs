@@ -30,6 +30,50 @@ mod tests {
                dynamic_batching { max_queue_delay_microseconds: 100 }
                parameters: { key: "b" value: { string_value: "2" } }"#,
         );
-        expect![].assert_eq(&serde_json::to_string_pretty(&to_json(&config.unwrap())).unwrap());
+        expect![[r#"
+            {
+              "name": "",
+              "platform": "",
+              "max_batch_size": 8,
+              "input": [
+                {
+                  "name": "x",
+                  "data_type": "TYPE_FP32",
+                  "format": "FORMAT_NONE",
+                  "dims": [
+                    -1,
+                    16
+                  ],
+                  "is_shape_tensor": false,
+                  "allow_ragged_batch": false,
+                  "optional": false,
+                  "is_non_linear_format_io": false
+                }
+              ],
+              "output": [],
+              "instance_group": [],
+              "default_model_filename": "",
+              "cc_model_filenames": {},
+              "metric_tags": {},
+              "dynamic_batching": {
+                "preferred_batch_size": [],
+                "max_queue_delay_microseconds": 100,
+                "preserve_ordering": false,
+                "priority_levels": 0,
+                "default_priority_level": 0,
+                "priority_queue_policy": {}
+              },
+              "parameters": {
+                "b": {
+                  "string_value": "2"
+                }
+              },
+              "model_warmup": [],
+              "backend": "",
+              "batch_input": [],
+              "batch_output": [],
+              "runtime": ""
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&to_json(&config.unwrap())).unwrap());
     }
 }

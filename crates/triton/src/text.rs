@@ -62,10 +62,10 @@ impl Spelled {
                 _ if is_word(first) => rest.find(|char| !is_word(char)).unwrap_or(rest.len()),
                 _ => first.len_utf8(),
             };
-            match (first, behind_name) {
-                ('[', Some(at)) => spelled.add(at),
-                _ if first == '#' || first.is_ascii_whitespace() => {}
-                _ => behind_name = None,
+            if first != '#' && !first.is_ascii_whitespace() {
+                if let Some(at) = behind_name.take().filter(|_| first == '[') {
+                    spelled.add(at);
+                }
             }
             let (token, behind) = rest.split_at(length);
             spelled.text.push_str(token);
@@ -146,7 +146,16 @@ mod tests {
                 "input { name: 'x [ \\' [' } input < name: 'y' >",
                 "name: \"é\" input[{name: 'x'}]",
             ],
-            expect![],
+            expect![[r#"
+                "" None []
+                "" None []
+                "m" Some(0) []
+                "" None ["x [-1, 16]", "y [2, 3]"]
+                1:34: expected ',' or ']', but found ';'
+                "" None ["ab [1]"]
+                "" None ["x [ ' [ []", "y []"]
+                "é" None ["x []"]
+            "#]],
         );
     }
 
@@ -166,7 +175,19 @@ mod tests {
                 "= 3",
                 "name: '\\xff'",
             ],
-            expect![],
+            expect![[r#"
+                2:3: field 'max_bach_size' not found for message 'inference.ModelConfig'
+                2:7: 'name' is already set
+                1:29: expected an integer, but found 'one'
+                1:19: value 'TYPE_FLOAT' was not found for enum 'inference.DataType'
+                1:21: invalid string character
+                1:17: expected value to be a signed 32-bit integer, but the value 99999999999 is out of range
+                1:17: whitespace is required between an integer literal and an identifier
+                2:14: expected '}' or a field name, but reached end of input
+                1:40: a value is already set for oneof 'scheduling_choice'
+                1:1: invalid token
+                1:7: string is not valid utf-8
+            "#]],
         );
     }
 

@@ -135,10 +135,10 @@ fn directories_that_are_not_models_are_skipped() {
         expect![[r#"
             m version 1: ROOT/m/1/model.onnx
             skipped: directory "..data" is not a model: its name begins with a dot
-            skipped: directory "empty" is not a model: it has no model.toml, no ONNX file and no version directory
+            skipped: directory "empty" is not a model: it has no model.toml, no config.pbtxt, no ONNX file and no version directory
             skipped: directory "lost+found" is not a model: a model's name has 1 to 128 of the characters A-Z a-z 0-9 _ - .
             skipped: directory "my model" is not a model: a model's name has 1 to 128 of the characters A-Z a-z 0-9 _ - .
-            skipped: directory "notes" is not a model: it has no model.toml, no ONNX file and no version directory
+            skipped: directory "notes" is not a model: it has no model.toml, no config.pbtxt, no ONNX file and no version directory
         "#]],
     );
 }
@@ -236,14 +236,14 @@ fn settings_that_work() {
     check_settings(
         "",
         expect![
-            "ModelConfig { versions: Latest(1), terms: Terms { slo: Unstated, rows_max: 32, class: High, queue_max: None, loss_weight: 1.0 }, engine: Onnx { settings: GraphSettings { choice: Best, shapes: {}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, generate: None } }"
+            "ModelConfig { versions: Latest(1), terms: Terms { slo: Unstated, rows_max: 32, class: High, queue_max: None, loss_weight: 1.0 }, engine: Onnx { settings: GraphSettings { choice: Best, shapes: {}, reshape: {}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, file: None, generate: None } }"
         ],
     );
     check_settings(
         "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 'low'\nqueue_max = 7\nloss_weight = 2.0\n\
          shape = { ids = [128], image = [3, 224, 224], flag = [] }",
         expect![[
-            r#"ModelConfig { versions: Latest(1), terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: Some(7), loss_weight: 2.0 }, engine: Onnx { settings: GraphSettings { choice: Rten, shapes: {"flag": [], "ids": [Some(128)], "image": [Some(3), Some(224), Some(224)]}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, generate: None } }"#
+            r#"ModelConfig { versions: Latest(1), terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: Some(7), loss_weight: 2.0 }, engine: Onnx { settings: GraphSettings { choice: Rten, shapes: {"flag": [], "ids": [Some(128)], "image": [Some(3), Some(224), Some(224)]}, reshape: {}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, file: None, generate: None } }"#
         ]],
     );
 }
@@ -332,7 +332,7 @@ fn settings_that_are_refused() {
     })
     .concat();
     expect![[r#"
-        model.toml:1: unknown field `slo`, expected one of `versions`, `slo_ms`, `max_batch`, `engine`, `shape`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`
+        model.toml:1: unknown field `slo`, expected one of `versions`, `file`, `slo_ms`, `queue_timeout_ms`, `max_batch`, `engine`, `shape`, `reshape`, `max_size`, `pad`, `pad_dimension`, `batch_axis`, `broadcast`, `custom_ops`, `batch_dependent`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`
         model.toml:1: slo_ms = 0 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:2: slo_ms = -1.5 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:1: slo_ms = NaN is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
@@ -349,7 +349,7 @@ fn settings_that_are_refused() {
         model.toml:1: queue_max = -1 is not allowed: give a whole number from 1 to 10000000
         model.toml:1: loss_weight = 0 is not allowed: give a number from 0.01 to 100
         model.toml:1: unknown variant `tract`, expected one of `onnxruntime`, `rten`, `emulated`
-        model.toml:1: shape [0]: give every dimension but the batch dimension, each at least 1
+        model.toml:1: shape [0]: give every dimension but the batch dimension, each at least 1, or -1 to leave it open
         model.toml:1: invalid type: string "many", expected a sequence
         model.toml:2: [[input]] is for emulated models only: add engine = "emulated", or remove it (an ONNX file says itself what it takes and gives)
         model.toml:1: [emulated] is for emulated models only: add engine = "emulated", or remove it (an ONNX file says itself what it takes and gives)

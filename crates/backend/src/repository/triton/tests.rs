@@ -59,7 +59,34 @@ fn keys_that_have_a_counterpart() {
             "dynamic_batching { default_queue_policy { max_queue_size: 16
                timeout_action: REJECT default_timeout_microseconds: 50000 } }",
         ],
-        expect![],
+        expect![[r#"
+            --
+            max_batch: 8
+            --
+            file: net.onnx
+            max_batch: 0
+            --
+            versions: { latest = 2 }
+            --
+            versions: "latest"
+            --
+            versions: "all"
+            --
+            versions: [1, 3]
+            --
+            class: low
+            note dynamic_batching.priority_levels: there are two levels: 1 is high and 2 is low; requests that name none are high if their default is in the upper half of the levels
+            --
+            class: high
+            note dynamic_batching.priority_levels: there are two levels: 1 is high and 2 is low; requests that name none are high if their default is in the upper half of the levels
+            --
+            max_batch: 4
+            shape: {"x": [None, Some(3)]}
+            reshape: {"y": [Some(1), Some(4)]}
+            --
+            queue_max: 16
+            queue_timeout: 50.000ms
+        "#]],
     );
 }
 
@@ -80,7 +107,31 @@ fn keys_without_a_counterpart_are_noted() {
                default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 9 } }",
             "input { name: 'x' format: FORMAT_NHWC } output { name: 'y' label_filename: 'l.txt' }",
         ],
-        expect![],
+        expect![[r#"
+            note instance_group: one instance runs on each accelerator; --accelerators and --threads divide the cores, and GPUs are not used yet
+            --
+            note optimization: the engine optimises the graph in its own way
+            note model_warmup: every load runs one row and the largest batch before the model serves
+            note response_cache: answers are not kept: every request runs
+            note parameters: given back with the configuration, and without effect; --threads sets an engine's threads
+            note metric_tags: metrics have the labels model and version
+            note model_metrics: histograms have the buckets that docs/metrics.md lists
+            note model_repository_agents: no agent runs: the files are read as they are
+            note cc_model_filenames: one file serves on every machine
+            note runtime: the engine is onnxruntime, or else rten
+            --
+            --
+            class: high
+            note dynamic_batching.preferred_batch_size: the load and the objective decide how large batches are
+            note dynamic_batching.max_queue_delay_microseconds: the load and the objective decide how long a batch waits
+            note dynamic_batching.preserve_ordering: answers leave when they are ready; on a gRPC stream they keep their order
+            note dynamic_batching.priority_levels: there are two levels: 1 is high and 2 is low; requests that name none are high if their default is in the upper half of the levels
+            note dynamic_batching.priority_queue_policy: both levels have the default queue policy
+            note dynamic_batching.default_queue_policy.timeout_action: a request that is late is not set back: the time-out has no effect
+            --
+            note input.format: the layout is the graph's own: nothing is transposed
+            note output.label_filename: outputs are answered as tensors: there is no classification by labels
+        "#]],
     );
 }
 
@@ -109,7 +160,47 @@ fn what_would_be_served_wrongly_is_refused() {
             "max_batch_size 8",
             "\n\ninput [ { name: 'x' datatype: TYPE_FP32 } ]",
         ],
-        expect![],
+        expect![[r#"
+            m/config.pbtxt: name = "other", and the directory is "m": rename one of them, or leave name out
+            --
+            m/config.pbtxt: platform = "tensorrt_plan" is not served: there are engines for ONNX models only (onnxruntime and rten); export the model to ONNX and set platform to "onnxruntime_onnx", or leave it to Triton
+            --
+            m/config.pbtxt: platform = "pytorch_libtorch" is not served: there are engines for ONNX models only (onnxruntime and rten); export the model to ONNX and set platform to "onnxruntime_onnx", or leave it to Triton
+            --
+            m/config.pbtxt: backend = "python" is not served: there are engines for ONNX models only (onnxruntime and rten); export the model to ONNX and set backend to "onnxruntime", or leave it to Triton
+            --
+            m/config.pbtxt: ensemble_scheduling: there are no ensembles here: have clients call its models one after the other, or leave it to Triton
+            --
+            m/config.pbtxt: sequence_batching: there are no sequences here, every request stands alone: have clients send the state as an input, or leave this model to Triton
+            --
+            m/config.pbtxt: model_transaction_policy.decoupled: every request has one answer here: leave this model to Triton
+            --
+            m/config.pbtxt: batch_input: no input is made from the batch here: have the graph compute it, or leave this model to Triton
+            --
+            m/config.pbtxt: batch_output: outputs are split by rows only: leave this model to Triton
+            --
+            m/config.pbtxt: allow_ragged_batch: requests of different shapes are not joined in one flat tensor here: leave it out (they run in batches of equal shapes), or leave this model to Triton
+            --
+            m/config.pbtxt: is_shape_tensor: shape tensors are TensorRT's: leave this model to Triton
+            --
+            m/config.pbtxt: is_non_linear_format_io: such formats are TensorRT's: leave this model to Triton
+            --
+            m/config.pbtxt: max_batch_size = -1 is not allowed: give the rows of the largest batch, or 0
+            --
+            m/config.pbtxt: version_policy: specific names no version: give the numbers of versions, such as `specific { versions: [ 1, 3 ] }`
+            --
+            m/config.pbtxt: version_policy: specific names no version: give the numbers of versions, such as `specific { versions: [ 1, 3 ] }`
+            --
+            m/config.pbtxt: default_model_filename = "../../etc/passwd" is not in the version's directory: give the name of a file there
+            --
+            m/config.pbtxt: dynamic_batching: default_priority_level = 0 is none of the 2 priority_levels: give one from 1 to 2
+            --
+            m/config.pbtxt: dynamic_batching: default_priority_level = 3 is none of the 2 priority_levels: give one from 1 to 2
+            --
+            m/config.pbtxt:1:16: expected ':' or a message value, but found '8'
+            --
+            m/config.pbtxt:3:21: field 'datatype' not found for message 'inference.ModelInput'
+        "#]],
     );
 }
 
