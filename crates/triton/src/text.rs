@@ -62,10 +62,9 @@ impl Spelled {
                 _ if is_word(first) => rest.find(|char| !is_word(char)).unwrap_or(rest.len()),
                 _ => first.len_utf8(),
             };
-            if first != '#' && !first.is_ascii_whitespace() {
-                if let Some(at) = behind_name.take().filter(|_| first == '[') {
-                    spelled.add(at);
-                }
+            let is_token = first != '#' && !first.is_ascii_whitespace();
+            if is_token && let Some(at) = behind_name.take().filter(|_| first == '[') {
+                spelled.add(at);
             }
             let (token, behind) = rest.split_at(length);
             spelled.text.push_str(token);
