@@ -102,8 +102,8 @@ impl Worker {
     /// The system has no room for another thread.
     pub fn start(accelerator: AcceleratorId, context: WorkerContext) -> io::Result<Worker> {
         let (port, messages) = WorkerPort::new(accelerator);
-        let (changes, models) = (port.changes(), HashMap::new());
-        let worker = WorkerThread { accelerator, context, changes, models, running: None };
+        let (changes, models, lanes) = (port.changes(), HashMap::new(), HashMap::new());
+        let worker = WorkerThread { accelerator, context, changes, models, lanes, running: None };
         let thread = thread::Builder::new()
             .name(format!("accelerator-{}", accelerator.0))
             .spawn(move || worker.serve(&messages))?;
@@ -144,6 +144,8 @@ struct WorkerThread {
     /// Loads and unloads that wait.
     changes: Arc<AtomicUsize>,
     models: HashMap<ModelId, Box<Resident>>,
+    /// Whose lane an identity is, beside each model's first.
+    lanes: HashMap<ModelId, ModelId>,
     /// The batch that runs.
     running: Option<(BatchId, ModelId)>,
 }
@@ -159,12 +161,13 @@ impl WorkerThread {
     fn work(&mut self, messages: &Receiver<ToWorker>) {
         for message in messages {
             match message {
-                ToWorker::Load { model, resident } => {
+                ToWorker::Load { lanes, resident } => {
                     self.changes.fetch_sub(1, Ordering::AcqRel);
-                    self.models.insert(model, resident);
+                    self.load(&lanes, resident);
                 }
                 ToWorker::Unload { model, done } => {
                     self.changes.fetch_sub(1, Ordering::AcqRel);
+                    self.lanes.retain(|_, of| *of != model);
                     // Nobody waiting is no reason to keep it.
                     let _ = done.send(self.models.remove(&model));
                 }
@@ -180,6 +183,13 @@ impl WorkerThread {
                 let _ = self.context.hand_back(self.accelerator, plan, why);
             }
         }
+    }
+
+    /// Runs a model's batches, whichever of its lanes they come by.
+    fn load(&mut self, lanes: &[ModelId], resident: Box<Resident>) {
+        let Some((first, others)) = lanes.split_first() else { return };
+        self.lanes.extend(others.iter().map(|lane| (*lane, *first)));
+        self.models.insert(*first, resident);
     }
 
     /// The thread has failed and runs nothing from now on. The scheduler is notified, and gets back
@@ -234,7 +244,9 @@ impl WorkerThread {
         let WorkerContext { clock, in_flight, .. } = &self.context;
         let mut batch = take(in_flight, &plan.message);
         // A plan for a model that had this one's place before finds none.
-        let Some(resident) = self.models.get_mut(&plan.message.model) else {
+        let lane = plan.message.model;
+        let model = self.lanes.get(&lane).copied().unwrap_or(lane);
+        let Some(resident) = self.models.get_mut(&model) else {
             fail(&mut batch, "the model is not loaded on the accelerator that was to run it");
             return Span::ZERO;
         };

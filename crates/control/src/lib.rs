@@ -3,12 +3,14 @@
 //! - [`config`]: what a pool is started with.
 //! - [`pool`]: the threads of a pool, how they are watched, and how they end.
 //! - [`models`]: the models of a pool: loads, replaces and unloads them.
+//! - [`lanes`]: the thread that moves the borders of lanes.
 //! - [`models_thread`]: the thread that does so.
 //!
 //! The crate knows no command line, no configuration file and no protocol, and engines only through
 //! the interface of the backend.
 
 pub mod config;
+pub mod lanes;
 pub mod models;
 pub mod models_thread;
 pub mod pool;

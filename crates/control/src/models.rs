@@ -8,10 +8,12 @@
 //! because every load gives its version an identity of its own.
 
 mod ids;
+mod lanes;
 mod table;
 
 use crossbeam_channel::bounded;
 use ids::FreeIds;
+use lanes::LaneKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::{LoadError, LoadProblem, LoadedModel, Loader};
@@ -20,9 +22,10 @@ use symphony_backend::repository::{ConfigError, ModelDirectory, Note, Repository
 use symphony_backend::resident::Resident;
 use symphony_backend::worker::{Unreachable, WorkerPort};
 use symphony_core::sched::ModelTerms;
-use symphony_core::{ModelId, Profile};
+use symphony_core::{ModelId, Profile, SizedProfile, Span};
 use symphony_wire::carrier::in_process::port::MODELS_MAX;
 use symphony_wire::carrier::in_process::{RepositoryQuestion, SchedulerPort, SharedCatalog};
+use symphony_wire::lanes::ModelLanes;
 use symphony_wire::message::{Intake, ModelState, RepositoryCommand, RepositoryError, ServedModel};
 use symphony_wire::tensor::Signature;
 use table::{ModelTable, ServedVersion};
@@ -320,12 +323,14 @@ impl Models {
 
     /// Puts a loaded version in service, in place of the same version as it was before.
     fn take_over(&mut self, loaded: LoadedModel) -> Result<LoadReport, LoadError> {
-        let id = self.ids.take();
-        if let Err(error) = self.hand_out(id, loaded.residents) {
-            self.ids.give_back(id);
+        let measured = loaded.measured;
+        let lanes = self.lanes(&loaded.signature, &measured, loaded.objective.span());
+        let lanes = lanes.map_err(|problem| LoadError::new(&loaded.name, problem))?;
+        let id = lanes.ids()[0];
+        if let Err(error) = self.hand_out(lanes.ids(), loaded.residents) {
+            lanes.ids().iter().for_each(|id| self.ids.give_back(*id));
             return Err(LoadError::new(&loaded.name, error.into()));
         }
-        let measured = loaded.measured;
         let model = Arc::new(ServedModel {
             id,
             name: loaded.name,
@@ -339,17 +344,9 @@ impl Models {
             platform: loaded.platform.to_owned(),
             profile: Profile::clone(&measured.plan),
             configuration: loaded.configuration,
+            lanes: Arc::new(lanes),
         });
-        let terms = ModelTerms {
-            profile: Arc::clone(&measured.plan),
-            objective: model.objective,
-            queue_max: model.queue_max,
-            loss_weight: loaded.loss_weight,
-            lane_of: None,
-        };
-        if let Ok(added) = self.to.scheduler.add_model(id, terms) {
-            let _ = added.blocking_recv();
-        }
+        self.add(&model, loaded.loss_weight);
         tracing::info!(
             model = %model.name,
             version = %model.version,
@@ -363,12 +360,45 @@ impl Models {
         Ok(LoadReport { model, measured })
     }
 
-    /// Gives each accelerator that runs its copy of a model, or none.
-    fn hand_out(&mut self, id: ModelId, residents: Vec<Resident>) -> Result<(), Unreachable> {
+    /// The lanes of a model with this signature, each under an identity of its own.
+    fn lanes(
+        &mut self,
+        signature: &Signature,
+        measured: &Measured,
+        slo: Span,
+    ) -> Result<ModelLanes, LoadProblem> {
+        let size = signature.size(&signature.sizes_max());
+        let costs = SizedProfile::fixed(size, Profile::clone(&measured.plan));
+        let kind = LaneKind::of(signature, &costs);
+        let ids = self.ids.take_beside(kind.count(), self.to.scheduler.shards());
+        let mut ids = ids.ok_or(LoadProblem::TooMany(MODELS_MAX))?;
+        let accelerators = u32::try_from(self.to.workers.len()).unwrap_or(u32::MAX);
+        let lanes = kind.lanes(&mut ids, &costs, slo, accelerators);
+        ids.into_iter().for_each(|id| self.ids.give_back(id));
+        Ok(lanes)
+    }
+
+    /// Has the scheduler take the requests of each lane of a model.
+    fn add(&self, model: &ServedModel, loss_weight: f64) {
+        let lanes = model.lanes.profiles();
+        let lane_of = Some(model.id).filter(|_| lanes.len() > 1);
+        let (objective, queue_max) = (model.objective, model.queue_max);
+        for (id, profile) in lanes {
+            let terms = ModelTerms { profile, objective, queue_max, loss_weight, lane_of };
+            if let Ok(added) = self.to.scheduler.add_model(id, terms) {
+                let _ = added.blocking_recv();
+            }
+        }
+    }
+
+    /// Gives each accelerator that runs its copy of a model, or none. The first lane has the name of
+    /// the model.
+    fn hand_out(&mut self, lanes: &[ModelId], residents: Vec<Resident>) -> Result<(), Unreachable> {
         let mut residents = residents.into_iter();
         for (at, worker) in self.to.workers.iter().enumerate() {
             let Some(resident) = residents.next() else { break };
-            match worker.load(id, resident) {
+            let id = lanes[0];
+            match worker.load_lanes(lanes, resident) {
                 Ok(()) => {}
                 // The others serve.
                 Err(error @ Unreachable::Stopped(_)) => tracing::error!(id = %id, "{error}"),
@@ -448,18 +478,22 @@ impl Models {
         self.take_back_owed();
         let retired = std::mem::take(&mut self.retired);
         // All are told before the first is waited for: their queues run empty together.
-        let remove = |model: &Arc<ServedModel>| self.to.scheduler.remove_model(model.id);
+        let remove = |model: &Arc<ServedModel>| {
+            let lanes = model.lanes.ids().iter();
+            lanes.map(|lane| self.to.scheduler.remove_model(*lane)).collect::<Vec<_>>()
+        };
         let removed: Vec<_> = retired.iter().map(remove).collect();
         let mut waits = vec![self.wait; self.to.workers.len()];
         let mut removed = removed.into_iter();
         for some in retired.chunks(TOGETHER) {
-            for removed in removed.by_ref().take(some.len()) {
+            for removed in removed.by_ref().take(some.len()).flatten() {
                 // A scheduler that has stopped takes its accelerators' models with it.
                 let Ok(removed) = removed else { return };
                 let _ = removed.blocking_recv();
             }
             self.take_back(some.iter().map(|model| model.id), &mut waits);
-            some.iter().for_each(|model| self.ids.give_back(model.id));
+            let lanes = some.iter().flat_map(|model| model.lanes.ids());
+            lanes.for_each(|id| self.ids.give_back(*id));
         }
     }
 }

@@ -6,6 +6,7 @@
 //! runs the pool is told, and nothing waits for answers that can no longer come.
 
 use crate::config::PoolConfig;
+use crate::lanes::LanesThread;
 use crate::models::{Destinations, Models};
 use crate::refused_plans::RefusedPlans;
 use crate::threads::join_within;
@@ -60,6 +61,7 @@ pub struct Pool {
     pub scheduler: SchedulerPort,
     workers: Vec<Worker>,
     threads: Vec<JoinHandle<()>>,
+    lanes: LanesThread,
     /// Without a sender the scheduler's threads have ended.
     scheduling: watch::Receiver<()>,
     /// The longest that a request may take whose model has no objective.
@@ -110,7 +112,19 @@ impl Pool {
             .map_err(|error| PoolStartError::Threads("the scheduler", error))?;
         let catalog = SharedCatalog::default();
         let request_max = config.request_max;
-        Ok(Pool { clock, catalog, in_flight, scheduler, workers, threads, scheduling, request_max })
+        let lanes = LanesThread::start(catalog.clone(), scheduler.clone(), clock)
+            .map_err(|error| PoolStartError::Threads("the lanes", error))?;
+        Ok(Pool {
+            clock,
+            catalog,
+            in_flight,
+            scheduler,
+            workers,
+            threads,
+            lanes,
+            scheduling,
+            request_max,
+        })
     }
 
     /// The table of models to load into this pool.
@@ -178,9 +192,10 @@ impl Pool {
     /// stopped answering is not waited for, and the log names it.
     #[must_use]
     pub fn stop(self) -> bool {
+        let lanes = join_within(self.lanes.stop(), SCHEDULER_GRACE);
         drop(self.scheduler);
         let scheduler = self.threads.into_iter().map(|thread| join_within(thread, SCHEDULER_GRACE));
-        let ended = scheduler.fold(true, |all, ended| all & ended);
+        let ended = scheduler.fold(lanes, |all, ended| all & ended);
         let workers = self.workers.into_iter().map(|worker| worker.stop(WORKER_GRACE));
         workers.fold(ended, |all, ended| all & ended)
     }

@@ -15,7 +15,9 @@ use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{
     FrontendToShard, Received, Reply, ShardInbox, ShardQuestion, Share,
 };
-use symphony_wire::message::{AcceleratorStatistics, AddModel, Completion, Statistics};
+use symphony_wire::message::{
+    AcceleratorStatistics, AddModel, Completion, ModelStatistics, Statistics,
+};
 
 /// Messages of one sender taken in before deciding. More would make the first of them wait, and a
 /// shard that is behind could seal only one batch of each model for so many.
@@ -361,8 +363,17 @@ impl ShardRecords {
     }
 
     fn count(&self, party: &Shard, all: &mut Statistics) {
-        let model = |&model: &ModelId| Some((model, party.stats(model)?));
-        all.models.extend(self.models.keys().filter_map(model));
+        // A model's lanes are all here.
+        let mut models: BTreeMap<ModelId, ModelStatistics> = BTreeMap::new();
+        for &model in self.models.keys() {
+            let Some(statistics) = party.stats(model) else { continue };
+            let first = statistics.lane_of.unwrap_or(model);
+            if statistics.lane_of.is_some() {
+                all.lanes.push((first, model, statistics.queued));
+            }
+            models.entry(first).and_modify(|sum| sum.add(&statistics)).or_insert(statistics);
+        }
+        all.models.extend(models);
         let more = self.accelerators.len().saturating_sub(all.accelerators.len());
         all.accelerators.extend((0..more).map(|_| AcceleratorStatistics::default()));
         for (sum, own) in all.accelerators.iter_mut().zip(&self.accelerators) {

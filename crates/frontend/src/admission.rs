@@ -12,6 +12,7 @@ use symphony_core::{Objective, Request, RequestId, Span};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{InFlight, SchedulerPort};
 use symphony_wire::clock::Clock;
+use symphony_wire::lanes::RequestLane;
 use symphony_wire::message::{Outcome, ServedModel, Submit};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
@@ -35,6 +36,17 @@ impl Default for AdmissionBounds {
             request_rows: crate::REQUEST_ROWS_MAX_DEFAULT,
         }
     }
+}
+
+/// A request that the scheduler has.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    /// What the scheduler knows of it.
+    pub(crate) metadata: Request,
+    /// Where it is queued.
+    pub(crate) lane: RequestLane,
+    /// Where the outcome arrives.
+    pub(crate) reply: oneshot::Receiver<Outcome>,
 }
 
 /// The one way for requests into the system.
@@ -82,19 +94,24 @@ impl Admission {
         model: &ServedModel,
         inputs: Inputs,
         metadata: impl FnOnce(RequestId) -> Request,
-    ) -> Result<(Request, oneshot::Receiver<Outcome>), InferError> {
+    ) -> Result<Submitted, InferError> {
         let (sender, reply) = oneshot::channel();
+        let mut lane = model.lanes.route(&model.signature, &inputs);
+        if let Some(profile) = lane.profile.take() {
+            // Where there is no room to say so, the lane's batches are planned as before.
+            let _ = self.scheduler.set_profile(lane.id, profile);
+        }
         let id = self
             .inflight
             .admit(inputs, sender)
             .map_err(|full| InferError::overloaded(full.to_string()))?;
         let metadata = metadata(id);
-        let submit = Submit::of(model.id, &metadata, metadata.arrival);
+        let submit = Submit::of(lane.id, &metadata, metadata.arrival);
         if let Err(error) = self.scheduler.submit(Timed::new(metadata.arrival, submit)) {
             drop(self.inflight.take(id));
             return Err(error.into());
         }
-        Ok((metadata, reply))
+        Ok(Submitted { metadata, lane, reply })
     }
 
     /// Admitted requests that nothing has taken yet.

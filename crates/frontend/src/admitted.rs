@@ -200,7 +200,7 @@ impl<'a> Admitted<'a> {
 
     /// Takes the request out of the queue, unless something has taken all of it already.
     fn withdraw(&self) -> bool {
-        self.parts.withdraw(self.admission, &self.handle.model)
+        self.parts.withdraw(self.admission)
     }
 
     /// The wanted outputs of all.

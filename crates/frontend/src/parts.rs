@@ -2,12 +2,13 @@
 //! a batch takes. All parts share its deadline and its class; it has its answer when all have
 //! theirs, and whatever else becomes of one of them becomes of the request.
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Submitted};
 use crate::error::InferError;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use symphony_core::{Class, Request, Time};
 use symphony_wire::carrier::Timed;
+use symphony_wire::lanes::RequestLane;
 use symphony_wire::message::{Answer, Cancel, Outcome, ServedModel};
 use symphony_wire::tensor::{
     ElementBytes, Inputs, OutputTensor, Runs, Signature, TensorSpec, elements_in, join,
@@ -40,6 +41,8 @@ pub(crate) struct Parts {
 struct Part {
     /// What the scheduler knows of it.
     metadata: Request,
+    /// Where it is queued.
+    lane: RequestLane,
     /// Where its outcome arrives.
     reply: oneshot::Receiver<Outcome>,
     answer: Option<Answer>,
@@ -78,7 +81,7 @@ impl Parts {
         }
         for part in divided(&model.signature, &inputs, model.rows_max) {
             if let Err(error) = submitted.add(admission, model, part, terms) {
-                submitted.withdraw(admission, model);
+                submitted.withdraw(admission);
                 return Err(error);
             }
         }
@@ -95,8 +98,8 @@ impl Parts {
     ) -> Result<(), InferError> {
         let (rows, RequestTerms { arrival, deadline, class, .. }) = (inputs.rows, terms);
         let metadata = |id| Request { id, arrival, deadline, rows, class };
-        let (metadata, reply) = admission.submit(model, inputs, metadata)?;
-        self.parts.push(Part { metadata, reply, answer: None });
+        let Submitted { metadata, lane, reply } = admission.submit(model, inputs, metadata)?;
+        self.parts.push(Part { metadata, lane, reply, answer: None });
         Ok(())
     }
 
@@ -128,13 +131,13 @@ impl Parts {
     }
 
     /// Takes what still waits out of the queue. Returns whether anything did.
-    pub(crate) fn withdraw(&self, admission: &Admission, model: &ServedModel) -> bool {
+    pub(crate) fn withdraw(&self, admission: &Admission) -> bool {
         let mut was_queued = false;
         for part in self.parts.iter().filter(|part| part.answer.is_none()) {
             let Request { id, arrival, deadline, .. } = part.metadata;
             let Some(pending) = admission.inflight.take(id) else { continue };
             drop(pending);
-            let (model, budget) = (model.id, deadline.since(arrival));
+            let (model, budget) = (part.lane.id, deadline.since(arrival));
             admission.scheduler.cancel(Timed::new(arrival, Cancel { model, id, budget }));
             was_queued = true;
         }

@@ -3,6 +3,7 @@
 //!
 //! - [`message`]: the messages. They are values that could travel as bytes: they know no thread, no
 //!   lock and no clock, and times in them are spans.
+//! - [`lanes`]: the lanes of a served model, as frontends and its owner share them.
 //! - [`carrier`]: the ways that messages take. One today, between the threads of one process.
 //! - [`tensor`]: data types, signatures, tensors as raw little-endian bytes.
 //! - [`clock`]: the process's one monotonic clock.
@@ -11,5 +12,6 @@
 
 pub mod carrier;
 pub mod clock;
+pub mod lanes;
 pub mod message;
 pub mod tensor;

@@ -20,8 +20,15 @@ pub(super) const ROOM_AGAIN: Duration = Duration::from_millis(1);
 /// What an accelerator can be told.
 #[derive(Debug)]
 pub(super) enum ToWorker {
-    Load { model: ModelId, resident: Box<Resident> },
-    Unload { model: ModelId, done: Sender<Option<Box<Resident>>> },
+    /// The plans of all these identities are for this model; the first is its own.
+    Load {
+        lanes: Vec<ModelId>,
+        resident: Box<Resident>,
+    },
+    Unload {
+        model: ModelId,
+        done: Sender<Option<Box<Resident>>>,
+    },
     Run(Timed<BatchPlan>),
     Stop,
 }
@@ -121,7 +128,15 @@ impl WorkerPort {
     /// # Errors
     /// There is no room, or the thread has ended; nothing was loaded.
     pub fn load(&self, model: ModelId, resident: Resident) -> Result<(), Unreachable> {
-        self.change(ToWorker::Load { model, resident: Box::new(resident) })
+        self.load_lanes(&[model], resident)
+    }
+
+    /// The same for a model with several lanes, the first of which is the model's own identity.
+    ///
+    /// # Errors
+    /// There is no room, or the thread has ended; nothing was loaded.
+    pub fn load_lanes(&self, lanes: &[ModelId], resident: Resident) -> Result<(), Unreachable> {
+        self.change(ToWorker::Load { lanes: lanes.to_vec(), resident: Box::new(resident) })
     }
 
     /// Gives a model up once the batches that wait have run, without waiting for it. `done`, which

@@ -387,13 +387,17 @@ fn raw_rows(spec: &TensorSpec, data: &[u8]) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use symphony_core::{Class, ModelId, Objective, Profile};
+    use symphony_core::{Class, ModelId, Objective, Profile, SizedProfile};
+    use symphony_wire::lanes::ModelLanes;
     use symphony_wire::tensor::Signature;
 
     fn model() -> ServedModel {
         let spec = |name: &str, datatype| TensorSpec::of_rows(name, datatype, &[2]);
+        let profile = Profile::linear(Span(1), Span(1), 4).unwrap();
+        let (id, costs) = (ModelId::first(0), SizedProfile::fixed(1, profile.clone()));
         ServedModel {
-            id: ModelId::first(0),
+            id,
+            lanes: ModelLanes::alone(id, costs).into(),
             name: "m".to_owned(),
             version: "1".to_owned(),
             signature: Signature::fixed(
@@ -406,7 +410,7 @@ mod tests {
             class: Class::High,
             engine: String::new(),
             platform: String::new(),
-            profile: Profile::linear(Span(1), Span(1), 4).unwrap(),
+            profile,
             configuration: Bytes::new(),
         }
     }

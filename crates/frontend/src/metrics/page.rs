@@ -303,6 +303,7 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
             page.sample(name, labels, counters.map_or(0, value));
         }
     }
+    lanes(page, catalog, statistics);
     let name = "symphony_model_slowdown";
     let help = "Planned execution times of the model, as a multiple of its loaded profile.";
     page.family(name, MetricKind::Gauge, help);
@@ -324,6 +325,25 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
         page.sample(name, &[], batches);
     }
     accelerators(page, statistics);
+}
+
+/// The queue of each lane, of the models that have several.
+fn lanes(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
+    let models: HashMap<_, _> = catalog.served().map(|model| (model.id, model)).collect();
+    let name = "symphony_lane_queued_requests";
+    let help = "Requests in the queue of one lane of a model whose requests differ.";
+    page.family(name, MetricKind::Gauge, help);
+    for (first, lane, queued) in &statistics.lanes {
+        let Some(model) = models.get(first) else { continue };
+        let Some(number) = model.lanes.ids().iter().position(|id| id == lane) else { continue };
+        let number = number.to_string();
+        let labels = [
+            ("model", model.name.as_str()),
+            ("version", model.version.as_str()),
+            ("lane", number.as_str()),
+        ];
+        page.sample(name, &labels, *queued);
+    }
 }
 
 /// What the load asks of each model, where the pool is scheduled by it.

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use symphony_core::{
-    AcceleratorId, Class, DropReason, ModelId, Objective, Profile, Request, RequestId, Slowdown,
-    Span,
+    AcceleratorId, Class, DropReason, ModelId, Objective, Profile, Request, RequestId,
+    SizedProfile, Slowdown, Span,
 };
 use symphony_frontend::{Addresses, Frontend, FrontendConfig, InProcess, Services};
 use symphony_wire::carrier::in_process::repository;
@@ -22,6 +22,7 @@ use symphony_wire::carrier::in_process::{
     ShardQuestion, SharedCatalog, ThreadInbox, scheduler,
 };
 use symphony_wire::clock::Clock;
+use symphony_wire::lanes::ModelLanes;
 use symphony_wire::message::{
     AcceleratorState, AcceleratorStatistics, Answer, Execution, IndexEntry, Mode, ModelState,
     ModelStatistics, Outcome, RepositoryCommand, RepositoryError, Serve, ServedModel, Statistics,
@@ -316,8 +317,11 @@ fn served() -> Vec<(Behaviour, Arc<ServedModel>)> {
             let rows_max = if signature.is_batched() { 4 } else { 1 };
             let profile =
                 Profile::linear(Span::from_millis(1), Span::from_millis(5), rows_max).unwrap();
+            let id = ModelId::first(u32::try_from(index).unwrap());
+            let costs = SizedProfile::fixed(1, profile.clone());
             let model = ServedModel {
-                id: ModelId::first(u32::try_from(index).unwrap()),
+                id,
+                lanes: Arc::new(ModelLanes::alone(id, costs)),
                 objective: objective(&name),
                 name,
                 version: "3".to_owned(),

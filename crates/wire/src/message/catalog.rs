@@ -1,7 +1,9 @@
 //! What the loader of models says to frontends: what is served right now.
 
+use crate::lanes::ModelLanes;
 use crate::tensor::Signature;
 use bytes::Bytes;
+use std::sync::Arc;
 use symphony_core::{Class, ModelId, Objective, Profile};
 
 /// One model version that takes requests.
@@ -27,10 +29,12 @@ pub struct ServedModel {
     pub engine: String,
     /// The platform name that clients know, such as `onnxruntime_onnx`.
     pub platform: String,
-    /// Planned execution time by batch size.
+    /// Planned execution time by batch size, of the largest requests.
     pub profile: Profile,
     /// What its settings say beside this, as the bytes of Triton's `ModelConfig` message.
     pub configuration: Bytes,
+    /// Its lanes.
+    pub lanes: Arc<ModelLanes>,
 }
 
 /// Where a model of the repository stands.

@@ -42,8 +42,11 @@ pub struct Statistics {
     /// Batches per second that the scheduler itself was measured to sustain; none before it has
     /// started enough of them to tell.
     pub batches_max: Option<f64>,
-    /// Per model.
+    /// Per model, by its first lane; all of its lanes together.
     pub models: Vec<(ModelId, ModelStatistics)>,
+    /// Requests queued in each lane of the models that have several: by the model's first lane, and
+    /// the lane.
+    pub lanes: Vec<(ModelId, ModelId, u64)>,
     /// Per accelerator, by number.
     pub accelerators: Vec<AcceleratorStatistics>,
 }

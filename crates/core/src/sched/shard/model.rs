@@ -40,6 +40,22 @@ pub struct ModelStatistics {
     pub slowdown: Slowdown,
     /// What the load asks of it. Outside the adaptive mode only what its high requests need.
     pub plan: ModelPlan,
+    /// The first lane of its model, if that has several.
+    pub lane_of: Option<ModelId>,
+}
+
+impl ModelStatistics {
+    /// Adds another lane of the same model. Slowdown and plan are those of the lane with the most
+    /// rows.
+    pub fn add(&mut self, lane: &ModelStatistics) {
+        if lane.rows > self.rows {
+            (self.slowdown, self.plan) = (lane.slowdown, lane.plan);
+        }
+        self.batches += lane.batches;
+        self.requests += lane.requests;
+        self.rows += lane.rows;
+        self.queued += lane.queued;
+    }
 }
 
 /// Whether a model takes requests.
@@ -148,7 +164,8 @@ impl QueuedModel {
     /// Counters.
     pub(super) fn stats(&self) -> ModelStatistics {
         let (queued, slowdown) = (self.queue.len() as u64, self.slowdown());
-        ModelStatistics { queued, slowdown, plan: self.plan, ..self.stats }
+        let (plan, lane_of) = (self.plan, self.terms.lane_of);
+        ModelStatistics { queued, slowdown, plan, lane_of, ..self.stats }
     }
 
     /// How many times longer than by the profile as it was loaded its batches are planned to run.

@@ -1,0 +1,330 @@
+//! The lanes of a served model, as its frontends and the owner of its model share them: frontends route
+//! requests and count their sizes, the owner moves borders.
+//!
+//! In: a request's sizes and form, as its [`Signature`] tells them. Out: the lane that it is queued in.
+//! The rules are those of [`symphony_core::lanes`]. Routing between borders reads numbers that change
+//! now and then and takes no lock; routing by form takes one of the model's own. Between processes the
+//! borders would go one way as a message and the counts the other.
+
+use crate::tensor::{Inputs, Signature};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use symphony_core::lanes::{BORDER_LANES, BorderLanes, FormLanes, LaneChange, SizeBuckets};
+use symphony_core::{ModelId, Profile, SizedProfile, Time};
+
+/// The lanes of one served model.
+#[derive(Debug)]
+pub struct ModelLanes {
+    /// The scheduler's name for each; the first is the model's.
+    ids: Box<[ModelId]>,
+    routing: Routing,
+}
+
+#[derive(Debug)]
+enum Routing {
+    /// There is one lane.
+    Alone(Mutex<SizedProfile>),
+    Borders(BorderTable),
+    Forms(Mutex<SharedForms>),
+}
+
+/// Lanes between borders.
+#[derive(Debug)]
+struct BorderTable {
+    /// The largest size of each lane; the greatest number for one that is not in use.
+    borders: [AtomicU64; BORDER_LANES],
+    buckets: SizeBuckets,
+    /// Rows that came since the model is served, by bucket.
+    came: Box<[AtomicU64]>,
+    planned: Mutex<Planned>,
+}
+
+#[derive(Debug)]
+struct Planned {
+    lanes: BorderLanes,
+    /// Rows that had come when the borders were planned last.
+    counted: Vec<u64>,
+}
+
+/// Lanes that are given to forms.
+#[derive(Debug)]
+struct SharedForms {
+    lanes: FormLanes,
+    costs: SizedProfile,
+}
+
+/// The lane of one request. A form keeps its lane while any of its requests has one of these.
+#[derive(Debug)]
+pub struct RequestLane {
+    /// The scheduler's name for it.
+    pub id: ModelId,
+    /// Batches of the lane take as long as this says from now on: the scheduler is to be told before
+    /// the request is submitted.
+    pub profile: Option<Arc<Profile>>,
+    held: Option<(Arc<ModelLanes>, usize)>,
+}
+
+impl Drop for RequestLane {
+    fn drop(&mut self) {
+        if let Some((lanes, number)) = self.held.take()
+            && let Routing::Forms(forms) = &lanes.routing
+        {
+            lock(forms).lanes.done(number);
+        }
+    }
+}
+
+impl ModelLanes {
+    /// The one lane of a model whose batches cost this, whatever their requests.
+    #[must_use]
+    pub fn alone(id: ModelId, costs: SizedProfile) -> ModelLanes {
+        ModelLanes { ids: [id].into(), routing: Routing::Alone(Mutex::new(costs)) }
+    }
+
+    /// Lanes between borders, each with its name.
+    ///
+    /// # Panics
+    /// When there are not as many names as lanes, or more than [`BORDER_LANES`].
+    #[must_use]
+    pub fn between_borders(ids: Vec<ModelId>, lanes: BorderLanes) -> ModelLanes {
+        assert!(ids.len() == lanes.len() && ids.len() <= BORDER_LANES, "a name for each lane");
+        let buckets = lanes.buckets().clone();
+        let table = BorderTable {
+            borders: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
+            came: buckets.upper().iter().map(|_| AtomicU64::new(0)).collect(),
+            planned: Mutex::new(Planned { counted: vec![0; buckets.len()], lanes }),
+            buckets,
+        };
+        table.publish(&lock(&table.planned).lanes);
+        ModelLanes { ids: ids.into(), routing: Routing::Borders(table) }
+    }
+
+    /// Lanes that are given to forms, each with its name, of a model whose batches cost this.
+    ///
+    /// # Panics
+    /// When there are not as many names as lanes.
+    #[must_use]
+    pub fn of_forms(ids: Vec<ModelId>, lanes: FormLanes, costs: SizedProfile) -> ModelLanes {
+        assert_eq!(ids.len(), lanes.len(), "a name for each lane");
+        let forms = SharedForms { lanes, costs };
+        ModelLanes { ids: ids.into(), routing: Routing::Forms(Mutex::new(forms)) }
+    }
+
+    /// The scheduler's name for each lane; the first is the model's.
+    #[must_use]
+    pub fn ids(&self) -> &[ModelId] {
+        &self.ids
+    }
+
+    /// What the batches of each lane are planned to take now.
+    #[must_use]
+    pub fn profiles(&self) -> Vec<(ModelId, Arc<Profile>)> {
+        let profile = |number: usize| match &self.routing {
+            Routing::Alone(costs) => {
+                let costs = lock(costs);
+                costs.at(costs.size_max())
+            }
+            Routing::Borders(table) => lock(&table.planned).lanes.profile_of(number),
+            Routing::Forms(forms) => lock(forms).profile_of(number),
+        };
+        let named = |(number, id): (usize, &ModelId)| (*id, Arc::new(profile(number)));
+        self.ids.iter().enumerate().map(named).collect()
+    }
+
+    /// The lane of a request, which counts as being there.
+    #[inline]
+    pub fn route(self: &Arc<Self>, signature: &Signature, inputs: &Inputs) -> RequestLane {
+        match &self.routing {
+            Routing::Alone(_) => RequestLane { id: self.ids[0], profile: None, held: None },
+            Routing::Borders(table) => {
+                let number = table.route(signature.size(&inputs.sizes), inputs.rows);
+                RequestLane { id: self.ids[number], profile: None, held: None }
+            }
+            Routing::Forms(forms) => self.route_by_form(forms, signature, inputs),
+        }
+    }
+
+    fn route_by_form(
+        self: &Arc<Self>,
+        forms: &Mutex<SharedForms>,
+        signature: &Signature,
+        inputs: &Inputs,
+    ) -> RequestLane {
+        let (form, size) = (signature.form(inputs), signature.size(&inputs.sizes));
+        let mut forms = lock(forms);
+        let routed = forms.lanes.route(form, size);
+        let profile = routed.size.map(|size| Arc::new(forms.costs.at(size)));
+        let held = Some((Arc::clone(self), routed.lane));
+        RequestLane { id: self.ids[routed.lane], profile, held }
+    }
+
+    /// Plans the borders anew, about once a second. `replace` has the scheduler plan a lane by another
+    /// profile, and returns once it does; requests are routed by the new borders afterwards.
+    pub fn replan(
+        &self,
+        now: Time,
+        accelerators: u32,
+        mut replace: impl FnMut(ModelId, Arc<Profile>),
+    ) {
+        let Routing::Borders(table) = &self.routing else { return };
+        let mut planned = lock(&table.planned);
+        let Planned { lanes, counted } = &mut *planned;
+        let mut rows = Vec::with_capacity(counted.len());
+        for (before, came) in counted.iter_mut().zip(&table.came) {
+            let now = came.load(Ordering::Relaxed);
+            rows.push(now.wrapping_sub(std::mem::replace(before, now)));
+        }
+        lanes.set_accelerators(accelerators);
+        for LaneChange { lane, .. } in lanes.replan(now, &rows) {
+            replace(self.ids[lane], Arc::new(lanes.profile_of(lane)));
+        }
+        table.publish(lanes);
+    }
+
+    /// What batches cost was measured again: has the scheduler plan each lane by it.
+    pub fn set_costs(&self, costs: SizedProfile, mut replace: impl FnMut(ModelId, Arc<Profile>)) {
+        match &self.routing {
+            Routing::Alone(known) => *lock(known) = costs,
+            Routing::Borders(table) => drop(lock(&table.planned).lanes.set_profile(costs)),
+            Routing::Forms(forms) => lock(forms).costs = costs,
+        }
+        for (id, profile) in self.profiles() {
+            replace(id, profile);
+        }
+    }
+
+    /// The borders in force, where there are any.
+    #[must_use]
+    pub fn borders(&self) -> Vec<u64> {
+        match &self.routing {
+            Routing::Borders(table) => lock(&table.planned).lanes.borders().to_vec(),
+            Routing::Alone(_) | Routing::Forms(_) => Vec::new(),
+        }
+    }
+}
+
+impl BorderTable {
+    /// The lane of a request of this size.
+    #[inline]
+    fn route(&self, size: u64, rows: u32) -> usize {
+        self.came[self.buckets.of_size(size)].fetch_add(rows.into(), Ordering::Relaxed);
+        let mut last = 0;
+        for (number, border) in self.borders.iter().enumerate() {
+            let border = border.load(Ordering::Relaxed);
+            if border == u64::MAX {
+                break;
+            }
+            last = number;
+            if size <= border {
+                break;
+            }
+        }
+        last
+    }
+
+    fn publish(&self, lanes: &BorderLanes) {
+        let in_use = lanes.borders().iter().copied();
+        for (place, border) in self.borders.iter().zip(in_use.chain(std::iter::repeat(u64::MAX))) {
+            place.store(border, Ordering::Relaxed);
+        }
+    }
+}
+
+impl SharedForms {
+    fn profile_of(&self, number: usize) -> Profile {
+        let overflow = self.lanes.overflow_borders();
+        let own = self.lanes.len() - overflow.len();
+        if let Some(border) = number.checked_sub(own).and_then(|number| overflow.get(number)) {
+            return self.costs.one_by_one(*border);
+        }
+        let given = self.lanes.given().find(|(lane, _)| *lane == number);
+        self.costs.at(given.map_or(self.costs.size_max(), |(_, size)| size))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{DataType, Dim, OpenDimension, TensorSpec};
+    use symphony_core::Span;
+
+    const SECOND: Span = Span::from_secs(1);
+
+    fn costs() -> SizedProfile {
+        let line = |size| {
+            let alpha = Span::from_micros(2 * size);
+            (size, Profile::linear(alpha, Span::from_millis(5), 64).unwrap())
+        };
+        SizedProfile::new(vec![line(1), line(512)]).unwrap()
+    }
+
+    fn ids(count: usize) -> Vec<ModelId> {
+        (0..).map(ModelId::first).take(count).collect()
+    }
+
+    fn signature(padded: bool) -> Signature {
+        let ids = TensorSpec::new("ids", DataType::Int64, vec![Dim::Batch, Dim::Open(0)]);
+        let dimensions = vec![OpenDimension { name: "sequence".to_owned(), max: 512 }];
+        Signature { dimensions, padded: padded.then_some(0), ..Signature::fixed(vec![ids], vec![]) }
+    }
+
+    fn request(size: usize) -> Inputs {
+        Inputs { rows: 1, sizes: vec![size], tensors: vec![vec![0; 8 * size].into()] }
+    }
+
+    #[test]
+    fn borders_move_to_where_requests_are_once_the_scheduler_plans_by_them() {
+        let lanes = BorderLanes::new(costs(), Span::from_millis(25), 8, BORDER_LANES);
+        let lanes = Arc::new(ModelLanes::between_borders(ids(BORDER_LANES), lanes));
+        let signature = signature(true);
+        let lane = |size: usize| lanes.route(&signature, &request(size)).id.index();
+        let before = lanes.borders();
+        assert!(lane(1) < lane(512) && before.last() == Some(&512), "{before:?}");
+        for number in 0..30_000 {
+            lane(20 + number % 10);
+        }
+        let mut told = Vec::new();
+        let replace = |id: ModelId, profile: Arc<Profile>| told.push((id, profile.exec(1)));
+        lanes.replan(Time::ZERO + SECOND, 8, replace);
+        let after = lanes.borders();
+        assert_ne!(before, after);
+        assert_eq!(after.last(), Some(&512));
+        assert!(lane(20) < lane(512));
+        let expected = lanes.profiles();
+        for (id, exec) in told {
+            assert_eq!(expected[id.index()].1.exec(1), exec);
+        }
+    }
+
+    #[test]
+    fn a_form_has_its_lane_to_itself_until_its_last_request_has_its_outcome() {
+        let forms = FormLanes::new(vec![512]);
+        let names = ids(forms.len());
+        let lanes = Arc::new(ModelLanes::of_forms(names, forms, costs()));
+        let signature = signature(false);
+        let first = lanes.route(&signature, &request(7));
+        let profile = first.profile.clone().expect("a profile of its own");
+        assert_eq!(profile.exec(1), costs().at(7).exec(1));
+        let second = lanes.route(&signature, &request(7));
+        assert_eq!((second.id, second.profile.is_none()), (first.id, true));
+        let others: Vec<_> = (8..100).map(|size| lanes.route(&signature, &request(size))).collect();
+        assert!(others.iter().all(|other| other.id != first.id));
+        let overflow = others.last().unwrap().id;
+        assert_eq!(lanes.profiles()[overflow.index()].1.exec(3), costs().at(512).exec(1).times(3));
+        drop((first, second));
+        assert_eq!(lanes.route(&signature, &request(500)).id, ids(1)[0]);
+    }
+
+    #[test]
+    fn new_costs_reach_every_lane() {
+        let lanes = ModelLanes::alone(ids(1)[0], costs());
+        let slower = SizedProfile::fixed(512, Profile::linear(SECOND, SECOND, 4).unwrap());
+        let mut told = Vec::new();
+        lanes.set_costs(slower, |id, profile| told.push((id, profile.exec(1))));
+        assert_eq!(told, [(ids(1)[0], Span::from_secs(2))]);
+    }
+}
