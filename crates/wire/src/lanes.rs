@@ -24,7 +24,7 @@ pub struct ModelLanes {
 enum Routing {
     /// There is one lane.
     Alone(Mutex<SizedProfile>),
-    Borders(BorderTable),
+    Borders(Box<BorderTable>),
     Forms(Mutex<SharedForms>),
 }
 
@@ -96,7 +96,7 @@ impl ModelLanes {
             buckets,
         };
         table.publish(&lock(&table.planned).lanes);
-        ModelLanes { ids: ids.into(), routing: Routing::Borders(table) }
+        ModelLanes { ids: ids.into(), routing: Routing::Borders(Box::new(table)) }
     }
 
     /// Lanes that are given to forms, each with its name, of a model whose batches cost this.

@@ -196,3 +196,81 @@ impl BorderLanes {
         changes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lanes of a model with `l(b, s) = 2 s b + 5000` µs.
+    fn lanes() -> BorderLanes {
+        let line = |size: u64| {
+            let alpha = Span::from_micros(2 * size);
+            (size, Profile::linear(alpha, Span::from_millis(5), 64).unwrap())
+        };
+        let profile = SizedProfile::new(vec![line(1), line(512)]).unwrap();
+        BorderLanes::new(profile, Span::from_millis(25), 8, 8)
+    }
+
+    fn second(s: u64) -> Time {
+        Time(Span::from_secs(s).0)
+    }
+
+    /// So many rows of each of these sizes in a second.
+    fn rows(lanes: &BorderLanes, came: &[(u64, u64)]) -> Vec<u64> {
+        let mut rows = vec![0; lanes.buckets().len()];
+        for (size, count) in came {
+            rows[lanes.buckets().of_size(*size)] += count;
+        }
+        rows
+    }
+
+    #[test]
+    fn no_profile_is_for_smaller_requests_than_its_lane_has() {
+        let mut lanes = lanes();
+        let loads = [[(20, 20_000), (40, 0), (400, 200)], [(20, 0), (40, 500), (400, 3000)]];
+        let mut changes = 0;
+        for (at, load) in (1..).zip(loads.into_iter().cycle().take(40)) {
+            let before = lanes.borders().to_vec();
+            for change in lanes.replan(second(at), &rows(&lanes, &load)) {
+                changes += 1;
+                let border = lanes.borders().get(change.lane);
+                assert!(border.is_none_or(|border| *border <= change.size), "{change:?}");
+            }
+            for (lane, border) in lanes.borders().iter().enumerate() {
+                assert!(lanes.profile_of(lane).exec(64) >= lanes.profile.at(*border).exec(64));
+                // What is still queued came by the borders before.
+                if let Some(old) = before.get(lane) {
+                    assert!(lanes.covered[lane] >= *old || lanes.borders() == before);
+                }
+            }
+        }
+        assert!(changes > 0, "nothing moved");
+    }
+
+    #[test]
+    fn borders_stay_where_little_is_gained_or_little_is_known() {
+        let mut lanes = lanes();
+        let begun = lanes.borders().to_vec();
+        assert_eq!(lanes.replan(second(1), &rows(&lanes, &[(20, 50)])), []);
+        assert_eq!(lanes.borders(), begun, "fifty rows tell nothing");
+        for at in 2..12 {
+            lanes.replan(second(at), &rows(&lanes, &[(20, 9000), (100, 1000), (500, 100)]));
+        }
+        let settled = lanes.borders().to_vec();
+        assert_ne!(settled, begun);
+        for at in 12..40 {
+            let more = at % 3 * 20;
+            let load = [(20, 9000 + more), (100, 1000 - more), (500, 100)];
+            lanes.replan(second(at), &rows(&lanes, &load));
+            assert_eq!(lanes.borders(), settled, "noise moves nothing");
+        }
+    }
+
+    #[test]
+    fn given_borders_hold_until_requests_tell_of_better_ones() {
+        let lanes = lanes().with_borders(&[100, 600]);
+        assert_eq!(lanes.borders(), [100, 512]);
+        assert_eq!(lanes.profile_of(0), lanes.profile.at(100));
+        assert_eq!(lanes.profile_of(7), lanes.profile.at(512));
+    }
+}

@@ -228,3 +228,93 @@ fn fewest_worth_having(lanes_max: usize, total: impl Fn(usize) -> f64) -> usize 
     let with_price = |lanes: usize| total(lanes) + price * lanes as f64;
     (1..=lanes_max).min_by(|a, b| with_price(*a).total_cmp(&with_price(*b))).unwrap_or(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::Profile;
+    use proptest::prelude::*;
+
+    /// `l(b, s) = element * s * b + base`, in ns, for sizes up to 512.
+    fn costs(element: u64, base: u64) -> SizedProfile {
+        let line =
+            |size: u64| (size, Profile::linear(Span(element * size), Span(base), 64).unwrap());
+        SizedProfile::new(vec![line(1), line(512)]).unwrap()
+    }
+
+    fn planner(profile: &SizedProfile, lanes_max: usize) -> BorderPlanner<'_> {
+        let slo = Span(profile.at(512).exec(1).0 * 4);
+        BorderPlanner { profile, slo, accelerators: 8, lanes_max }
+    }
+
+    /// The same rate at each of these sizes, which grow.
+    fn even(sizes: &[u64], rows_per_s: f64) -> Vec<SizeRate> {
+        let rows_per_s = rows_per_s / sizes.len() as f64;
+        sizes.iter().map(|size| SizeRate { size: *size, rows_per_s }).collect()
+    }
+
+    #[test]
+    fn the_last_border_is_the_largest_size_whatever_comes() {
+        let profile = costs(2_000, 5_000_000);
+        for rates in [vec![], even(&[3], 1000.0), even(&[9999], 1.0), even(&[512], 1.0)] {
+            assert_eq!(planner(&profile, 8).plan(&rates).last(), Some(&512), "{rates:?}");
+        }
+        assert_eq!(planner(&profile, 8).plan(&[]), [512]);
+        assert_eq!(planner(&profile, 1).plan(&even(&[3, 400], 1e4)), [512]);
+    }
+
+    #[test]
+    fn where_padding_costs_less_than_a_batch_of_its_own_there_is_no_border() {
+        let sizes = [16, 32, 64, 128, 256, 512];
+        let lanes = |element, base, rate: f64| {
+            planner(&costs(element, base), 8).plan(&even(&sizes, rate)).len()
+        };
+        assert_eq!(lanes(1, 5_000_000, 10_000.0), 1, "every size costs the same");
+        assert_eq!(lanes(20_000, 10, 5_000.0), 6, "nothing is gained by company");
+        let [few, many] = [300.0, 20_000.0].map(|rate| lanes(2_000, 5_000_000, rate));
+        assert!(few < many, "{few} lanes at a low rate, {many} at a high one");
+    }
+
+    #[test]
+    fn without_knowledge_costs_grow_from_lane_to_lane() {
+        let profile = costs(2_000, 1_000_000);
+        let borders = planner(&profile, 8).geometric();
+        assert!(borders.is_sorted_by(|a, b| a < b) && borders.len() <= 8, "{borders:?}");
+        assert!(borders.len() >= 4 && borders.last() == Some(&512), "{borders:?}");
+        let alike = costs(0, 1_000_000);
+        assert_eq!(planner(&alike, 8).geometric(), [512]);
+    }
+
+    #[test]
+    fn a_size_belongs_to_the_first_lane_that_takes_it() {
+        let lane = |size| lane_of(&[10, 20, 40], size);
+        assert_eq!([lane(0), lane(10), lane(11), lane(40), lane(41)], [0, 0, 1, 2, 2]);
+    }
+
+    proptest! {
+        /// No other borders at the sizes that come are better, but for what each lane has to save.
+        #[test]
+        fn no_borders_are_better(
+            rates in prop::collection::vec(1.0f64..4000.0, 6),
+            element in 1u64..20_000,
+            base in 1u64..10_000_000,
+        ) {
+            let profile = costs(element, base);
+            let sizes = [8, 20, 50, 120, 300, 512];
+            let rates: Vec<SizeRate> = sizes.iter().zip(rates)
+                .map(|(size, rows_per_s)| SizeRate { size: *size, rows_per_s }).collect();
+            let planner = planner(&profile, 4);
+            let planned = planner.plan(&rates);
+            let price = LANE_SAVING * planner.load(&rates, &[512]);
+            let cost = |borders: &[u64]| planner.load(&rates, borders) + price * borders.len() as f64;
+            for chosen in 0u32..32 {
+                let mut borders: Vec<u64> = sizes.iter().enumerate()
+                    .filter(|(at, _)| chosen >> at & 1 == 1).map(|(_, size)| *size).collect();
+                borders.push(512);
+                if borders.len() <= 4 {
+                    prop_assert!(cost(&planned) <= cost(&borders) * 1.000_001, "{planned:?} {borders:?}");
+                }
+            }
+        }
+    }
+}

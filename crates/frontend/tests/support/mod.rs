@@ -478,6 +478,7 @@ impl Stub {
     fn statistics(&self) -> Statistics {
         let counts = self.counts.lock().unwrap();
         Statistics {
+            lanes: Vec::new(),
             mode: *self.mode.lock().unwrap(),
             batches_max: Some(50_000.0),
             models: counts.iter().map(|(id, counts)| (*id, *counts)).collect(),

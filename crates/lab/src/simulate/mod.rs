@@ -3,6 +3,7 @@
 //! Scenario files are read and validated by `file` into one `Setup`, which every command varies
 //! and runs. Nothing here knows the live system.
 
+mod borders;
 mod compare;
 mod delays;
 mod file;
@@ -38,6 +39,8 @@ enum Question {
     Run(run::RunArgs),
     /// The highest rate at which every model has at most 1 % late or dropped requests.
     Goodput(goodput::GoodputArgs),
+    /// The fixed borders between lanes of sizes with the highest goodput.
+    Borders(borders::BordersArgs),
     /// The fewest accelerators for a given load.
     Gpus(gpus::GpusArgs),
     /// One parameter over a range: a table and a plot.
@@ -56,6 +59,7 @@ pub fn command(args: SimulateArgs) -> Result<()> {
     match args.question {
         Question::Run(args) => run::command(&args),
         Question::Goodput(args) => goodput::command(&args),
+        Question::Borders(args) => borders::command(&args),
         Question::Gpus(args) => gpus::command(&args),
         Question::Sweep(args) => sweep::command(&args),
         Question::Compare(args) => compare::command(&args),
