@@ -314,11 +314,12 @@ impl Loader {
 
     fn run_emulated(&self, model: &EmulatedModel) -> Result<PlacedModel, LoadProblem> {
         let signature = Arc::new(model.signature.clone());
-        let rows_max = model.profile.rows_max();
-        let emulation = Emulation::new(Arc::clone(&model.profile));
+        let plan = model.costs.at(u64::MAX);
+        let rows_max = plan.rows_max();
+        let emulation = Emulation::sized(Arc::clone(&model.costs));
         let executables = emulation.load(&signature, self.config.cores.accelerators);
         let residents = residents(&signature, rows_max, executables)?;
-        let measured = Measured::known(&model.profile);
+        let measured = Measured::known(&Arc::new(plan));
         let (engine, platform) = (emulated::NAME, emulated::PLATFORM);
         Ok(PlacedModel { engine, platform, signature, rows_max, residents, measured })
     }

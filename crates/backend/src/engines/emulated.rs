@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use symphony_core::Profile;
+use symphony_core::{Profile, SizedProfile};
 use symphony_wire::clock;
 use symphony_wire::tensor::{OutputTensor, Signature, TensorSpec, bytes_contents};
 
@@ -26,18 +26,24 @@ pub const SPIN_DEFAULT: Duration = Duration::from_micros(60);
 /// What to emulate.
 #[derive(Clone, Debug)]
 pub struct Emulation {
-    /// The execution time of each batch size.
-    pub profile: Arc<Profile>,
+    /// The execution time by rows and size.
+    pub costs: Arc<SizedProfile>,
     /// The last part of an execution, in which the engine watches the clock instead of sleeping.
     /// Executions that are no longer than this do not sleep at all.
     pub spin: Duration,
 }
 
 impl Emulation {
-    /// Emulates a profile with [`SPIN_DEFAULT`].
+    /// Emulates a profile, whatever the size of requests, with [`SPIN_DEFAULT`].
     #[must_use]
     pub fn new(profile: Arc<Profile>) -> Emulation {
-        Emulation { profile, spin: SPIN_DEFAULT }
+        Emulation::sized(Arc::new(SizedProfile::fixed(1, Arc::unwrap_or_clone(profile))))
+    }
+
+    /// Emulates a profile over sizes, with [`SPIN_DEFAULT`].
+    #[must_use]
+    pub fn sized(costs: Arc<SizedProfile>) -> Emulation {
+        Emulation { costs, spin: SPIN_DEFAULT }
     }
 
     /// Makes one emulated model per accelerator.
@@ -78,7 +84,7 @@ impl Executable for EmulatedExecutable {
             _ => zeros(signature, spec, batch),
         });
         let outputs = outputs.collect::<Result<_, _>>()?;
-        let exec = self.emulation.profile.exec(batch.rows());
+        let exec = self.emulation.costs.exec(signature.size(batch.sizes()), batch.rows());
         self.emulation.wait(start, clock::duration(exec));
         Ok(outputs)
     }

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use symphony_core::{Class, Profile, Span};
-use symphony_wire::tensor::{DataType, Signature, TensorSpec};
+use symphony_core::{Class, Profile, ProfileError, SizedProfile, Span};
+use symphony_wire::tensor::{DataType, Dim, OpenDimension, Signature, TensorSpec};
 use toml::Spanned;
 
 /// Largest batch, in rows, where `model.toml` says nothing.
@@ -26,6 +26,8 @@ pub const MAX_BATCH_LIMIT: u32 = 4096;
 pub const QUEUE_MAX_DEFAULT: u32 = 10_000;
 const QUEUE_MAX_LIMIT: u32 = 10_000_000;
 const DAY_MS: f64 = 86_400_000.0;
+/// The largest size of an open dimension of an emulated model.
+const EMULATED_OPEN_MAX: usize = 1 << 24;
 
 /// What `model.toml` asks for, validated, defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,8 +112,8 @@ pub enum EngineChoice {
 /// An emulated model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmulatedModel {
-    /// How long it takes.
-    pub profile: Arc<Profile>,
+    /// How long it takes, by rows and size.
+    pub costs: Arc<SizedProfile>,
     /// What it takes and gives.
     pub signature: Signature,
 }
@@ -181,6 +183,13 @@ struct EmulatedTable {
     alpha_ms: Option<Spanned<f64>>,
     beta_ms: Option<Spanned<f64>>,
     latency_ms: Option<Spanned<Vec<f64>>>,
+    /// How much longer a batch takes for each element of each row.
+    element_us: Option<Spanned<f64>>,
+    /// The largest size of the dimension that inputs leave open with -1.
+    open_max: Option<Spanned<i64>>,
+    /// Whether shorter requests are padded along it to the longest of their batch.
+    #[serde(default)]
+    padded: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -225,7 +234,7 @@ impl ModelConfig {
             settings.inherit(inherited.shapes, inherited.reshape);
         }
         let rows_max = match &engine {
-            EngineConfig::Emulated(emulation) => emulation.profile.rows_max(),
+            EngineConfig::Emulated(emulation) => emulation.costs.at(u64::MAX).rows_max(),
             EngineConfig::Onnx { .. } => max_batch.unwrap_or(MAX_BATCH_DEFAULT),
         };
         let terms = Terms { slo, rows_max, class, queue_max, loss_weight };
@@ -397,11 +406,56 @@ fn emulated(
                        or with latency_ms = [time of 1 row, of 2 rows, …]";
         return Err(source.refuse(None, problem));
     };
-    let profile = Arc::new(emulated_profile(source, table, max_batch)?);
-    let inputs = tensors(source, "input", &file.input, profile.rows_max())?;
-    let outputs = tensors(source, "output", &file.output, profile.rows_max())?;
-    let signature = Signature::fixed(inputs, outputs);
-    Ok(EngineConfig::Emulated(EmulatedModel { profile, signature }))
+    let profile = emulated_profile(source, table, max_batch)?;
+    let open = open_dimension(source, table)?;
+    let (rows_max, dimensions) = (profile.rows_max(), open.as_slice());
+    let inputs = tensors(source, "input", &file.input, (rows_max, dimensions))?;
+    let outputs = tensors(source, "output", &file.output, (rows_max, &[]))?;
+    let padded = (table.get_ref().padded && open.is_some()).then_some(0);
+    let dimensions = open.into_iter().collect();
+    let signature = Signature { inputs, outputs, dimensions, padded };
+    let costs = Arc::new(emulated_costs(source, table, &signature, profile)?);
+    Ok(EngineConfig::Emulated(EmulatedModel { costs, signature }))
+}
+
+/// The dimension that inputs of an emulated model may leave open.
+fn open_dimension(
+    source: &TomlSource,
+    table: &Spanned<EmulatedTable>,
+) -> Result<Option<OpenDimension>, ConfigError> {
+    let Some(max) = &table.get_ref().open_max else { return Ok(None) };
+    match usize::try_from(*max.get_ref()) {
+        Ok(max @ 1..=EMULATED_OPEN_MAX) => Ok(Some(OpenDimension { name: "size".to_owned(), max })),
+        _ => {
+            let problem = format!("open_max: give a number from 1 to {EMULATED_OPEN_MAX}");
+            Err(source.refuse(Some(max.span()), problem))
+        }
+    }
+}
+
+/// What batches of an emulated model take at its smallest and its largest size.
+fn emulated_costs(
+    source: &TomlSource,
+    table: &Spanned<EmulatedTable>,
+    signature: &Signature,
+    profile: Profile,
+) -> Result<SizedProfile, ConfigError> {
+    let Some(element) = &table.get_ref().element_us else {
+        return Ok(SizedProfile::fixed(1, profile));
+    };
+    let of_element = latency_span(source, "element_us", element.get_ref() / 1e3, element.span())?;
+    let refuse = |problem: String| source.refuse(Some(element.span()), problem);
+    let at = |open: usize| {
+        let size = signature.size(&vec![open; signature.dimensions.len()]);
+        let more = of_element.times(size);
+        let exec = |rows: u32| profile.exec(rows) + more.times(u64::from(rows));
+        Ok((size, Profile::from_table((1..=profile.rows_max()).map(exec).collect())?))
+    };
+    let largest = signature.dimensions.first().map_or(1, |dimension| dimension.max);
+    let sizes = if largest > 1 { vec![1, largest] } else { vec![1] };
+    let measured: Result<Vec<_>, ProfileError> = sizes.into_iter().map(at).collect();
+    let measured = measured.map_err(|error| refuse(error.to_string()))?;
+    SizedProfile::new(measured).map_err(|error| refuse(error.to_string()))
 }
 
 fn emulated_profile(
@@ -475,7 +529,7 @@ fn tensors(
     source: &TomlSource,
     role: &str,
     tables: &[Spanned<TensorTable>],
-    rows_max: u32,
+    (rows_max, open): (u32, &[OpenDimension]),
 ) -> Result<Vec<TensorSpec>, ConfigError> {
     if tables.is_empty() {
         let problem = format!(
@@ -487,14 +541,15 @@ fn tensors(
     let mut names = BTreeSet::new();
     let mut specs = Vec::new();
     for table in tables {
-        let spec = tensor(source, table.get_ref())?;
+        let spec = tensor(source, table.get_ref(), !open.is_empty())?;
         if spec.name.is_empty() || !names.insert(spec.name.clone()) {
             let problem = format!("{role} {:?}: give every {role} a name of its own", spec.name);
             return Err(source.refuse(Some(table.get_ref().name.span()), problem));
         }
         specs.push(spec);
     }
-    match limits::excess(&Signature::default(), &specs, rows_max) {
+    let dimensions = Signature { dimensions: open.to_vec(), ..Signature::default() };
+    match limits::excess(&dimensions, &specs, rows_max) {
         None => Ok(specs),
         Some((at, excess)) => {
             let problem = format!("{role} {:?}: {excess}", specs[at].name);
@@ -503,8 +558,25 @@ fn tensors(
     }
 }
 
-fn tensor(source: &TomlSource, table: &TensorTable) -> Result<TensorSpec, ConfigError> {
+/// An input or output of an emulated model. Where it may be open, -1 is the dimension that is.
+fn tensor(
+    source: &TomlSource,
+    table: &TensorTable,
+    may_be_open: bool,
+) -> Result<TensorSpec, ConfigError> {
     let datatype: DataType = (table.datatype.get_ref().parse())
         .map_err(|error| source.refuse(Some(table.datatype.span()), format!("{error}")))?;
-    Ok(TensorSpec::of_rows(table.name.get_ref(), datatype, &shape(source, &table.shape)?))
+    let name = table.name.get_ref();
+    let dims = table.shape.get_ref();
+    if !may_be_open || !dims.contains(&-1) {
+        return Ok(TensorSpec::of_rows(name, datatype, &shape(source, &table.shape)?));
+    }
+    let known = dims.iter().map(|dim| if *dim == -1 { 1 } else { *dim }).collect();
+    let known = shape(source, &Spanned::new(table.shape.span(), known))?;
+    let dim = |(dim, size): (&i64, usize)| match dim {
+        -1 => Dim::Open(0),
+        _ => Dim::Fixed(size),
+    };
+    let row = dims.iter().zip(known).map(dim);
+    Ok(TensorSpec::new(name, datatype, [Dim::Batch].into_iter().chain(row).collect()))
 }

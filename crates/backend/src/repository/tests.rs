@@ -256,8 +256,31 @@ fn emulated_profile(text: &str) -> Result<Arc<Profile>, String> {
     let config = ModelConfig::parse(&TomlSource::from_text(Path::new("model.toml"), &text))
         .map_err(|error| error.to_string())?;
     let EngineConfig::Emulated(model) = config.engine else { panic!("emulated was asked for") };
-    assert_eq!(config.terms.rows_max, model.profile.rows_max());
-    Ok(model.profile)
+    let profile = model.costs.at(1);
+    assert_eq!(config.terms.rows_max, profile.rows_max());
+    Ok(Arc::new(profile))
+}
+
+#[test]
+fn an_emulated_model_with_an_open_dimension_takes_longer_for_larger_requests() {
+    let text = "engine='emulated'\n[emulated]\nbeta_ms=5\nelement_us=10\nopen_max=512\npadded=true\n\
+                [[input]]\nname='x'\ndatatype='FP32'\nshape=[-1, 2]\n\
+                [[output]]\nname='y'\ndatatype='FP32'\nshape=[1]\n";
+    let parse =
+        |text: &str| ModelConfig::parse(&TomlSource::from_text(Path::new("model.toml"), text));
+    let EngineConfig::Emulated(model) = parse(text).unwrap().engine else { panic!("not emulated") };
+    let signature = &model.signature;
+    assert_eq!((signature.dimensions[0].max, signature.padded), (512, Some(0)));
+    assert_eq!((signature.size(&[1]), signature.size(&[512])), (2, 1024));
+    let us = Span::from_micros;
+    assert_eq!(model.costs.exec(2, 1), us(5020));
+    assert_eq!(model.costs.exec(100, 3), us(8000));
+    for wrong in ["open_max=0", "open_max=99999999999"] {
+        let error = parse(&text.replace("open_max=512", wrong)).unwrap_err().to_string();
+        assert!(error.contains("model.toml:5: open_max: give a number from 1 to"), "{error}");
+    }
+    let closed = parse(&text.replace("open_max=512\n", "")).unwrap_err().to_string();
+    assert!(closed.contains("give every dimension but the batch dimension"), "{closed}");
 }
 
 #[test]

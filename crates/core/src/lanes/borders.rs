@@ -14,7 +14,7 @@ use crate::time::Span;
 
 /// A lane has to save at least this share of the accelerators' time, or it is not worth having: the
 /// batches of more lanes get into each other's way.
-const LANE_SAVING: f64 = 0.01;
+const LANE_SAVING: f64 = 0.004;
 
 /// Without knowing what comes, the cost of a row grows by this much from lane to lane at least.
 const STEP_MIN: f64 = 1.5;

@@ -18,6 +18,7 @@ mod repository;
 mod scheduler;
 mod server;
 mod settings;
+mod sizes;
 mod soak;
 mod timer;
 
@@ -36,6 +37,9 @@ enum Bench {
     Latency(latency::LatencyArgs),
     /// A pool of emulated accelerators in this process, beside the simulator's figures.
     Pool(pool::PoolBenchArgs),
+    /// Requests of different sizes in lanes, beside all padded to the bound, and only equal ones
+    /// together: emulated accelerators in this process.
+    Sizes(sizes::SizesArgs),
     /// The scheduler's threads alone: the highest rate they hold, and what a decision costs.
     Scheduler(scheduler::SchedulerBenchArgs),
     /// Good requests against offered ones, from half to twice a real model's capacity.
@@ -56,6 +60,7 @@ pub fn command(args: BenchArgs) -> Result<()> {
     match args.bench {
         Bench::Latency(args) => latency::command(&args),
         Bench::Pool(args) => pool::command(&args),
+        Bench::Sizes(args) => sizes::command(&args),
         Bench::Scheduler(args) => scheduler::command(&args),
         Bench::Overload(args) => overload::command(&args),
         Bench::Idle(args) => idle::command(&args),

@@ -102,8 +102,19 @@ impl PoolBenchArgs {
     }
 }
 
-/// Starts the pool, drives it, and ends it.
 fn live(args: &PoolBenchArgs, config: &PoolConfig, repository: &Repository) -> Result<Figures> {
+    in_pool(config, repository, async |pool| drive(args, pool, &repository.model).await)
+}
+
+/// Starts a pool with the models of a repository, does this with it, and ends it.
+///
+/// # Errors
+/// The pool cannot be started, a model cannot be loaded, or the work failed.
+pub(super) fn in_pool<T>(
+    config: &PoolConfig,
+    repository: &Repository,
+    work: impl AsyncFnOnce(&Pool) -> Result<T>,
+) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -121,25 +132,30 @@ fn live(args: &PoolBenchArgs, config: &PoolConfig, repository: &Repository) -> R
         bail!(error);
     }
     pool.catalog.update(|catalog| catalog.ready = true);
-    let figures = runtime.block_on(drive(args, &pool, &repository.model));
+    let done = runtime.block_on(work(&pool));
     runtime.block_on(pool.drain());
     drop(models);
     ensure!(pool.stop(), "an accelerator did not complete its batch");
-    figures
+    done
 }
 
-async fn drive(args: &PoolBenchArgs, pool: &Pool, model: &str) -> Result<Figures> {
-    let (warmup, measured) = (seconds(args.warmup)?, seconds(args.seconds)?);
-    let plan = Plan::new(&[args.stream()], args.seed, warmup, measured)?;
+/// A client in the process of a pool.
+pub(super) fn client(pool: &Pool) -> InProcess {
     // Nobody carries out repository commands here, and nobody sends any.
     let (repository, _commands) = commands();
-    let server = InProcess::new(&Services {
+    InProcess::new(&Services {
         catalog: pool.catalog.clone(),
         inflight: Arc::clone(&pool.in_flight),
         scheduler: pool.scheduler.clone(),
         repository,
         clock: pool.clock,
-    });
+    })
+}
+
+async fn drive(args: &PoolBenchArgs, pool: &Pool, model: &str) -> Result<Figures> {
+    let (warmup, measured) = (seconds(args.warmup)?, seconds(args.seconds)?);
+    let plan = Plan::new(&[args.stream()], args.seed, warmup, measured)?;
+    let server = client(pool);
     let payload = Payload::new(model, &Emulated::signature());
     let clients = [Arc::new(LocalClient { server, payload })];
     let objective = Duration::from_secs_f64(args.slo_ms / 1e3);

@@ -87,7 +87,11 @@ impl Repository {
         Ok(repository)
     }
 
-    fn with(model: &str, settings: &str) -> Result<Repository> {
+    /// A repository with one model that has these settings and no file.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn with(model: &str, settings: &str) -> Result<Repository> {
         let directory = TempDir::with_prefix("symphony-bench-")
             .context("cannot make a directory for temporary files")?;
         let path = directory.path().join(model);
@@ -125,7 +129,7 @@ mod tests {
         let config = ModelConfig::parse(&TomlSource::read(&path).unwrap()).unwrap();
         let EngineConfig::Emulated(model) = config.engine else { panic!("not emulated") };
         assert_eq!(model.signature, Emulated::signature());
-        assert_eq!(model.profile.exec(32), Span(1));
+        assert_eq!(model.costs.at(1).exec(32), Span(1));
     }
 
     #[test]
