@@ -22,6 +22,8 @@ from symphony import IN_FLIGHT, USUAL, Server, eventually
 
 BODY_MAX = 1 << 20
 ROWS_MAX = 8
+# Of requests that are queued in parts.
+REQUEST_ROWS_MAX = 40
 ROW = [[1.0, 2.0, 3.0]]
 LENGTH = "Inference-Header-Content-Length"
 
@@ -35,7 +37,7 @@ def server(tmp_path_factory):
         repository, "text", alpha_ms=0, beta_ms=0.1, datatype="BYTES", max_batch=ROWS_MAX
     )
     folder = tmp_path_factory.mktemp("server")
-    config = f"[server]\nbody_max_mib = 1\n{USUAL}"
+    config = f"[server]\nbody_max_mib = 1\nrequest_rows_max = {REQUEST_ROWS_MAX}\n{USUAL}"
     with Server(repository, folder, config=config) as server:
         still_answers(server)
         yield server
@@ -145,7 +147,9 @@ HTTP = {
     "dimension over 64 bits": Case(400, [], asking(GOOD | {"shape": [2**64, 3]})),
     "fractional dimension": Case(400, [], asking(GOOD | {"shape": [1.5, 3]})),
     "too many rows": Case(
-        400, ["x", "9", "8", "max_batch"], asking(wire.tensor([[1.0] * 3] * (ROWS_MAX + 1)))
+        400,
+        ["x", str(REQUEST_ROWS_MAX + 1), str(REQUEST_ROWS_MAX), "request_rows_max"],
+        asking(wire.tensor([[1.0] * 3] * (REQUEST_ROWS_MAX + 1))),
     ),
     "unequal rows": Case(
         400,
@@ -427,7 +431,11 @@ GRPC = {
     "negative dimension": (INVALID, ["x", "-1"], changed(shape=[-1, 3])),
     "overflowing dimensions": (INVALID, ["x"], changed(shape=[2**62, 3])),
     "overflowing product": (INVALID, ["x"], changed(shape=[2**33, 2**33])),
-    "too many rows": (INVALID, ["x", "9", "8"], changed(shape=[9, 3], raw=[bytes(9 * 12)])),
+    "too many rows": (
+        INVALID,
+        ["x", "request_rows_max"],
+        changed(shape=[REQUEST_ROWS_MAX + 1, 3], raw=[bytes((REQUEST_ROWS_MAX + 1) * 12)]),
+    ),
     "bytes too short": (INVALID, ["x"], changed(raw=[bytes(8)])),
     "bytes too long": (INVALID, ["x"], changed(raw=[bytes(16)])),
     "more buffers than inputs": (INVALID, [], changed(raw=[TWELVE, TWELVE])),
