@@ -4,6 +4,7 @@
 //! It knows no protocol and makes no scheduling decision: it runs the batches that the scheduler
 //! sends.
 
+mod background;
 pub mod batch;
 mod contract;
 pub mod engine;

@@ -6,26 +6,31 @@
 
 mod check;
 mod error;
+mod guest;
+mod memory;
 mod objective;
 mod settings;
+mod stage;
 mod state;
 
 pub use check::Checked;
 pub use error::{LoadError, LoadProblem};
+pub use memory::{available as memory_available, needed as memory_needed};
 pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
+pub use stage::Stage;
 pub use state::LoadedFiles;
 
+use crate::background::in_background;
 use crate::contract;
 use crate::engine::{Engine, EngineError, Executable};
 use crate::engines::emulated::{self, Emulation};
 use crate::engines::onnxruntime::Onnxruntime;
 use crate::engines::rten::{self, Rten};
-use crate::limits;
 use crate::operators;
 use crate::prepare::{Options, Prepared, Runnable};
 use crate::profiling::{
-    Extent, Machine, Measured, ProfileCache, ProfileKey, ProfilingError, ProfilingTarget,
-    sample_rows,
+    Machine, Measured, Observed, ProfileCache, ProfileKey, ProfilePlace, ProfilingError,
+    ProfilingTarget, SampledSize, sample_sizes,
 };
 use crate::repository::{
     ConfigError, CustomOps, EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder,
@@ -33,14 +38,16 @@ use crate::repository::{
 };
 use crate::resident::Resident;
 use crate::view;
+use crate::worker::Gaps;
 use bytes::Bytes;
+use guest::{GuestEngine, Visit};
 use objective::{objective, queue_max_default};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_core::{Class, Objective, Profile};
 use symphony_onnx::OnnxModel;
 use symphony_wire::clock::Clock;
-use symphony_wire::tensor::Signature;
+use symphony_wire::tensor::{Signature, TensorSpec};
 use tracing::info;
 
 /// The most generated rows with which a model is measured. Models with large rows get fewer.
@@ -80,11 +87,25 @@ pub struct LoadedModel {
     pub residents: Vec<Resident>,
     /// What its settings say, as the bytes of Triton's `ModelConfig` message.
     pub configuration: Bytes,
+    /// What its batches will take, and where its profile is kept; none where that is known anyway.
+    pub learning: Option<Learning>,
     /// The files it was loaded from. A later load changes nothing while they are current.
     pub state: LoadedFiles,
 }
 
-/// Loads models, one at a time.
+/// How the profile of a model that serves gets better.
+#[derive(Clone, Debug)]
+pub struct Learning {
+    /// The times of its batches.
+    pub observed: Arc<Observed>,
+    /// Where its profile is kept.
+    pub place: ProfilePlace,
+}
+
+/// Who is told what a load is about, with the model's name.
+pub type Watcher = Arc<dyn Fn(&str, Stage) + Send + Sync>;
+
+/// Loads models, several at a time if several threads ask.
 pub struct Loader {
     config: LoaderConfig,
     rten: Rten,
@@ -93,6 +114,9 @@ pub struct Loader {
     machine: Machine,
     profiles: ProfileCache,
     clock: Clock,
+    /// When the accelerators are free to try a model out.
+    gaps: Arc<Gaps>,
+    watcher: Watcher,
 }
 
 /// An ONNX model that has been read from a file.
@@ -111,6 +135,7 @@ struct PlacedModel {
     rows_max: u32,
     residents: Vec<Resident>,
     measured: Measured,
+    learning: Option<Learning>,
 }
 
 impl std::fmt::Debug for Loader {
@@ -131,7 +156,31 @@ impl Loader {
         }
         let profiles = ProfileCache::new(config.profiles_dir());
         let (machine, clock) = (Machine::this(), Clock::start());
-        Loader { config, rten, onnxruntime, machine, profiles, clock }
+        let (gaps, watcher) = (Arc::default(), Arc::new(|_: &str, _| {}));
+        Loader { config, rten, onnxruntime, machine, profiles, clock, gaps, watcher }
+    }
+
+    /// From now on models are tried out and measured in the gaps between the batches of
+    /// accelerators that serve.
+    #[must_use]
+    pub fn in_gaps(self, gaps: Gaps) -> Loader {
+        Loader { gaps: Arc::new(gaps), ..self }
+    }
+
+    /// From now on somebody is told how far loads are.
+    #[must_use]
+    pub fn watched_by(self, watcher: Watcher) -> Loader {
+        Loader { watcher, ..self }
+    }
+
+    /// Keeps a profile that was refined for later starts.
+    pub fn keep(&self, place: &ProfilePlace, refined: &Measured) {
+        self.profiles.keep(place, refined);
+    }
+
+    /// Tells what the load of a model is about.
+    pub fn tell(&self, model: &str, stage: Stage) {
+        (self.watcher)(model, stage);
     }
 
     /// The configuration of the loader.
@@ -169,7 +218,7 @@ impl Loader {
         let (signature, residents) = shown(&source.kind, running.signature, running.residents)?;
         let configuration = symphony_triton::to_bytes(&source.configuration()).into();
         let ModelSource { name, version, terms, .. } = source;
-        let PlacedModel { engine, platform, rows_max, measured, .. } = running;
+        let PlacedModel { engine, platform, rows_max, measured, learning, .. } = running;
         let plan = Arc::clone(&measured.plan);
         let objective = objective(terms.slo, &plan)
             .map_err(|(slo, least)| LoadProblem::Objective { slo, least, engine })?;
@@ -190,6 +239,7 @@ impl Loader {
             measured,
             residents,
             configuration,
+            learning,
             state,
         })
     }
@@ -269,13 +319,16 @@ impl Loader {
         file: &OnnxSource,
         settings: &GraphSettings,
     ) -> Result<(PlacedModel, LoadedFiles), LoadProblem> {
-        let OnnxFile { path, model, state } = self.read_onnx(source, file)?;
-        let prepared = self.prepare(source, settings, model, &path)?;
+        self.tell(&source.name, Stage::Reading);
+        let (prepared, state) = quietly(|| {
+            let OnnxFile { path, model, state } = self.read_onnx(source, file)?;
+            Ok((self.prepare(source, settings, model, &path)?, state))
+        })?;
         let (engine, runnable) = self.place(source, settings, &prepared)?;
         // The engine has its own copy of the weights, and measuring takes long: free this one
         // first.
         drop(prepared);
-        let content = graph_fingerprint(&state, settings)?;
+        let content = quietly(|| Ok(graph_fingerprint(&state, settings)?))?;
         // The engine and the fingerprint read the files again: what was checked must be what runs.
         if !state.files_are_as_before() {
             return Err(LoadProblem::Changed);
@@ -283,19 +336,21 @@ impl Loader {
         let Runnable { signature, rows_max, executables } = runnable;
         let mut residents = residents(&signature, rows_max, executables)?;
         let version = engine.version();
-        let extents = [Extent { size: 1, rows_max }];
         let key = ProfileKey {
             model: &source.name,
             content,
-            extents: &extents,
+            extents: &[],
             engine: engine.name(),
             engine_version: &version,
             threads: self.config.cores.threads,
             machine: &self.machine,
         };
-        let measured = self.profile(&key, source.terms.slo, &mut residents)?;
-        let (engine, platform) = (engine.name(), engine.platform());
-        Ok((PlacedModel { engine, platform, signature, rows_max, residents, measured }, state))
+        self.tell(&source.name, Stage::Measuring);
+        let (measured, learning) = self.profile(key, source.terms.slo, &mut residents)?;
+        let (engine, platform, learning) = (engine.name(), engine.platform(), Some(learning));
+        let placed =
+            PlacedModel { engine, platform, signature, rows_max, residents, measured, learning };
+        Ok((placed, state))
     }
 
     /// Loads a model on the first engine that runs it, on every accelerator, and tries it out.
@@ -306,10 +361,14 @@ impl Loader {
         prepared: &Prepared,
     ) -> Result<(&dyn Engine, Runnable), LoadProblem> {
         let engines = self.engines(settings.choice)?;
-        first_that(&source.name, &engines, |engine| {
+        let visit = Visit::new(Arc::clone(&self.gaps));
+        let placed = first_that(&source.name, &engines, |engine| {
             prove(engine, prepared)?;
-            Ok(prepared.load(engine)?)
-        })
+            self.tell(&source.name, Stage::Preparing(engine.name()));
+            Ok(prepared.load(&GuestEngine { engine, visit: Arc::clone(&visit) })?)
+        })?;
+        visit.end();
+        Ok(placed)
     }
 
     fn run_emulated(&self, model: &EmulatedModel) -> Result<PlacedModel, LoadProblem> {
@@ -321,7 +380,8 @@ impl Loader {
         let residents = residents(&signature, rows_max, executables)?;
         let measured = Measured::known(&Arc::new(plan));
         let (engine, platform) = (emulated::NAME, emulated::PLATFORM);
-        Ok(PlacedModel { engine, platform, signature, rows_max, residents, measured })
+        let learning = None;
+        Ok(PlacedModel { engine, platform, signature, rows_max, residents, measured, learning })
     }
 
     /// Measures the model on the first accelerator, unless a kept profile still holds, and warms it
@@ -329,31 +389,31 @@ impl Loader {
     /// measured on a busier machine.
     fn profile(
         &self,
-        key: &ProfileKey<'_>,
+        key: ProfileKey<'_>,
         slo: Slo,
         residents: &mut [Resident],
-    ) -> Result<Measured, ProfilingError> {
+    ) -> Result<(Measured, Learning), ProfilingError> {
         let now = || self.clock.now();
-        let mut targets = residents.iter_mut().map(|resident| {
-            let signature = resident.signature();
-            let rows = sample_rows(
-                signature,
-                &signature.sizes_max(),
-                sample_count(signature),
-                SAMPLE_SEED,
-            );
-            ProfilingTarget { resident, rows, now: &now }
+        let first = residents.first().expect("a model is loaded on at least one accelerator");
+        let samples = samples(first.signature());
+        let mut targets = residents.iter_mut().enumerate().map(|(accelerator, resident)| {
+            let (samples, gaps) = (&samples, &self.gaps);
+            ProfilingTarget { resident, samples, now: &now, gaps, accelerator }
         });
         let mut first = targets.next().expect("a model is loaded on at least one accelerator");
-        let measured = self.measured(key, slo, &mut first)?;
+        let extents = first.extents();
+        let key = ProfileKey { extents: &extents, ..key };
+        let measured = self.measured(&key, slo, &mut first)?;
         if measured.shortened {
             info!(
                 model = key.model,
-                "the first profile is of few runs or sizes, because the model is slow"
+                "the first profile is of few runs or sizes: it is refined while the model serves"
             );
         }
         targets.try_for_each(|mut target| target.warm_up(&measured))?;
-        Ok(measured)
+        let observed = Arc::new(Observed::new(&measured.extents));
+        residents.iter_mut().for_each(|resident| resident.observe(&observed));
+        Ok((measured, Learning { observed, place: key.place() }))
     }
 
     /// The profile of a model on its first accelerator, which is warm afterwards. A kept profile
@@ -406,11 +466,25 @@ fn shown(
     Ok((Arc::new(signature), residents))
 }
 
-/// How many generated rows to measure with, for the memory they take.
-fn sample_count(signature: &Signature) -> usize {
-    let bytes = signature.inputs.iter().filter_map(|spec| limits::row_bytes(signature, spec));
-    let row = bytes.fold(1, u64::saturating_add);
-    usize::try_from(SAMPLE_BYTES_MAX / row).unwrap_or(SAMPLE_ROWS).clamp(1, SAMPLE_ROWS)
+/// The generated requests to measure with, as many as there is memory for.
+fn samples(signature: &Signature) -> Vec<SampledSize> {
+    let count = |sizes: &[usize]| {
+        let bytes = |spec: &TensorSpec| {
+            let elements = signature.elements_of(spec, 1, sizes).unwrap_or(usize::MAX);
+            elements.saturating_mul(spec.datatype.size().unwrap_or(size_of::<String>())) as u64
+        };
+        let row = signature.inputs.iter().map(bytes).fold(1, u64::saturating_add);
+        usize::try_from(SAMPLE_BYTES_MAX / row).unwrap_or(SAMPLE_ROWS).clamp(1, SAMPLE_ROWS)
+    };
+    sample_sizes(signature, count, SAMPLE_SEED)
+}
+
+/// Has something done that gives way to models that serve.
+fn quietly<T: Send>(
+    work: impl FnOnce() -> Result<T, LoadProblem> + Send,
+) -> Result<T, LoadProblem> {
+    let no_thread = |error| EngineError::Library(format!("no thread to load it on: {error}"));
+    in_background(work).map_err(no_thread)?
 }
 
 /// Refuses a model with operators that the engine may compute wrongly. onnxruntime is trusted with

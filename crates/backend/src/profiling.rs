@@ -17,14 +17,16 @@ mod fit;
 mod isotonic;
 mod machine;
 mod measure;
+mod observed;
 mod sample;
 mod target;
 
-pub use cache::{ProfileCache, ProfileKey};
+pub use cache::{ProfileCache, ProfileKey, ProfilePlace};
 pub use cell::{Cell, Extent, rows_up_to};
 pub use machine::Machine;
 pub use measure::Effort;
-pub use sample::sample_rows;
+pub use observed::Observed;
+pub use sample::{SampledSize, sample_batch, sample_rows, sample_sizes};
 pub use target::ProfilingTarget;
 
 #[cfg(test)]
@@ -32,10 +34,11 @@ mod tests;
 
 use crate::batch::AssemblyError;
 use crate::engine::EngineError;
+use crate::worker::Unreachable;
 use fit::{fitted, summarize};
 use std::fmt::Write as _;
 use std::sync::Arc;
-use symphony_core::{Profile, ProfileError, Span};
+use symphony_core::{Profile, SizedProfile, SizedProfileError, Span};
 
 /// What was measured of one cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +72,11 @@ pub struct Measured {
     pub cells: Vec<CellMeasurement>,
     /// The sizes of a row, in order, each with its largest batch.
     pub extents: Vec<Extent>,
-    /// The profile that plans use: the 95th percentile of every batch size, made monotone.
+    /// The profile that plans use, by size: the 95th percentile of every batch size, made monotone.
+    pub by_size: SizedProfile,
+    /// The same for requests of the largest size.
     pub plan: Arc<Profile>,
-    /// The typical time of every batch size: the median, made monotone.
+    /// The typical time of every batch of the largest size: the median, made monotone.
     pub typical: Arc<Profile>,
     /// How far the 95th percentile lies above the median, relative to the median; itself the median
     /// over the sizes. 0.05 means that one run in twenty takes at least 5 % longer.
@@ -93,12 +98,18 @@ pub enum ProfilingError {
         /// Why they do not.
         source: AssemblyError,
     },
+    /// A kept profile has a size of which there are no requests.
+    #[error("there is no request of size {0} to measure")]
+    Size(u64),
+    /// The accelerator is not free.
+    #[error(transparent)]
+    Accelerator(#[from] Unreachable),
     /// The engine failed.
     #[error("measuring the model: {0}")]
     Engine(#[from] EngineError),
     /// The measurements give no profile.
     #[error(transparent)]
-    Profile(#[from] ProfileError),
+    Profile(#[from] SizedProfileError),
 }
 
 impl Measured {
@@ -111,12 +122,13 @@ impl Measured {
         extents: Vec<Extent>,
         shortened: bool,
         origin: ProfileOrigin,
-    ) -> Result<Measured, ProfileError> {
+    ) -> Result<Measured, SizedProfileError> {
         cells.sort_by_key(|cell| cell.cell);
-        let plan = Arc::new(fitted(&cells, &extents, |cell| cell.p95)?);
-        let typical = Arc::new(fitted(&cells, &extents, |cell| cell.p50)?);
-        let jitter = jitter(&cells);
-        Ok(Measured { cells, extents, plan, typical, jitter, shortened, origin })
+        let by_size = fitted(&cells, &extents, |cell| cell.p95)?;
+        let typical = fitted(&cells, &extents, |cell| cell.p50)?;
+        let largest = |sized: &SizedProfile| Arc::new(sized.at(sized.size_max()));
+        let (plan, typical, jitter) = (largest(&by_size), largest(&typical), jitter(&cells));
+        Ok(Measured { cells, extents, by_size, plan, typical, jitter, shortened, origin })
     }
 
     /// The profile of an emulated model, which takes exactly the time it is configured for.
@@ -132,6 +144,7 @@ impl Measured {
         Measured {
             cells: rows_up_to(rows_max).into_iter().map(at).collect(),
             extents: vec![Extent { size: 1, rows_max }],
+            by_size: SizedProfile::fixed(1, Profile::clone(profile)),
             plan: Arc::clone(profile),
             typical: Arc::clone(profile),
             jitter: 0.0,

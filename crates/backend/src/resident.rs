@@ -3,8 +3,10 @@
 
 use crate::batch::{Arena, AssemblyError, OutputError, split};
 use crate::engine::{EngineError, Executable};
+use crate::profiling::{Cell, Observed};
 use crate::view::OutputViews;
 use std::sync::Arc;
+use symphony_core::Span;
 use symphony_wire::tensor::{Inputs, OutputTensor, Signature};
 
 /// A model that is ready to run on one accelerator.
@@ -13,6 +15,8 @@ pub struct Resident {
     arena: Arena,
     executable: Box<dyn Executable>,
     views: Arc<OutputViews>,
+    /// Where the times of its batches go.
+    observed: Option<Arc<Observed>>,
 }
 
 impl std::fmt::Debug for Resident {
@@ -47,7 +51,8 @@ impl Resident {
     ) -> Result<Resident, EngineError> {
         let representation = executable.representation();
         let arena = Arena::new(Arc::clone(&signature), rows_max, representation)?;
-        Ok(Resident { signature, arena, executable, views: Arc::default() })
+        let (views, observed) = (Arc::default(), None);
+        Ok(Resident { signature, arena, executable, views, observed })
     }
 
     /// The inputs and outputs of the model.
@@ -95,6 +100,20 @@ impl Resident {
     #[must_use]
     pub fn rows(&self) -> u32 {
         self.arena.batch().rows()
+    }
+
+    /// From now on the times of its batches go there.
+    pub fn observe(&mut self, observed: &Arc<Observed>) {
+        self.observed = Some(Arc::clone(observed));
+    }
+
+    /// The batch took so long to assemble and to compute.
+    pub fn took(&self, took: Span) {
+        if let Some(observed) = &self.observed {
+            let batch = self.arena.batch();
+            let size = self.signature.size(batch.sizes());
+            observed.add(Cell { size, rows: batch.rows() }, took);
+        }
     }
 
     /// Runs the batch.

@@ -8,16 +8,19 @@
 //! answered as failed, and those of every batch that it is sent later are scheduled again.
 
 mod execute;
+mod gap;
 mod port;
 #[cfg(test)]
 mod tests;
 
-pub use port::{CHANGES_MAX, Refused, Unreachable, WorkerPort};
+pub use gap::{Gap, GapPort, Gaps};
+pub use port::{CHANGES_MAX, Probe, Refused, Unreachable, WorkerPort};
 
-use crate::engine::panic_message;
+use crate::engine::{guarded, panic_message};
 use crate::resident::Resident;
 use crossbeam_channel::Receiver;
 use execute::{BatchRun, fail, take};
+use gap::{Lender, gaps};
 use port::{ROOM_AGAIN, ToWorker};
 use std::collections::HashMap;
 use std::io;
@@ -39,6 +42,7 @@ const STOP_AGAIN: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Worker {
     port: WorkerPort,
+    gaps: GapPort,
     thread: JoinHandle<()>,
 }
 
@@ -102,18 +106,33 @@ impl Worker {
     /// The system has no room for another thread.
     pub fn start(accelerator: AcceleratorId, context: WorkerContext) -> io::Result<Worker> {
         let (port, messages) = WorkerPort::new(accelerator);
-        let (changes, models, lanes) = (port.changes(), HashMap::new(), HashMap::new());
-        let worker = WorkerThread { accelerator, context, changes, models, lanes, running: None };
+        let (gaps, lender) = gaps(accelerator);
+        let worker = WorkerThread {
+            accelerator,
+            context,
+            changes: port.changes(),
+            probes: port.probes(),
+            lender,
+            models: HashMap::new(),
+            lanes: HashMap::new(),
+            running: None,
+        };
         let thread = thread::Builder::new()
             .name(format!("accelerator-{}", accelerator.0))
             .spawn(move || worker.serve(&messages))?;
-        Ok(Worker { port, thread })
+        Ok(Worker { port, gaps, thread })
     }
 
     /// The way to it.
     #[must_use]
     pub fn port(&self) -> WorkerPort {
         self.port.clone()
+    }
+
+    /// The way to the gaps between its batches.
+    #[must_use]
+    pub fn gaps(&self) -> GapPort {
+        self.gaps.clone()
     }
 
     /// Runs the batches that wait, then ends the thread and frees its models. Returns whether it has
@@ -143,6 +162,10 @@ struct WorkerThread {
     context: WorkerContext,
     /// Loads and unloads that wait.
     changes: Arc<AtomicUsize>,
+    /// Probes that wait.
+    probes: Arc<AtomicUsize>,
+    /// Lends its cores while no batch runs.
+    lender: Lender,
     models: HashMap<ModelId, Box<Resident>>,
     /// Whose lane an identity is, beside each model's first.
     lanes: HashMap<ModelId, ModelId>,
@@ -159,7 +182,7 @@ impl WorkerThread {
 
     /// Runs batches until it is told to stop.
     fn work(&mut self, messages: &Receiver<ToWorker>) {
-        for message in messages {
+        while let Some(message) = self.lender.next(messages) {
             match message {
                 ToWorker::Load { lanes, resident } => {
                     self.changes.fetch_sub(1, Ordering::AcqRel);
@@ -171,10 +194,20 @@ impl WorkerThread {
                     // Nobody waiting is no reason to keep it.
                     let _ = done.send(self.models.remove(&model));
                 }
-                ToWorker::Run(plan) => self.execute(plan),
+                ToWorker::Run(plan) => {
+                    self.execute(plan);
+                    self.lender.batch_ended();
+                }
+                ToWorker::Probe(probe) => {
+                    self.probes.fetch_sub(1, Ordering::AcqRel);
+                    if messages.is_empty() {
+                        self.probe(&probe);
+                    }
+                }
                 ToWorker::Stop => break,
             }
         }
+        self.lender.end();
         self.models.clear();
         let why = "the accelerator has stopped";
         for message in messages.try_iter() {
@@ -195,6 +228,7 @@ impl WorkerThread {
     /// The thread has failed and runs nothing from now on. The scheduler is notified, and gets back
     /// every batch that it sends before it knows.
     fn lose(&mut self, messages: &Receiver<ToWorker>, panic: &str) {
+        self.lender.end();
         let (accelerator, context) = (self.accelerator, &self.context);
         tracing::error!(accelerator = accelerator.0, "the accelerator's thread panicked: {panic}");
         let unheard = |error| {
@@ -211,6 +245,7 @@ impl WorkerThread {
                     context.hand_back(accelerator, plan, &why).unwrap_or_else(unheard);
                 }
                 ToWorker::Load { .. } => drop(self.changes.fetch_sub(1, Ordering::AcqRel)),
+                ToWorker::Probe(_) => drop(self.probes.fetch_sub(1, Ordering::AcqRel)),
                 ToWorker::Unload { model, done } => {
                     self.changes.fetch_sub(1, Ordering::AcqRel);
                     let _ = done.send(self.models.remove(&model));
@@ -237,6 +272,20 @@ impl WorkerThread {
         }
         self.running = None;
         self.context.buffers.give_back(requests);
+    }
+
+    /// Runs a batch to see how long it takes. A model that fails on it fails on such requests, too,
+    /// and says why then.
+    fn probe(&mut self, probe: &Probe) {
+        let clock = self.context.clock;
+        let Some(resident) = self.models.get_mut(&probe.model) else { return };
+        let taken = clock.now();
+        if resident.assemble(probe.requests.iter()).is_err() {
+            return;
+        }
+        if guarded("the engine", "running a probe", || resident.compute()).is_ok() {
+            resident.took(clock.now().since(taken));
+        }
     }
 
     /// Runs a batch and answers its requests; returns the time it took to assemble and compute it.

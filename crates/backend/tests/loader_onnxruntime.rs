@@ -6,13 +6,22 @@ use std::fs;
 use std::path::Path;
 use symphony_backend::engine::Cores;
 use symphony_backend::loader::{LoadError, LoadedModel, Loader, LoaderConfig};
-use symphony_backend::profiling::Effort;
+use symphony_backend::profiling::{Effort, sample_rows};
 use symphony_backend::repository::Repository;
 use symphony_core::Span;
 use symphony_onnx::OnnxModel;
 
 /// Loads one model from a repository of its own.
 fn load(settings: &str, onnx: Option<&[u8]>) -> Result<LoadedModel, LoadError> {
+    load_with(settings, |model| {
+        if let Some(onnx) = onnx {
+            fs::write(model.join("model.onnx"), onnx).unwrap();
+        }
+    })
+}
+
+/// The same with files of any kind in the model's directory.
+fn load_with(settings: &str, fill: impl FnOnce(&Path)) -> Result<LoadedModel, LoadError> {
     assert!(
         std::env::var_os("ORT_DYLIB_PATH").is_some(),
         "this test needs the onnxruntime library: run `cargo xtask test`, or set ORT_DYLIB_PATH"
@@ -21,9 +30,7 @@ fn load(settings: &str, onnx: Option<&[u8]>) -> Result<LoadedModel, LoadError> {
     let models = root.path().join("models");
     fs::create_dir_all(models.join("m")).unwrap();
     fs::write(models.join("m/model.toml"), settings).unwrap();
-    if let Some(onnx) = onnx {
-        fs::write(models.join("m/model.onnx"), onnx).unwrap();
-    }
+    fill(&models.join("m"));
     let loader = Loader::new(LoaderConfig {
         cores: Cores { accelerators: 1, threads: 1 },
         cache_dir: root.path().join("cache"),
@@ -95,4 +102,62 @@ fn a_library_of_operators_that_does_not_load_is_a_clear_error() {
     }
     let loaded = load("engine = 'rten'\ncustom_ops = 'model.toml'", Some(&digits()));
     assert!(loaded.unwrap_err().to_string().contains("custom_ops are operators for onnxruntime"));
+}
+
+/// The digits model with its largest weights in another file, of this name.
+fn digits_beside(weights: &str) -> (Vec<u8>, bytes::Bytes) {
+    use symphony_onnx::proto::{StringStringEntryProto, tensor_proto::DataLocation};
+    let mut proto = OnnxModel::decode(digits().into()).unwrap().proto().clone();
+    let tensors = &mut proto.graph.as_mut().unwrap().initializer;
+    let size =
+        |tensor: &symphony_onnx::proto::TensorProto| tensor.raw_data.as_ref().map(|d| d.len());
+    let tensor = tensors.iter_mut().max_by_key(|tensor| size(tensor)).unwrap();
+    let data = tensor.raw_data.take().unwrap();
+    tensor.external_data = vec![StringStringEntryProto {
+        key: Some("location".to_owned()),
+        value: Some(weights.to_owned()),
+    }];
+    tensor.data_location = Some(DataLocation::External as i32);
+    (prost::Message::encode_to_vec(&proto), data)
+}
+
+/// The newest onnxruntime reads no weights that a link leads out of the model's directory, and the
+/// caches of model hubs are made of such links.
+#[test]
+fn weights_behind_links_are_read_wherever_they_lead() {
+    let rows = |loaded: &LoadedModel| sample_rows(&loaded.signature, &[], 1, 1);
+    let mut inside = load("max_batch = 2", Some(&digits())).unwrap();
+    let rows = rows(&inside);
+    let expected = inside.residents[0].run(&rows).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let [blobs, disk] = ["blobs", "disk"].map(|name| elsewhere.path().join(name));
+    fs::create_dir_all(&blobs).unwrap();
+    fs::create_dir_all(&disk).unwrap();
+    let (onnx, weights) = digits_beside("model.onnx_data");
+    fs::write(blobs.join("0a1b"), &onnx).unwrap();
+    fs::write(disk.join("2c3d"), &weights).unwrap();
+    let link = |target: &Path, link: &Path| std::os::unix::fs::symlink(target, link).unwrap();
+    for (settings, engine) in [
+        ("max_batch = 2", "onnxruntime"),
+        // With another graph than the file's.
+        ("max_batch = 2\nshape = { image = [1, 1, 8, 8] }", "onnxruntime"),
+        ("max_batch = 2\nengine = 'rten'", "rten"),
+    ] {
+        let mut loaded = load_with(settings, |model| {
+            link(&blobs.join("0a1b"), &model.join("model.onnx"));
+            link(&disk.join("2c3d"), &model.join("model.onnx_data"));
+        })
+        .unwrap();
+        assert_eq!(loaded.engine, engine, "{settings}");
+        let outputs = loaded.residents[0].run(&rows).unwrap();
+        assert_eq!(outputs[0][0].shape, expected[0][0].shape, "{settings}");
+        if engine == "onnxruntime" {
+            assert_eq!(outputs, expected, "{settings}");
+        }
+    }
+    let missing = load_with("", |model| link(&blobs.join("0a1b"), &model.join("model.onnx")));
+    let error = missing.unwrap_err().details().join(" ");
+    for part in ["model.onnx_data", "there is no file", "copy the model again"] {
+        assert!(error.contains(part), "{error}");
+    }
 }

@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = (1 << 31) - 1;
 pub struct OnnxModel {
     proto: ModelProto,
     signature: GraphSignature,
-    external_files: Vec<PathBuf>,
+    external: external::Files,
 }
 
 impl OnnxModel {
@@ -37,9 +37,9 @@ impl OnnxModel {
         let bytes =
             contents(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let proto = ModelProto::decode(Bytes::from(bytes)).map_err(|e| in_file(e.into()))?;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        let external_files = external::files(tensors(&proto), directory).map_err(in_file)?;
-        OnnxModel::checked(proto, external_files).map_err(in_file)
+        let directories = external::directories_of(path);
+        let external = external::files(tensors(&proto), &directories).map_err(in_file)?;
+        OnnxModel::checked(proto, external).map_err(in_file)
     }
 
     /// Decodes a model. The weights stay slices of `bytes`.
@@ -57,10 +57,10 @@ impl OnnxModel {
     /// As [`OnnxModel::decode`].
     pub fn from_proto(proto: ModelProto) -> Result<OnnxModel, Error> {
         external::refuse(tensors(&proto))?;
-        OnnxModel::checked(proto, Vec::new())
+        OnnxModel::checked(proto, external::Files::new())
     }
 
-    fn checked(proto: ModelProto, external_files: Vec<PathBuf>) -> Result<OnnxModel, Error> {
+    fn checked(proto: ModelProto, external: external::Files) -> Result<OnnxModel, Error> {
         let graph = proto.graph.as_ref().ok_or(Error::Missing("graph"))?;
         if graph.output.is_empty() {
             return Err(Error::Missing("graph output"));
@@ -76,7 +76,7 @@ impl OnnxModel {
             tensor::check(tensor, node)?;
         }
         let signature = GraphSignature::of(graph)?;
-        Ok(OnnxModel { proto, signature, external_files })
+        Ok(OnnxModel { proto, signature, external })
     }
 
     /// The model as an ONNX file.
@@ -96,9 +96,26 @@ impl OnnxModel {
 
     /// The files that hold weights outside the model file. Empty for a self-contained model.
     ///
-    /// A model with such files must be loaded by path, and any hash of it must include them.
-    pub fn external_files(&self) -> &[PathBuf] {
-        &self.external_files
+    /// Any hash of the model must include them.
+    pub fn external_files(&self) -> impl Iterator<Item = &Path> {
+        self.external_weights().map(|(_, path)| path)
+    }
+
+    /// The same, each with the name that the model gives it.
+    pub fn external_weights(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.external.iter().map(|(name, path)| (name.as_str(), path.as_path()))
+    }
+
+    /// The model as an ONNX file that names its external weights by where their files really are,
+    /// whatever links lead there, and the directory from which these names count. An engine reads the
+    /// weights themselves from there, and can map them instead of copying them.
+    ///
+    /// # Errors
+    /// A file is gone, or its path is not UTF-8.
+    pub fn encode_beside_weights(&self) -> io::Result<(Bytes, PathBuf)> {
+        let mut proto = self.proto.clone();
+        let directory = external::name_real_files(&mut proto, &self.external)?;
+        Ok((proto.encode_to_vec().into(), directory))
     }
 
     /// The model in the form of the schema.
@@ -115,7 +132,7 @@ impl OnnxModel {
         // copied.
         let mut proto = self.proto.clone();
         change(&mut proto);
-        *self = OnnxModel::checked(proto, self.external_files.clone())?;
+        *self = OnnxModel::checked(proto, self.external.clone())?;
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 mod extensions;
 mod library;
 mod python;
+mod threads;
 mod values;
 
 pub use library::{MINOR_VERSION_MIN, NAME, Places};
@@ -21,6 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use symphony_wire::tensor::{OutputTensor, TensorSpec};
+use threads::ThreadStarter;
 
 /// The library that this process has opened. There can be only one, and it stays open.
 static OPENED: Mutex<Option<Opened>> = Mutex::new(None);
@@ -29,6 +31,7 @@ static OPENED: Mutex<Option<Opened>> = Mutex::new(None);
 struct Opened {
     environment: Environment,
     library: PathBuf,
+    threads: ThreadStarter,
 }
 
 /// The engine, with its library open.
@@ -88,10 +91,12 @@ impl Onnxruntime {
 
 /// Opens the first usable library.
 fn open(places: &Places) -> Result<Opened, EngineError> {
+    let threads = ThreadStarter::new();
+    let threads = threads.map_err(|error| EngineError::Library(format!("no thread: {error}")))?;
     let mut refusals = Vec::new();
     for library in places.candidates() {
         match guarded(NAME, "opening its library", || initialize(&library)) {
-            Ok(environment) => return Ok(Opened { environment, library }),
+            Ok(environment) => return Ok(Opened { environment, library, threads }),
             Err(error) => refusals.push(format!("{}: {error}", library.display())),
         }
     }
@@ -156,31 +161,35 @@ fn refused(model: &str, problem: String) -> EngineError {
     EngineError::Load { engine: NAME, model: model.to_owned(), problem }
 }
 
+/// Tells a session that is made from memory where the weights are that its graph names. It maps
+/// them from their files.
+const WEIGHTS_IN: &str = "session.model_external_initializers_file_folder_path";
+
 /// What a session is created from.
 enum GraphSource<'a> {
     File(&'a Path),
-    Memory { graph: bytes::Bytes, weights: Vec<(PathBuf, Arc<[u8]>)> },
+    Memory { graph: bytes::Bytes, weights_in: Option<String> },
 }
 
 impl<'a> GraphSource<'a> {
     fn of(request: &LoadRequest<'a>) -> Result<GraphSource<'a>, EngineError> {
         let Graph { model, path, patched } = request.graph;
-        if !patched {
-            return Ok(GraphSource::File(path));
-        }
-        let directory = path.parent().unwrap_or(path);
-        let mut weights = Vec::new();
-        for file in model.external_files() {
-            let unreadable = |problem: String| {
-                let (path, model) = (file.clone(), request.name.to_owned());
-                EngineError::Weights { path, model, problem }
-            };
-            let location =
-                file.strip_prefix(directory).map_err(|error| unreadable(error.to_string()))?;
-            let content = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
-            weights.push((location.to_owned(), content.into()));
-        }
-        Ok(GraphSource::Memory { graph: model.encode(), weights })
+        let Some(first) = model.external_files().next() else {
+            return Ok(match patched {
+                true => GraphSource::Memory { graph: model.encode(), weights_in: None },
+                false => GraphSource::File(path),
+            });
+        };
+        let unreadable = |problem: String| {
+            let (path, model) = (first.to_owned(), request.name.to_owned());
+            EngineError::Weights { path, model, problem }
+        };
+        let located = model.encode_beside_weights();
+        let (graph, directory) = located.map_err(|error| unreadable(error.to_string()))?;
+        let directory = directory.into_os_string().into_string();
+        let directory =
+            directory.map_err(|_| unreadable("its path is not valid UTF-8".to_owned()))?;
+        Ok(GraphSource::Memory { graph, weights_in: Some(directory) })
     }
 }
 
@@ -204,10 +213,10 @@ impl Onnxruntime {
         }
         match source {
             GraphSource::File(path) => builder.commit_from_file(path),
-            GraphSource::Memory { graph, weights } => {
-                for (location, content) in weights {
+            GraphSource::Memory { graph, weights_in } => {
+                if let Some(directory) = weights_in {
                     builder = builder
-                        .with_external_initializer_file_in_memory(location, Arc::clone(content))
+                        .with_config_entry(WEIGHTS_IN, directory)
                         .map_err(|error| failed(error.into()))?;
                 }
                 builder.commit_from_memory(graph)
@@ -223,6 +232,7 @@ impl Onnxruntime {
             .with_parallel_execution(false)?
             .with_intra_threads(self.cores.threads)?
             .with_inter_threads(1)?
+            .with_thread_manager(self.opened.threads.clone())?
             // Spinning threads would take cores from the other accelerators and from the server.
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?)

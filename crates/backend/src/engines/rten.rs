@@ -10,6 +10,7 @@ use rten::{Model, ModelOptions, NodeId, RunOptions, ShapeInferenceMode, ThreadPo
 use rten::{ValueOrView, ValueView};
 use rten_tensor::{Layout, Tensor};
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use symphony_wire::tensor::{DataType, OutputTensor, TensorSpec};
 
@@ -98,17 +99,13 @@ fn load(request: &LoadRequest<'_>) -> Result<Model, EngineError> {
     options.prepack_weights(true).shape_inference(ShapeInferenceMode::Off);
     let Graph { model, path, patched } = request.graph;
     let is_named_onnx = path.extension().is_some_and(|extension| extension == "onnx");
-    let loaded = if patched || !is_named_onnx {
-        let directory = path.parent().unwrap_or(path);
-        for file in model.external_files() {
+    let is_beside = |(name, file): (&str, &Path)| file == path.with_file_name(name);
+    let loaded = if patched || !is_named_onnx || !model.external_weights().all(is_beside) {
+        for (location, file) in model.external_weights() {
             let unreadable = |problem: String| {
-                let (path, model) = (file.clone(), request.name.to_owned());
+                let (path, model) = (file.to_owned(), request.name.to_owned());
                 EngineError::Weights { path, model, problem }
             };
-            let location = file.strip_prefix(directory).ok().and_then(|path| path.to_str());
-            let location = location.ok_or_else(|| {
-                unreadable("its path is not valid UTF-8 below the model's directory".to_owned())
-            })?;
             let weights = fs::read(file).map_err(|error| unreadable(error.to_string()))?;
             options.external_data(location, weights);
         }

@@ -35,6 +35,13 @@ pub struct ProfileKey<'a> {
     pub machine: &'a Machine,
 }
 
+/// Where the profile of a key is kept, and what its file says besides.
+#[derive(Clone, Debug)]
+pub struct ProfilePlace {
+    fingerprint: Fingerprint,
+    head: ProfileFile,
+}
+
 /// A directory of profiles, and which of them this process knows to hold.
 #[derive(Debug)]
 pub struct ProfileCache {
@@ -46,7 +53,7 @@ pub struct ProfileCache {
 const KNOWN_MAX: usize = MODELS_MAX;
 
 /// The file of one profile.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProfileFile {
     format: u32,
@@ -59,7 +66,7 @@ struct ProfileFile {
     cell: Vec<CellLine>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CellLine {
     size: u64,
@@ -70,6 +77,22 @@ struct CellLine {
 }
 
 impl ProfileKey<'_> {
+    /// Where its profile is kept.
+    #[must_use]
+    pub fn place(&self) -> ProfilePlace {
+        let head = ProfileFile {
+            format: FORMAT,
+            model: self.model.to_owned(),
+            engine: format!("{} {}", self.engine, self.engine_version),
+            threads: self.threads,
+            machine: self.machine.cpu.clone(),
+            cores: self.machine.cores,
+            shortened: false,
+            cell: Vec::new(),
+        };
+        ProfilePlace { fingerprint: self.fingerprint(), head }
+    }
+
     fn fingerprint(&self) -> Fingerprint {
         let hash = FingerprintBuilder::default()
             .number(u64::from(FORMAT))
@@ -102,15 +125,16 @@ impl ProfileCache {
 
     /// This process has measured or checked a profile.
     pub fn know(&self, key: &ProfileKey<'_>, measured: &Measured) {
+        self.know_at(key.fingerprint(), measured);
+    }
+
+    fn know_at(&self, place: Fingerprint, measured: &Measured) {
         let mut known = self.known();
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
         // As it is when it is read again.
-        known.insert(
-            key.fingerprint(),
-            Measured { origin: ProfileOrigin::Cached, ..measured.clone() },
-        );
+        known.insert(place, Measured { origin: ProfileOrigin::Cached, ..measured.clone() });
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<Fingerprint, Measured>> {
@@ -138,17 +162,31 @@ impl ProfileCache {
 
     /// Writes a profile. A failure logs a warning, and the next start measures again.
     pub fn write(&self, key: &ProfileKey<'_>, measured: &Measured) {
-        let path = self.path(key);
-        if let Err(error) = self.replace(&path, &contents(key, measured)) {
+        self.write_at(&key.place(), measured);
+    }
+
+    /// The same at a place, for a profile that was refined: this process knows it.
+    pub fn keep(&self, place: &ProfilePlace, measured: &Measured) {
+        self.write_at(place, measured);
+        self.know_at(place.fingerprint, measured);
+    }
+
+    fn write_at(&self, place: &ProfilePlace, measured: &Measured) {
+        let path = self.path_of(place.fingerprint);
+        if let Err(error) = self.replace(&path, &contents(&place.head, measured)) {
             let path = path.display();
-            warn!(model = key.model, "cannot write the profile to {path}: {error}");
+            warn!(model = place.head.model, "cannot write the profile to {path}: {error}");
         }
     }
 
     /// The file of a profile.
     #[must_use]
     pub fn path(&self, key: &ProfileKey<'_>) -> PathBuf {
-        self.directory.join(format!("{}.toml", key.fingerprint()))
+        self.path_of(key.fingerprint())
+    }
+
+    fn path_of(&self, place: Fingerprint) -> PathBuf {
+        self.directory.join(format!("{place}.toml"))
     }
 
     /// Writes a file beside the old one and renames it, so that a reader never sees half of a file.
@@ -166,7 +204,7 @@ impl ProfileCache {
     }
 }
 
-fn contents(key: &ProfileKey<'_>, measured: &Measured) -> String {
+fn contents(head: &ProfileFile, measured: &Measured) -> String {
     let line = |measured: &CellMeasurement| CellLine {
         size: measured.cell.size,
         rows: measured.cell.rows,
@@ -174,16 +212,8 @@ fn contents(key: &ProfileKey<'_>, measured: &Measured) -> String {
         p95_ns: measured.p95.0,
         runs: measured.runs,
     };
-    let file = ProfileFile {
-        format: FORMAT,
-        model: key.model.to_owned(),
-        engine: format!("{} {}", key.engine, key.engine_version),
-        threads: key.threads,
-        machine: key.machine.cpu.clone(),
-        cores: key.machine.cores,
-        shortened: measured.shortened,
-        cell: measured.cells.iter().map(line).collect(),
-    };
+    let cell = measured.cells.iter().map(line).collect();
+    let file = ProfileFile { shortened: measured.shortened, cell, ..head.clone() };
     let text = toml::to_string(&file).expect("tables of numbers and strings are valid TOML");
     format!("# A measured latency profile. Delete this file to have it measured again.\n{text}")
 }

@@ -39,10 +39,10 @@ pub fn rows_up_to(rows_max: u32) -> Vec<u32> {
 }
 
 /// The cells of some sizes, those first without which the others cannot be told: one row and the
-/// largest batch of every size from the largest on, then powers of two, then the rest.
+/// largest batch of every size, then powers of two, then the rest.
 pub(super) fn in_order_of_use(extents: &[Extent]) -> Vec<Cell> {
     let mut cells: Vec<(u8, Cell)> = Vec::new();
-    for &Extent { size, rows_max } in extents.iter().rev() {
+    for &Extent { size, rows_max } in extents {
         for rows in rows_up_to(rows_max) {
             let rank = match rows {
                 1 => 0,
@@ -130,7 +130,7 @@ mod tests {
         let two = [Extent { size: 4, rows_max: 4 }, Extent { size: 8, rows_max: 2 }];
         let two = in_order_of_use(&two);
         let expected =
-            [cell(8, 1), cell(4, 1), cell(8, 2), cell(4, 4), cell(4, 2), cell(4, 3)].to_vec();
+            [cell(4, 1), cell(8, 1), cell(4, 4), cell(8, 2), cell(4, 2), cell(4, 3)].to_vec();
         assert_eq!(two, expected);
     }
 

@@ -11,7 +11,7 @@ use super::CellMeasurement;
 use super::cell::{Cell, Extent, predict, rows_up_to};
 use super::isotonic::{Weighted, isotonic};
 use std::collections::BTreeMap;
-use symphony_core::{Profile, ProfileError, Span};
+use symphony_core::{Profile, ProfileError, SizedProfile, SizedProfileError, Span};
 
 /// Runs from which on a 95th percentile is the cell's own: of so many, the longest is not it.
 const RUNS_OF_ITS_OWN: usize = 20;
@@ -65,7 +65,7 @@ pub(super) fn percentile(sorted: &[Span], percent: usize) -> Span {
     sorted.get(rank - 1).copied().unwrap_or(Span::ZERO)
 }
 
-/// The profile of the largest size.
+/// The profiles of all sizes.
 ///
 /// # Errors
 /// Nothing was measured.
@@ -73,10 +73,13 @@ pub(super) fn fitted(
     cells: &[CellMeasurement],
     extents: &[Extent],
     of: fn(&CellMeasurement) -> Span,
-) -> Result<Profile, ProfileError> {
+) -> Result<SizedProfile, SizedProfileError> {
     let known = monotone(cells, of);
-    let extent = extents.last().ok_or(ProfileError::Empty)?;
-    of_size(&known, *extent)
+    let profile = |extent: &Extent| match of_size(&known, *extent) {
+        Ok(profile) => Ok((extent.size, profile)),
+        Err(problem) => Err(SizedProfileError::Profile { size: extent.size, problem }),
+    };
+    SizedProfile::new(extents.iter().map(profile).collect::<Result<_, _>>()?)
 }
 
 /// The measured times, so that more rows or larger ones never take less.

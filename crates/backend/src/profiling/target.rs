@@ -1,11 +1,15 @@
-//! A loaded model as something to measure: batches of generated rows are assembled and run.
+//! A loaded model as something to measure: batches of generated rows are assembled and run, each in
+//! a gap between the batches of models that serve.
 
-use super::cell::{Extent, in_order_of_use};
-use super::measure::{Effort, Ran, measure};
+use super::cell::{Cell, Extent, in_order_of_use};
+use super::measure::{Effort, RUN_BESIDE_SERVING_MAX, Ran, measure};
+use super::sample::SampledSize;
 use super::{Measured, ProfileOrigin, ProfilingError, summarize};
 use crate::resident::Resident;
+use crate::worker::Gaps;
+use std::thread;
+use std::time::Duration;
 use symphony_core::{Span, Time};
-use symphony_wire::tensor::Inputs;
 
 /// Runs per cell when a kept profile is checked, and the time they may take together. A profile is
 /// refined while it serves, so this finds only what has changed by much.
@@ -19,37 +23,56 @@ const CHECK_TOLERANCE_LEAST: Span = Span::from_micros(20);
 /// The largest batch is run before the first request only if it takes no longer.
 const WARM_UP_MAX: Span = Span::from_millis(250);
 
+/// After a run beside models that serve, the accelerator is theirs for so many times as long.
+const REST_TIMES: u64 = 4;
+
 /// A loaded model to measure, and the clock to measure it with.
 #[expect(missing_debug_implementations, reason = "a clock has nothing to show")]
 pub struct ProfilingTarget<'a> {
     /// The model on one accelerator.
     pub resident: &'a mut Resident,
-    /// Requests of one row each, which fill the batches in turn; at least one.
-    pub rows: Vec<Inputs>,
+    /// Requests that fill the batches in turn, by size; at least one size.
+    pub samples: &'a [SampledSize],
     /// Tells the time.
     pub now: &'a dyn Fn() -> Time,
+    /// When the accelerator is free.
+    pub gaps: &'a Gaps,
+    /// Which accelerator.
+    pub accelerator: usize,
 }
 
 impl ProfilingTarget<'_> {
-    /// Measures as many batch sizes as there is time for, from those on that tell most.
+    /// Measures as many sizes and rows as there is time for, from those on that tell most. A size
+    /// at which the engine does not run the model is left out.
     ///
     /// # Errors
     /// The engine failed on a batch.
     pub fn measure(&mut self, effort: &Effort) -> Result<Measured, ProfilingError> {
-        let extents = vec![self.extent()];
+        let mut extents = self.extents();
         let cells = in_order_of_use(&extents);
-        let times = measure(&cells, effort, &mut |cell| {
-            Ok(Ran { took: self.run(cell.rows)?, next_max: Span::MAX })
+        let sizes = extents.len();
+        let mut refused = Vec::new();
+        let times = measure(&cells, effort, &mut |cell| match self.run(cell) {
+            Ok(ran) => Ok(Some(ran)),
+            Err(ProfilingError::Engine(error)) if cell.rows == 1 && refused.len() + 1 < sizes => {
+                tracing::info!(size = cell.size, "not measured at this size: {error}");
+                refused.push(cell.size);
+                Ok(None)
+            }
+            Err(error) => Err(error),
         })?;
-        let is_whole = times.len() == cells.len()
-            && times.iter().all(|(_, times)| times.len() >= effort.runs as usize);
+        extents.retain(|extent| !refused.contains(&extent.size));
+        let runs = effort.runs as usize;
+        let is_whole =
+            times.len() == cells.len() && times.iter().all(|(_, times)| times.len() >= runs);
         Ok(Measured::new(summarize(times), extents, !is_whole, ProfileOrigin::Measured)?)
     }
 
-    /// What is measured.
+    /// What there is to measure.
     #[must_use]
-    pub fn extent(&self) -> Extent {
-        Extent { size: 1, rows_max: self.resident.rows_max() }
+    pub fn extents(&self) -> Vec<Extent> {
+        let rows_max = self.resident.rows_max();
+        self.samples.iter().map(|sample| Extent { size: sample.size, rows_max }).collect()
     }
 
     /// Runs one row, and the largest batch if that takes no long time, so that everything is
@@ -58,15 +81,17 @@ impl ProfilingTarget<'_> {
     /// # Errors
     /// The engine failed on a batch.
     pub fn warm_up(&mut self, known: &Measured) -> Result<(), ProfilingError> {
-        self.run(1)?;
-        let rows_max = self.resident.rows_max();
-        if known.typical.exec(rows_max) <= WARM_UP_MAX {
-            self.run(rows_max)?;
+        let Some(size) = known.extents.last().map(|extent| extent.size) else { return Ok(()) };
+        let ran = self.run(Cell { size, rows: 1 })?;
+        let rows = self.resident.rows_max();
+        let most = if ran.beside_serving { RUN_BESIDE_SERVING_MAX } else { WARM_UP_MAX };
+        if known.typical.exec(rows) <= most {
+            self.run(Cell { size, rows })?;
         }
         Ok(())
     }
 
-    /// Whether a kept profile still holds: some of its sizes are run and compared with it.
+    /// Whether a kept profile still holds: some of its cells are run and compared with it.
     ///
     /// # Errors
     /// The engine failed on a batch.
@@ -75,20 +100,19 @@ impl ProfilingTarget<'_> {
         let mut checked = [0, last / 2, last].map(|at| kept.cells.get(at)).to_vec();
         checked.dedup();
         let mut spent = Span::ZERO;
-        for cell in checked.into_iter().flatten() {
-            if cell.cell.rows > 1 && spent + cell.p50.times(2) > CHECK_TIME_MAX {
+        for measured in checked.into_iter().flatten() {
+            if measured.cell.rows > 1 && spent + measured.p50.times(2) > CHECK_TIME_MAX {
                 continue;
             }
-            // The first run of a size includes its allocations.
-            spent += self.run(cell.cell.rows)?;
+            // The first run of a cell includes its allocations.
+            spent += self.run(measured.cell)?.took;
             let mut times = Vec::with_capacity(CHECK_RUNS);
-            while times.is_empty() || times.len() < CHECK_RUNS && spent + cell.p50 <= CHECK_TIME_MAX
-            {
-                let took = self.run(cell.cell.rows)?;
+            while times.len() < CHECK_RUNS && spent + measured.p50 <= CHECK_TIME_MAX {
+                let took = self.run(measured.cell)?.took;
                 spent += took;
                 times.push(took);
             }
-            if !is_near(times, cell.p50) {
+            if !is_near(times, measured.p50) {
                 return Ok(false);
             }
         }
@@ -96,13 +120,23 @@ impl ProfilingTarget<'_> {
     }
 
     /// Assembles a batch from single rows, runs it, and returns the time of both.
-    fn run(&mut self, rows: u32) -> Result<Span, ProfilingError> {
+    fn run(&mut self, cell: Cell) -> Result<Ran, ProfilingError> {
+        let Cell { size, rows } = cell;
+        let sample = self.samples.iter().find(|sample| sample.size == size);
+        let sample = sample.ok_or(ProfilingError::Size(size))?;
+        let gap = self.gaps.wait(self.accelerator)?;
         let start = (self.now)();
-        let requests = self.rows.iter().cycle().take(rows as usize);
+        let requests = sample.rows.iter().cycle().take(rows as usize);
         let assembled = self.resident.assemble(requests);
         assembled.map_err(|source| ProfilingError::Input { rows, source })?;
         self.resident.compute()?;
-        Ok((self.now)().since(start))
+        let took = (self.now)().since(start);
+        let beside_serving = gap.serves;
+        drop(gap);
+        if beside_serving {
+            thread::sleep(Duration::from_nanos(took.times(REST_TIMES).0));
+        }
+        Ok(Ran { took, beside_serving })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::batch::{Arena, Batch, Representation};
 use crate::engine::Executable;
 use crate::repository::{Fingerprint, FingerprintBuilder};
 use crate::resident::Resident;
+use crate::worker::Gaps;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,8 +55,10 @@ fn on_model<T>(
     let now = || Time(clock.load(Ordering::Relaxed));
     let result = action(&mut ProfilingTarget {
         resident: &mut resident,
-        rows: sample_rows(&signature(), &[], 3, 1),
+        samples: &sample_sizes(&signature(), |_| 3, 1),
         now: &now,
+        gaps: &Gaps::default(),
+        accelerator: 0,
     });
     (result, runs.load(Ordering::Relaxed), Span(now().0))
 }
@@ -252,7 +255,7 @@ fn key(machine: &Machine) -> ProfileKey<'_> {
     ProfileKey {
         model: "m",
         content: content("model"),
-        extents: &[Extent { size: 1, rows_max: 4 }],
+        extents: &[Extent { size: 2, rows_max: 4 }],
         engine: "rten",
         engine_version: "1",
         threads: 2,
@@ -278,8 +281,8 @@ fn a_kept_profile_reads_back_under_its_key_only() {
     let faster = Machine { cores: 4, ..machine.clone() };
     for other in [
         ProfileKey { content: content("changed"), ..key(&machine) },
-        ProfileKey { extents: &[Extent { size: 1, rows_max: 8 }], ..key(&machine) },
-        ProfileKey { extents: &[Extent { size: 2, rows_max: 4 }], ..key(&machine) },
+        ProfileKey { extents: &[Extent { size: 2, rows_max: 8 }], ..key(&machine) },
+        ProfileKey { extents: &[Extent { size: 3, rows_max: 4 }], ..key(&machine) },
         ProfileKey { engine: "onnxruntime", ..key(&machine) },
         ProfileKey { engine_version: "2", ..key(&machine) },
         ProfileKey { threads: 1, ..key(&machine) },
@@ -311,7 +314,7 @@ fn a_damaged_profile_is_as_good_as_none_and_is_replaced() {
         good.replace("format = 2", "format = 1"),
         good.replace("rows = 4", "rows = 5"),
         good.replace("rows = 2", "rows = 1"),
-        good.replace("size = 1", "size = 2"),
+        good.replace("size = 2", "size = 3"),
         good.replace("p50_ns = 3000000", "p50_ns = 0"),
         good.replace("p50_ns = 3000000", "p50_ns = 4000000"),
         good.replace("runs", "walks"),

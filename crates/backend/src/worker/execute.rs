@@ -69,6 +69,7 @@ impl BatchRun<'_> {
             result.map_err(BatchError::from).and_then(|outputs| Ok(resident.split(outputs)?));
         match parts {
             Ok(parts) => {
+                resident.took(computed.since(self.taken));
                 let execution = Execution {
                     accelerator: self.accelerator,
                     batch_rows: resident.rows(),

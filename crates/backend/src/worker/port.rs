@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use symphony_core::{AcceleratorId, ModelId};
 use symphony_wire::carrier::Timed;
 use symphony_wire::message::BatchPlan;
+use symphony_wire::tensor::Inputs;
 
 /// Bound on loads and unloads waiting for one accelerator.
 pub const CHANGES_MAX: usize = 64;
 /// Bound on batches at one accelerator: the running one and the next.
 const BATCHES_MAX: usize = 2;
+/// Bound on probes that wait for one accelerator.
+const PROBES_MAX: usize = 1;
 /// How often a thread looks again for room, for a completion or for a load.
 pub(super) const ROOM_AGAIN: Duration = Duration::from_millis(1);
 
@@ -30,7 +33,17 @@ pub(super) enum ToWorker {
         done: Sender<Option<Box<Resident>>>,
     },
     Run(Timed<BatchPlan>),
+    Probe(Probe),
     Stop,
+}
+
+/// A batch that is run only to see how long it takes, if nothing else is to be run.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// The model.
+    pub model: ModelId,
+    /// Its generated requests, together one batch.
+    pub requests: Vec<Inputs>,
 }
 
 /// Why an accelerator was not told to load a model, or to give one up.
@@ -67,18 +80,38 @@ pub struct WorkerPort {
     inbox: Sender<ToWorker>,
     /// Loads and unloads in the inbox.
     changes: Arc<AtomicUsize>,
+    /// Probes in the inbox.
+    probes: Arc<AtomicUsize>,
 }
 
 impl WorkerPort {
     /// The way to an accelerator, and what its thread reads.
     pub(super) fn new(accelerator: AcceleratorId) -> (WorkerPort, Receiver<ToWorker>) {
-        let (inbox, messages) = crossbeam_channel::bounded(CHANGES_MAX + BATCHES_MAX);
-        (WorkerPort { accelerator, inbox, changes: Arc::default() }, messages)
+        let (inbox, messages) = crossbeam_channel::bounded(CHANGES_MAX + BATCHES_MAX + PROBES_MAX);
+        let (changes, probes) = (Arc::default(), Arc::default());
+        (WorkerPort { accelerator, inbox, changes, probes }, messages)
     }
 
     /// Loads and unloads in the inbox, for the thread to count down.
     pub(super) fn changes(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.changes)
+    }
+
+    /// Probes in the inbox, for the thread to count down.
+    pub(super) fn probes(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.probes)
+    }
+
+    /// Has a batch run only to see how long it takes, unless something is waiting for the
+    /// accelerator by now. Nobody is told; the times of the model's batches tell.
+    pub fn probe(&self, probe: Probe) {
+        if !self.inbox.is_empty() {
+            return;
+        }
+        let waiting = self.probes.fetch_add(1, Ordering::AcqRel);
+        if waiting >= PROBES_MAX || self.inbox.try_send(ToWorker::Probe(probe)).is_err() {
+            self.probes.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// Has the thread end behind what waits, if there is room before `wait` is over.

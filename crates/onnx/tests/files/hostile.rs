@@ -181,7 +181,8 @@ fn weights_in_other_files_must_lie_beside_the_model() {
     fs::write(directory.join("w.bin"), [0; 12]).expect("writes");
     fs::create_dir(directory.join("folder")).expect("makes a directory");
     let model = external(directory, "w.bin", "4").expect("reads");
-    assert_eq!(model.external_files(), [directory.join("w.bin")]);
+    assert!(model.external_files().eq([directory.join("w.bin")]));
+    assert!(external(directory, "./w.bin", "4").is_ok());
     let cases = [
         ("../w.bin", "0", "only files in the model's own directory"),
         ("/etc/passwd", "0", "only files in the model's own directory"),
@@ -190,13 +191,47 @@ fn weights_in_other_files_must_lie_beside_the_model() {
         ("w.bin", "8", "does not hold as many bytes"),
         ("w.bin", "18446744073709551615", "does not hold as many bytes"),
         ("w.bin", "-1", "no number"),
-        ("none.bin", "0", "cannot read"),
+        ("none.bin", "0", "none.bin; copy the model again with all its files"),
         ("folder", "0", "it is not a file"),
     ];
     for (location, offset, expected) in cases {
         let error = external(directory, location, offset).expect_err("refused");
         assert!(error.contains(expected) && error.contains("model.onnx"), "{error}");
     }
+}
+
+/// As the caches of model hubs have it: all files in one place under names of their own, and links
+/// to them under the names that the model knows.
+#[test]
+fn weights_are_found_where_links_lead() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let root = root.path().canonicalize().expect("is there");
+    let [blobs, other, snapshot] = ["blobs", "other", "snapshots/1"].map(|name| root.join(name));
+    for directory in [&blobs, &other, &snapshot] {
+        fs::create_dir_all(directory).expect("makes a directory");
+    }
+    fs::write(other.join("abc"), [0; 12]).expect("writes");
+    fs::write(blobs.join("w.bin"), [0; 12]).expect("writes");
+    let model = external(&blobs, "w.bin", "4").expect("reads");
+    let (graph, directory) = model.encode_beside_weights().expect("all is there");
+    assert_eq!(directory, blobs);
+    let named = |graph: bytes::Bytes| {
+        let proto = ModelProto::decode(graph).expect("decodes");
+        let tensor = proto.graph.expect("a graph").initializer.pop().expect("the tensor");
+        tensor.external_data[0].value().to_owned()
+    };
+    assert_eq!(named(graph), "w.bin");
+
+    // The model is a link, and its weights lie beside what it leads to.
+    let link = snapshot.join("model.onnx");
+    std::os::unix::fs::symlink("../../blobs/model.onnx", &link).expect("makes a link");
+    let model = OnnxModel::read(&link).expect("reads");
+    assert!(model.external_files().eq([snapshot.join("../../blobs/w.bin")]));
+    // A link to weights beside the link goes before them.
+    std::os::unix::fs::symlink("../../other/abc", snapshot.join("w.bin")).expect("makes a link");
+    let model = OnnxModel::read(&link).expect("reads");
+    let (graph, directory) = model.encode_beside_weights().expect("all is there");
+    assert_eq!((named(graph).as_str(), directory), ("abc", other));
 }
 
 #[test]

@@ -1,0 +1,82 @@
+//! A model that is loaded beside models that serve: until it serves itself, it gives way to them.
+//!
+//! Its graph is optimised on a thread that yields its core, and each of its trial runs goes into a
+//! gap between the batches of the accelerator.
+
+use crate::background::in_background;
+use crate::batch::{Batch, Representation};
+use crate::engine::{Engine, EngineError, Executable, LoadRequest};
+use crate::worker::Gaps;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use symphony_wire::tensor::OutputTensor;
+
+/// The time during which a model is a guest.
+#[derive(Debug)]
+pub(super) struct Visit {
+    gaps: Arc<Gaps>,
+    is_over: AtomicBool,
+}
+
+impl Visit {
+    pub(super) fn new(gaps: Arc<Gaps>) -> Arc<Visit> {
+        Arc::new(Visit { gaps, is_over: AtomicBool::new(false) })
+    }
+
+    /// Who runs the model from now on knows when it may run.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+    }
+}
+
+/// An engine whose models come as guests.
+pub(super) struct GuestEngine<'a> {
+    pub(super) engine: &'a dyn Engine,
+    pub(super) visit: Arc<Visit>,
+}
+
+impl Engine for GuestEngine<'_> {
+    fn name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    fn version(&self) -> String {
+        self.engine.version()
+    }
+
+    fn platform(&self) -> &'static str {
+        self.engine.platform()
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
+        let no_thread = |error| EngineError::Library(format!("no thread to load it on: {error}"));
+        let loaded = in_background(|| self.engine.load(request)).map_err(no_thread)??;
+        let guest = |(accelerator, executable)| {
+            let visit = Arc::clone(&self.visit);
+            Box::new(Guest { executable, accelerator, visit }) as Box<dyn Executable>
+        };
+        Ok(loaded.into_iter().enumerate().map(guest).collect())
+    }
+}
+
+/// A loaded model on one accelerator, whose runs wait for gaps during the visit.
+struct Guest {
+    executable: Box<dyn Executable>,
+    accelerator: usize,
+    visit: Arc<Visit>,
+}
+
+impl Executable for Guest {
+    fn representation(&self) -> Representation {
+        self.executable.representation()
+    }
+
+    fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {
+        if self.visit.is_over.load(Ordering::Acquire) {
+            return self.executable.run(batch);
+        }
+        let gap = self.visit.gaps.wait(self.accelerator);
+        let _gap = gap.map_err(|error| EngineError::Library(error.to_string()))?;
+        self.executable.run(batch)
+    }
+}
