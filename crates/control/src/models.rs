@@ -7,18 +7,25 @@
 //! scheduler in time, and refused as unloaded if they do not. They never reach another model,
 //! because every load gives its version an identity of its own.
 
+mod ahead;
 mod ids;
 mod lanes;
+mod refining;
 mod table;
 
+use crate::lanes::set_costs;
+use ahead::Ahead;
 use crossbeam_channel::bounded;
 use ids::FreeIds;
 use lanes::LaneKind;
+use refining::Refining;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use symphony_backend::loader::{LoadError, LoadProblem, LoadedModel, Loader};
+use symphony_backend::loader::{LoadError, LoadProblem, LoadedModel, Loader, Stage};
 use symphony_backend::profiling::Measured;
-use symphony_backend::repository::{ConfigError, ModelDirectory, Note, Repository, Scan};
+use symphony_backend::repository::{
+    ConfigError, ModelDirectory, ModelSource, Note, Repository, Scan,
+};
 use symphony_backend::resident::Resident;
 use symphony_backend::worker::{Unreachable, WorkerPort};
 use symphony_core::sched::ModelTerms;
@@ -29,7 +36,9 @@ use symphony_wire::lanes::ModelLanes;
 use symphony_wire::message::{Intake, ModelState, RepositoryCommand, RepositoryError, ServedModel};
 use symphony_wire::tensor::Signature;
 use table::{ModelTable, ServedVersion};
-use tokio::sync::mpsc;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
 
 /// How long to wait for an accelerator that is to take a model or to give one up: longer than
 /// batches run, if they end at all.
@@ -53,9 +62,15 @@ pub(crate) struct Destinations {
 #[derive(Debug)]
 pub struct Models {
     repository: Repository,
-    loader: Loader,
+    loader: Arc<Loader>,
+    /// Profiles that get better while their models serve.
+    refining: Refining,
+    /// Loads under way that a command has asked for.
+    ahead: Option<Ahead>,
     to: Destinations,
     table: ModelTable,
+    /// Told when the scheduler knows of a version, before the catalog shows it.
+    added: Vec<oneshot::Receiver<()>>,
     /// Versions that nothing serves any more, once the catalog shows that.
     retired: Vec<Arc<ServedModel>>,
     /// Models that accelerators could not be told to give up, by the accelerator's place.
@@ -90,9 +105,12 @@ impl Models {
     pub(crate) fn new(repository: Repository, loader: Loader, to: Destinations) -> Models {
         Models {
             repository,
-            loader,
+            loader: Arc::new(loader),
+            refining: Refining::default(),
+            ahead: None,
             table: ModelTable::new(to.catalog.clone()),
             to,
+            added: Vec::new(),
             retired: Vec::new(),
             owed: Vec::new(),
             ids: FreeIds::default(),
@@ -115,6 +133,7 @@ impl Models {
             self.table.set_state(&directory.name, ModelState::Loading);
         }
         self.finish();
+        self.load_ahead(&models);
         for directory in &models {
             if self.to.catalog.load().intake != Intake::Open {
                 break;
@@ -123,6 +142,7 @@ impl Models {
             self.finish_in_time();
             report(&directory.name, &loaded);
         }
+        self.ahead = None;
         self.finish();
         let publications = self.table.publications();
         tracing::debug!(models = models.len(), publications, "the repository is loaded");
@@ -162,9 +182,37 @@ impl Models {
 
     /// Carries out commands until every port to this thread is gone.
     pub(crate) fn serve(&mut self, commands: &mut mpsc::Receiver<RepositoryQuestion>) {
-        while let Some(question) = commands.blocking_recv() {
-            self.carry_out(question);
+        let Ok(runtime) = Builder::new_current_thread().enable_time().build() else {
+            tracing::error!("no timer: profiles are not refined while models serve");
+            while let Some(question) = commands.blocking_recv() {
+                self.carry_out(question);
+            }
+            return;
+        };
+        loop {
+            let until = tokio::time::Instant::from_std(self.refining.next());
+            let command = async { timeout_at(until, commands.recv()).await };
+            match runtime.block_on(command) {
+                Ok(Some(question)) => self.carry_out(question),
+                Ok(None) => return,
+                Err(_) => self.refine(),
+            }
         }
+    }
+
+    /// Has plans count with what batches take by now, and has an idle accelerator try out what is
+    /// not known well.
+    fn refine(&mut self) {
+        let now = Instant::now();
+        for (id, measured) in self.refining.changed(now, &self.loader) {
+            if let Some(model) = self.table.set_profile(id, &measured.plan) {
+                set_costs(&self.to.scheduler, &model, measured.by_size);
+            }
+        }
+        if let Some(worker) = self.to.workers.first() {
+            self.refining.probe(now, worker);
+        }
+        self.finish_in_time();
     }
 
     fn load_named(&mut self, name: &str) -> Result<(), RepositoryError> {
@@ -178,12 +226,14 @@ impl Models {
     fn reload(&mut self) -> Result<(), RepositoryError> {
         let scan = self.scan().map_err(|error| RepositoryError::Load(error.to_string()))?;
         let mut failed = None;
+        self.load_ahead(&scan.models);
         for directory in &scan.models {
             if let Err(error) = self.load(directory, Otherwise::Fail) {
                 failed.get_or_insert(not_loaded(&error));
             }
             self.finish_in_time();
         }
+        self.ahead = None;
         for name in self.gone(&scan) {
             match self.unload(&name) {
                 Ok(()) => self.table.forget(&name),
@@ -202,6 +252,34 @@ impl Models {
                 || scan.skipped.binary_search_by(|other| other.name.as_str().cmp(name)).is_ok()
         };
         self.table.names().filter(|name| !is_there(name)).cloned().collect()
+    }
+
+    /// Begins to load whatever is new or changed in these directories, unless accelerators could
+    /// not take it.
+    fn load_ahead(&mut self, directories: &[ModelDirectory]) {
+        if self.check_room().is_err() {
+            return;
+        }
+        let wanted = directories.iter().flat_map(|directory| {
+            let choice = directory.versions();
+            let wanted = choice.map(|choice| choice.wanted().to_vec()).unwrap_or_default();
+            wanted.into_iter().filter_map(|version| directory.read_version(version).ok())
+        });
+        let is_new = |source: &ModelSource| {
+            let served = self.table.served(&source.name, source.version);
+            !served.is_some_and(|served| served.from.is_current(source))
+        };
+        let sources: Vec<_> = wanted.filter(is_new).collect();
+        // One alone is loaded when it is its turn.
+        if sources.len() > 1 {
+            self.ahead = Some(Ahead::start(&self.loader, sources));
+        }
+    }
+
+    /// What becomes of the load of a version: of the one under way, or of one from now on.
+    fn load_now(&self, source: ModelSource) -> Result<LoadedModel, LoadError> {
+        let ahead = self.ahead.as_ref().and_then(|ahead| ahead.take(&source.name, source.version));
+        ahead.unwrap_or_else(|| self.loader.load_version(source))
     }
 
     /// Serves the versions of a model that its settings choose. Each that is loaded takes over at
@@ -278,8 +356,10 @@ impl Models {
         }
         // Asked before the work of loading, which would be for nothing.
         let possible = self.check_room().map_err(|problem| LoadError::new(name, problem));
-        let loaded = possible.and_then(|()| self.loader.load_version(source));
+        let loaded = possible.and_then(|()| self.load_now(source));
         let taken_over = loaded.and_then(|loaded| self.take_over(loaded));
+        let stage = if taken_over.is_ok() { Stage::Serving } else { Stage::Failed };
+        self.loader.tell(name, stage);
         taken_over.map(Some).map_err(|error| self.refuse_version(version, error))
     }
 
@@ -354,6 +434,10 @@ impl Models {
             engine = %model.engine,
             "serving"
         );
+        if let Some(learning) = loaded.learning {
+            let described = (model.name.clone(), model.signature.clone(), model.objective.span());
+            self.refining.add(id, described, measured.clone(), learning);
+        }
         let served = ServedVersion { model: Arc::clone(&model), from: loaded.state };
         let before = self.table.serve(loaded.version, served);
         self.retired.extend(before.map(|before| before.model));
@@ -367,8 +451,12 @@ impl Models {
         measured: &Measured,
         slo: Span,
     ) -> Result<ModelLanes, LoadProblem> {
-        let size = signature.size(&signature.sizes_max());
-        let costs = SizedProfile::fixed(size, Profile::clone(&measured.plan));
+        let costs = if measured.by_size.is_fixed() {
+            let size = signature.size(&signature.sizes_max());
+            SizedProfile::fixed(size, Profile::clone(&measured.plan))
+        } else {
+            measured.by_size.clone()
+        };
         let kind = LaneKind::of(signature, &costs);
         let ids = self.ids.take_beside(kind.count(), self.to.scheduler.shards());
         let mut ids = ids.ok_or(LoadProblem::TooMany(MODELS_MAX))?;
@@ -379,15 +467,14 @@ impl Models {
     }
 
     /// Has the scheduler take the requests of each lane of a model.
-    fn add(&self, model: &ServedModel, loss_weight: f64) {
+    fn add(&mut self, model: &ServedModel, loss_weight: f64) {
         let lanes = model.lanes.profiles();
         let lane_of = Some(model.id).filter(|_| lanes.len() > 1);
         let (objective, queue_max) = (model.objective, model.queue_max);
         for (id, profile) in lanes {
             let terms = ModelTerms { profile, objective, queue_max, loss_weight, lane_of };
-            if let Ok(added) = self.to.scheduler.add_model(id, terms) {
-                let _ = added.blocking_recv();
-            }
+            // Waited for before the catalog shows the model: many are added together.
+            self.added.extend(self.to.scheduler.add_model(id, terms));
         }
     }
 
@@ -474,9 +561,12 @@ impl Models {
     /// Shows what has changed, then lets the queues of the versions run empty that the catalog no
     /// longer shows, and frees them everywhere.
     fn finish(&mut self) {
+        // A scheduler that has stopped knows of none, and is asked for none.
+        self.added.drain(..).for_each(|added| drop(added.blocking_recv()));
         self.table.publish();
         self.take_back_owed();
         let retired = std::mem::take(&mut self.retired);
+        retired.iter().for_each(|model| self.refining.remove(model.id));
         // All are told before the first is waited for: their queues run empty together.
         let remove = |model: &Arc<ServedModel>| {
             let lanes = model.lanes.ids().iter();

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
-use symphony_backend::worker::{Worker, WorkerContext, WorkerPort};
+use symphony_backend::worker::{Gaps, Worker, WorkerContext, WorkerPort};
 use symphony_core::{AcceleratorId, Objective, Span};
 use symphony_dispatch::{InFlightEffects, Settings, threads};
 use symphony_wire::carrier::in_process::{
@@ -135,7 +135,8 @@ impl Pool {
             scheduler: self.scheduler.clone(),
             workers: self.workers.iter().map(Worker::port).collect(),
         };
-        Models::new(repository, loader, to)
+        let gaps = Gaps::of(self.workers.iter().map(Worker::gaps).collect());
+        Models::new(repository, loader.in_gaps(gaps), to)
     }
 
     /// How many accelerators it has.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::LoadedFiles;
+use symphony_core::{ModelId, Profile};
 use symphony_wire::carrier::in_process::{ServedVersions, SharedCatalog};
 use symphony_wire::message::{IndexEntry, ModelState, ServedModel};
 
@@ -111,6 +112,21 @@ impl ModelTable {
         self.is_changed = true;
         let served = VersionEntry { state: ModelState::Ready, served: Some(served) };
         entry.versions.insert(version, served)?.served
+    }
+
+    /// Shows another profile of a version that is served, which is returned.
+    pub(super) fn set_profile(
+        &mut self,
+        id: ModelId,
+        profile: &Profile,
+    ) -> Option<Arc<ServedModel>> {
+        let versions = self.entries.values_mut().flat_map(|entry| entry.versions.values_mut());
+        let mut served = versions.filter_map(|version| version.served.as_mut());
+        let served = served.find(|served| served.model.id == id)?;
+        let model = ServedModel::clone(&served.model);
+        served.model = Arc::new(ServedModel { profile: profile.clone(), ..model });
+        self.is_changed = true;
+        Some(Arc::clone(&served.model))
     }
 
     /// Keeps these versions of a model. Returns the others that were served.
