@@ -2,6 +2,7 @@
 
 use crate::args::LogFormat;
 use crate::config::LogConfig;
+use crate::console::LogWriter;
 use std::io::{self, IsTerminal};
 
 /// What is worth reading beside the figures of a benchmark.
@@ -17,7 +18,7 @@ pub(crate) fn start(config: LogConfig) {
         // The complaint about a log that cannot be written would go where it cannot be written
         // either, and end the thread that logs.
         .log_internal_errors(false)
-        .with_writer(io::stderr);
+        .with_writer(|| LogWriter);
     match config.format {
         LogFormat::Text => lines.with_target(false).init(),
         // Fields stay in an object of their own: a library's field may be called `level`, too.

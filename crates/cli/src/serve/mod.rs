@@ -3,6 +3,7 @@
 mod announce;
 mod check;
 mod ports;
+mod progress;
 mod shutdown;
 mod signals;
 
@@ -13,6 +14,7 @@ use crate::logging;
 use anyhow::{Context, Result, anyhow, bail};
 use check::Check;
 use ports::PortsFile;
+use progress::LoadProgress;
 use shutdown::{Running, RunningFrontend, serve_on, shut_down};
 use signals::Signals;
 use std::time::{Duration, Instant};
@@ -72,7 +74,8 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
         let _ = stopped.await;
     }));
 
-    let loader = Loader::new(config.process.pool.loader.clone());
+    let progress = LoadProgress::start();
+    let loader = Loader::new(config.process.pool.loader.clone()).watched_by(progress.watcher());
     say(format_args!("symphony {} loads {}", env!("CARGO_PKG_VERSION"), config.models.display()));
     let report = |report: &_| say(announce::loaded(report));
     let models = pool.models(repository, loader);
@@ -81,6 +84,7 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
     let work = async {
         tokio::select! {
             started = start(&config, &mut models) => {
+                progress.end();
                 started?;
                 announce(&pool.catalog, addresses, ports_file)?;
                 signals.until_shutdown(&port).await;
