@@ -20,6 +20,7 @@ mod server;
 mod settings;
 mod sizes;
 mod soak;
+mod start;
 mod timer;
 
 use anyhow::Result;
@@ -48,6 +49,9 @@ enum Bench {
     Idle(idle::IdleArgs),
     /// What an unload and a load of a model take.
     Reload(reload::ReloadArgs),
+    /// How long a server with many models takes until it is ready.
+    #[command(after_help = "Example:\n  symphony bench start --examples path/to/onnx/files")]
+    Start(start::StartArgs),
     /// Memory against requests served.
     Soak(soak::SoakArgs),
 }
@@ -65,6 +69,7 @@ pub fn command(args: BenchArgs) -> Result<()> {
         Bench::Overload(args) => overload::command(&args),
         Bench::Idle(args) => idle::command(&args),
         Bench::Reload(args) => reload::command(&args),
+        Bench::Start(args) => start::command(&args),
         Bench::Soak(args) => soak::command(&args),
     }
 }

@@ -81,7 +81,17 @@ fn used(name: &str, schedstat: &str, status: &str) -> Option<Used> {
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    resident(&text).with_context(|| format!("{path} does not say VmRSS"))
+    bytes_of("VmRSS:", &text).with_context(|| format!("{path} does not say VmRSS"))
+}
+
+/// The most memory of a process that was in RAM at once, in bytes.
+///
+/// # Errors
+/// There is no such process, or no `/proc`.
+pub(crate) fn peak_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    bytes_of("VmHWM:", &text).with_context(|| format!("{path} does not say VmHWM"))
 }
 
 /// Memory of this process that is in RAM, in MiB.
@@ -101,8 +111,8 @@ fn ticks(stat: &str) -> Option<u32> {
     user.checked_add(system)
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn bytes_of(field: &str, status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -116,8 +126,8 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 9 0 0 0 120 34 0 0 20 0 9 0 5 1 2 3";
         assert_eq!(ticks(stat), Some(154));
         assert_eq!(ticks("7 (short) S 1"), None);
-        assert_eq!(resident("Name:\tx\nVmRSS:\t   1234 kB\n"), Some(1234 * 1024));
-        assert_eq!(resident("Name:\tx\n"), None);
+        assert_eq!(bytes_of("VmRSS:", "Name:\tx\nVmRSS:\t   1234 kB\n"), Some(1234 * 1024));
+        assert_eq!(bytes_of("VmRSS:", "Name:\tx\n"), None);
     }
 
     #[test]
@@ -146,7 +156,7 @@ mod tests {
     #[test]
     fn this_process_has_both() {
         let pid = std::process::id();
-        assert!(resident_bytes(pid).unwrap() > 0);
+        assert!(peak_bytes(pid).unwrap() >= resident_bytes(pid).unwrap());
         cpu_time(pid).unwrap();
     }
 }

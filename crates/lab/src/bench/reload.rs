@@ -1,5 +1,7 @@
 //! `symphony bench reload`: what an unload and a load of a model take, asked of a server as its
-//! users do. Its profile is measured once, at the start.
+//! users do. Its profile is measured once, at the start. With `--beside`: what others feel of it.
+
+mod beside;
 
 use super::repository::Repository;
 use super::server::{Ports, Server};
@@ -30,6 +32,8 @@ pub(crate) struct ReloadArgs {
     /// Where generated examples and measured profiles are kept [default: ~/.cache/symphony].
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    beside: beside::BesideArgs,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -52,6 +56,16 @@ struct Took {
 
 pub(crate) fn command(args: &ReloadArgs) -> Result<()> {
     ensure!(args.times > 0, "--times 0: give at least 1");
+    if let Some(serving) = &args.beside.beside {
+        let loaded = beside::Loaded {
+            models: &args.models,
+            model: &args.model,
+            engine: &args.engine,
+            cache_dir: args.cache_dir.as_ref(),
+            json: args.json,
+        };
+        return beside::command(&args.beside, serving, loaded);
+    }
     let repository = Repository::variant(&args.models, &args.model, &args.engine, None)?;
     let cache_dir = args.cache_dir.as_ref().map(|folder| folder.display().to_string());
     let flags: Vec<_> = cache_dir.into_iter().flat_map(|dir| ["--cache-dir".into(), dir]).collect();

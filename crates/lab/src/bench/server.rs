@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use symphony_frontend::proto::RepositoryIndexRequest;
+use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tempfile::TempDir;
 
 /// A running server; killed when this is dropped.
@@ -22,11 +24,19 @@ pub(crate) struct Ports {
     pub(crate) grpc: u16,
 }
 
+/// How a server is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StartWith<'a> {
+    /// Another `symphony` than this one.
+    pub(crate) program: Option<&'a Path>,
+    pub(crate) log_level: &'a str,
+}
+
 /// Between two looks whether the server is ready.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A model is measured for half a minute at most; large ones take as long again to load.
-const READY_WITHIN: Duration = Duration::from_secs(180);
+const READY_WITHIN: Duration = Duration::from_secs(900);
 
 impl Server {
     /// Starts a server on free ports and waits until it is ready. Its warnings go to standard
@@ -35,16 +45,31 @@ impl Server {
     /// # Errors
     /// It cannot be started, ends, or is not ready in time.
     pub(crate) fn start(models: &Path, flags: &[String]) -> Result<Server> {
+        Server::start_with(models, flags, &StartWith { program: None, log_level: "warn" })
+    }
+
+    /// The same with another program or log.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub(crate) fn start_with(
+        models: &Path,
+        flags: &[String],
+        with: &StartWith<'_>,
+    ) -> Result<Server> {
         let scratch =
             TempDir::with_prefix("symphony-bench-").context("cannot make a temporary directory")?;
         let ports_file = scratch.path().join("ports.json");
-        let program = std::env::current_exe().context("cannot tell where this program is")?;
+        let program = match with.program {
+            Some(program) => program.to_owned(),
+            None => std::env::current_exe().context("cannot tell where this program is")?,
+        };
         let mut process = Command::new(program)
             .arg("serve")
             .arg("--models")
             .arg(models)
             .args(["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"])
-            .args(["--log-level", "warn", "--ports-file"])
+            .args(["--log-level", with.log_level, "--ports-file"])
             .arg(&ports_file)
             .args(flags)
             .stdin(Stdio::null())
@@ -60,6 +85,21 @@ impl Server {
                 Err(error)
             }
         }
+    }
+
+    /// How many models it serves.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub(crate) fn models_ready(&self) -> Result<usize> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let address = format!("http://127.0.0.1:{}", self.ports.grpc);
+            let mut client = GrpcInferenceServiceClient::connect(address).await?;
+            let request = RepositoryIndexRequest { ready: true, ..<_>::default() };
+            let index = client.repository_index(request).await.context("no repository index")?;
+            Ok(index.into_inner().models.len())
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
