@@ -44,7 +44,7 @@ use guest::{GuestEngine, Visit};
 use objective::{objective, queue_max_default};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use symphony_core::{Class, Objective, Profile};
+use symphony_core::{Class, Objective, Profile, SizedProfile};
 use symphony_onnx::OnnxModel;
 use symphony_wire::clock::Clock;
 use symphony_wire::tensor::{Signature, TensorSpec};
@@ -378,7 +378,8 @@ impl Loader {
         let emulation = Emulation::sized(Arc::clone(&model.costs));
         let executables = emulation.load(&signature, self.config.cores.accelerators);
         let residents = residents(&signature, rows_max, executables)?;
-        let measured = Measured::known(&Arc::new(plan));
+        let by_size = SizedProfile::clone(&model.costs);
+        let measured = Measured { by_size, ..Measured::known(&Arc::new(plan)) };
         let (engine, platform) = (emulated::NAME, emulated::PLATFORM);
         let learning = None;
         Ok(PlacedModel { engine, platform, signature, rows_max, residents, measured, learning })

@@ -16,7 +16,7 @@ fn ms(ms: u64) -> Span {
 }
 
 fn line(alpha_ms: u64, beta_ms: u64) -> Arc<Profile> {
-    Arc::new(Profile::linear(ms(alpha_ms), ms(beta_ms), 16).unwrap())
+    Arc::new(Profile::linear(ms(alpha_ms), ms(beta_ms), 16).expect("a valid profile"))
 }
 
 /// One accelerator, a model with two lanes and another model, each with room for four requests.

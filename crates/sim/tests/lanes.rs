@@ -13,9 +13,9 @@ use symphony_workload::Process;
 fn scenario(seconds: u64) -> Scenario {
     let line = |size: u64| {
         let alpha = Span::from_millis_f64(2.0566e-3 * size as f64);
-        (size, Profile::linear(alpha, Span::from_millis_f64(5.072), 64).unwrap())
+        (size, Profile::linear(alpha, Span::from_millis_f64(5.072), 64).expect("a profile"))
     };
-    let costs = SizedProfile::new(vec![line(1), line(512)]).unwrap();
+    let costs = SizedProfile::new(vec![line(1), line(512)]).expect("sizes that grow");
     let largest = costs.at(512);
     let objective = Objective::Slo(largest.exec(1).times(4));
     let profile = Arc::new(largest);
@@ -30,7 +30,8 @@ fn scenario(seconds: u64) -> Scenario {
 
 fn run(scenario: &Scenario, policy: &str, rate: f64) -> Report {
     let load = OfferedLoad::new(&[1.0], Process::Poisson);
-    run_at(scenario, &load, &policy.parse().unwrap(), rate, 7).unwrap()
+    let policy = policy.parse().expect("a policy");
+    run_at(scenario, &load, &policy, rate, 7).expect("a load")
 }
 
 #[test]
