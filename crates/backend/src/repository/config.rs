@@ -13,6 +13,7 @@ use graph::GraphKeys;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::Arc;
 use symphony_core::{Class, Profile, ProfileError, SizedProfile, Span};
 use symphony_wire::tensor::{DataType, Dim, OpenDimension, Signature, TensorSpec};
@@ -67,6 +68,7 @@ pub(super) struct Inherited {
     /// As in [`GraphSettings`].
     pub(super) shapes: Reshapes,
     pub(super) reshape: Reshapes,
+    pub(super) custom_ops: Option<PathBuf>,
 }
 
 /// The latency objective that was asked for.
@@ -231,7 +233,7 @@ impl ModelConfig {
             _ => onnx(source, file, graph, inherited.file)?,
         };
         if let EngineConfig::Onnx { settings, .. } = &mut engine {
-            settings.inherit(inherited.shapes, inherited.reshape);
+            settings.inherit(inherited.shapes, inherited.reshape, inherited.custom_ops);
         }
         let rows_max = match &engine {
             EngineConfig::Emulated(emulation) => emulation.costs.at(u64::MAX).rows_max(),

@@ -20,7 +20,7 @@ impl ModelDirectory {
         let Some(file) = &settings.triton else { return Ok(None) };
         let there: Table = settings.toml.parse()?;
         let lines = lines(&file.inherited(&self.name)?, &there);
-        if lines.is_empty() && !there.is_empty() {
+        if lines.is_empty() && !settings.toml.text().is_empty() {
             return Ok(None);
         }
         Ok(Some(text(file, &lines, settings.toml.text())))
@@ -52,6 +52,7 @@ fn lines(terms: &Inherited, there: &Table) -> Vec<String> {
         ("queue_timeout_ms", terms.queue_timeout.map(|span| span.as_millis_f64().to_string())),
         ("priority", terms.class.map(|class| text(class.name()))),
         ("queue_max", terms.queue_max.map(|most| most.to_string())),
+        ("custom_ops", terms.custom_ops.as_ref().map(|path| text(&path.to_string_lossy()))),
         ("shape", table(&terms.shapes)),
         ("reshape", table(&terms.reshape)),
     ];

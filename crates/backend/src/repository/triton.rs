@@ -129,6 +129,7 @@ fn inherited(config: &ModelConfig) -> Result<Inherited, String> {
         max_batch: config.max_batch_size.map(max_batch).transpose()?,
         shapes: shapes(config),
         reshape: reshapes(config),
+        custom_ops: custom_ops(config)?,
         ..Inherited::default()
     };
     if terms.file.as_ref().is_some_and(|file| !is_file_name(file)) {
@@ -169,6 +170,20 @@ fn reshapes(config: &ModelConfig) -> Reshapes {
 
 fn sizes(dims: &[i64]) -> Vec<Option<usize>> {
     dims.iter().map(|dim| usize::try_from(*dim).ok().filter(|size| *size > 0)).collect()
+}
+
+/// The library of operators.
+fn custom_ops(config: &ModelConfig) -> Result<Option<PathBuf>, String> {
+    let operations = config.model_operations.as_ref();
+    match operations.map(|operations| &operations.op_library_filename[..]) {
+        None | Some([]) => Ok(None),
+        Some([library]) => Ok(Some(PathBuf::from(library))),
+        Some(libraries) => Err(format!(
+            "model_operations names {} libraries of operators: one can be opened for a model; \
+             link them into one",
+            libraries.len()
+        )),
+    }
 }
 
 fn max_batch(rows: i32) -> Result<u32, String> {

@@ -83,8 +83,14 @@ pub(super) struct GraphKeys {
 }
 
 impl GraphSettings {
-    /// Adds what another file says of tensors of which this one says nothing.
-    pub(super) fn inherit(&mut self, shapes: Reshapes, reshape: Reshapes) {
+    /// Adds what another file says where this one says nothing.
+    pub(super) fn inherit(
+        &mut self,
+        shapes: Reshapes,
+        reshape: Reshapes,
+        custom_ops: Option<PathBuf>,
+    ) {
+        self.custom_ops = self.custom_ops.take().or(custom_ops.map(CustomOps::File));
         for (name, dims) in shapes {
             self.shapes.entry(name).or_insert(dims);
         }

@@ -25,6 +25,7 @@ fn shown(text: &str) -> String {
     line("max_batch", terms.max_batch.map(|rows| rows.to_string()));
     line("class", terms.class.map(|class| class.name().to_owned()));
     line("queue_max", terms.queue_max.map(|most| most.to_string()));
+    line("custom_ops", terms.custom_ops.map(|path| path.display().to_string()));
     line("queue_timeout", terms.queue_timeout.map(|span| span.to_string()));
     for (key, shapes) in [("shape", terms.shapes), ("reshape", terms.reshape)] {
         line(key, (!shapes.is_empty()).then(|| format!("{shapes:?}")));
@@ -56,6 +57,7 @@ fn keys_that_have_a_counterpart() {
             "dynamic_batching { priority_levels: 5 default_priority_level: 3 }",
             "max_batch_size: 4 input [ { name: 'x' dims: [ -1, 3 ] } ]
                output { name: 'y' dims: [ 1, 4 ] reshape { shape: [ 4 ] } }",
+            "model_operations { op_library_filename: 'ops/lib.so' }",
             "dynamic_batching { default_queue_policy { max_queue_size: 16
                timeout_action: REJECT default_timeout_microseconds: 50000 } }",
         ],
@@ -83,6 +85,8 @@ fn keys_that_have_a_counterpart() {
             max_batch: 4
             shape: {"x": [None, Some(3)]}
             reshape: {"y": [Some(1), Some(4)]}
+            --
+            custom_ops: ops/lib.so
             --
             queue_max: 16
             queue_timeout: 50.000ms
@@ -157,6 +161,7 @@ fn what_would_be_served_wrongly_is_refused() {
             "default_model_filename: '../../etc/passwd'",
             "dynamic_batching { priority_levels: 2 }",
             "dynamic_batching { priority_levels: 2 default_priority_level: 3 }",
+            "model_operations { op_library_filename: [ 'a', 'b' ] }",
             "max_batch_size 8",
             "\n\ninput [ { name: 'x' datatype: TYPE_FP32 } ]",
         ],
@@ -197,11 +202,61 @@ fn what_would_be_served_wrongly_is_refused() {
             --
             m/config.pbtxt: dynamic_batching: default_priority_level = 3 is none of the 2 priority_levels: give one from 1 to 2
             --
+            m/config.pbtxt: model_operations names 2 libraries of operators: one can be opened for a model; link them into one
+            --
             m/config.pbtxt:1:16: expected ':' or a message value, but found '8'
             --
             m/config.pbtxt:3:21: field 'datatype' not found for message 'inference.ModelInput'
         "#]],
     );
+}
+
+/// What a model's directory asks for, and what it asks for once `model.toml` is converted and
+/// `config.pbtxt` is gone.
+fn before_and_after(pbtxt: &str, toml: &str) -> [ModelSettings; 2] {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("m");
+    fs::create_dir_all(path.join("1")).unwrap();
+    for (name, text) in [(FILE, pbtxt), ("model.toml", toml), ("1/net.onnx", "")] {
+        fs::write(path.join(name), text).unwrap();
+    }
+    let directory = ModelDirectory::at(&path).unwrap();
+    let settings = || {
+        let source = directory.read().unwrap();
+        (source.policy, source.terms, format!("{:?}", source.kind))
+    };
+    let before = settings();
+    let converted = directory.converted().unwrap().unwrap();
+    assert!(converted.ends_with(toml), "what was there stays: {converted}");
+    fs::write(path.join("model.toml"), &converted).unwrap();
+    assert_eq!(directory.converted().unwrap(), None, "it says it all: {converted}");
+    assert_eq!(settings(), before);
+    fs::remove_file(path.join(FILE)).unwrap();
+    [before, settings()]
+}
+
+type ModelSettings = (VersionPolicy, super::super::Terms, String);
+
+#[test]
+fn a_converted_model_toml_says_the_same() {
+    for (pbtxt, toml) in [
+        ("max_batch_size: 0", ""),
+        ("max_batch_size: 8 default_model_filename: 'net.onnx' version_policy { all {} }", ""),
+        (
+            "input [ { name: 'a \\'b' dims: [ -1, 3 ] } ] output { name: 'y' dims: 2
+             reshape { shape: [ 1, 2 ] } } model_operations { op_library_filename: 'l.so' }
+             version_policy { specific { versions: [ 1, 3 ] } }",
+            "slo_ms = 25\n",
+        ),
+        (
+            "max_batch_size: 4 dynamic_batching { priority_levels: 2 default_priority_level: 2
+             default_queue_policy { default_timeout_microseconds: 1500 max_queue_size: 9 } }",
+            "max_batch = 7\n",
+        ),
+    ] {
+        let [before, after] = before_and_after(pbtxt, toml);
+        assert_eq!(before, after, "{pbtxt}");
+    }
 }
 
 proptest! {
