@@ -1,6 +1,7 @@
 //! Files as data: a text, and what it becomes.
 
 use super::*;
+use crate::repository::ModelDirectory;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use std::fmt::Write as _;
