@@ -30,8 +30,10 @@ pub(crate) enum Command {
     /// Print the model.toml that says what a config.pbtxt of NVIDIA Triton says.
     #[command(after_help = "Example:\n  symphony convert models/resnet --write")]
     Convert(ConvertArgs),
-    /// Measure one model's latency by batch size: a table and a plot.
+    /// Measure one model's latency by batch size, and simulate what each objective costs in
+    /// goodput.
     #[cfg(feature = "lab")]
+    #[command(after_help = "Example:\n  symphony profile --models examples/models digits")]
     Profile(OnPool<symphony_lab::ProfileArgs>),
     /// Drive the example models in every scheduling mode and compare the results.
     #[cfg(feature = "lab")]

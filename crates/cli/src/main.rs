@@ -35,7 +35,7 @@ fn run(command: Command) -> Result<()> {
         Command::Models(args) => symphony_client::models(&args),
         Command::Convert(args) => convert::command(&args),
         #[cfg(feature = "lab")]
-        Command::Profile(args) => symphony_lab::profile(args.command, on_pool(args.pool)?.loader),
+        Command::Profile(args) => symphony_lab::profile(args.command, &on_pool(args.pool)?),
         #[cfg(feature = "lab")]
         Command::Demo(args) => {
             let only = args.pool.mode;

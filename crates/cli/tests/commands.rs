@@ -49,6 +49,15 @@ fn demo_compares_the_modes_for_every_model() {
         }
     }
     assert!(printed.contains("accelerators busy"), "{printed}");
+    assert!(printed.contains("see p50 and rows/batch"), "{printed}");
+    // The same requests in every mode.
+    let offered: Vec<&str> = printed
+        .lines()
+        .filter(|line| line.starts_with("| first "))
+        .filter_map(|line| line.split('|').nth(3))
+        .collect();
+    assert_eq!(offered.len(), 3, "{printed}");
+    assert!(offered.iter().all(|rate| *rate == offered[0]), "{printed}");
 }
 
 #[test]
@@ -74,6 +83,7 @@ fn profile_prints_a_table_and_writes_a_plot() {
     let printed = text(&output.stdout);
     assert!(output.status.success(), "{printed}{}", text(&output.stderr));
     assert!(printed.contains("p95") && printed.contains("l(b) ="), "{printed}");
+    assert!(printed.contains("goodput r/s") && printed.contains("suggested: slo_ms ="), "{printed}");
     let plot = std::fs::read_to_string(folder.path().join("digits.svg")).expect("a plot");
     assert!(plot.starts_with("<svg") && plot.contains("digits"));
 }

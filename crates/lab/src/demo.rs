@@ -1,5 +1,7 @@
-//! `symphony demo`: the bundled models under a Poisson load, once in each mode, in this
-//! process.
+//! `symphony demo`: the bundled models under a Poisson load, once in each mode, in this process.
+//!
+//! The models are loaded once and the arrivals made once: every mode gets the same requests at the
+//! same moments, whatever became of those before.
 
 use crate::bench::client::{LocalClient, Payload};
 use crate::bench::load::{self, Pacing, Plan};
@@ -32,8 +34,9 @@ pub struct DemoArgs {
     /// Seconds of load that are counted, per mode.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Load as a share of what the accelerators can do, split evenly over the models.
-    #[arg(long, default_value_t = 0.8)]
+    /// Load as a share of what the accelerators can do, split over the models. Above 1 it is more
+    /// than they can serve.
+    #[arg(long, default_value_t = 1.5)]
     load: f64,
     /// Seed of the arrivals.
     #[arg(long, default_value_t = 1)]
@@ -61,17 +64,17 @@ pub fn command(args: &DemoArgs, config: &PoolConfig, only: Option<Mode>) -> Resu
     let repository = Repository::open(&args.models)
         .context("the demo needs models: run it where examples/models is, or pass --models")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the client's threads")?;
-    let (mut rows, mut busy) = (Vec::new(), Vec::new());
     let modes = only.map_or_else(|| Mode::ALL.to_vec(), |mode| vec![mode]);
-    for mode in modes {
-        let config = PoolConfig { mode, ..config.clone() };
-        let ended = run(&runtime, args, &config, repository.clone())?;
-        rows.extend(ended.rows.iter().map(|row| row.cells(mode)));
-        busy.push(ended.busy_text(mode));
-    }
+    let ended = run(&runtime, args, config, repository, &modes)?;
+    let mut rows: Vec<_> = ended
+        .iter()
+        .flat_map(|ended| ended.rows.iter().map(|row| row.cells(ended.mode)))
+        .collect();
     rows.sort(); // by model, so that the modes stand below each other
     print_line(table(titles(COLUMNS), rows))?;
-    print_line(format_args!("accelerators busy, by number: {}", busy.join("; ")))
+    let busy: Vec<_> = ended.iter().map(Ended::busy_text).collect();
+    print_line(format_args!("accelerators busy, by number: {}", busy.join("; ")))?;
+    print_line(lesson(args.load, &ended))
 }
 
 /// What one model went through in one mode.
@@ -79,86 +82,168 @@ struct Row {
     model: Arc<ServedModel>,
     offered: f64,
     tally: Tally,
-    statistics: ModelStatistics,
+    /// Rows that ran, and in how many batches.
+    rows: u64,
+    batches: u64,
     measured: Duration,
 }
 
 /// What came of one mode.
 struct Ended {
+    mode: Mode,
     rows: Vec<Row>,
     /// Share of the time that each accelerator was busy, by number.
     busy: Vec<f64>,
 }
 
-/// Loads the models into a pool of their own, drives them, and stops the pool.
+/// Loads the models into a pool of their own, drives them in each mode, and stops the pool.
 fn run(
     runtime: &tokio::runtime::Runtime,
     args: &DemoArgs,
     config: &PoolConfig,
     repository: Repository,
-) -> Result<Ended> {
+    modes: &[Mode],
+) -> Result<Vec<Ended>> {
     let pool = Pool::start(config)?;
     let mut failed = Vec::new();
     let mut models = pool.models(repository, Loader::new(config.loader.clone()));
     models.load_all(|name, result| match result {
-        Ok(_) => eprintln!("{}: {name} is ready", config.mode.name()),
+        Ok(_) => eprintln!("{name} is ready"),
         Err(_) => failed.push(name.to_owned()),
     })?;
     if !failed.is_empty() {
         bail!("cannot serve {}: the log says why", failed.join(", "));
     }
     pool.catalog.update(|catalog| catalog.ready = true);
-    let ended = runtime.block_on(drive(args, config, &pool));
+    let ended = runtime.block_on(drive_all(args, config, &pool, modes));
     ensure!(runtime.block_on(pool.drain()), "a batch did not complete");
     drop(models);
     ensure!(pool.stop(), "an accelerator did not complete its batch");
     ended
 }
 
-async fn drive(args: &DemoArgs, config: &PoolConfig, pool: &Pool) -> Result<Ended> {
-    let served: Vec<Arc<ServedModel>> = pool.catalog.load().served().cloned().collect();
-    ensure!(!served.is_empty(), "there is no model in {}", args.models.display());
-    let accelerators = u32::try_from(config.loader.cores.accelerators)?;
-    let share = args.load / served.len() as f64;
-    let rate = |model: &ServedModel| {
-        (share * staggered(&model.profile, model.objective.span(), accelerators)).min(RATE_MAX)
-    };
-    let stream = |(number, model): (u32, &Arc<ServedModel>)| {
-        Stream::steady(ModelId::first(number), Process::Poisson, rate(model))
-    };
-    let streams: Vec<Stream> = (0..).zip(&served).map(stream).collect();
-    let measured = Duration::from_secs(args.seconds);
-    let plan = Plan::new(&streams, args.seed, WARMUP, measured)?;
-    let (repository, _commands) = commands();
-    let server = InProcess::new(&Services {
-        catalog: pool.catalog.clone(),
-        inflight: pool.in_flight.clone(),
-        scheduler: pool.scheduler.clone(),
-        repository,
-        clock: pool.clock,
-    });
-    let client = |model: &Arc<ServedModel>| {
-        let payload = Payload::new(&model.name, &model.signature);
-        Arc::new(LocalClient { server: server.clone(), payload })
-    };
-    let clients: Vec<_> = served.iter().map(client).collect();
-    let bar = progress(config.mode, WARMUP + measured);
+/// The load, and who sends it.
+struct Offered {
+    served: Vec<Arc<ServedModel>>,
+    streams: Vec<Stream>,
+    plan: Plan,
+    measured: Duration,
+    clients: Vec<Arc<LocalClient>>,
+}
+
+async fn drive_all(
+    args: &DemoArgs,
+    config: &PoolConfig,
+    pool: &Pool,
+    modes: &[Mode],
+) -> Result<Vec<Ended>> {
+    let offered = Offered::new(args, config, pool)?;
+    let mut ended = Vec::new();
+    for &mode in modes {
+        pool.scheduler.set_mode(mode)?.await.context("the scheduler has stopped")?;
+        ended.push(drive(&offered, pool, mode).await?);
+    }
+    Ok(ended)
+}
+
+impl Offered {
+    fn new(args: &DemoArgs, config: &PoolConfig, pool: &Pool) -> Result<Offered> {
+        let served: Vec<Arc<ServedModel>> = pool.catalog.load().served().cloned().collect();
+        ensure!(!served.is_empty(), "there is no model in {}", args.models.display());
+        let accelerators = u32::try_from(config.loader.cores.accelerators)?;
+        let most = |model: &Arc<ServedModel>| {
+            staggered(&model.profile, model.objective.span(), accelerators)
+        };
+        let rates = rates(&served.iter().map(most).collect::<Vec<_>>(), args.load);
+        let stream = |(number, rate)| Stream::steady(ModelId::first(number), Process::Poisson, rate);
+        let streams: Vec<Stream> = (0..).zip(rates).map(stream).collect();
+        let measured = Duration::from_secs(args.seconds);
+        let plan = Plan::new(&streams, args.seed, WARMUP, measured)?;
+        let (repository, _commands) = commands();
+        let server = InProcess::new(&Services {
+            catalog: pool.catalog.clone(),
+            inflight: pool.in_flight.clone(),
+            scheduler: pool.scheduler.clone(),
+            repository,
+            clock: pool.clock,
+        });
+        let client = |model: &Arc<ServedModel>| {
+            let payload = Payload::new(&model.name, &model.signature);
+            Arc::new(LocalClient { server: server.clone(), payload })
+        };
+        let clients = served.iter().map(client).collect();
+        Ok(Offered { served, streams, plan, measured, clients })
+    }
+}
+
+/// The rate of each model, from the highest that it could have alone: each gets the same share of
+/// the accelerators, except for those that come to the client's bound. The others share what these
+/// leave.
+fn rates(most: &[f64], load: f64) -> Vec<f64> {
+    let mut rates = vec![0.0; most.len()];
+    let mut order: Vec<usize> = (0..most.len()).collect();
+    // Those that come to the bound first.
+    order.sort_by(|&a, &b| most[b].total_cmp(&most[a]));
+    let mut left = load;
+    for (done, index) in order.into_iter().enumerate() {
+        let share = left / (most.len() - done) as f64;
+        rates[index] = (share * most[index]).min(RATE_MAX);
+        if most[index] > 0.0 {
+            left -= rates[index] / most[index];
+        }
+    }
+    rates
+}
+
+async fn drive(offered: &Offered, pool: &Pool, mode: Mode) -> Result<Ended> {
+    let before = statistics(pool).await?;
+    let bar = progress(mode, WARMUP + offered.measured);
     let begun = pool.clock.now();
-    let tallies = load::open(&clients, plan, Pacing::Sleep, Duration::MAX).await?;
+    let plan = offered.plan.clone();
+    let tallies = load::open(&offered.clients, plan, Pacing::Sleep, Duration::MAX).await?;
     bar.abandon();
     let elapsed = pool.clock.now().since(begun).as_secs_f64();
-    let statistics = statistics(pool).await?;
-    let of = |model: &ServedModel| {
-        let found = statistics.models.iter().find(|(id, _)| *id == model.id);
-        found.map(|(_, statistics)| *statistics).unwrap_or_default()
+    let after = statistics(pool).await?;
+    let row = |((model, tally), stream): ((&Arc<ServedModel>, Tally), &Stream)| {
+        let (before, after) = (of_model(&before, model), of_model(&after, model));
+        Row {
+            model: Arc::clone(model),
+            offered: stream.rate,
+            tally,
+            rows: after.rows - before.rows,
+            batches: after.batches - before.batches,
+            measured: offered.measured,
+        }
     };
-    let row = |((model, tally), stream): ((Arc<ServedModel>, Tally), Stream)| {
-        let statistics = of(&model);
-        Row { offered: stream.rate, statistics, tally, model, measured }
+    let rows = offered.served.iter().zip(tallies).zip(&offered.streams).map(row).collect();
+    let busy = |(after, before): (&AcceleratorStatistics, &AcceleratorStatistics)| {
+        after.busy.saturating_sub(before.busy).as_secs_f64() / elapsed
     };
-    let rows = served.into_iter().zip(tallies).zip(streams).map(row).collect();
-    let share = |a: &AcceleratorStatistics| a.busy.as_secs_f64() / elapsed;
-    Ok(Ended { rows, busy: statistics.accelerators.iter().map(share).collect() })
+    let busy = after.accelerators.iter().zip(&before.accelerators).map(busy).collect();
+    Ok(Ended { mode, rows, busy })
+}
+
+fn of_model(statistics: &Statistics, model: &ServedModel) -> ModelStatistics {
+    let found = statistics.models.iter().find(|(id, _)| *id == model.id);
+    found.map(|(_, statistics)| *statistics).unwrap_or_default()
+}
+
+/// What to see in the table, in one line.
+fn lesson(load: f64, ended: &[Ended]) -> String {
+    let offered = ended.first().map_or(0.0, |ended| ended.rows.iter().map(|row| row.offered).sum());
+    let good: Vec<_> =
+        ended.iter().map(|ended| format!("{:.0} in {}", ended.good(), ended.mode.name())).collect();
+    let good = good.join(", ");
+    if load > 1.0 {
+        return format!(
+            "see good r/s: {offered:.0} r/s are more than can be served, and of these were \
+             answered in time {good}"
+        );
+    }
+    format!(
+        "see p50 and rows/batch: all modes can serve {offered:.0} r/s (in time: {good}); adaptive \
+         waits no longer than the load asks, consolidate waits for large batches, eager never"
+    )
 }
 
 async fn statistics(pool: &Pool) -> Result<Statistics> {
@@ -194,18 +279,27 @@ const COLUMNS: [&str; 8] = [
 ];
 
 impl Ended {
-    fn busy_text(&self, mode: Mode) -> String {
+    fn busy_text(&self) -> String {
         let shares: Vec<_> =
             self.busy.iter().map(|share| format!("{:.0} %", share * 100.0)).collect();
-        format!("{} {}", mode.name(), shares.join(" "))
+        format!("{} {}", self.mode.name(), shares.join(" "))
+    }
+
+    /// Requests answered in time per second, of all models.
+    fn good(&self) -> f64 {
+        self.rows.iter().map(Row::good).sum()
     }
 }
 
 impl Row {
+    fn good(&self) -> f64 {
+        self.tally.counts.good as f64 / self.measured.as_secs_f64()
+    }
+
     fn cells(&self, mode: Mode) -> Vec<String> {
         let latency = self.tally.latency();
-        let good = self.tally.counts.good as f64 / self.measured.as_secs_f64();
-        let rows = self.statistics.rows as f64 / (self.statistics.batches as f64).max(1.0);
+        let good = self.good();
+        let rows = self.rows as f64 / (self.batches as f64).max(1.0);
         vec![
             format!("{} {}", self.model.name, mode.name()),
             format!("{}", self.model.objective.span().as_millis_f64()),
@@ -216,5 +310,25 @@ impl Row {
             format!("{:.2}", latency.p50_us / 1e3),
             format!("{:.2}", latency.p99_us / 1e3),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_share_the_load_and_leave_what_the_client_cannot_send() {
+        for (most, load, expected) in [
+            (&[100.0, 300.0][..], 0.5, &[25.0, 75.0][..]),
+            // 1000 r/s are a tenth of what the second can do; the first has all the rest.
+            (&[100.0, 10_000.0], 1.0, &[90.0, 1000.0]),
+            (&[0.0, 200.0], 1.0, &[0.0, 100.0]),
+            (&[], 1.0, &[]),
+        ] {
+            let rates = rates(most, load);
+            let same = rates.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+            assert!(same && rates.len() == expected.len(), "{rates:?} for {expected:?}");
+        }
     }
 }

@@ -22,7 +22,7 @@ mod sheet;
 mod sweep;
 mod timeline;
 mod trace;
-mod workers;
+pub(crate) mod workers;
 
 use anyhow::Result;
 

@@ -10,7 +10,7 @@ use std::thread;
 ///
 /// # Errors
 /// The first job, in order, that failed.
-pub(super) fn each<J: Sync, R: Send>(
+pub(crate) fn each<J: Sync, R: Send>(
     jobs: &[J],
     what: &'static str,
     work: impl Fn(&J) -> anyhow::Result<R> + Sync,

@@ -1,0 +1,216 @@
+//! What each latency objective costs in goodput: the measured profile in the simulator, with the
+//! scheduler that serves.
+
+use crate::simulate::workers;
+use anyhow::Result;
+use comfy_table::Table;
+use std::sync::Arc;
+use symphony_backend::profiling::Measured;
+use symphony_client::table::{percent, table, titles};
+use symphony_core::sched::{Mode, ModelTerms};
+use symphony_core::{Objective, Span};
+use symphony_sim::bound::bound;
+use symphony_sim::goodput::{BOUND_SLACK, OfferedLoad, Search};
+use symphony_sim::{PolicyKind, Scenario};
+use symphony_workload::Process;
+
+/// The objectives that are tried, as multiples of the time of one row. Below the first, hardly a
+/// request has time to wait for another.
+const FACTORS: [f64; 11] = [1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0];
+
+/// An objective of so many times the largest batch gains nothing over a shorter one.
+const LARGEST_MAX: u64 = 4;
+
+/// The share of the highest goodput that is worth a shorter objective.
+const WORTHWHILE: f64 = 0.9;
+
+/// Requests of one simulated run: enough to tell one per cent of them from two.
+const REQUESTS: f64 = 10_000.0;
+
+/// A run lasts for so many times its objective, at least.
+const OBJECTIVES: f64 = 100.0;
+
+/// Standard deviations from the median to the 95th percentile of a normal distribution.
+const P95_SIGMAS: f64 = 1.645;
+
+/// The queue's bound plays no part: what is late is dropped long before.
+const QUEUE_MAX: u32 = 1_000_000;
+
+/// What is asked: a model's goodput on so many accelerators that are scheduled so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub(super) measured: &'a Measured,
+    pub(super) accelerators: u32,
+    pub(super) mode: Mode,
+}
+
+/// What one objective gives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Point {
+    objective: Span,
+    /// The largest batch that runs within it.
+    rows: u32,
+    /// Requests of one row per second, of which 99 % are answered in time.
+    goodput: f64,
+}
+
+impl Question<'_> {
+    /// The goodput of a range of objectives, and of the model's own where it has one.
+    ///
+    /// # Errors
+    /// A load cannot be simulated.
+    pub(super) fn points(&self, own: Option<Span>) -> Result<Vec<Point>> {
+        let objectives = self.objectives(own);
+        workers::each(&objectives, "trying objectives", |&objective| self.point(objective))
+    }
+
+    fn objectives(&self, own: Option<Span>) -> Vec<Span> {
+        let plan = &self.measured.plan;
+        let one_row = plan.exec(1).as_millis_f64();
+        let largest = plan.exec(plan.rows_max()).times(LARGEST_MAX);
+        let tried = FACTORS.map(|factor| rounded_up(one_row * factor));
+        // The last of them is the first that leaves nothing to gain.
+        let beyond = tried.iter().position(|span| *span >= largest).unwrap_or(tried.len());
+        let mut objectives: Vec<Span> = tried.into_iter().take(beyond + 1).chain(own).collect();
+        objectives.sort_unstable();
+        objectives.dedup();
+        objectives
+    }
+
+    fn point(&self, objective: Span) -> Result<Point> {
+        let Question { measured, accelerators, mode } = *self;
+        let plan = &measured.plan;
+        let most = bound(&measured.typical, objective, accelerators);
+        let measured_s = (REQUESTS / most.max(1.0)).max(OBJECTIVES * objective.as_secs_f64());
+        let seconds = |seconds: f64| Span::from_millis_f64(seconds * 1e3);
+        let terms = ModelTerms {
+            profile: Arc::clone(plan),
+            objective: Objective::Slo(objective),
+            queue_max: QUEUE_MAX,
+            loss_weight: 1.0,
+            lane_of: None,
+        };
+        let (warmup, time) = (seconds(measured_s / 5.0), seconds(measured_s));
+        let mut scenario = Scenario::ideal(vec![terms], accelerators, warmup, time);
+        // Batches take their typical time, as widely spread as was measured.
+        scenario.models[0].actual = Arc::clone(&measured.typical);
+        scenario.execution_sigma = measured.jitter.max(0.0).ln_1p() / P95_SIGMAS;
+        let load = OfferedLoad::new(&[1.0], Process::Poisson);
+        let search = Search {
+            scenario: &scenario,
+            load: &load,
+            policies: &[policy(mode)],
+            seeds: &[1],
+            rate_max: most * BOUND_SLACK,
+            threads: 1,
+        };
+        let found = search.run(|_| {})?;
+        let goodput = found.first().map_or(0.0, symphony_sim::goodput::Goodput::median);
+        Ok(Point { objective, rows: plan.rows_within(objective), goodput })
+    }
+}
+
+fn policy(mode: Mode) -> PolicyKind {
+    match mode {
+        Mode::Adaptive => PolicyKind::Adaptive,
+        Mode::Consolidate => PolicyKind::Consolidate,
+        Mode::Eager => PolicyKind::Eager,
+    }
+}
+
+/// The next number of milliseconds with two digits: what somebody would write down.
+fn rounded_up(ms: f64) -> Span {
+    let unit = 10f64.powf(ms.max(1e-3).log10().floor() - 1.0);
+    // A hundredth of a unit is not worth the next one.
+    Span::from_millis_f64((ms / unit - 0.01).ceil() * unit)
+}
+
+/// The points as a table.
+pub(super) fn shown(points: &[Point]) -> Table {
+    let most = most(points);
+    let row = |point: &Point| {
+        vec![
+            point.objective.as_millis_f64().to_string(),
+            point.rows.to_string(),
+            format!("{:.1}", point.goodput),
+            percent(if most > 0.0 { point.goodput / most } else { 0.0 }),
+        ]
+    };
+    let columns = titles(["slo_ms", "largest batch", "goodput r/s", "% of the most"]);
+    table(columns, points.iter().map(row).collect())
+}
+
+/// What an objective could be: the shortest that gives most of the goodput there is.
+pub(super) fn suggestion(points: &[Point]) -> String {
+    let most = most(points);
+    let enough = |point: &&Point| most > 0.0 && point.goodput >= WORTHWHILE * most;
+    match points.iter().find(enough) {
+        None => "no objective can be suggested: none that was tried holds any load".to_owned(),
+        Some(point) => format!(
+            "suggested: slo_ms = {} in its model.toml, the shortest with {:.0} % of the most \
+             ({:.1} of {most:.1} r/s)",
+            point.objective.as_millis_f64(),
+            100.0 * WORTHWHILE,
+            point.goodput
+        ),
+    }
+}
+
+fn most(points: &[Point]) -> f64 {
+    points.iter().map(|point| point.goodput).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use symphony_backend::profiling::ProfileOrigin;
+    use symphony_core::Profile;
+
+    fn measured() -> Measured {
+        let plan = Profile::linear(Span::from_millis(1), Span::from_millis(5), 16).unwrap();
+        Measured {
+            cells: Vec::new(),
+            extents: Vec::new(),
+            plan: Arc::new(plan.clone()),
+            typical: Arc::new(plan),
+            jitter: 0.0,
+            shortened: false,
+            origin: ProfileOrigin::Known,
+        }
+    }
+
+    #[test]
+    fn a_longer_objective_gives_more_until_it_gives_no_more() {
+        let measured = measured();
+        let question = Question { measured: &measured, accelerators: 2, mode: Mode::Adaptive };
+        let own = Span::from_millis(25);
+        let points = question.points(Some(own)).unwrap();
+        let objectives: Vec<f64> =
+            points.iter().map(|point| point.objective.as_millis_f64()).collect();
+        assert_eq!(objectives, [9.0, 12.0, 18.0, 24.0, 25.0, 36.0, 48.0, 72.0, 96.0]);
+        assert!(points.windows(2).all(|pair| pair[0].rows <= pair[1].rows));
+        // With 9 ms one row waits for hardly another; batches of 16 rows take 21 ms.
+        let (first, last) = (points[0], points[points.len() - 1]);
+        assert!(first.goodput > 0.0 && last.goodput > 2.0 * first.goodput, "{points:?}");
+        assert!(last.goodput <= bound(&measured.plan, last.objective, 2) * BOUND_SLACK);
+        let text = shown(&points).to_string();
+        assert_eq!(text.lines().count(), 2 + points.len());
+        assert!(suggestion(&points).starts_with("suggested: slo_ms = "));
+    }
+
+    #[test]
+    fn the_shortest_objective_that_gives_most_of_it_is_suggested() {
+        let point = |ms, goodput| Point { objective: Span::from_millis(ms), rows: 1, goodput };
+        let points = [point(10, 10.0), point(20, 89.0), point(40, 91.0), point(80, 100.0)];
+        assert!(suggestion(&points).contains("slo_ms = 40 "), "{}", suggestion(&points));
+        assert!(suggestion(&[point(10, 0.0)]).starts_with("no objective"));
+    }
+
+    #[test]
+    fn objectives_have_two_digits() {
+        for (ms, expected) in [(0.123, 0.13), (9.0, 9.0), (9.01, 9.1), (100.4, 110.0), (99.9, 100.0)]
+        {
+            assert_eq!(rounded_up(ms), Span::from_millis_f64(expected), "{ms}");
+        }
+    }
+}
