@@ -63,6 +63,29 @@ async def rest(asked):
         }
 
 
+async def version_1(asked):
+    """Rows without shapes and types, as version 1 has them."""
+    address, model = f"http://{asked['http']}", asked["model"]
+    columns = asked["inputs"].items()
+    count = len(next(iter(asked["inputs"].values())))
+    rows = [{name: values[row] for name, values in columns} for row in range(count)]
+    async with InferenceRESTClient(RESTConfig(protocol="v1", retries=0)) as client:
+        return {
+            "live": await client.is_server_live(address),
+            "model ready": await client.is_model_ready(address, model),
+            "rows": await client.infer(address, {"instances": rows}, model),
+            "columns": await client.infer(address, {"inputs": asked["inputs"]}, model),
+            "refused": await told(client.infer(address, {"instances": []}, model)),
+        }
+
+
+async def told(call):
+    try:
+        return await call
+    except httpx.HTTPStatusError as error:
+        return str(error)
+
+
 async def grpc(asked):
     async with InferenceGRPCClient(asked["grpc"], retries=0) as client:
         return {
@@ -78,7 +101,12 @@ async def grpc(asked):
 
 async def main():
     asked = json.load(sys.stdin)
-    json.dump({"rest": await rest(asked), "grpc": await grpc(asked)}, sys.stdout)
+    answers = {
+        "rest": await rest(asked),
+        "grpc": await grpc(asked),
+        "version 1": await version_1(asked),
+    }
+    json.dump(answers, sys.stdout)
 
 
 asyncio.run(main())

@@ -69,6 +69,20 @@ def test_floats_that_are_not_finite_in_its_json(answers):
     assert "as binary data" in answers["rest"]["values of floats"]
 
 
+def test_version_1(answers, arrays, shared_models):
+    answer = answers["version 1"]
+    assert answer["live"] is True
+    assert answer["model ready"] is True
+    expected = models.reference(shared_models["simple"], **arrays)
+    rows = answer["rows"]["predictions"]
+    assert len(rows) == len(arrays["INPUT0"])
+    for name, values in expected.items():
+        np.testing.assert_array_equal([row[name] for row in rows], values)
+        np.testing.assert_array_equal(answer["columns"]["outputs"][name], values)
+    assert "400" in answer["refused"]
+    assert "instances is empty" in answer["refused"]
+
+
 @pytest.mark.parametrize("question", ["live", "ready", "model ready"])
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_health(answers, protocol, question):

@@ -83,7 +83,10 @@ fn profile_prints_a_table_and_writes_a_plot() {
     let printed = text(&output.stdout);
     assert!(output.status.success(), "{printed}{}", text(&output.stderr));
     assert!(printed.contains("p95") && printed.contains("l(b) ="), "{printed}");
-    assert!(printed.contains("goodput r/s") && printed.contains("suggested: slo_ms ="), "{printed}");
+    assert!(
+        printed.contains("goodput r/s") && printed.contains("suggested: slo_ms ="),
+        "{printed}"
+    );
     let plot = std::fs::read_to_string(folder.path().join("digits.svg")).expect("a plot");
     assert!(plot.starts_with("<svg") && plot.contains("digits"));
 }

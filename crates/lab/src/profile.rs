@@ -62,7 +62,9 @@ fn show_objectives(loaded: &LoadedModel, config: &PoolConfig) -> Result<()> {
     ))?;
     print_line(objectives::shown(&points))?;
     match own {
-        Some(own) => print_line(format_args!("its model.toml has slo_ms = {}", own.as_millis_f64()))?,
+        Some(own) => {
+            print_line(format_args!("its model.toml has slo_ms = {}", own.as_millis_f64()))?
+        }
         None => print_line("its model.toml has no slo_ms: it is served as best effort")?,
     }
     print_line(objectives::suggestion(&points))
