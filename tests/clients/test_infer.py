@@ -81,7 +81,7 @@ def test_many_requests_are_summed_up(ask):
         (["affine", "--input", "x=double.npy"], 'convert it with .astype("float32")'),
         (["affine", "--input", "z=@random"], 'no input "z"; its inputs are "x"'),
         (["affine", "--size", "width=3"], 'no open dimension "width"'),
-        (["affine", "--size", "batch=9"], "9 rows"),
+        (["affine", "--size", "batch=5000"], "5000 rows"),
         (["affine", "--output", "z=z.npy"], 'no output "z"; its outputs are "y"'),
         (["affine", "--repeat", "0"], "--repeat 0"),
         (["simple", "--input", "INPUT0=@random"], '"INPUT1"'),

@@ -1,7 +1,7 @@
 //! The answer to an inference: JSON, and binary tensors behind it.
 
 use crate::asking::refusal;
-use crate::connections::Reply;
+use crate::connections::HttpReply;
 use crate::payload::{HEAD_LENGTH, NamedTensor};
 use crate::values;
 use anyhow::{Context, Result, anyhow};
@@ -23,21 +23,21 @@ struct Head {
     model_name: String,
     #[serde(default)]
     model_version: String,
-    outputs: Vec<Output>,
+    outputs: Vec<AnswerOutput>,
 }
 
 #[derive(Deserialize)]
-struct Output {
+struct AnswerOutput {
     name: String,
     datatype: String,
     shape: Vec<i64>,
     #[serde(default)]
-    parameters: Parameters,
+    parameters: OutputParameters,
     data: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
-struct Parameters {
+struct OutputParameters {
     binary_data_size: Option<usize>,
 }
 
@@ -45,14 +45,14 @@ struct Parameters {
 ///
 /// # Errors
 /// The server refused the request, or its answer is not as the protocol has it.
-pub(crate) fn read(reply: &Reply) -> Result<Answer> {
+pub(crate) fn read(reply: &HttpReply) -> Result<Answer> {
     if reply.status != StatusCode::OK {
         return Err(refusal(reply));
     }
     decode(reply).context("the server's answer is not as the protocol has it")
 }
 
-fn decode(reply: &Reply) -> Result<Answer> {
+fn decode(reply: &HttpReply) -> Result<Answer> {
     let length = match reply.headers.get(HEAD_LENGTH) {
         Some(length) => length.to_str()?.parse()?,
         None => reply.body.len(),
@@ -60,7 +60,7 @@ fn decode(reply: &Reply) -> Result<Answer> {
     let text = reply.body.get(..length).context("the body is shorter than it says")?;
     let head: Head = serde_json::from_slice(text)?;
     let mut rest = reply.body.slice(length..);
-    let output = |output: Output| {
+    let output = |output: AnswerOutput| {
         let name = output.name.clone();
         tensor(output, &mut rest).with_context(|| format!("output {name:?}"))
     };
@@ -68,7 +68,7 @@ fn decode(reply: &Reply) -> Result<Answer> {
     Ok(Answer { model: head.model_name, version: head.model_version, outputs })
 }
 
-fn tensor(output: Output, rest: &mut Bytes) -> Result<NamedTensor> {
+fn tensor(output: AnswerOutput, rest: &mut Bytes) -> Result<NamedTensor> {
     let datatype = output.datatype.parse()?;
     let data = match (output.parameters.binary_data_size, output.data) {
         (Some(size), _) => {
@@ -99,13 +99,13 @@ mod tests {
     use super::*;
     use http::{HeaderMap, HeaderValue};
 
-    fn reply(status: u16, head: Option<usize>, body: &[u8]) -> Reply {
+    fn reply(status: u16, head: Option<usize>, body: &[u8]) -> HttpReply {
         let mut headers = HeaderMap::new();
         if let Some(length) = head {
             headers.insert(HEAD_LENGTH, HeaderValue::from(length));
         }
         let status = StatusCode::from_u16(status).unwrap();
-        Reply { status, headers, body: Bytes::copy_from_slice(body) }
+        HttpReply { status, headers, body: Bytes::copy_from_slice(body) }
     }
 
     #[test]

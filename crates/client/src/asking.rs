@@ -1,7 +1,7 @@
 //! Questions to a server, and what it says when it cannot answer them.
 
 use crate::address::ServerAddress;
-use crate::connections::{Connections, Reply};
+use crate::connections::{Connections, HttpReply};
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -62,7 +62,7 @@ impl AskedServer {
         self.read(route, &reply)
     }
 
-    async fn reply(&self, method: Method, route: &str) -> Result<Reply> {
+    async fn reply(&self, method: Method, route: &str) -> Result<HttpReply> {
         let request = Request::builder()
             .method(method)
             .uri(self.address.path(route))
@@ -74,7 +74,7 @@ impl AskedServer {
             .with_context(|| format!("the server at {} broke off", self.address))
     }
 
-    fn read<T: DeserializeOwned>(&self, route: &str, reply: &Reply) -> Result<T> {
+    fn read<T: DeserializeOwned>(&self, route: &str, reply: &HttpReply) -> Result<T> {
         if reply.status != StatusCode::OK {
             return Err(refusal(reply));
         }
@@ -85,7 +85,7 @@ impl AskedServer {
 }
 
 /// What a server says where it gives no result.
-pub(crate) fn refusal(reply: &Reply) -> anyhow::Error {
+pub(crate) fn refusal(reply: &HttpReply) -> anyhow::Error {
     let told = serde_json::from_slice::<Value>(&reply.body).ok();
     match told.as_ref().and_then(|told| told.get("error")?.as_str()) {
         Some(text) => anyhow!("the server answers {}: {text}", reply.status),

@@ -29,7 +29,7 @@ impl fmt::Debug for Connections {
 
 /// A server's answer to one request.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct HttpReply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -52,7 +52,7 @@ impl Connections {
     ///
     /// # Errors
     /// The connection is not to be had, or broke.
-    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply> {
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<HttpReply> {
         let _turn = self.turn.acquire().await?;
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = idle().pop();
@@ -65,7 +65,7 @@ impl Connections {
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
         idle().push(connection);
-        Ok(Reply { status: head.status, headers: head.headers, body })
+        Ok(HttpReply { status: head.status, headers: head.headers, body })
     }
 }
 

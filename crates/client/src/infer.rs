@@ -7,7 +7,7 @@ use crate::console::print_line;
 use crate::input::{self, InputArg, SizeArg};
 use crate::metadata;
 use crate::output::{self, OutputArg};
-use crate::payload::{Encoding, Payload};
+use crate::payload::{Encoding, HttpPayload};
 use crate::repeated::{RepeatedRequest, repeat};
 use crate::tally::Tally;
 use anyhow::{Context, Result, bail, ensure};
@@ -82,7 +82,7 @@ fn limit(ms: f64) -> Result<Duration> {
 async fn infer(args: &InferArgs, limit: Option<Duration>) -> Result<()> {
     let server = AskedServer::find(&args.url).await?;
     let model = metadata::inputs(&server, &args.model, &args.model_version).await?;
-    let payload = Payload {
+    let payload = HttpPayload {
         model: args.model.clone(),
         version: args.model_version.clone(),
         inputs: input::inputs(&model, &args.input, &args.size, args.seed)?,

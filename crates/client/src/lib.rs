@@ -23,5 +23,5 @@ mod values;
 pub use address::ServerAddress;
 pub use infer::{InferArgs, command as infer};
 pub use models::{ModelsArgs, command as models};
-pub use payload::{Encoding, NamedTensor, Payload};
+pub use payload::{Encoding, HttpPayload, NamedTensor};
 pub use repeated::{Client, RepeatedRequest};

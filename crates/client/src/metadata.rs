@@ -21,6 +21,8 @@ pub(crate) struct InputInfo {
     pub(crate) name: String,
     pub(crate) datatype: DataType,
     pub(crate) shape: Vec<Dimension>,
+    /// Whether a request may leave it out.
+    pub(crate) is_optional: bool,
 }
 
 /// One dimension of an input.
@@ -72,6 +74,8 @@ struct ListedModel {
     #[serde(default)]
     inputs: BTreeMap<String, Vec<Dimension>>,
     #[serde(default)]
+    optional: Vec<String>,
+    #[serde(default)]
     dimensions: BTreeMap<String, i64>,
 }
 
@@ -91,17 +95,23 @@ pub(crate) async fn inputs(
     let mut listed = listed
         .filter(|listed| listed.name == model && (version.is_empty() || listed.version == version));
     let listed = listed.find(|listed| !listed.inputs.is_empty());
-    let (mut names, largest) =
-        listed.map(|listed| (listed.inputs, listed.dimensions)).unwrap_or_default();
+    let (mut names, optional, largest) = listed
+        .map(|listed| (listed.inputs, listed.optional, listed.dimensions))
+        .unwrap_or_default();
     let input = |tensor: TensorMetadata| {
         let named = names.remove(&tensor.name);
-        input(tensor, named)
+        let is_optional = optional.contains(&tensor.name);
+        input(tensor, named, is_optional)
     };
     let inputs = metadata.inputs.into_iter().map(input).collect::<Result<_>>()?;
     Ok(ModelInputs { inputs, largest })
 }
 
-fn input(tensor: TensorMetadata, named: Option<Vec<Dimension>>) -> Result<InputInfo> {
+fn input(
+    tensor: TensorMetadata,
+    named: Option<Vec<Dimension>>,
+    is_optional: bool,
+) -> Result<InputInfo> {
     let datatype = tensor
         .datatype
         .parse()
@@ -109,7 +119,7 @@ fn input(tensor: TensorMetadata, named: Option<Vec<Dimension>>) -> Result<InputI
         .with_context(|| format!("what the server says of input {:?}", tensor.name))?;
     let named = named.filter(|named| named.len() == tensor.shape.len());
     let shape = named.unwrap_or_else(|| unnamed(&tensor.shape));
-    Ok(InputInfo { name: tensor.name, datatype, shape })
+    Ok(InputInfo { name: tensor.name, datatype, shape, is_optional })
 }
 
 /// The dimensions of a server that does not name them: an open first one counts rows.

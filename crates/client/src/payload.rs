@@ -41,7 +41,7 @@ pub enum Encoding {
 
 /// What is sent: inputs for a model.
 #[derive(Clone, Debug, Default)]
-pub struct Payload {
+pub struct HttpPayload {
     /// The model's name.
     pub model: String,
     /// Its version; empty for the one that the server chooses.
@@ -52,7 +52,7 @@ pub struct Payload {
     pub limit: Option<Duration>,
 }
 
-impl Payload {
+impl HttpPayload {
     /// The request that carries this.
     ///
     /// # Errors
@@ -129,10 +129,10 @@ fn described(input: &NamedTensor) -> Value {
 mod tests {
     use super::*;
 
-    fn payload(datatype: DataType, shape: &[i64], data: &[u8]) -> Payload {
+    fn payload(datatype: DataType, shape: &[i64], data: &[u8]) -> HttpPayload {
         let data = Bytes::copy_from_slice(data);
         let input = NamedTensor { name: "x".to_owned(), datatype, shape: shape.to_vec(), data };
-        Payload { model: "m".to_owned(), inputs: vec![input], ..Payload::default() }
+        HttpPayload { model: "m".to_owned(), inputs: vec![input], ..HttpPayload::default() }
     }
 
     #[test]
@@ -156,11 +156,11 @@ mod tests {
 
     #[test]
     fn a_request_names_its_model_its_version_and_its_limit() {
-        let payload = Payload {
+        let payload = HttpPayload {
             model: "a b".to_owned(),
             version: "3".to_owned(),
             limit: Some(Duration::from_millis(20)),
-            ..Payload::default()
+            ..HttpPayload::default()
         };
         let request = payload.request(&ServerAddress::local(1), Encoding::Binary).unwrap();
         assert_eq!(request.uri().path(), "/v2/models/a%20b/versions/3/infer");

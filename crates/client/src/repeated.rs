@@ -1,8 +1,8 @@
 //! One request, sent again and again: by a benchmark, or to see what a server's latency is.
 
 use crate::address::ServerAddress;
-use crate::connections::{Connections, Reply};
-use crate::payload::{Encoding, Payload};
+use crate::connections::{Connections, HttpReply};
+use crate::payload::{Encoding, HttpPayload};
 use crate::tally::{Outcome, Tally};
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -33,7 +33,7 @@ impl RepeatedRequest {
     pub async fn connect(
         address: &ServerAddress,
         connections: usize,
-        payload: &Payload,
+        payload: &HttpPayload,
         encoding: Encoding,
     ) -> Result<RepeatedRequest> {
         Ok(RepeatedRequest {
@@ -46,7 +46,7 @@ impl RepeatedRequest {
     ///
     /// # Errors
     /// The connection is not to be had, or broke.
-    pub(crate) async fn send(&self) -> Result<Reply> {
+    pub(crate) async fn send(&self) -> Result<HttpReply> {
         self.connections.send(self.request.clone()).await
     }
 }
@@ -61,7 +61,7 @@ impl Client for RepeatedRequest {
 }
 
 /// What a server's answer says became of the request.
-pub(crate) fn outcome(reply: &Reply) -> Outcome {
+pub(crate) fn outcome(reply: &HttpReply) -> Outcome {
     match reply.status {
         StatusCode::OK => Outcome::Answered,
         StatusCode::GATEWAY_TIMEOUT => Outcome::Dropped,

@@ -40,6 +40,8 @@ struct Served {
     queued: Option<u64>,
     /// The shape of each input, with the names of the dimensions that are not fixed.
     inputs: BTreeMap<String, Vec<ListedDim>>,
+    /// The inputs that a request may leave out.
+    optional: Vec<String>,
     /// The largest size of each open dimension.
     dimensions: BTreeMap<String, usize>,
     /// Planned milliseconds of a batch, by its rows: powers of two, and the largest batch.
@@ -100,6 +102,7 @@ fn terms(model: &ServedModel, scheduler: Option<&Statistics>) -> Served {
         queue_max: model.queue_max,
         queued: scheduler.map(queued),
         inputs: inputs(&model.signature),
+        optional: optional(&model.signature),
         dimensions: model
             .signature
             .dimensions
@@ -122,4 +125,9 @@ fn inputs(signature: &Signature) -> BTreeMap<String, Vec<ListedDim>> {
     };
     let shape = |spec: &TensorSpec| (spec.name.clone(), spec.shape.iter().map(dim).collect());
     signature.inputs.iter().map(shape).collect()
+}
+
+fn optional(signature: &Signature) -> Vec<String> {
+    let left_out = signature.inputs.iter().filter(|spec| spec.default.is_some());
+    left_out.map(|spec| spec.name.clone()).collect()
 }

@@ -4,7 +4,7 @@ mod objectives;
 
 use crate::plot::{Chart, Line};
 use anyhow::Result;
-use objectives::Question;
+use objectives::ObjectiveQuestion;
 use std::path::PathBuf;
 use symphony_backend::loader::{LoadedModel, Loader};
 use symphony_backend::profiling::{CellMeasurement, Measured};
@@ -53,7 +53,8 @@ pub fn command(args: ProfileArgs, config: &PoolConfig) -> Result<()> {
 /// Prints what each objective costs in goodput, and one that could be set.
 fn show_objectives(loaded: &LoadedModel, config: &PoolConfig) -> Result<()> {
     let accelerators = u32::try_from(config.loader.cores.accelerators)?;
-    let question = Question { measured: &loaded.measured, accelerators, mode: config.mode };
+    let question =
+        ObjectiveQuestion { measured: &loaded.measured, accelerators, mode: config.mode };
     let own = (!loaded.objective.is_soft()).then_some(loaded.objective.span());
     let points = question.points(own)?;
     print_line(format_args!(

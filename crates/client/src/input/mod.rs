@@ -13,8 +13,8 @@ use crate::metadata::{InputInfo, ModelInputs};
 use crate::payload::NamedTensor;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use contents::Contents;
-use random::Random;
-use shape::Sizes;
+use random::MadeUp;
+use shape::OpenSizes;
 use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -74,7 +74,8 @@ fn random_shape(text: &str) -> Result<Option<Vec<i64>>> {
     }
 }
 
-/// The inputs that are given, or, where none is, made-up ones for everything that the model takes.
+/// The inputs that are given, or, where none is, made-up ones for everything that the model has to
+/// be given.
 ///
 /// # Errors
 /// What is given is not what the model takes, or cannot be read.
@@ -84,11 +85,11 @@ pub(crate) fn inputs(
     sizes: &[SizeArg],
     seed: u64,
 ) -> Result<Vec<NamedTensor>> {
-    let mut sizes = Sizes::new(model, sizes)?;
-    let mut random = Random::new(seed);
+    let mut sizes = OpenSizes::new(model, sizes)?;
+    let mut random = MadeUp::new(seed);
     if given.is_empty() {
         let made = |info: &InputInfo| random.tensor(info, sizes.made_up(info));
-        return model.inputs.iter().map(made).collect();
+        return model.inputs.iter().filter(|info| !info.is_optional).map(made).collect();
     }
     let mut inputs: Vec<NamedTensor> = Vec::new();
     // What is read from files first: made-up inputs take the sizes of open dimensions from there.
@@ -164,12 +165,17 @@ mod tests {
 
     fn model() -> ModelInputs {
         let named = |name: &str| Dimension::Named(name.to_owned());
-        let input =
-            |name: &str, datatype, shape| InputInfo { name: name.to_owned(), datatype, shape };
+        let input = |name: &str, datatype, shape, is_optional| InputInfo {
+            name: name.to_owned(),
+            datatype,
+            shape,
+            is_optional,
+        };
         ModelInputs {
             inputs: vec![
-                input("ids", DataType::Int64, vec![named("batch"), named("sequence")]),
-                input("image", DataType::Fp32, vec![named("batch"), Dimension::Size(3)]),
+                input("ids", DataType::Int64, vec![named("batch"), named("sequence")], false),
+                input("image", DataType::Fp32, vec![named("batch"), Dimension::Size(3)], false),
+                input("rate", DataType::Int64, vec![], true),
             ],
             largest: BTreeMap::from([("sequence".to_owned(), 8)]),
         }
@@ -190,7 +196,7 @@ mod tests {
     #[test]
     fn inputs_have_the_shape_that_is_given_or_a_sensible_one() {
         type Case = (&'static [&'static str], &'static [&'static str], &'static [&'static [i64]]);
-        let cases: [Case; 8] = [
+        let cases: [Case; 9] = [
             (&[], &[], &[&[1, 8], &[1, 3]]),
             (&[], &["sequence=5", "batch=2"], &[&[2, 5], &[2, 3]]),
             (&["ids=@random[4,7]"], &[], &[&[4, 7]]),
@@ -199,6 +205,7 @@ mod tests {
             (&["ids=[1,2,3]"], &[], &[&[1, 3]]),
             (&["image=[1,2,3,4,5,6]"], &[], &[&[2, 3]]),
             (&["image=[0.5,1,2]"], &[], &[&[1, 3]]),
+            (&["rate=16000"], &[], &[&[]]),
         ];
         for (given, sizes, expected) in cases {
             let found = shapes(given, sizes).unwrap();
@@ -211,7 +218,11 @@ mod tests {
         for (given, size, part) in [
             ("ids", "batch=1", "give NAME=FILE.npy"),
             ("ids=@random[-1]", "batch=1", "such as @random[1,40]"),
-            ("other=@random", "batch=1", "no input \"other\"; its inputs are \"ids\", \"image\""),
+            (
+                "other=@random",
+                "batch=1",
+                "no input \"other\"; its inputs are \"ids\", \"image\", \"rate\"",
+            ),
             ("image=[1,2]", "batch=1", "the shape [2] is given, the model takes [batch, 3]"),
             ("image=[[1,2],[3]]", "batch=1", "[1] has 1 elements, [0] has 2"),
             ("image=[1,\"a\",3]", "batch=1", "[1] is \"a\", not FP32"),

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     fn info(datatype: DataType) -> InputInfo {
-        InputInfo { name: "x".to_owned(), datatype, shape: Vec::new() }
+        InputInfo { name: "x".to_owned(), datatype, shape: Vec::new(), is_optional: false }
     }
 
     fn file(descr: &str, fortran: bool, shape: &str, data: &[u8]) -> Vec<u8> {

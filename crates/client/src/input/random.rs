@@ -14,11 +14,11 @@ const ELEMENTS_MAX: usize = 1 << 29;
 
 /// Makes up tensors, the same ones for the same seed.
 #[derive(Debug)]
-pub(super) struct Random(Pcg64Mcg);
+pub(super) struct MadeUp(Pcg64Mcg);
 
-impl Random {
-    pub(super) fn new(seed: u64) -> Random {
-        Random(Pcg64Mcg::seed_from_u64(seed))
+impl MadeUp {
+    pub(super) fn new(seed: u64) -> MadeUp {
+        MadeUp(Pcg64Mcg::seed_from_u64(seed))
     }
 
     /// # Errors

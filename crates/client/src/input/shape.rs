@@ -32,15 +32,15 @@ impl FromStr for SizeArg {
 
 /// The sizes of open dimensions by their names.
 #[derive(Debug)]
-pub(super) struct Sizes<'a> {
+pub(super) struct OpenSizes<'a> {
     model: &'a ModelInputs,
     known: BTreeMap<String, i64>,
 }
 
-impl<'a> Sizes<'a> {
+impl<'a> OpenSizes<'a> {
     /// # Errors
     /// A size is given of a dimension that the model does not have, or too large a one.
-    pub(super) fn new(model: &'a ModelInputs, given: &[SizeArg]) -> Result<Sizes<'a>> {
+    pub(super) fn new(model: &'a ModelInputs, given: &[SizeArg]) -> Result<OpenSizes<'a>> {
         let open = |dimension: &'a Dimension| match dimension {
             Dimension::Named(name) => Some(name.as_str()),
             Dimension::Size(_) => None,
@@ -59,7 +59,7 @@ impl<'a> Sizes<'a> {
             ensure!(*size <= largest, "--size {name}={size}: {name:?} takes at most {largest}");
         }
         let known = given.iter().map(|given| (given.name.clone(), given.size)).collect();
-        Ok(Sizes { model, known })
+        Ok(OpenSizes { model, known })
     }
 
     /// Takes the sizes of open dimensions from an input that is given.

@@ -118,6 +118,30 @@ async fn what_is_wrong_is_named_with_its_place() {
 }
 
 #[tokio::test]
+async fn what_has_no_rows_or_has_them_elsewhere_goes_by_columns() {
+    const OPEN: &str = "/v1/models/open:predict";
+    let rig = Rig::start().await;
+    let columns = json!({"ids": [[1, 2, 3], [4, 5, 6]], "mask": [[1, 1, 1], [1, 1, 0]],
+        "state": [[[0.5], [1.0]], [[2.0], [3.0]]], "user": [[1, 2]], "rate": 8000});
+    let mut given_back = columns.clone();
+    given_back.as_object_mut().unwrap().remove("user");
+    let reply = rig.post(OPEN, json!({"inputs": columns}).to_string()).await;
+    assert_eq!((reply.status, reply.json()), (200, json!({"outputs": given_back})));
+
+    let row = |rate: i64| json!({"ids": [1], "mask": [1], "user": [1, 2], "rate": rate});
+    let mut stateful = row(8000);
+    stateful["state"] = json!([[0.5], [1.0]]);
+    for (rows, part) in [
+        (json!([row(8000), row(8000)]), "output \"state\" cannot be given by rows"),
+        (json!([row(8000), row(16_000)]), "instances[1].rate differs from that of instances[0]"),
+        (json!([stateful]), "input \"state\" counts its rows along dimension 1"),
+    ] {
+        let body = json!({"instances": rows}).to_string();
+        expect_error(&rig.post(OPEN, body.clone()).await, 400, part, &body);
+    }
+}
+
+#[tokio::test]
 async fn requests_take_the_same_way_as_others() {
     let rig = Rig::start().await;
     let body = r#"{"instances": [[1, 2]]}"#;

@@ -91,6 +91,9 @@ async fn what_is_served_is_listed_with_its_terms() {
     let sizes: Vec<_> = echo["profile_ms"].as_object().unwrap().keys().collect();
     assert_eq!(sizes, ["1", "2", "4"]);
     assert_eq!(echo["inputs"], json!({"x": ["batch", 2]}));
+    let open = of("open");
+    assert_eq!(open["inputs"]["state"], json!([2, "batch", "width"]));
+    assert_eq!((&open["optional"], &open["dimensions"]["width"]), (&json!(["rate"]), &json!(3)));
     let served = listed.iter().filter(|model| model["state"] == "READY").count();
     assert_eq!(served, rig.catalog.load().models.len());
     assert_eq!(rig.post("/v2/models", "").await.status, 405);

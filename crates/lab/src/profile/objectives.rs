@@ -38,7 +38,7 @@ const QUEUE_MAX: u32 = 1_000_000;
 
 /// What is asked: a model's goodput on so many accelerators that are scheduled so.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Question<'a> {
+pub(super) struct ObjectiveQuestion<'a> {
     pub(super) measured: &'a Measured,
     pub(super) accelerators: u32,
     pub(super) mode: Mode,
@@ -46,7 +46,7 @@ pub(super) struct Question<'a> {
 
 /// What one objective gives.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Point {
+pub(super) struct ObjectivePoint {
     objective: Span,
     /// The largest batch that runs within it.
     rows: u32,
@@ -54,12 +54,12 @@ pub(super) struct Point {
     goodput: f64,
 }
 
-impl Question<'_> {
+impl ObjectiveQuestion<'_> {
     /// The goodput of a range of objectives, and of the model's own where it has one.
     ///
     /// # Errors
     /// A load cannot be simulated.
-    pub(super) fn points(&self, own: Option<Span>) -> Result<Vec<Point>> {
+    pub(super) fn points(&self, own: Option<Span>) -> Result<Vec<ObjectivePoint>> {
         let objectives = self.objectives(own);
         workers::each(&objectives, "trying objectives", |&objective| self.point(objective))
     }
@@ -77,8 +77,8 @@ impl Question<'_> {
         objectives
     }
 
-    fn point(&self, objective: Span) -> Result<Point> {
-        let Question { measured, accelerators, mode } = *self;
+    fn point(&self, objective: Span) -> Result<ObjectivePoint> {
+        let ObjectiveQuestion { measured, accelerators, mode } = *self;
         let plan = &measured.plan;
         let most = bound(&measured.typical, objective, accelerators);
         let measured_s = (REQUESTS / most.max(1.0)).max(OBJECTIVES * objective.as_secs_f64());
@@ -106,7 +106,7 @@ impl Question<'_> {
         };
         let found = search.run(|_| {})?;
         let goodput = found.first().map_or(0.0, symphony_sim::goodput::Goodput::median);
-        Ok(Point { objective, rows: plan.rows_within(objective), goodput })
+        Ok(ObjectivePoint { objective, rows: plan.rows_within(objective), goodput })
     }
 }
 
@@ -126,9 +126,9 @@ fn rounded_up(ms: f64) -> Span {
 }
 
 /// The points as a table.
-pub(super) fn shown(points: &[Point]) -> Table {
+pub(super) fn shown(points: &[ObjectivePoint]) -> Table {
     let most = most(points);
-    let row = |point: &Point| {
+    let row = |point: &ObjectivePoint| {
         vec![
             point.objective.as_millis_f64().to_string(),
             point.rows.to_string(),
@@ -141,9 +141,9 @@ pub(super) fn shown(points: &[Point]) -> Table {
 }
 
 /// What an objective could be: the shortest that gives most of the goodput there is.
-pub(super) fn suggestion(points: &[Point]) -> String {
+pub(super) fn suggestion(points: &[ObjectivePoint]) -> String {
     let most = most(points);
-    let enough = |point: &&Point| most > 0.0 && point.goodput >= WORTHWHILE * most;
+    let enough = |point: &&ObjectivePoint| most > 0.0 && point.goodput >= WORTHWHILE * most;
     match points.iter().find(enough) {
         None => "no objective can be suggested: none that was tried holds any load".to_owned(),
         Some(point) => format!(
@@ -156,7 +156,7 @@ pub(super) fn suggestion(points: &[Point]) -> String {
     }
 }
 
-fn most(points: &[Point]) -> f64 {
+fn most(points: &[ObjectivePoint]) -> f64 {
     points.iter().map(|point| point.goodput).fold(0.0, f64::max)
 }
 
@@ -182,7 +182,8 @@ mod tests {
     #[test]
     fn a_longer_objective_gives_more_until_it_gives_no_more() {
         let measured = measured();
-        let question = Question { measured: &measured, accelerators: 2, mode: Mode::Adaptive };
+        let question =
+            ObjectiveQuestion { measured: &measured, accelerators: 2, mode: Mode::Adaptive };
         let own = Span::from_millis(25);
         let points = question.points(Some(own)).unwrap();
         let objectives: Vec<f64> =
@@ -200,7 +201,8 @@ mod tests {
 
     #[test]
     fn the_shortest_objective_that_gives_most_of_it_is_suggested() {
-        let point = |ms, goodput| Point { objective: Span::from_millis(ms), rows: 1, goodput };
+        let point =
+            |ms, goodput| ObjectivePoint { objective: Span::from_millis(ms), rows: 1, goodput };
         let points = [point(10, 10.0), point(20, 89.0), point(40, 91.0), point(80, 100.0)];
         assert!(suggestion(&points).contains("slo_ms = 40 "), "{}", suggestion(&points));
         assert!(suggestion(&[point(10, 0.0)]).starts_with("no objective"));

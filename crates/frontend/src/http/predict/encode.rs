@@ -47,7 +47,7 @@ fn no_rows(spec: &TensorSpec, why: &str) -> InferError {
 /// # Errors
 /// An output has no such form.
 pub(super) fn encode(response: &InferResponse, layout: Layout) -> Result<Encoded, InferError> {
-    let outputs = response.named().map(|(spec, tensor)| Output::new(spec, tensor));
+    let outputs = response.named().map(|(spec, tensor)| NestedOutput::new(spec, tensor));
     let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
     let mut json = Vec::with_capacity(256);
     match layout {
@@ -58,7 +58,11 @@ pub(super) fn encode(response: &InferResponse, layout: Layout) -> Result<Encoded
     Ok(Encoded { pieces: vec![json.into()], json_length: None })
 }
 
-fn by_rows(json: &mut Vec<u8>, outputs: &[Output<'_>], count: usize) -> Result<(), InferError> {
+fn by_rows(
+    json: &mut Vec<u8>,
+    outputs: &[NestedOutput<'_>],
+    count: usize,
+) -> Result<(), InferError> {
     for output in outputs {
         // A model without a batch dimension may give another number of rows than it was sent.
         let fits = match (output.shape.first(), outputs.len()) {
@@ -91,7 +95,7 @@ fn by_rows(json: &mut Vec<u8>, outputs: &[Output<'_>], count: usize) -> Result<(
     Ok(())
 }
 
-fn by_columns(json: &mut Vec<u8>, outputs: &[Output<'_>]) -> Result<(), InferError> {
+fn by_columns(json: &mut Vec<u8>, outputs: &[NestedOutput<'_>]) -> Result<(), InferError> {
     json.extend_from_slice(b"{\"outputs\":");
     if let [output] = outputs {
         return output.write(json, output.shape, 0).map(drop);
@@ -106,7 +110,7 @@ fn by_columns(json: &mut Vec<u8>, outputs: &[Output<'_>]) -> Result<(), InferErr
 }
 
 /// One output, whose elements can be found by their number.
-struct Output<'a> {
+struct NestedOutput<'a> {
     spec: &'a TensorSpec,
     shape: &'a [usize],
     elements: Elements<'a>,
@@ -117,8 +121,8 @@ enum Elements<'a> {
     Texts { texts: Vec<&'a [u8]>, are_bytes: bool },
 }
 
-impl<'a> Output<'a> {
-    fn new(spec: &'a TensorSpec, tensor: &'a OutputTensor) -> Result<Output<'a>, InferError> {
+impl<'a> NestedOutput<'a> {
+    fn new(spec: &'a TensorSpec, tensor: &'a OutputTensor) -> Result<NestedOutput<'a>, InferError> {
         let data = &tensor.data[..];
         let elements = match spec.datatype {
             DataType::Bytes => {
@@ -134,7 +138,7 @@ impl<'a> Output<'a> {
                 Elements::Numbers { datatype, size, data: data.into() }
             }
         };
-        Ok(Output { spec, shape: &tensor.shape, elements })
+        Ok(NestedOutput { spec, shape: &tensor.shape, elements })
     }
 
     fn write_name(&self, json: &mut Vec<u8>, index: usize) {

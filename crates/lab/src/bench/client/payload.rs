@@ -29,17 +29,17 @@ impl Payload {
     }
 
     /// The same for a client over HTTP.
-    pub(crate) fn over_http(&self) -> symphony_client::Payload {
+    pub(crate) fn over_http(&self) -> symphony_client::HttpPayload {
         let input = |input: &InputTensor| NamedTensor {
             name: input.name.clone(),
             datatype: input.datatype,
             shape: input.shape.clone(),
             data: input.data.clone(),
         };
-        symphony_client::Payload {
+        symphony_client::HttpPayload {
             model: self.model.clone(),
             inputs: self.inputs.iter().map(input).collect(),
-            ..symphony_client::Payload::default()
+            ..symphony_client::HttpPayload::default()
         }
     }
 }
