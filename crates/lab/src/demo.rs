@@ -5,7 +5,7 @@
 
 use crate::bench::client::{LocalClient, Payload};
 use crate::bench::load::{self, Pacing, Plan};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -104,15 +104,11 @@ fn run(
     modes: &[Mode],
 ) -> Result<Vec<Ended>> {
     let pool = Pool::start(config)?;
-    let mut failed = Vec::new();
     let mut models = pool.models(repository, Loader::new(config.loader.clone()));
     models.load_all(|name, result| match result {
         Ok(_) => eprintln!("{name} is ready"),
-        Err(_) => failed.push(name.to_owned()),
+        Err(_) => eprintln!("{name} is left out: the log says why"),
     })?;
-    if !failed.is_empty() {
-        bail!("cannot serve {}: the log says why", failed.join(", "));
-    }
     pool.catalog.update(|catalog| catalog.ready = true);
     let ended = runtime.block_on(drive_all(args, config, &pool, modes));
     ensure!(runtime.block_on(pool.drain()), "a batch did not complete");
@@ -151,7 +147,7 @@ async fn drive_all(
 impl Offered {
     async fn new(args: &DemoArgs, config: &PoolConfig, pool: &Pool) -> Result<Offered> {
         let served: Vec<Arc<ServedModel>> = pool.catalog.load().served().cloned().collect();
-        ensure!(!served.is_empty(), "there is no model in {}", args.models.display());
+        ensure!(!served.is_empty(), "no model of {} can be served", args.models.display());
         let (repository, _commands) = commands();
         let server = InProcess::new(&Services {
             catalog: pool.catalog.clone(),

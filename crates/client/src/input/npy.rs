@@ -17,11 +17,12 @@ pub(super) fn read(info: &InputInfo, bytes: &[u8]) -> Result<Contents> {
     let header = NpyHeader::from_reader(&mut data).context("it is no .npy file")?;
     let kind = plain(&header, info)?;
     let size = kind.num_bytes().context("its elements are too large")?;
-    let elements = usize::try_from(header.len()).context("it has too many elements")?;
-    let length = elements.checked_mul(size).context("it has too many elements")?;
-    ensure!(data.len() == length, "it has {} bytes of data, its shape needs {length}", data.len());
     let sizes = header.shape().iter().map(|size| usize::try_from(*size));
-    let sizes = sizes.collect::<Result<Vec<_>, _>>()?;
+    let sizes = sizes.collect::<Result<Vec<_>, _>>().context("it has too many elements")?;
+    // What the header itself counts may have overflowed.
+    let length = sizes.iter().try_fold(size, |product, size| product.checked_mul(*size));
+    let length = length.context("it has too many elements")?;
+    ensure!(data.len() == length, "it has {} bytes of data, its shape needs {length}", data.len());
     let mut rows = match header.order() {
         Order::C => data.to_vec(),
         Order::Fortran => row_major(data, &sizes, size),
