@@ -3,6 +3,8 @@
 use crate::support::Rig;
 use crate::{expect_error, one};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use symphony_wire::message::ServedModel;
 
 /// A request of so many rows, whose numbers count up.
 fn rows(count: i64) -> String {
@@ -123,4 +125,30 @@ async fn parts_for_which_there_is_no_room_leave_nothing_behind() {
     for call in calls {
         assert_eq!(call.await.unwrap().status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_request_of_which_a_part_comes_back_goes_on_to_the_next_version_as_a_whole() {
+    let rig = Rig::start().await;
+    let address = rig.addresses.http;
+    let call = tokio::spawn(async move {
+        let body = rows(9).into();
+        crate::support::send(address, "POST", "/v2/models/held/infer", &[], body).await
+    });
+    rig.until("all parts are queued", |rig| rig.held() == 3).await;
+    // The next version is the one that answers.
+    rig.catalog.update(|catalog| {
+        let named = |name| catalog.served().find(|model| model.name == name).unwrap();
+        let (echo, held) = (named("echo"), named("held"));
+        let lanes = Arc::clone(&echo.lanes);
+        let next = ServedModel { id: echo.id, lanes, ..ServedModel::clone(held) };
+        catalog.models.insert("held".to_owned(), Arc::new(next).into());
+    });
+    rig.give_back(1);
+    let answer = call.await.unwrap().json();
+    let expected: Vec<_> = (0..18).map(f64::from).collect();
+    assert_eq!(floats(&answer["outputs"][0]["data"]), expected, "{answer}");
+    assert_eq!(rig.metric(&outcome("held", "good")).await, 1.0);
+    assert_eq!(rig.cancelled.lock().unwrap().len(), 2);
+    assert!(rig.inflight.is_empty());
 }

@@ -228,6 +228,13 @@ impl Rig {
         answered.filter(|answered| *answered).count()
     }
 
+    /// Gives a request that is held back to its frontend, as if its model had been removed before
+    /// the scheduler saw it.
+    pub fn give_back(&self, index: usize) {
+        let (_, request) = self.held.lock().unwrap().remove(index);
+        self.inflight.take(request.id).unwrap().give_back();
+    }
+
     pub fn held(&self) -> usize {
         self.held.lock().unwrap().len()
     }
@@ -422,22 +429,28 @@ impl Stub {
             }
             Behaviour::Ignore => {}
             Behaviour::Run => {
-                let pending = self.inflight.take(request.id).unwrap();
-                self.running.lock().unwrap().push(pending);
+                self.running.lock().unwrap().extend(self.inflight.take(request.id));
             }
             Behaviour::Drop(reason) => {
                 let outcome = Outcome::Dropped { reason, queued: Span::from_millis(3) };
-                self.inflight.take(request.id).unwrap().answer(outcome);
+                self.answer(request, outcome);
             }
             Behaviour::Refuse => {
                 let outcome = Outcome::Refused("element 1 of input \"x\" is too odd".to_owned());
-                self.inflight.take(request.id).unwrap().answer(outcome);
+                self.answer(request, outcome);
             }
             Behaviour::FailOdd if request.rows.is_multiple_of(2) => {}
             Behaviour::Fail | Behaviour::FailOdd => {
                 let outcome = Outcome::Failed("operator Foo divided by zero".to_owned());
-                self.inflight.take(request.id).unwrap().answer(outcome);
+                self.answer(request, outcome);
             }
+        }
+    }
+
+    /// Gives a request its outcome, unless its frontend has taken it out.
+    fn answer(&self, request: Request, outcome: Outcome) {
+        if let Some(pending) = self.inflight.take(request.id) {
+            pending.answer(outcome);
         }
     }
 
