@@ -163,21 +163,11 @@ fn most(points: &[ObjectivePoint]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use symphony_backend::profiling::ProfileOrigin;
-    use symphony_core::{Profile, SizedProfile};
+    use symphony_core::Profile;
 
     fn measured() -> Measured {
         let plan = Profile::linear(Span::from_millis(1), Span::from_millis(5), 16).unwrap();
-        Measured {
-            cells: Vec::new(),
-            extents: Vec::new(),
-            by_size: SizedProfile::fixed(1, plan.clone()),
-            plan: Arc::new(plan.clone()),
-            typical: Arc::new(plan),
-            jitter: 0.0,
-            shortened: false,
-            origin: ProfileOrigin::Known,
-        }
+        Measured::known(&Arc::new(plan))
     }
 
     #[test]
