@@ -56,6 +56,11 @@ pub trait Engine: Send + Sync {
     /// The platform name that clients see, such as `rten_onnx`.
     fn platform(&self) -> &'static str;
 
+    /// Whether an input may be given in place of a value that is stored in the model.
+    fn replaces_stored(&self) -> bool {
+        true
+    }
+
     /// Loads a model on every accelerator and shares between them whatever can be shared.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub mod prepare;
 pub mod profiling;
 pub mod repository;
 pub mod resident;
+pub mod values;
 mod verify;
 pub mod view;
 pub mod worker;

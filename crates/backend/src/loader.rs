@@ -13,7 +13,7 @@ mod settings;
 mod stage;
 mod state;
 
-pub use check::Checked;
+pub use check::{Checked, Ran};
 pub use error::{LoadError, LoadProblem};
 pub use memory::{available as memory_available, needed as memory_needed};
 pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
@@ -27,7 +27,7 @@ use crate::engines::emulated::{self, Emulation};
 use crate::engines::onnxruntime::Onnxruntime;
 use crate::engines::rten::{self, Rten};
 use crate::operators;
-use crate::prepare::{Options, Prepared, Runnable};
+use crate::prepare::{Options, Prepared, Runnable, Samples};
 use crate::profiling::{
     Machine, Measured, Observed, ProfileCache, ProfileKey, ProfilePlace, ProfilingError,
     ProfilingTarget, SampledSize, sample_sizes,
@@ -333,7 +333,7 @@ impl Loader {
         if !state.files_are_as_before() {
             return Err(LoadProblem::Changed);
         }
-        let Runnable { signature, rows_max, executables } = runnable;
+        let Runnable { signature, rows_max, executables, samples, .. } = runnable;
         let mut residents = residents(&signature, rows_max, executables)?;
         let version = engine.version();
         let key = ProfileKey {
@@ -392,6 +392,7 @@ impl Loader {
         &self,
         key: ProfileKey<'_>,
         slo: Slo,
+        samples: &Samples,
         residents: &mut [Resident],
     ) -> Result<(Measured, Learning), ProfilingError> {
         let now = || self.clock.now();

@@ -4,16 +4,25 @@
 //! The file decides which forms are tried; a run of each form ([`crate::verify`]) decides whether
 //! it is correct. Nothing here knows a particular engine.
 
+mod dimensions;
+mod error;
+mod form;
+
+pub use error::PrepareError;
+
 use crate::engine::{Engine, EngineError, Executable, Graph, LoadRequest};
-use crate::limits;
 use crate::repository::GraphSettings;
 use crate::resident::BatchError;
-use crate::verify::{self, Verdict};
+use crate::values::InputValues;
+use crate::verify::{self, Bound, Finding, SizesError, Trial};
+use dimensions::{BatchAxes, batch_axes, dims_of, is_open};
+use form::Form;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use symphony_onnx::{Dim, ElementType, OnnxModel, TensorType, ValueInfo, ValueKind};
-use symphony_wire::tensor::{self, DataType, Signature, TensorSpec};
+use symphony_onnx::{BatchFlow, Dim as GraphDim, ElementType, OnnxModel, RowsOfOutput, ValueKind};
+use symphony_wire::tensor::{DataType, Dim, Inputs, Signature};
+use tracing::{info, warn};
 
 /// The part of a model's configuration that concerns its graph.
 #[derive(Clone, Debug)]
@@ -30,94 +39,9 @@ pub struct Options<'a> {
     pub accelerators: usize,
 }
 
-/// Why a model cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// The graph is unusable.
-    #[error(transparent)]
-    Graph(#[from] symphony_onnx::Error),
-    /// An input or output is not a tensor.
-    #[error("{role} {name:?} is a {kind}, and only tensors can be served: {remedy}")]
-    Kind {
-        /// `input` or `output`.
-        role: &'static str,
-        /// Its name.
-        name: String,
-        /// What it is.
-        kind: &'static str,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// An element type that no protocol carries.
-    #[error(
-        "{role} {name:?} has elements of type {element}, which clients cannot send: export \
-             the model with another type for it"
-    )]
-    Element {
-        /// `input` or `output`.
-        role: &'static str,
-        /// Its name.
-        name: String,
-        /// The type.
-        element: ElementType,
-    },
-    /// The graph does not give the number of dimensions of an input.
-    #[error("the graph does not give the dimensions of input {input:?}: export it with shapes")]
-    Rank {
-        /// The input.
-        input: String,
-    },
-    /// What neither the graph nor the configuration says, as lines for `model.toml`.
-    #[error("the graph does not say everything: add to model.toml, with a number for each ?\n{}", .0.join("\n"))]
-    Questions(Vec<String>),
-    /// The number of configured dimensions is not that of the input.
-    #[error(
-        "shape in model.toml gives input {input:?} {got} dimensions: give the {row} of one \
-             row, or all {all}"
-    )]
-    ShapeRank {
-        /// The input.
-        input: String,
-        /// Dimensions given.
-        got: usize,
-        /// Dimensions of one row.
-        row: usize,
-        /// All dimensions.
-        all: usize,
-    },
-    /// A configured dimension is too large.
-    #[error("shape in model.toml gives input {input:?} a dimension of {size}, which is too large")]
-    ShapeSize {
-        /// The input.
-        input: String,
-        /// The size.
-        size: usize,
-    },
-    /// The inputs or outputs are too large to be served.
-    #[error("{role} {name:?}: {excess}")]
-    Size {
-        /// `input` or `output`.
-        role: &'static str,
-        /// The input or output that exceeds the bound.
-        name: String,
-        /// The bound that is exceeded.
-        excess: String,
-    },
-    /// The engine does not load the graph.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The graph loads but does not run.
-    #[error("a trial run of one row failed: {0}")]
-    Trial(#[source] BatchError),
-}
-
-/// A form of the graph that could be served.
-#[derive(Clone, Debug)]
-struct Form {
-    model: OnnxModel,
-    patched: bool,
-    signature: Signature,
-}
+/// The locale by which texts are changed where the one that a model names is not installed. It
+/// knows the letters of all languages, and every Linux has it.
+const LOCALE: &str = "C.UTF-8";
 
 /// A model as its file and its configuration describe it, before an engine has loaded it.
 #[derive(Clone, Debug)]
@@ -127,17 +51,25 @@ pub struct Prepared {
     rows_max: u32,
     accelerators: usize,
     custom_ops: Option<PathBuf>,
-    /// The form with a batch dimension, and where that dimension comes from.
-    batched: Option<(Form, BatchDimension)>,
+    settings: GraphSettings,
+    /// Values that the inputs could have.
+    values: InputValues,
+    /// The form with a batch dimension, or why there is none.
+    batched: Result<Batched, Option<String>>,
     /// The form for one request at a time.
     single: Form,
 }
 
-/// Where a batch dimension comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BatchDimension {
-    Declared,
-    Opened,
+/// The form of a graph with a batch dimension.
+#[derive(Clone, Debug)]
+struct Batched {
+    form: Form,
+    /// Whether the graph was exported for one row, and its batch dimension was opened.
+    is_opened: bool,
+    /// What the graph shows of its rows.
+    flow: BatchFlow,
+    /// Whether activations are rounded to 8 bits.
+    is_quantized: bool,
 }
 
 /// A model that an engine has loaded and that has passed a trial run.
@@ -148,6 +80,35 @@ pub struct Runnable {
     pub rows_max: u32,
     /// One executable per accelerator.
     pub executables: Vec<Box<dyn Executable>>,
+    /// Inputs with which it runs.
+    pub samples: Samples,
+    /// Why its rows do not share batches, if that is not what the configuration asks for.
+    pub unbatched: Option<String>,
+}
+
+/// Inputs with which a model runs.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    /// Values that the inputs could have.
+    values: InputValues,
+    /// The way of generating them.
+    way: usize,
+    /// Sizes of the open dimensions, far from the largest.
+    pub sizes: Vec<usize>,
+}
+
+impl Samples {
+    /// Generates requests of one row each, at these sizes of the open dimensions.
+    #[must_use]
+    pub fn rows(
+        &self,
+        signature: &Signature,
+        sizes: &[usize],
+        count: usize,
+        seed: u64,
+    ) -> Vec<Inputs> {
+        self.values.rows(signature, sizes, self.way, count, seed)
+    }
 }
 
 impl std::fmt::Debug for Runnable {
@@ -164,113 +125,237 @@ impl Prepared {
     /// Finds the forms of the graph that can be served.
     ///
     /// # Errors
-    /// An input or output cannot be served, or a dimension is open. The error names it and says
-    /// what to do.
+    /// An input or output cannot be served, or the configuration does not fit the graph. The error
+    /// names it and says what to do.
     pub fn new(
-        model: OnnxModel,
+        mut model: OnnxModel,
         path: &Path,
         options: &Options<'_>,
     ) -> Result<Prepared, PrepareError> {
+        let settings = options.settings;
+        let replaced = model.make_outputs_tensors()?;
+        for output in &replaced {
+            info!(
+                model = options.name,
+                columns = ?output.columns,
+                "output {:?} is served as tensors {:?}: it is no tensor in the file",
+                output.name,
+                output.tensors
+            );
+        }
         check_edges(&model)?;
-        let (model, fixed) = fix_dimensions(model, &options.settings.shapes)?;
-        check_open(&model)?;
-        let leading = Leading::of(&model);
-        let batched = match leading {
-            Leading::Open => Some((model.clone(), fixed, BatchDimension::Declared)),
-            Leading::One if options.rows_max > 1 => {
-                let mut opened = model.clone();
-                match opened.make_batch_dynamic() {
-                    Ok(_) => Some((opened, true, BatchDimension::Opened)),
-                    Err(error) => {
-                        tracing::info!(model = options.name, "one row per batch: {error}");
-                        None
-                    }
-                }
-            }
-            Leading::One | Leading::Other => None,
+        let axes = batch_axes(&model, settings)?;
+        let (model, fixed) = fix_dimensions(model, &settings.shapes, &axes)?;
+        let patched = fixed || !replaced.is_empty();
+        let single = Form::new(model.clone(), patched, &BatchAxes::new(), settings);
+        let batched = if axes.is_empty() {
+            opened(&model, options)
+        } else {
+            Ok((Form::new(model, patched, &axes, settings)?, axes, false))
         };
         let batched = match batched {
-            Some((model, patched, dimension)) => {
-                let signature = signature(&model, true)?;
-                check_sizes(&signature, options.rows_max)?;
-                Some((Form { model, patched, signature }, dimension))
+            Ok((form, axes, is_opened)) => {
+                form.check_sizes(options.rows_max)?;
+                Batched::of(form, &axes, is_opened, settings)
             }
-            None => None,
+            Err(reason) => Err(reason),
         };
-        let (model, closed) = close_leading(model)?;
-        let signature = signature(&model, false)?;
-        check_sizes(&signature, 1)?;
+        let single = match &batched {
+            Ok(Batched { form, is_opened: false, .. }) => form.unbatched(options.rows_max),
+            _ => single?,
+        };
+        single.check_sizes(1)?;
+        let hints = single.model.input_hints();
+        let described = batched.as_ref().map_or(&single.signature, |b| &b.form.signature);
         Ok(Prepared {
             name: options.name.to_owned(),
             path: path.to_owned(),
             rows_max: options.rows_max.max(1),
             accelerators: options.accelerators,
             custom_ops: options.custom_ops.clone(),
+            settings: settings.clone(),
+            values: InputValues::of(described, &hints),
             batched,
-            single: Form { model, patched: fixed || closed, signature },
+            single,
         })
     }
 
     /// The graph whose operators the engine must compute correctly.
     #[must_use]
     pub fn model(&self) -> &OnnxModel {
-        self.batched.as_ref().map_or(&self.single.model, |(form, _)| &form.model)
+        self.batched.as_ref().map_or(&self.single.model, |batched| &batched.form.model)
     }
 
-    /// Loads the model on an engine and runs a few rows. The model is batched if batches give the
-    /// same results as single rows; otherwise it comes back with `rows_max = 1`.
+    /// Loads the model on an engine, finds at which sizes it runs, and tries whether its rows may
+    /// share batches. Where they may not, it comes back with `rows_max = 1`.
     ///
     /// # Errors
-    /// The engine does not load the graph.
+    /// The engine does not load the graph, or the model does not run.
     pub fn load(&self, engine: &dyn Engine) -> Result<Runnable, PrepareError> {
-        let Some((form, dimension)) = &self.batched else { return self.load_single(engine) };
-        let opened = *dimension == BatchDimension::Opened;
-        // The changed graph must give the same results as the original.
-        let reference = opened.then(|| self.reference(engine)).transpose()?;
-        let executables = match self.load_form(engine, form, self.accelerators) {
-            Ok(executables) => executables,
-            Err(error) if opened => {
-                tracing::info!(model = self.name, "one row per batch: {error}");
-                return self.load_single(engine);
-            }
-            Err(error) => return Err(error),
+        let has_optional = self.single.signature.inputs.iter().any(|spec| spec.default.is_some());
+        if has_optional && !engine.replaces_stored() {
+            return self.without_optional().load(engine);
+        }
+        let reason = match &self.batched {
+            Ok(batched) => match self.load_batched(engine, batched)? {
+                Ok(runnable) => return Ok(runnable),
+                Err(reason) => Some(reason),
+            },
+            Err(reason) => reason.clone(),
         };
-        let rows_max = self.rows_max;
-        let trial =
-            verify::Trial { rows_max, reference, dynamic: is_dynamically_quantized(&form.model) };
-        match verify::batched(form.signature.clone(), executables, trial) {
-            Ok(Verdict::Batched { signature, executables }) => {
-                Ok(Runnable { signature: Arc::new(signature), rows_max, executables })
-            }
-            Ok(Verdict::Single(reason)) => {
-                if rows_max > 1 {
-                    tracing::warn!(
-                        model = self.name,
-                        "serving one row per batch, without a batch dimension: {reason}; if the \
-                         leading dimension is not a batch, fix it by `shape` in model.toml"
-                    );
-                }
-                self.load_single(engine)
-            }
-            Err(error) if opened => {
-                tracing::info!(model = self.name, "one row per batch: {error}");
-                self.load_single(engine)
-            }
-            Err(error) => Err(PrepareError::Trial(error)),
+        let reason = reason.filter(|_| self.rows_max > 1);
+        if let Some(reason) = &reason {
+            warn!(model = self.name, "serving one request per batch: {reason}");
+        }
+        self.load_single(engine, reason)
+    }
+
+    /// The same without the inputs that may be left out.
+    fn without_optional(&self) -> Prepared {
+        let mut prepared = self.clone();
+        prepared.single = self.single.without_optional();
+        if let Ok(batched) = &mut prepared.batched {
+            batched.form = batched.form.without_optional();
+        }
+        prepared
+    }
+
+    /// Loads the form with a batch dimension. The inner error says why its rows cannot share
+    /// batches.
+    fn load_batched(
+        &self,
+        engine: &dyn Engine,
+        batched: &Batched,
+    ) -> Result<Result<Runnable, String>, PrepareError> {
+        match self.try_batched(engine, batched) {
+            // The opened form may fail where the file as it is runs.
+            Err(error) if batched.is_opened => Ok(Err(error.to_string())),
+            tried => tried,
         }
     }
 
-    fn load_single(&self, engine: &dyn Engine) -> Result<Runnable, PrepareError> {
-        let executables = self.load_form(engine, &self.single, self.accelerators)?;
-        let (signature, executables) = verify::single(self.single.signature.clone(), executables)
-            .map_err(PrepareError::Trial)?;
-        Ok(Runnable { signature: Arc::new(signature), rows_max: 1, executables })
+    fn try_batched(
+        &self,
+        engine: &dyn Engine,
+        batched: &Batched,
+    ) -> Result<Result<Runnable, String>, PrepareError> {
+        let form = &batched.form;
+        let executables = self.load_form(engine, form, self.accelerators)?;
+        let mut trial = self.trial(form, self.rows_max, executables)?;
+        if batched.is_opened {
+            // The changed graph must give the same results as the original.
+            let single = self.load_form(engine, &self.single, 1)?;
+            let mut single = self.trial(&self.single, 1, single)?;
+            let rows = single.reference_rows();
+            let reference = single.reference(&rows).map_err(PrepareError::Trial)?;
+            if let Some(text) = trial.differs(&rows, &reference).map_err(PrepareError::Trial)? {
+                return Ok(Err(format!("with an open batch dimension {text}")));
+            }
+        }
+        let mut trial = trial.observe().map_err(PrepareError::Trial)?;
+        if let Some(reason) = batched.without_rows(trial.signature()) {
+            return Ok(Err(reason));
+        }
+        if self.rows_max > 1
+            && let Some(reason) = self.verify_batches(batched, &mut trial)?
+        {
+            return Ok(Err(reason));
+        }
+        if let Some(problem) = verify::padding(&mut trial).map_err(PrepareError::Trial)? {
+            let problem = format!("padding changes the answers: {problem}; serve it without pad");
+            return Err(PrepareError::Padding { problem });
+        }
+        Ok(Ok(self.runnable(trial, self.rows_max, None)))
     }
 
-    /// The results of the single form for the trial rows.
-    fn reference(&self, engine: &dyn Engine) -> Result<verify::Reference, PrepareError> {
-        let executables = self.load_form(engine, &self.single, 1)?;
-        verify::reference(self.single.signature.clone(), executables).map_err(PrepareError::Trial)
+    /// Why rows cannot share batches, if they cannot.
+    fn verify_batches(
+        &self,
+        batched: &Batched,
+        trial: &mut Trial<'_>,
+    ) -> Result<Option<String>, PrepareError> {
+        let finding = trial.batches(batched.is_quantized).map_err(PrepareError::Trial)?;
+        let allowed = self.settings.batch_dependent;
+        let told = match (&finding, &batched.flow.quantized) {
+            (Finding::Fails(reason), _) => return Ok(Some(reason.clone())),
+            (Finding::Independent, None) => return Ok(None),
+            (Finding::Independent, Some(node)) => {
+                format!("activations are quantised over the batch (node {node:?})")
+            }
+            (Finding::Dependent(text, _), Some(node)) => {
+                format!("activations are quantised over the batch (node {node:?}): {text}")
+            }
+            (Finding::Dependent(text, _), None) => format!("in a batch {text}"),
+        };
+        if allowed {
+            warn!(model = self.name, "answers depend on the other rows of a batch: {told}");
+            return Ok(None);
+        }
+        Ok(Some(format!("{told}; batch_dependent = true in model.toml allows it")))
+    }
+
+    fn load_single(
+        &self,
+        engine: &dyn Engine,
+        unbatched: Option<String>,
+    ) -> Result<Runnable, PrepareError> {
+        let executables = self.load_form(engine, &self.single, self.accelerators)?;
+        let trial = self.trial(&self.single, 1, executables)?;
+        let trial = trial.observe().map_err(PrepareError::Trial)?;
+        Ok(self.runnable(trial, 1, unbatched))
+    }
+
+    /// Finds at which sizes a loaded form runs.
+    fn trial(
+        &self,
+        form: &Form,
+        rows_max: u32,
+        executables: Vec<Box<dyn Executable>>,
+    ) -> Result<Trial<'_>, PrepareError> {
+        let signature = form.signature.clone();
+        let bounds: Vec<Bound> = signature
+            .dimensions
+            .iter()
+            .map(|open| match self.settings.max_size.contains_key(&open.name) {
+                true => Bound::Configured,
+                false if form.rows.contains(&open.name) => Bound::Rows,
+                false => Bound::Free,
+            })
+            .collect();
+        let trial = Trial::new(signature, rows_max, executables, &self.values)?;
+        let trial = trial.find_sizes(&bounds).map_err(|error| self.explain(form, error))?;
+        for (open, bound) in trial.signature().dimensions.iter().zip(&bounds) {
+            if *bound != Bound::Configured {
+                info!(
+                    model = self.name,
+                    "dimension {:?} is open, up to {} as found by trial (max_size sets it)",
+                    open.name,
+                    open.max
+                );
+            }
+        }
+        Ok(trial)
+    }
+
+    fn explain(&self, form: &Form, error: SizesError) -> PrepareError {
+        match error {
+            SizesError::Engine(error) => error.into(),
+            SizesError::Configured { dimension, max, problem } => {
+                PrepareError::MaxSize { dimension, max, problem }
+            }
+            SizesError::Nowhere(problem) if form.signature.dimensions.is_empty() => {
+                PrepareError::Trial(problem)
+            }
+            SizesError::Nowhere(problem) => questions(&form.model, &problem),
+        }
+    }
+
+    fn runnable(&self, trial: Trial<'_>, rows_max: u32, unbatched: Option<String>) -> Runnable {
+        let signature = Arc::new(trial.signature().clone());
+        let (values, way) = (self.values.clone(), trial.way());
+        let samples = Samples { values, way, sizes: trial.sizes().to_vec() };
+        let executables = trial.into_executables();
+        Runnable { signature, rows_max, executables, samples, unbatched }
     }
 
     fn load_form(
@@ -279,12 +364,93 @@ impl Prepared {
         form: &Form,
         accelerators: usize,
     ) -> Result<Vec<Box<dyn Executable>>, PrepareError> {
-        let Form { model, patched, signature } = form;
+        let Form { model, patched, signature, .. } = form;
         let graph = Graph { model, path: &self.path, patched: *patched };
         let (name, custom_ops) = (self.name.as_str(), self.custom_ops.as_deref());
         let request = LoadRequest { name, graph, signature, accelerators, custom_ops };
-        Ok(engine.load(&request)?)
+        match engine.load(&request) {
+            Err(error) if model.uses_locale() && error.to_string().contains("locale") => {
+                let mut model = model.clone();
+                model.set_locale(LOCALE)?;
+                let graph = Graph { model: &model, path: &self.path, patched: true };
+                let loaded = engine.load(&LoadRequest { graph, ..request })?;
+                warn!(model = name, "texts are changed by the locale {LOCALE}: {error}");
+                Ok(loaded)
+            }
+            loaded => Ok(loaded?),
+        }
     }
+}
+
+impl Batched {
+    /// Follows the rows through the graph. The error says how it mixes them.
+    fn of(
+        mut form: Form,
+        axes: &BatchAxes,
+        is_opened: bool,
+        settings: &GraphSettings,
+    ) -> Result<Batched, Option<String>> {
+        let flow = form.model.follow_batch(axes);
+        if let Some(mixing) = flow.mixing()
+            && !settings.batch_dependent
+        {
+            return Err(Some(mixing.to_string()));
+        }
+        for (spec, rows) in form.signature.outputs.iter_mut().zip(&flow.outputs) {
+            if let RowsOfOutput::Along(axis) = rows
+                && spec.batch_axis().is_none()
+                && let Some(dim) = spec.shape.get_mut(*axis)
+                && *dim == Dim::Unknown
+            {
+                *dim = Dim::Batch;
+            }
+        }
+        let is_quantized =
+            form.model.nodes().iter().any(|node| node.operator().contains("Quantize"));
+        Ok(Batched { form, is_opened, flow, is_quantized })
+    }
+
+    /// Why an output cannot be given to the requests of a batch: it has no rows, and is not the same
+    /// for all.
+    fn without_rows(&self, signature: &Signature) -> Option<String> {
+        let free = |at: &usize| self.flow.outputs.get(*at) == Some(&RowsOfOutput::Free);
+        let at = verify::without_rows(signature).into_iter().find(|at| !free(at))?;
+        let name = &signature.outputs[at].name;
+        Some(format!("output {name:?} does not have one entry per row of a batch"))
+    }
+}
+
+/// The form of a graph that was exported for one row, with its leading dimensions opened.
+fn opened(
+    model: &OnnxModel,
+    options: &Options<'_>,
+) -> Result<(Form, BatchAxes, bool), Option<String>> {
+    if options.rows_max < 2 || !form::leads_with_one(model) {
+        return Err(None);
+    }
+    let mut opened = model.clone();
+    opened.make_batch_dynamic().map_err(|error| Some(error.to_string()))?;
+    let inputs = opened.signature().inputs.iter();
+    let axes: BatchAxes = inputs.map(|value| (value.name.clone(), 0)).collect();
+    let form = Form::new(opened, true, &axes, options.settings);
+    Ok((form.map_err(|error| Some(error.to_string()))?, axes, true))
+}
+
+/// Asks for the sizes of all inputs that leave dimensions open.
+fn questions(model: &OnnxModel, problem: &BatchError) -> PrepareError {
+    let inputs = model.signature().inputs.iter();
+    let open = inputs.filter(|value| dims_of(value).iter().skip(1).any(is_open)).map(|value| {
+        let row = dims_of(value).iter().skip(1).map(|dim| match dim {
+            GraphDim::Fixed(size) if *size > 0 => size.to_string(),
+            _ => "?".to_owned(),
+        });
+        format!("{:?} = [{}]", value.name, row.collect::<Vec<_>>().join(", "))
+    });
+    let shape = open.collect::<Vec<_>>().join(", ");
+    PrepareError::Questions(vec![
+        format!("shape = {{ {shape} }}"),
+        format!("# no size was found by trial: {problem}"),
+    ])
 }
 
 /// Refuses inputs and outputs that are not tensors or whose elements no protocol carries.
@@ -338,6 +504,7 @@ fn datatype(element: ElementType) -> Option<DataType> {
 fn fix_dimensions(
     mut model: OnnxModel,
     shape: &BTreeMap<String, Vec<Option<usize>>>,
+    axes: &BatchAxes,
 ) -> Result<(OnnxModel, bool), PrepareError> {
     let mut changed = false;
     for (input, sizes) in shape {
@@ -347,133 +514,25 @@ fn fix_dimensions(
             return Err(symphony_onnx::Error::UnknownInput { name: input.clone(), known }.into());
         };
         let dims = dims_of(value).to_vec();
-        let offset = match dims.len() {
-            all if all == sizes.len() => 0,
-            all if all == sizes.len() + 1 => 1,
+        // Without the batch dimension, which is the first where none was found.
+        let without = axes.get(input).copied().unwrap_or(0);
+        let positions: Vec<usize> = match dims.len() {
+            all if all == sizes.len() => (0..all).collect(),
+            all if all == sizes.len() + 1 => (0..all).filter(|axis| *axis != without).collect(),
             all => {
                 let (got, row) = (sizes.len(), all.saturating_sub(1));
                 return Err(PrepareError::ShapeRank { input: input.clone(), got, row, all });
             }
         };
-        for (axis, &size) in sizes.iter().enumerate() {
-            let Some(size) = size else { continue };
+        for (axis, size) in positions.into_iter().zip(sizes) {
+            let Some(size) = *size else { continue };
             let size_i64 = i64::try_from(size)
                 .map_err(|_| PrepareError::ShapeSize { input: input.clone(), size })?;
-            model.set_dim(input, axis + offset, size_i64)?;
+            model.set_dim(input, axis, size_i64)?;
+            changed |= is_open(&dims[axis]);
         }
-        changed |= dims.iter().skip(offset).any(is_open);
     }
     Ok((model, changed))
-}
-
-fn is_open(dim: &Dim) -> bool {
-    !matches!(dim, Dim::Fixed(_))
-}
-
-/// The dimensions of an input. Its type and rank must have been checked.
-fn dims_of(value: &ValueInfo) -> &[Dim] {
-    match &value.kind {
-        ValueKind::Tensor(TensorType { dims: Some(dims), .. }) => dims,
-        _ => &[],
-    }
-}
-
-/// Refuses open dimensions other than the leading ones, all of them in one question.
-fn check_open(model: &OnnxModel) -> Result<(), PrepareError> {
-    let open: Vec<String> = model
-        .signature()
-        .inputs
-        .iter()
-        .filter(|value| dims_of(value).iter().skip(1).any(is_open))
-        .map(|value| {
-            let row = dims_of(value).iter().skip(1).map(|dim| match dim {
-                Dim::Fixed(size) => size.to_string(),
-                _ => "?".to_owned(),
-            });
-            format!("{:?} = [{}]", value.name, row.collect::<Vec<_>>().join(", "))
-        })
-        .collect();
-    if open.is_empty() {
-        return Ok(());
-    }
-    Err(PrepareError::Questions(vec![format!("shape = {{ {} }}", open.join(", "))]))
-}
-
-/// The leading dimensions of a graph's inputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leading {
-    /// All are open, so they are probably the batch.
-    Open,
-    /// Some are fixed to one and the others open: the graph was exported for one row.
-    One,
-    /// One is fixed to another number, or an input is a scalar, or there are no inputs.
-    Other,
-}
-
-impl Leading {
-    fn of(model: &OnnxModel) -> Leading {
-        let inputs = &model.signature().inputs;
-        let mut leading = inputs.iter().map(|value| dims_of(value).first());
-        let is_one =
-            |dim: Option<&Dim>| dim.is_some_and(|dim| is_open(dim) || *dim == Dim::Fixed(1));
-        if inputs.is_empty() {
-            Leading::Other
-        } else if leading.clone().all(|dim| dim.is_some_and(is_open)) {
-            Leading::Open
-        } else if leading.all(is_one) {
-            Leading::One
-        } else {
-            Leading::Other
-        }
-    }
-}
-
-/// Fixes open leading dimensions to one row. Returns whether there were any.
-fn close_leading(mut model: OnnxModel) -> Result<(OnnxModel, bool), PrepareError> {
-    let open = |value: &&ValueInfo| dims_of(value).first().is_some_and(is_open);
-    let inputs: Vec<String> =
-        model.signature().inputs.iter().filter(open).map(|value| value.name.clone()).collect();
-    for input in &inputs {
-        // A symbol that several inputs share is fixed together with the first of them.
-        model.set_dim(input, 0, 1)?;
-    }
-    Ok((model, !inputs.is_empty()))
-}
-
-/// The signature that clients see.
-fn signature(model: &OnnxModel, batched: bool) -> Result<Signature, PrepareError> {
-    let size = |dim: &Dim| match dim {
-        Dim::Fixed(size) => usize::try_from(*size).map_or(tensor::Dim::Unknown, tensor::Dim::Fixed),
-        _ => tensor::Dim::Unknown,
-    };
-    let spec = |value: &ValueInfo| {
-        let ValueKind::Tensor(tensor) = &value.kind else { return None };
-        let dims = tensor.dims.as_deref().unwrap_or_default().iter();
-        let row = dims.skip(usize::from(batched)).map(size);
-        let shape = batched.then_some(tensor::Dim::Batch).into_iter().chain(row).collect();
-        Some(TensorSpec::new(&value.name, datatype(tensor.element)?, shape))
-    };
-    let values = model.signature();
-    Ok(Signature::fixed(
-        values.inputs.iter().filter_map(spec).collect(),
-        values.outputs.iter().filter_map(spec).collect(),
-    ))
-}
-
-/// Refuses inputs and outputs that are too large to be served.
-fn check_sizes(signature: &Signature, rows_max: u32) -> Result<(), PrepareError> {
-    for (role, specs) in [("input", &signature.inputs), ("output", &signature.outputs)] {
-        if let Some((at, excess)) = limits::excess(signature, specs, rows_max) {
-            return Err(PrepareError::Size { role, name: specs[at].name.clone(), excess });
-        }
-    }
-    Ok(())
-}
-
-/// Whether activations are quantised with a scale of the whole batch, so that the result of a row
-/// depends slightly on its neighbours.
-fn is_dynamically_quantized(model: &OnnxModel) -> bool {
-    model.nodes().iter().any(|node| node.operator().starts_with("DynamicQuantize"))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod hints;
 mod model;
 mod nodes;
 mod opset;
+mod optional;
 mod rewrite;
 mod signature;
 mod tensor;
@@ -30,7 +31,7 @@ pub use model::OnnxModel;
 pub use nodes::{Attribute, Known, Node};
 pub use rewrite::BatchRewrite;
 pub use signature::{Dim, GraphSignature, TensorType, ValueInfo, ValueKind};
-pub use tensor::ints as tensor_ints;
+pub use tensor::{contents as tensor_contents, ints as tensor_ints};
 
 /// The types of the ONNX schema, generated from `proto/onnx.proto`.
 ///

@@ -136,7 +136,7 @@ pub(crate) fn initialized(graph: &GraphProto) -> HashSet<&str> {
     dense.chain(sparse.map(|t| t.name())).collect()
 }
 
-fn describe(role: &'static str, value: &ValueInfoProto) -> Result<ValueInfo, Error> {
+pub(crate) fn describe(role: &'static str, value: &ValueInfoProto) -> Result<ValueInfo, Error> {
     let kind = kind(value.r#type.as_ref()).map_err(|code| Error::Value {
         role,
         name: value.name().to_owned(),
@@ -179,8 +179,13 @@ fn dims(shape: &TensorShapeProto) -> Vec<Dim> {
 pub(crate) fn dim(dim: &Dimension) -> Dim {
     match &dim.value {
         Some(dimension::Value::DimValue(size)) if *size >= 0 => Dim::Fixed(*size),
-        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Dim::Named(name.clone()),
-        // Some exporters write -1 or an empty symbol for an open dimension.
+        Some(dimension::Value::DimParam(name)) if is_name(name) => Dim::Named(name.clone()),
+        // Some exporters write -1, or a symbol that names nothing, for every open dimension.
         _ => Dim::Unknown,
     }
+}
+
+/// Whether a symbol names a dimension, unlike `?` or `-1`, which stand for any number of them.
+fn is_name(symbol: &str) -> bool {
+    symbol.chars().any(char::is_alphabetic) && symbol != "None"
 }

@@ -46,6 +46,33 @@ pub fn ints(tensor: &TensorProto) -> Option<Vec<i64>> {
     }
 }
 
+/// The elements of a stored tensor in little-endian bytes, row-major; `None` for strings, for packed
+/// types and for data outside the file.
+pub fn contents(tensor: &TensorProto) -> Option<Bytes> {
+    if is_external(tensor) {
+        return None;
+    }
+    if let Some(raw) = &tensor.raw_data {
+        return Some(raw.clone());
+    }
+    let width = element(tensor)?.bits()?;
+    if width % 8 != 0 {
+        return None;
+    }
+    // Integers are stored in wider ones; what is above their width is their sign.
+    let cut = |bytes: [u8; 8]| bytes.into_iter().take(width / 8);
+    Some(match element(tensor)? {
+        ElementType::Float32 => tensor.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElementType::Float64 => tensor.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElementType::Int64 => tensor.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ElementType::Uint32 | ElementType::Uint64 => {
+            tensor.uint64_data.iter().flat_map(|v| cut(v.to_le_bytes())).collect()
+        }
+        ElementType::Complex64 | ElementType::Complex128 => return None,
+        _ => tensor.int32_data.iter().flat_map(|v| cut(i64::from(*v).to_le_bytes())).collect(),
+    })
+}
+
 fn chunks<const N: usize>(raw: &Bytes) -> impl Iterator<Item = [u8; N]> + '_ {
     raw.as_chunks::<N>().0.iter().copied()
 }

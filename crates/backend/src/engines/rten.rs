@@ -48,6 +48,11 @@ impl Engine for Rten {
         "rten_onnx"
     }
 
+    fn replaces_stored(&self) -> bool {
+        // Stored values are packed when the model is loaded.
+        false
+    }
+
     fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
         assert!(
             request.accelerators <= self.pools.len(),

@@ -1,6 +1,7 @@
 //! What can be said of a model before it is served: by reading it, or by running it once.
 
 use super::{LoadError, LoadProblem, Loader, OnnxFile, first_that, prove};
+use crate::prepare::Runnable;
 use crate::repository::{ModelDirectory, ModelKind, ModelSource, Note, OnnxSource};
 use crate::view;
 
@@ -11,10 +12,21 @@ pub struct Checked {
     pub name: String,
     /// The version that would be served.
     pub version: u64,
-    /// Where it was run: the engine, and the largest batch in rows.
-    pub ran: Option<(&'static str, u32)>,
+    /// What a run showed, if there was one.
+    pub ran: Option<Ran>,
     /// What is done in place of what its `config.pbtxt` asks for.
     pub notes: Vec<Note>,
+}
+
+/// What running a model once shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// The engine that runs it.
+    pub engine: &'static str,
+    /// The largest batch, in rows.
+    pub rows_max: u32,
+    /// Why its requests do not share batches, if they could be meant to.
+    pub unbatched: Option<String>,
 }
 
 impl Loader {
@@ -54,8 +66,9 @@ impl Loader {
                 let prepared = self.prepare(&source, settings, model, &path)?;
                 if run {
                     let (engine, runnable) = self.place(&source, settings, &prepared)?;
-                    view::seen(&runnable.signature, &settings.reshape)?;
-                    Some((engine.name(), runnable.rows_max))
+                    let Runnable { signature, rows_max, unbatched, .. } = runnable;
+                    view::seen(&signature, &settings.reshape)?;
+                    Some(Ran { engine: engine.name(), rows_max, unbatched })
                 } else {
                     let engines = self.engines(settings.choice)?;
                     first_that(&source.name, &engines, |engine| prove(engine, &prepared))?;

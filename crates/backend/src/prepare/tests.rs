@@ -3,7 +3,10 @@
 use super::*;
 use crate::engine::Cores;
 use crate::engines::rten::Rten;
+use crate::repository::Fill;
+use symphony_onnx::Dim;
 use symphony_onnx::builder::{GraphBuilder, attribute};
+use symphony_wire::tensor::TensorSpec;
 
 const CORES: Cores = Cores { accelerators: 2, threads: 1 };
 
@@ -43,17 +46,22 @@ fn outcome(model: OnnxModel, shape: &[(&str, &[usize])], rows_max: u32) -> Strin
         .iter()
         .map(|(name, dims)| ((*name).to_owned(), dims.iter().copied().map(Some).collect()));
     let settings = GraphSettings { shapes: shapes.collect(), ..GraphSettings::default() };
+    outcome_with(model, settings, rows_max)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "each call makes its own")]
+fn outcome_with(model: OnnxModel, settings: GraphSettings, rows_max: u32) -> String {
     let options =
         Options { name: "m", settings: &settings, custom_ops: None, rows_max, accelerators: 2 };
     let loaded = Prepared::new(model, Path::new("memory"), &options).and_then(|mut prepared| {
         // The graph has no file.
         prepared.single.patched = true;
-        prepared.batched.iter_mut().for_each(|(form, _)| form.patched = true);
+        prepared.batched.iter_mut().for_each(|batched| batched.form.patched = true);
         prepared.load(&Rten::new(CORES))
     });
     match loaded {
         Err(error) => error.to_string(),
-        Ok(Runnable { signature, rows_max, executables }) => {
+        Ok(Runnable { signature, rows_max, executables, .. }) => {
             assert_eq!(executables.len(), 2);
             let shapes = |specs: &[TensorSpec]| {
                 let shapes = specs.iter().map(TensorSpec::metadata_shape);
@@ -99,15 +107,16 @@ fn rows_that_are_mixed_never_share_a_batch() {
     let one = [Dim::Fixed(1), Dim::Fixed(3)];
     for leading in [open, one] {
         let mixed = unary("Softmax", &leading, &leading, &[("axis", 0)]);
-        assert_eq!(outcome(mixed, &[], 8), "[1, 3] -> [1, 3], at most 1");
+        let rows = if leading[0] == Dim::Fixed(1) { 1 } else { -1 };
+        assert_eq!(outcome(mixed, &[], 8), format!("[{rows}, 3] -> [{rows}, 3], at most 1"));
     }
     let open = [named("n"), Dim::Fixed(3)];
     let summed = unary("ReduceMean", &open, &[], &[("keepdims", 0)]);
-    assert_eq!(outcome(summed, &[], 8), "[1, 3] -> [], at most 1");
+    assert_eq!(outcome(summed, &[], 8), "[-1, 3] -> [], at most 1");
 }
 
 #[test]
-fn open_dimensions_are_fixed_by_configuration_or_refused_by_name() {
+fn open_dimensions_stay_open_unless_the_configuration_fixes_them() {
     let dims = [named("n"), named("length"), Dim::Fixed(3)];
     let model = || scaled(&dims, &dims, None);
     assert_eq!(outcome(model(), &[("x", &[5, 3])], 8), "[-1, 5, 3] -> [-1, 5, 3], at most 8");
@@ -116,7 +125,7 @@ fn open_dimensions_are_fixed_by_configuration_or_refused_by_name() {
         let outcome = outcome(model(), shape, 8);
         assert!(outcome.contains(text), "{outcome}");
     };
-    check(&[], "shape = { \"x\" = [?, 3] }");
+    check(&[], "[-1, -1, 3] -> [-1, -1, 3], at most 8");
     check(&[("x", &[5])], "gives input \"x\" 1 dimensions: give the 2 of one row, or all 3");
     check(&[("x", &[5, 4])], "the graph fixes it to 3, not 4");
     check(&[("z", &[5, 3])], "no input \"z\"");
@@ -158,22 +167,173 @@ fn types_that_cannot_be_served_are_refused_by_name() {
     );
 }
 
+/// A graph from `x [n, 3]` to `y`, whose nodes are added by `nodes`.
+fn batch_of_three(nodes: impl FnOnce(&mut GraphBuilder)) -> OnnxModel {
+    let mut graph = GraphBuilder::new("three", 17, 1);
+    graph.input("x", ElementType::Float32, &[named("n"), Dim::Fixed(3)]);
+    nodes(&mut graph);
+    graph.output("y", ElementType::Float32, &[named("n"), Dim::Unknown]);
+    graph.finish().unwrap()
+}
+
 #[test]
-fn rows_that_share_a_quantisation_scale_still_share_a_batch() {
-    let dims = [named("n"), Dim::Fixed(3)];
-    let mut graph = GraphBuilder::new("quantized", 17, 1);
-    graph.input("x", ElementType::Float32, &dims);
-    graph.node("q", "DynamicQuantizeLinear", &["x"], vec![]);
-    graph.node("y", "DequantizeLinear", &["q", "scale", "zero"], vec![]);
-    graph.output("y", ElementType::Float32, &dims);
-    let mut model = graph.finish().unwrap();
-    model
-        .edit(|proto| {
+fn rows_that_share_a_quantisation_scale_share_a_batch_only_if_that_is_allowed() {
+    let model = || {
+        let mut model = batch_of_three(|graph| {
+            graph.node("q", "DynamicQuantizeLinear", &["x"], vec![]);
+            graph.node("y", "DequantizeLinear", &["q", "scale", "zero"], vec![]);
+        });
+        let edited = model.edit(|proto| {
             let node = &mut proto.graph.as_mut().unwrap().node[0];
             node.output.extend(["scale", "zero"].map(str::to_owned));
-        })
-        .unwrap();
-    assert_eq!(outcome(model, &[], 8), "[-1, 3] -> [-1, 3], at most 8");
+        });
+        edited.unwrap();
+        model
+    };
+    assert_eq!(outcome(model(), &[], 8), "[-1, 3] -> [-1, 3], at most 1");
+    let settings = GraphSettings { batch_dependent: true, ..GraphSettings::default() };
+    assert_eq!(outcome_with(model(), settings, 8), "[-1, 3] -> [-1, 3], at most 8");
+}
+
+#[test]
+fn rows_that_are_mixed_weakly_or_under_a_condition_never_share_a_batch() {
+    let mean = |graph: &mut GraphBuilder| {
+        graph.node("mean", "ReduceMean", &["x"], vec![attribute::ints("axes", &[0])]);
+    };
+    let weakly = batch_of_three(|graph| {
+        mean(graph);
+        let weak = graph.floats("weak", &[], &[1e-4]);
+        graph.node("term", "Mul", &["mean", &weak], vec![]);
+        graph.node("y", "Add", &["x", "term"], vec![]);
+    });
+    let conditionally = batch_of_three(|graph| {
+        mean(graph);
+        let never = graph.floats("never", &[], &[1e30]);
+        graph.node("reached", "Greater", &["x", &never], vec![]);
+        graph.node("y", "Where", &["reached", "mean", "x"], vec![]);
+    });
+    let in_steps = batch_of_three(|graph| {
+        let (w, r) = (graph.random("w", &[1, 8, 3], 1.0), graph.random("r", &[1, 8, 2], 1.0));
+        let one = graph.ints("one", &[1], &[1]);
+        graph.node("steps", "Unsqueeze", &["x", &one], vec![]);
+        let attributes = vec![attribute::int("hidden_size", 2)];
+        graph.node("all", "LSTM", &["steps", &w, &r], attributes);
+        let axes = graph.ints("axes", &[2], &[1, 2]);
+        graph.node("y", "Squeeze", &["all", &axes], vec![]);
+    });
+    for (how, model) in [("weakly", weakly), ("conditionally", conditionally), ("steps", in_steps)]
+    {
+        let outcome = outcome(model, &[], 8);
+        assert!(outcome.ends_with("at most 1"), "{how}: {outcome}");
+    }
+}
+
+#[test]
+fn a_model_that_batches_well_stays_batched() {
+    let dense = batch_of_three(|graph| {
+        let weights = graph.random("w", &[3, 64], 1.0);
+        graph.node("h", "MatMul", &["x", &weights], vec![]);
+        graph.node("a", "Softmax", &["h"], vec![attribute::int("axis", -1)]);
+        graph.node("l", "LayerNormalization", &["h", "scale"], vec![]);
+        graph.floats("scale", &[64], &[1.0; 64]);
+        graph.node("s", "Add", &["a", "l"], vec![]);
+        let out = graph.random("o", &[64, 5], 1.0);
+        graph.node("y", "MatMul", &["s", &out], vec![]);
+    });
+    assert_eq!(outcome(dense, &[], 8), "[-1, 3] -> [-1, 5], at most 8");
+}
+
+/// Ids and their mask through an embedding with positions, and attention.
+fn encoder_with_mask(positions: i64) -> OnnxModel {
+    let mut graph = GraphBuilder::new("masked", 17, 1);
+    let dims = [named("batch"), named("sequence")];
+    graph.input("input_ids", ElementType::Int64, &dims);
+    graph.input("attention_mask", ElementType::Int64, &dims);
+    let table = graph.random("table", &[50, 8], 1.0);
+    let at = graph.random("positions", &[positions, 8], 1.0);
+    graph.node("e", "Gather", &[&table, "input_ids"], vec![]);
+    let [zero, one, two] = [0, 1, 2].map(|n| graph.ints(&format!("n{n}"), &[1], &[n]));
+    graph.node("shape", "Shape", &["input_ids"], vec![]);
+    graph.node("length", "Slice", &["shape", &one, &two], vec![]);
+    graph.node("scalar", "Squeeze", &["length", &zero], vec![]);
+    let [start, step] = [("start", 0), ("step", 1)].map(|(n, v)| graph.ints(n, &[], &[v]));
+    graph.node("places", "Range", &[&start, "scalar", &step], vec![]);
+    graph.node("p", "Gather", &[&at, "places"], vec![]);
+    graph.node("h", "Add", &["e", "p"], vec![]);
+    graph.node("k", "Transpose", &["h"], vec![attribute::ints("perm", &[0, 2, 1])]);
+    graph.node("scores", "MatMul", &["h", "k"], vec![]);
+    graph.node("mask", "Cast", &["attention_mask"], vec![attribute::int("to", 1)]);
+    let whole = graph.floats("whole", &[], &[1.0]);
+    let far = graph.floats("far", &[], &[-10_000.0]);
+    graph.node("off", "Sub", &[&whole, "mask"], vec![]);
+    graph.node("lowered", "Mul", &["off", &far], vec![]);
+    graph.node("row", "Unsqueeze", &["lowered", &one], vec![]);
+    graph.node("masked", "Add", &["scores", "row"], vec![]);
+    graph.node("weights", "Softmax", &["masked"], vec![attribute::int("axis", -1)]);
+    graph.node("y", "MatMul", &["weights", "h"], vec![]);
+    let out = [named("batch"), named("sequence"), Dim::Fixed(8)];
+    graph.output("y", ElementType::Float32, &out);
+    graph.finish().unwrap()
+}
+
+fn padded(inputs: &[&str]) -> GraphSettings {
+    let pad = inputs.iter().map(|name| ((*name).to_owned(), Fill::Number(0.0)));
+    GraphSettings { pad: pad.collect(), ..GraphSettings::default() }
+}
+
+#[test]
+fn sizes_are_found_by_trial_and_padding_is_verified() {
+    let shapes = "[-1, -1] [-1, -1] -> [-1, -1, 8], at most 8";
+    let plain = GraphSettings::default();
+    assert_eq!(outcome_with(encoder_with_mask(64), plain, 8), shapes);
+    let both = padded(&["input_ids", "attention_mask"]);
+    assert_eq!(outcome_with(encoder_with_mask(64), both, 8), shapes);
+    let without_mask = outcome_with(encoder_with_mask(64), padded(&["input_ids"]), 8);
+    assert!(without_mask.contains("\"attention_mask\" has the padded dimension"), "{without_mask}");
+    let mut settings = GraphSettings::default();
+    settings.max_size.insert("sequence".to_owned(), 65);
+    let beyond = outcome_with(encoder_with_mask(64), settings, 8);
+    assert!(beyond.starts_with("max_size of \"sequence\" = 65"), "{beyond}");
+    // A mean over the sequence counts the padding.
+    let open = [named("batch"), named("sequence")];
+    let mut graph = GraphBuilder::new("mean", 17, 1);
+    graph.input("x", ElementType::Float32, &open);
+    graph.node("y", "ReduceMean", &["x"], vec![attribute::ints("axes", &[1])]);
+    graph.output("y", ElementType::Float32, &[named("batch"), Dim::Fixed(1)]);
+    let changed = outcome_with(graph.finish().unwrap(), padded(&["x"]), 8);
+    assert!(changed.contains("padding changes the answers: output \"y\" differs by"), "{changed}");
+}
+
+#[test]
+fn the_batch_dimension_may_stand_anywhere_and_be_missing_from_inputs() {
+    let mut graph = GraphBuilder::new("state", 17, 1);
+    graph.input("x", ElementType::Float32, &[named("batch"), Dim::Fixed(4)]);
+    graph.input("state", ElementType::Float32, &[Dim::Fixed(2), named("batch"), Dim::Fixed(4)]);
+    graph.input("factor", ElementType::Float32, &[]);
+    graph.node("scaled", "Mul", &["x", "factor"], vec![]);
+    graph.node("next", "Add", &["state", "scaled"], vec![]);
+    graph.node("y", "Identity", &["scaled"], vec![]);
+    graph.output("y", ElementType::Float32, &[]);
+    graph.output("next", ElementType::Float32, &[]);
+    let expected = "[-1, 4] [2, -1, 4] [] -> [-1, 4] [2, -1, 4], at most 8";
+    assert_eq!(outcome(graph.finish().unwrap(), &[], 8), expected);
+}
+
+#[test]
+fn maps_and_sequences_are_served_as_tensors() {
+    use symphony_onnx::proto::type_proto::{Sequence, Value};
+    let mut model = batch_of_three(|graph| {
+        graph.node("p", "Relu", &["x"], vec![]);
+        graph.node("y", "SequenceConstruct", &["p", "x"], vec![]);
+    });
+    let edited = model.edit(|proto| {
+        let graph = proto.graph.as_mut().unwrap();
+        let kind = graph.output[0].r#type.as_mut().unwrap();
+        let element = Box::new(kind.clone());
+        kind.value = Some(Value::SequenceType(Box::new(Sequence { elem_type: Some(element) })));
+    });
+    edited.unwrap();
+    assert_eq!(outcome(model, &[], 8), "[-1, 3] -> [-1, 3] [-1, 3], at most 8");
 }
 
 #[test]

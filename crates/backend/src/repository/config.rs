@@ -2,7 +2,7 @@
 
 mod graph;
 
-pub use graph::{BatchAxis, CustomOps, Fill, GraphSettings};
+pub use graph::{BatchAxis, CustomOps, EngineChoice, Fill, GraphSettings};
 
 use super::error::ConfigError;
 use super::source::TomlSource;
@@ -97,18 +97,6 @@ pub enum EngineConfig {
     },
     /// Nothing: a wait of known length.
     Emulated(EmulatedModel),
-}
-
-/// Which engine an ONNX model asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// onnxruntime where it is found and loads the model, else rten.
-    #[default]
-    Best,
-    /// onnxruntime or nothing.
-    Onnxruntime,
-    /// rten or nothing.
-    Rten,
 }
 
 /// An emulated model.

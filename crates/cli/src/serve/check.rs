@@ -3,7 +3,7 @@
 use crate::config::ServeConfig;
 use crate::console::say;
 use anyhow::{Result, bail};
-use symphony_backend::loader::{Checked, LoadError, Loader};
+use symphony_backend::loader::{Checked, LoadError, Loader, Ran};
 use symphony_backend::repository::{Note, Repository, Scan};
 
 /// How thoroughly to check, and how much to say.
@@ -67,11 +67,11 @@ fn say_notes(versions: &[Checked]) {
 
 fn told(checked: &Checked) -> String {
     let Checked { name, version, ran, .. } = checked;
-    match ran {
-        None => format!("{name} {version}"),
-        Some((engine, 1)) => format!("{name} {version}: runs on {engine}, one row per batch"),
-        Some((engine, rows)) => {
-            format!("{name} {version}: runs on {engine}, up to {rows} rows per batch")
+    let Some(Ran { engine, rows_max, unbatched }) = ran else { return format!("{name} {version}") };
+    match unbatched {
+        Some(reason) => {
+            format!("{name} {version}: runs on {engine}, one request per batch: {reason}")
         }
+        None => format!("{name} {version}: runs on {engine}, up to {rows_max} rows per batch"),
     }
 }

@@ -1,7 +1,7 @@
 //! Operators that combine several inputs element by element, or sum over products.
 
-use super::View;
 use super::value::{Fact, Track};
+use super::view::View;
 
 /// Why rows that meet rows of another operand are mixed.
 const CROSSED: &str = "combines each row of a batch with every other";

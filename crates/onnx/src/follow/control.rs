@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::value::{Fact, Track};
-use super::{Follower, View, from_start};
+use super::view::{View, from_start};
 use crate::proto::{GraphProto, NodeProto};
 
 /// `If`: what holds for the results of both branches.
@@ -18,16 +18,9 @@ pub(super) fn branches(view: &View<'_>) -> Vec<Fact> {
     let (Some(one), Some(other)) = (graph("then_branch"), graph("else_branch")) else {
         return vec![Fact::default()];
     };
-    let [one, other] = [one, other].map(|graph| results(view.follower, graph));
+    let [one, other] = [one, other].map(|graph| (view.inner)(graph, view.values, view.opset));
     let both = one.into_iter().zip(other).map(|(one, other)| either(one, other));
     both.collect()
-}
-
-fn results(around: &Follower, graph: &GraphProto) -> Vec<Fact> {
-    let mut inner = around.clone();
-    inner.enter(graph);
-    inner.walk(&graph.node);
-    graph.output.iter().map(|output| inner.value(output.name())).collect()
 }
 
 /// What holds for a value that is one of two.
@@ -51,7 +44,7 @@ pub(super) fn steps(view: &View<'_>) -> Fact {
             read_in(graph, &mut named);
         }
     }
-    let captured = named.iter().filter_map(|name| view.follower.values.get(*name).cloned());
+    let captured = named.iter().filter_map(|name| view.values.get(*name).cloned());
     let mut is_free = true;
     for value in view.inputs().chain(captured) {
         match value.track {

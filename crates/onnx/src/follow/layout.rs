@@ -1,7 +1,7 @@
 //! Operators that move, cut, join or repeat elements, and those that compute shapes.
 
 use super::value::{Count, Fact, Track};
-use super::{Listed, View, from_start};
+use super::view::{Listed, View, from_start};
 
 /// Why a row that is chosen by its place is mixed with the others.
 const BY_PLACE: &str = "takes rows by their place in the batch";

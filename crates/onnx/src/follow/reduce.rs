@@ -1,7 +1,7 @@
 //! Operators that go along an axis: over the batch dimension they mix rows.
 
 use super::value::{Fact, Track};
-use super::{Listed, View, from_start};
+use super::view::{Listed, View, from_start};
 
 /// Why rows that are normalised together are mixed.
 const NORMALIZED: &str = "normalises over the batch dimension";
@@ -37,7 +37,7 @@ pub(super) fn reduce(view: &View<'_>) -> Fact {
 
 /// Before operator set 13 these go over the axis and all behind it, since then over one.
 pub(super) fn softmax(view: &View<'_>) -> Fact {
-    let flattens = view.opset() < 13;
+    let flattens = view.opset < 13;
     let input = view.input(0);
     let axis = from_start(view.int("axis", if flattens { 1 } else { -1 }), input.rank);
     let (Some(rows), Some(axis)) = (input.axis(), axis) else { return Fact::default() };

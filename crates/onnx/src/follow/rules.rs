@@ -1,7 +1,8 @@
 //! Which rule holds for which operator.
 
 use super::value::{Count, Fact, Mixing, Track};
-use super::{View, algebra, control, from_start, layout, reduce};
+use super::view::{View, from_start};
+use super::{algebra, control, layout, reduce};
 
 /// Operators whose results have the shape of their first input, element by element.
 const SAME: &[&str] = &[

@@ -3,6 +3,7 @@
 //! A rewrite does not change what the model computes for one row. Whether the rows of a batch stay
 //! independent cannot be seen in the file: it must be verified by running the model.
 
+mod locale;
 mod reshape;
 
 use std::collections::HashSet;

@@ -2,7 +2,6 @@
 
 use super::super::error::ConfigError;
 use super::super::source::TomlSource;
-use super::EngineChoice;
 use crate::view::Reshapes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,6 +10,18 @@ use toml::Spanned;
 
 /// The largest size that a dimension may be allowed to have.
 const SIZE_LIMIT: i64 = 1 << 30;
+
+/// Which engine an ONNX model asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// onnxruntime where it is found and loads the model, else rten.
+    #[default]
+    Best,
+    /// onnxruntime or nothing.
+    Onnxruntime,
+    /// rten or nothing.
+    Rten,
+}
 
 /// How an ONNX graph is served.
 #[derive(Clone, Debug, Default, PartialEq)]
