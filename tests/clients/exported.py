@@ -23,8 +23,8 @@ class Model:
     source: object
     # Each: input name to array.
     requests: list
-    # Whether its rows may share batches.
-    batched: bool = True
+    # Why its requests do not share batches, where that is said.
+    alone: str = ""
     settings: dict = field(default_factory=dict)
     tables: str = ""
     # Output name to the one of onnxruntime's outputs that it stands for, where that is no tensor.
@@ -129,7 +129,7 @@ def packages():
         "vad_ifless": Model(vad / "silero_vad_op18_ifless.onnx", both),
         "vad_half": Model(vad / "silero_vad_half.onnx", [speech(576), speech(576), speech(512, None, 3)]),
         "vad_one": Model(vad / "silero_vad_openvino_16k.onnx", [speech(576), speech(576)]),
-        "vad_sequence": Model(vad / "silero_vad_16k_sequence.onnx", sequence, batched=False),
+        "vad_sequence": Model(vad / "silero_vad_16k_sequence.onnx", sequence),
     }
 
 
@@ -252,7 +252,7 @@ def quantised_exports(folder):
     requests = [{"x": rows[:1]}, {"x": rows[1:2]}, {"x": rows[:6]}]
     halves = [{"x": request["x"].astype(np.float16)} for request in requests]
     return {
-        "int8_dynamic": Model(dynamic, requests, batched=False),
+        "int8_dynamic": Model(dynamic, requests, alone="activations are quantised"),
         "int8_dynamic_allowed": Model(dynamic, requests[:1], settings={"batch_dependent": True}),
         "int8_static": Model(static, requests),
         "optional": Model(

@@ -10,7 +10,7 @@ mod form;
 
 pub use error::PrepareError;
 
-use crate::engine::{Engine, EngineError, Executable, Graph, LoadRequest};
+use crate::engine::{Engine, Executable, Graph, LoadRequest};
 use crate::repository::GraphSettings;
 use crate::resident::BatchError;
 use crate::values::InputValues;

@@ -44,8 +44,9 @@ pub(crate) struct Trial<'a> {
     values: &'a InputValues,
     /// Sizes of the open dimensions at which it runs.
     base: Vec<usize>,
-    /// The ways of generating values with which it runs, one at least.
-    ways: Vec<usize>,
+    /// The ways of generating values with which it runs, one at least, and sizes for each: a model
+    /// may take other sizes for other values, as at another sample rate.
+    ways: Vec<(usize, Vec<usize>)>,
     /// How long one row takes.
     time: Duration,
 }
@@ -77,7 +78,7 @@ impl<'a> Trial<'a> {
         let resident = Resident::new(Arc::new(signature), rows_max, first)?;
         let base = Vec::new();
         let time = Duration::ZERO;
-        Ok(Trial { resident, others: executables, values, base, ways: vec![0], time })
+        Ok(Trial { resident, others: executables, values, base, ways: Vec::new(), time })
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -86,7 +87,7 @@ impl<'a> Trial<'a> {
 
     /// The way of generating values with which the model runs.
     pub(crate) fn way(&self) -> usize {
-        self.ways.first().copied().unwrap_or(0)
+        self.ways.first().map_or(0, |(way, _)| *way)
     }
 
     /// Sizes of the open dimensions at which it runs.
@@ -126,8 +127,8 @@ impl<'a> Trial<'a> {
     }
 
     /// Rows that differ strongly, for one way of generating values.
-    fn strong_rows(&self, way: usize, count: usize) -> Vec<Inputs> {
-        let sizes = vec![self.base.clone(); count];
+    fn strong_rows(&self, way: usize, sizes: &[usize], count: usize) -> Vec<Inputs> {
+        let sizes = vec![sizes.to_vec(); count];
         self.values.strong_rows(self.signature(), &sizes, way, SEED)
     }
 
@@ -144,7 +145,7 @@ impl<'a> Trial<'a> {
 
     /// The trial rows of the first way.
     pub(crate) fn reference_rows(&self) -> Vec<Inputs> {
-        self.strong_rows(self.way(), 2)
+        self.strong_rows(self.way(), &self.base, 2)
     }
 
     /// How the outputs of rows differ from those of another form of the graph, if they do.
@@ -167,9 +168,9 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// The model fails on a single row.
     pub(crate) fn batches(&mut self, quantized: bool) -> Result<Finding, BatchError> {
-        for way in self.ways.clone().into_iter().take(WAYS_TRIED) {
+        for (way, sizes) in self.ways.clone() {
             let count = ROWS.min(self.resident.rows_max() as usize).max(2);
-            let rows = self.strong_rows(way, count);
+            let rows = self.strong_rows(way, &sizes, count);
             let begun = Instant::now();
             let alone = self.alone(&rows)?;
             self.time = begun.elapsed() / u32::try_from(count).unwrap_or(1);
@@ -214,7 +215,7 @@ impl<'a> Trial<'a> {
         let turned: Vec<usize> = (0..count).rev().collect();
         let mut orders = vec![straight, turned];
         let largest = self.resident.rows_max();
-        if self.time * largest <= LARGEST_TIME && self.resident.fits(largest, &self.base) {
+        if self.time * largest <= LARGEST_TIME && self.resident.fits(largest, &rows[0].sizes) {
             orders.push((0..largest as usize).map(|at| (at * 3 + 1) % count).collect());
         }
         for order in orders {

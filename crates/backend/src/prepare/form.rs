@@ -1,7 +1,7 @@
 //! A form of a graph that could be served: with its rows along a batch dimension, or one request at
 //! a time.
 
-use super::dimensions::{BatchAxes, dims_of, is_open, name_of};
+use super::dimensions::{BatchAxes, dims_of, name_of};
 use super::{PrepareError, datatype};
 use crate::limits;
 use crate::repository::{Fill, GraphSettings};
@@ -285,12 +285,10 @@ fn unbatched(model: &OnnxModel, signature: &Signature, rows_max: u32) -> (Signat
     (single, rows)
 }
 
-/// Whether every input begins with a dimension that is open, or 1 because the graph was exported for
-/// one row.
+/// Whether every input begins with a 1, as a graph that was exported for one row.
 pub(super) fn leads_with_one(model: &OnnxModel) -> bool {
     let inputs = &model.signature().inputs;
-    let one = |value: &ValueInfo| {
-        dims_of(value).first().is_some_and(|dim| is_open(dim) || *dim == GraphDim::Fixed(1))
-    };
+    // An open dimension in front that was not taken for the batch counts something else.
+    let one = |value: &ValueInfo| dims_of(value).first() == Some(&GraphDim::Fixed(1));
     !inputs.is_empty() && inputs.iter().all(one)
 }

@@ -26,7 +26,7 @@ pub(crate) fn padding(trial: &mut Trial<'_>) -> Result<Option<String>, BatchErro
         .take((trial.resident.rows_max() as usize).max(2))
         .collect();
     let mut largest: Option<(String, f64)> = None;
-    for (repeat, way) in trial.ways.clone().into_iter().enumerate() {
+    for (repeat, (way, _)) in trial.ways.clone().into_iter().enumerate() {
         let rows = trial.values.strong_rows(trial.signature(), &sizes, way, SEED + repeat as u64);
         let alone = trial.alone(&rows)?;
         // The engine may sum a longer row in another order, and nothing else may differ.

@@ -14,8 +14,12 @@ const USUAL: [usize; 16] =
 
 /// The largest sizes that are looked for: an image's side, and a second's samples times thirty.
 const IMAGE_SIZE_MAX: usize = 2048;
+const IMAGE_GUESS_MAX: usize = 640;
 const AUDIO_SIZE_MAX: usize = 1 << 19;
 const SIZE_MAX: usize = 4096;
+
+/// The way whose values are those that the graph names, if it names any.
+const FIRST_WAY: usize = 0;
 
 /// How often the range is halved in which the largest size lies.
 const NARROWED: usize = 6;
@@ -71,13 +75,8 @@ impl<'a> Trial<'a> {
     fn find_base(&mut self, bounds: &[Bound], begun: Instant) -> Result<(), SizesError> {
         let mut guesses: Vec<Vec<usize>> = Vec::new();
         for usual in USUAL {
-            let dimensions = self.signature().dimensions.iter().zip(bounds);
-            let guess = dimensions.map(|(open, bound)| match bound {
-                Bound::Configured => usual.min(open.max),
-                Bound::Rows => 1,
-                Bound::Free => usual,
-            });
-            let guess = guess.collect();
+            let guess: Vec<usize> =
+                (0..bounds.len()).map(|index| self.guess(index, bounds[index], usual)).collect();
             if !guesses.contains(&guess) {
                 guesses.push(guess);
             }
@@ -85,26 +84,59 @@ impl<'a> Trial<'a> {
         let mut last = None;
         for guess in guesses {
             for way in all_ways() {
+                let is_full = self.ways.len() >= WAYS_TRIED && way != FIRST_WAY;
+                if is_full || self.is_found(way) {
+                    continue;
+                }
                 match self.try_sizes(&guess, way) {
                     Ok(time) => {
-                        self.time = time;
-                        self.base.clone_from(&guess);
-                        self.ways = vec![way];
-                        let more = all_ways().filter(|other| *other != way);
-                        let more: Vec<usize> =
-                            more.filter(|way| self.try_sizes(&guess, *way).is_ok()).collect();
-                        self.ways.extend(more);
-                        self.ways.truncate(WAYS_TRIED);
-                        return Ok(());
+                        if self.ways.is_empty() {
+                            self.time = time;
+                            self.base.clone_from(&guess);
+                        }
+                        self.ways.push((way, guess.clone()));
                     }
                     Err(error) => last = Some(error),
                 }
             }
-            if begun.elapsed() > SEARCH_TIME {
+            // Once it runs, half of the time is enough for values that need other sizes.
+            let most = if self.ways.is_empty() { SEARCH_TIME } else { SEARCH_TIME / 2 };
+            let is_done = self.ways.len() >= WAYS_TRIED && self.is_found(FIRST_WAY);
+            if is_done || begun.elapsed() > most {
                 break;
             }
         }
-        Err(SizesError::Nowhere(last.expect("at least one size is tried")))
+        match last {
+            Some(error) if self.ways.is_empty() => Err(SizesError::Nowhere(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_found(&self, way: usize) -> bool {
+        self.ways.iter().any(|(found, _)| *found == way)
+    }
+
+    fn guess(&self, index: usize, bound: Bound, usual: usize) -> usize {
+        match bound {
+            Bound::Configured => usual.min(self.signature().dimensions[index].max),
+            Bound::Rows => 1,
+            Bound::Free => match largest(self.signature(), index) {
+                (_, true) => usual.min(IMAGE_GUESS_MAX),
+                (most, false) => usual.min(most),
+            },
+        }
+    }
+
+    /// Runs one row with any values that the model takes at these sizes.
+    fn try_any(&mut self, sizes: &[usize]) -> Result<Duration, BatchError> {
+        let first = self.way();
+        let mut tried = self.try_sizes(sizes, first);
+        for (way, _) in self.ways.clone().into_iter().skip(1) {
+            if tried.is_err() {
+                tried = self.try_sizes(sizes, way);
+            }
+        }
+        tried
     }
 
     /// Runs one row.
@@ -119,7 +151,7 @@ impl<'a> Trial<'a> {
         let open = self.signature().dimensions[index].clone();
         let mut sizes = self.base.clone();
         sizes[index] = open.max;
-        match self.try_sizes(&sizes, self.way()) {
+        match self.try_any(&sizes) {
             Ok(_) => Ok(open.max),
             Err(problem) => {
                 Err(SizesError::Configured { dimension: open.name, max: open.max, problem })
@@ -142,7 +174,7 @@ impl<'a> Trial<'a> {
             }
             let mut sizes = self.base.clone();
             sizes[index] = (good * 2).min(most);
-            match self.try_sizes(&sizes, self.way()) {
+            match self.try_any(&sizes) {
                 Ok(time) => (good, last) = (sizes[index], time),
                 Err(_) => return self.narrowed(sizes, index, good),
             }
@@ -159,7 +191,7 @@ impl<'a> Trial<'a> {
                 break;
             }
             sizes[index] = middle;
-            match self.try_sizes(&sizes, self.way()) {
+            match self.try_any(&sizes) {
                 Ok(_) => good = middle,
                 Err(_) => bad = middle,
             }

@@ -6,6 +6,9 @@ use super::view::{Listed, View, from_start};
 /// Why a row that is chosen by its place is mixed with the others.
 const BY_PLACE: &str = "takes rows by their place in the batch";
 
+/// A slice that ends beyond this takes all rows: no batch has so many.
+const ROWS_MAX: i64 = 1 << 16;
+
 /// The sizes of a value.
 pub(super) fn shape(view: &View<'_>) -> Fact {
     let input = view.input(0);
@@ -222,7 +225,7 @@ pub(super) fn slice(view: &View<'_>) -> Fact {
         return input;
     };
     match (start, end, step) {
-        (Some(0), Some(end), Some(1)) if end >= i64::from(i32::MAX) => input,
+        (Some(0), Some(end), Some(1)) if end > ROWS_MAX => input,
         (Some(_), Some(_), Some(_)) => view.mixed(BY_PLACE),
         _ => Fact::default(),
     }
