@@ -30,7 +30,7 @@ use crate::operators;
 use crate::prepare::{Options, Prepared, Runnable, Samples};
 use crate::profiling::{
     Machine, Measured, Observed, ProfileCache, ProfileKey, ProfilePlace, ProfilingError,
-    ProfilingTarget, SampledSize, sample_sizes,
+    ProfilingTarget, SampledSize,
 };
 use crate::repository::{
     ConfigError, CustomOps, EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder,
@@ -346,7 +346,7 @@ impl Loader {
             machine: &self.machine,
         };
         self.tell(&source.name, Stage::Measuring);
-        let (measured, learning) = self.profile(key, source.terms.slo, &mut residents)?;
+        let (measured, learning) = self.profile(key, source.terms.slo, &samples, &mut residents)?;
         let (engine, platform, learning) = (engine.name(), engine.platform(), Some(learning));
         let placed =
             PlacedModel { engine, platform, signature, rows_max, residents, measured, learning };
@@ -397,7 +397,7 @@ impl Loader {
     ) -> Result<(Measured, Learning), ProfilingError> {
         let now = || self.clock.now();
         let first = residents.first().expect("a model is loaded on at least one accelerator");
-        let samples = samples(first.signature());
+        let samples = sampled(first.signature(), samples);
         let mut targets = residents.iter_mut().enumerate().map(|(accelerator, resident)| {
             let (samples, gaps) = (&samples, &self.gaps);
             ProfilingTarget { resident, samples, now: &now, gaps, accelerator }
@@ -469,7 +469,7 @@ fn shown(
 }
 
 /// The generated requests to measure with, as many as there is memory for.
-fn samples(signature: &Signature) -> Vec<SampledSize> {
+fn sampled(signature: &Signature, samples: &Samples) -> Vec<SampledSize> {
     let count = |sizes: &[usize]| {
         let bytes = |spec: &TensorSpec| {
             let elements = signature.elements_of(spec, 1, sizes).unwrap_or(usize::MAX);
@@ -478,7 +478,7 @@ fn samples(signature: &Signature) -> Vec<SampledSize> {
         let row = signature.inputs.iter().map(bytes).fold(1, u64::saturating_add);
         usize::try_from(SAMPLE_BYTES_MAX / row).unwrap_or(SAMPLE_ROWS).clamp(1, SAMPLE_ROWS)
     };
-    sample_sizes(signature, count, SAMPLE_SEED)
+    samples.sized(signature, count, SAMPLE_SEED)
 }
 
 /// Has something done that gives way to models that serve.

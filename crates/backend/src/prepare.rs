@@ -11,6 +11,7 @@ mod form;
 pub use error::PrepareError;
 
 use crate::engine::{Engine, Executable, Graph, LoadRequest};
+use crate::profiling::SampledSize;
 use crate::repository::GraphSettings;
 use crate::resident::BatchError;
 use crate::values::InputValues;
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_onnx::{BatchFlow, Dim as GraphDim, ElementType, OnnxModel, RowsOfOutput, ValueKind};
-use symphony_wire::tensor::{DataType, Dim, Inputs, Signature};
+use symphony_wire::tensor::{DataType, Dim, Signature};
 use tracing::{info, warn};
 
 /// The part of a model's configuration that concerns its graph.
@@ -91,23 +92,27 @@ pub struct Runnable {
 pub struct Samples {
     /// Values that the inputs could have.
     values: InputValues,
-    /// The way of generating them.
-    way: usize,
-    /// Sizes of the open dimensions, far from the largest.
-    pub sizes: Vec<usize>,
+    /// Sizes of the open dimensions at which it has run, in order, each with the way of generating
+    /// values.
+    sizes: Vec<(Vec<usize>, usize)>,
 }
 
 impl Samples {
-    /// Generates requests of one row each, at these sizes of the open dimensions.
+    /// Generates requests of one row each, of every size. `count` tells how many of a size.
     #[must_use]
-    pub fn rows(
+    pub fn sized(
         &self,
         signature: &Signature,
-        sizes: &[usize],
-        count: usize,
+        count: impl Fn(&[usize]) -> usize,
         seed: u64,
-    ) -> Vec<Inputs> {
-        self.values.rows(signature, sizes, self.way, count, seed)
+    ) -> Vec<SampledSize> {
+        let sampled = |(sizes, way): &(Vec<usize>, usize)| {
+            let rows = self.values.rows(signature, sizes, *way, count(sizes).max(1), seed);
+            SampledSize { size: signature.size(sizes), rows }
+        };
+        let mut all: Vec<SampledSize> = self.sizes.iter().map(sampled).collect();
+        all.dedup_by_key(|sampled| sampled.size);
+        all
     }
 }
 
@@ -352,8 +357,7 @@ impl Prepared {
 
     fn runnable(&self, trial: Trial<'_>, rows_max: u32, unbatched: Option<String>) -> Runnable {
         let signature = Arc::new(trial.signature().clone());
-        let (values, way) = (self.values.clone(), trial.way());
-        let samples = Samples { values, way, sizes: trial.sizes().to_vec() };
+        let samples = Samples { values: self.values.clone(), sizes: trial.sizes().to_vec() };
         let executables = trial.into_executables();
         Runnable { signature, rows_max, executables, samples, unbatched }
     }

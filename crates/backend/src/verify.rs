@@ -47,6 +47,8 @@ pub(crate) struct Trial<'a> {
     /// The ways of generating values with which it runs, one at least, and sizes for each: a model
     /// may take other sizes for other values, as at another sample rate.
     ways: Vec<(usize, Vec<usize>)>,
+    /// Sizes up to the largest that were tried together, each with the way of generating values.
+    ran: Vec<(Vec<usize>, usize)>,
     /// How long one row takes.
     time: Duration,
 }
@@ -78,7 +80,8 @@ impl<'a> Trial<'a> {
         let resident = Resident::new(Arc::new(signature), rows_max, first)?;
         let base = Vec::new();
         let time = Duration::ZERO;
-        Ok(Trial { resident, others: executables, values, base, ways: Vec::new(), time })
+        let (ways, ran) = (Vec::new(), Vec::new());
+        Ok(Trial { resident, others: executables, values, base, ways, ran, time })
     }
 
     pub(crate) fn signature(&self) -> &Signature {
@@ -90,9 +93,10 @@ impl<'a> Trial<'a> {
         self.ways.first().map_or(0, |(way, _)| *way)
     }
 
-    /// Sizes of the open dimensions at which it runs.
-    pub(crate) fn sizes(&self) -> &[usize] {
-        &self.base
+    /// Sizes of the open dimensions at which it has run, in order, each with the way of generating
+    /// values.
+    pub(crate) fn sizes(&self) -> &[(Vec<usize>, usize)] {
+        &self.ran
     }
 
     /// The executables, the first first.
@@ -104,10 +108,10 @@ impl<'a> Trial<'a> {
 
     /// The same model with another signature.
     fn resign(self, signature: Signature) -> Result<Trial<'a>, EngineError> {
-        let Trial { resident, others, values, base, ways, time } = self;
+        let Trial { resident, others, values, base, ways, ran, time } = self;
         let rows_max = resident.rows_max();
         let resident = Resident::new(Arc::new(signature), rows_max, resident.into_executable())?;
-        Ok(Trial { resident, others, values, base, ways, time })
+        Ok(Trial { resident, others, values, base, ways, ran, time })
     }
 
     /// The outputs of a batch as a whole.

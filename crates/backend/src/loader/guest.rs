@@ -48,6 +48,10 @@ impl Engine for GuestEngine<'_> {
         self.engine.platform()
     }
 
+    fn replaces_stored(&self) -> bool {
+        self.engine.replaces_stored()
+    }
+
     fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
         let no_thread = |error| EngineError::Library(format!("no thread to load it on: {error}"));
         let loaded = in_background(|| self.engine.load(request)).map_err(no_thread)??;

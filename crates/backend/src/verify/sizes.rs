@@ -21,6 +21,12 @@ const SIZE_MAX: usize = 4096;
 /// The way whose values are those that the graph names, if it names any.
 const FIRST_WAY: usize = 0;
 
+/// The most sizes at which a model is measured, by how much each is larger than the one before, and
+/// by how much longer it may take.
+const MEASURED_MAX: usize = 6;
+const GROWTH: usize = 3;
+const GROWTH_TIME: u32 = 9;
+
 /// How often the range is halved in which the largest size lies.
 const NARROWED: usize = 6;
 
@@ -64,6 +70,7 @@ impl<'a> Trial<'a> {
             });
         }
         fit_memory(self.signature(), &mut max, bounds);
+        self.run_larger(&max, begun);
         let mut signature = self.signature().clone();
         for (open, max) in signature.dimensions.iter_mut().zip(max) {
             open.max = max;
@@ -109,6 +116,31 @@ impl<'a> Trial<'a> {
         match last {
             Some(error) if self.ways.is_empty() => Err(SizesError::Nowhere(error)),
             _ => Ok(()),
+        }
+    }
+
+    /// Runs larger and larger sizes of all dimensions together, as far as time allows: these are what
+    /// the model is measured at.
+    fn run_larger(&mut self, max: &[usize], begun: Instant) {
+        self.ran = vec![(self.base.clone(), self.way())];
+        let mut last = self.time;
+        while let Some((sizes, _)) = self.ran.last()
+            && self.ran.len() < MEASURED_MAX
+        {
+            let larger: Vec<usize> =
+                sizes.iter().zip(max).map(|(size, max)| (size * GROWTH).min(*max)).collect();
+            let is_late = begun.elapsed() > SEARCH_TIME || last * GROWTH_TIME > RUN_TIME;
+            if larger == *sizes || is_late {
+                return;
+            }
+            let ways: Vec<usize> = self.ways.iter().map(|(way, _)| *way).collect();
+            let ran = ways.into_iter().find_map(|way| {
+                let time = self.try_sizes(&larger, way).ok()?;
+                Some((time, way))
+            });
+            let Some((time, way)) = ran else { return };
+            last = time;
+            self.ran.push((larger, way));
         }
     }
 
