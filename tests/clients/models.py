@@ -39,12 +39,15 @@ DATATYPES = {
 
 
 def write(repository, name, model=None, *, version=1, tables="", **settings):
-    """Writes one model: `settings` are keys of model.toml, `tables` its tables as text."""
+    """Writes one model: `settings` are keys of model.toml, but for those that are None; `tables` its
+    tables as text."""
     folder = Path(repository) / name
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"slo_ms": SLO_MS} | settings
     # A TOML value of the kinds used here is written as in JSON.
-    lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
+    lines = [
+        f"{key} = {json.dumps(value)}\n" for key, value in settings.items() if value is not None
+    ]
     (folder / "model.toml").write_text("".join(lines) + tables)
     if model is not None:
         path = folder / str(version) / "model.onnx"
@@ -54,9 +57,15 @@ def write(repository, name, model=None, *, version=1, tables="", **settings):
     return folder
 
 
-def write_emulated(repository, name, *, alpha_ms, beta_ms, datatype="FP32", shape=(4,), **settings):
+def write_emulated(repository, name, *, alpha_ms, beta_ms, **settings):
     """Writes a model that takes `alpha_ms * rows + beta_ms` and answers `x` as `y`."""
-    tables = f"\n[emulated]\nalpha_ms = {alpha_ms}\nbeta_ms = {beta_ms}\n"
+    latency = f"alpha_ms = {alpha_ms}\nbeta_ms = {beta_ms}\n"
+    return write_emulation(repository, name, latency, **settings)
+
+
+def write_emulation(repository, name, latency, *, datatype="FP32", shape=(4,), **settings):
+    """The same with the keys of its latency as text."""
+    tables = f"\n[emulated]\n{latency}"
     for role, tensor in (("input", "x"), ("output", "y")):
         tables += f'\n[[{role}]]\nname = "{tensor}"\n'
         tables += f'datatype = "{datatype}"\nshape = {json.dumps(list(shape))}\n'

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use symphony_backend::profiling::ProfileOrigin;
 use symphony_control::models::LoadReport;
 use symphony_core::{Objective, Span};
@@ -10,6 +11,9 @@ use symphony_wire::tensor::{DataType, Signature, TensorSpec};
 
 /// Batch sizes shown of a profile: enough to see its shape on one line.
 const SIZES_SHOWN: [u32; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+
+/// So many models without an objective are named.
+const NAMED_MAX: usize = 10;
 
 /// A `curl` line with more numbers than this is nothing to look at.
 const CURL_ELEMENTS_MAX: usize = 256;
@@ -34,6 +38,26 @@ pub(crate) fn loaded(report: &LoadReport) -> String {
         let _ = write!(text, " {rows}: {:.3}", measured.plan.exec(rows).as_millis_f64());
     }
     text
+}
+
+/// Which models have no objective, and how to find one; `None` when all have one.
+pub(crate) fn without_objective<'a>(
+    models: impl Iterator<Item = &'a ServedModel>,
+    folder: &Path,
+) -> Option<String> {
+    let mut names: Vec<_> =
+        models.filter(|model| model.objective.is_soft()).map(|model| model.name.as_str()).collect();
+    names.dedup();
+    let more = names.len().saturating_sub(NAMED_MAX);
+    names.truncate(NAMED_MAX);
+    let first = *names.first()?;
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(format!(
+        "no slo_ms: {}{more}: served as best effort, no request is dropped for being late\n  \
+         symphony profile --models {} {first}   suggests one",
+        names.join(", "),
+        folder.display()
+    ))
 }
 
 /// A request to try, for the model whose input is smallest; `None` when all are too large, or

@@ -86,7 +86,7 @@ async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
             started = start(&config, &mut models) => {
                 progress.end();
                 started?;
-                announce(&pool.catalog, addresses, ports_file)?;
+                announce(&config, &pool.catalog, addresses, ports_file)?;
                 signals.until_shutdown(&port).await;
             }
             () = signals.until_shutdown(&port) => {}
@@ -142,13 +142,19 @@ async fn start(config: &ServeConfig, models: &mut ModelsThread) -> Result<()> {
 }
 
 fn announce(
+    config: &ServeConfig,
     catalog: &SharedCatalog,
     addresses: Addresses,
     ports_file: Option<PortsFile>,
 ) -> Result<()> {
     let Addresses { http, grpc, metrics } = addresses;
     say(format_args!("ready: HTTP {http}, gRPC {grpc}, metrics http://{metrics}/metrics"));
-    if let Some(curl) = announce::curl(catalog.load().served().map(AsRef::as_ref), http) {
+    let served = catalog.load();
+    let models = || served.served().map(AsRef::as_ref);
+    if let Some(line) = announce::without_objective(models(), &config.models) {
+        say(format_args!("{line}"));
+    }
+    if let Some(curl) = announce::curl(models(), http) {
         say(format_args!("try:\n  {curl}"));
     }
     ports_file.map_or(Ok(()), |file| file.publish(addresses))

@@ -6,6 +6,7 @@
 mod support;
 
 mod contents;
+mod effort;
 mod limits;
 mod parts;
 mod predict;

@@ -62,6 +62,9 @@ fn models() -> Vec<(String, Behaviour, Signature)> {
         ("flat".to_owned(), Behaviour::Echo, alike(vec![flat])),
         ("pair".to_owned(), Behaviour::Echo, alike(pair)),
         ("ignored".to_owned(), Behaviour::Ignore, one()),
+        ("effort_ignored".to_owned(), Behaviour::Ignore, one()),
+        ("effort_running".to_owned(), Behaviour::Run, one()),
+        ("effort_held".to_owned(), Behaviour::Hold, one()),
         ("running".to_owned(), Behaviour::Run, one()),
         ("held".to_owned(), Behaviour::Hold, one()),
         ("failing".to_owned(), Behaviour::Fail, one()),
@@ -118,6 +121,9 @@ pub const SLO: Span = Span::from_secs(20);
 
 /// The objective of `ignored` alone.
 pub const SLO_IGNORED: Span = Span::from_millis(40);
+
+/// What the batches of models without an objective are planned for.
+pub const SOFT: Span = Span::from_millis(1);
 
 /// Bound on requests in flight.
 pub const IN_FLIGHT_MAX: usize = 64;
@@ -308,11 +314,11 @@ impl Rig {
     }
 }
 
-/// Most models keep an objective. One that a backend ignores has little time, or states none.
+/// Most models keep an objective. One that a backend ignores has little time, and some have none.
 fn objective(name: &str) -> Objective {
     match name {
         "ignored" => Objective::Slo(SLO_IGNORED),
-        "effort" => Objective::Soft(SLO_IGNORED),
+        _ if name.starts_with("effort") => Objective::Soft(SOFT),
         _ => Objective::Slo(SLO),
     }
 }
