@@ -113,10 +113,13 @@ fn digits_beside(weights: &str) -> (Vec<u8>, bytes::Bytes) {
         |tensor: &symphony_onnx::proto::TensorProto| tensor.raw_data.as_ref().map(|d| d.len());
     let tensor = tensors.iter_mut().max_by_key(|tensor| size(tensor)).unwrap();
     let data = tensor.raw_data.take().unwrap();
-    tensor.external_data = vec![StringStringEntryProto {
-        key: Some("location".to_owned()),
-        value: Some(weights.to_owned()),
-    }];
+    let entry = |(key, value): (&str, &str)| StringStringEntryProto {
+        key: Some(key.to_owned()),
+        value: Some(value.to_owned()),
+    };
+    let length = data.len().to_string();
+    let entries = [("location", weights), ("offset", "0"), ("length", &length)];
+    tensor.external_data = entries.map(entry).to_vec();
     tensor.data_location = Some(DataLocation::External as i32);
     (prost::Message::encode_to_vec(&proto), data)
 }
