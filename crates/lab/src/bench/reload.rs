@@ -7,13 +7,13 @@ use super::repository::Repository;
 use super::server::{Ports, Server};
 use crate::report::Report;
 use anyhow::{Context, Result, ensure};
+use beside::{Client, load};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use symphony_client::table::titles;
+use symphony_frontend::proto::RepositoryModelUnloadRequest;
 use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
-use symphony_frontend::proto::{RepositoryModelLoadRequest, RepositoryModelUnloadRequest};
-use tonic::transport::Channel;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ReloadArgs {
@@ -95,19 +95,10 @@ async fn reload(args: &ReloadArgs, ports: Ports) -> Result<ReloadReport> {
     })
 }
 
-type Client = GrpcInferenceServiceClient<Channel>;
-
 async fn unload(client: &mut Client, model: &str) -> Result<Duration> {
     let begun = Instant::now();
     let request = RepositoryModelUnloadRequest { model_name: model.to_owned(), ..<_>::default() };
     client.repository_model_unload(request).await.context("the unload failed")?;
-    Ok(begun.elapsed())
-}
-
-async fn load(client: &mut Client, model: &str) -> Result<Duration> {
-    let begun = Instant::now();
-    let request = RepositoryModelLoadRequest { model_name: model.to_owned(), ..<_>::default() };
-    client.repository_model_load(request).await.context("the load failed")?;
     Ok(begun.elapsed())
 }
 

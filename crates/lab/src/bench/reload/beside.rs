@@ -2,7 +2,6 @@
 //!
 //! The same arrivals come twice, first without loads and then with one every so often.
 
-use super::Client;
 use crate::bench::client::{Payload, Protocol, RemoteClient};
 use crate::bench::figures::seconds;
 use crate::bench::load::{self, Pacing, Plan};
@@ -20,10 +19,14 @@ use symphony_backend::loader::Loader;
 use symphony_client::table::titles;
 use symphony_client::tally::{Percentiles, Tally};
 use symphony_core::ModelId;
+use symphony_frontend::proto::RepositoryModelLoadRequest;
 use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use symphony_sim::bound::staggered;
 use symphony_wire::clock;
 use symphony_workload::{Process, Stream};
+use tonic::transport::Channel;
+
+pub(super) type Client = GrpcInferenceServiceClient<Channel>;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct BesideArgs {
@@ -154,11 +157,19 @@ impl Run<'_> {
             if self.args.forget {
                 forget(&cache.join("profiles"))?;
             }
-            took.push(super::load(&mut client, name).await?);
+            took.push(load(&mut client, name).await?);
             next += every;
         }
         Ok(took)
     }
+}
+
+/// Loads a model. Returns how long that took.
+pub(super) async fn load(client: &mut Client, model: &str) -> Result<Duration> {
+    let begun = Instant::now();
+    let request = RepositoryModelLoadRequest { model_name: model.to_owned(), ..<_>::default() };
+    client.repository_model_load(request).await.context("the load failed")?;
+    Ok(begun.elapsed())
 }
 
 fn forget(profiles: &Path) -> Result<()> {
