@@ -25,7 +25,7 @@ def server(tmp_path_factory):
     # Three rows take longer than four times one, and than 100 ms.
     models.write_emulation(repository, "steep", "latency_ms = [10, 150, 400]\n", slo_ms=None)
     models.write_emulated(
-        repository, "stuck", alpha_ms=0, beta_ms=4_000, max_batch=1, slo_ms=None, queue_max=2
+        repository, "stuck", alpha_ms=0, beta_ms=1_500, max_batch=1, slo_ms=None, queue_max=2
     )
     with Server(repository, tmp_path_factory.mktemp("server"), config=CONFIG) as server:
         yield server
@@ -53,10 +53,11 @@ def test_a_lone_request_may_take_longer_than_the_model_is_planned_for(server):
 
 
 def test_the_bound_on_every_request_is_named_and_the_next_one_is_served(server):
-    answer = ask(server, "stuck")
-    assert answer.status == 504, answer
-    assert "request_max_s" in answer.error
-    assert f"{BOUND_S}" in answer.error
+    answers = wire.together([lambda: ask(server, "stuck")] * 2)
+    served, late = sorted(answers, key=lambda answer: answer.status)
+    assert (served.status, late.status) == (200, 504), answers
+    assert "request_max_s" in late.error
+    assert f"{BOUND_S}" in late.error
     assert ask(server, "detector").status == 200
     eventually(lambda: server.total(IN_FLIGHT) == 0, "nothing in flight")
 
@@ -69,7 +70,8 @@ def test_a_request_keeps_its_own_limit(server):
 
 def test_a_full_queue_refuses(server):
     answers = wire.together([lambda: ask(server, "stuck").status] * 6)
-    assert set(answers) == {429, 504}, answers
+    # One runs, two wait in vain, and for the others there is no room.
+    assert sorted(answers) == [200, 429, 429, 429, 504, 504]
     eventually(lambda: server.total(IN_FLIGHT) == 0, "nothing in flight")
 
 
