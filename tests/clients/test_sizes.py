@@ -43,7 +43,8 @@ def paths(tmp_path_factory):
         path.write_bytes((exported.EXPORTS / source).read_bytes())
         return path
 
-    padded = f"pad = {{ input_ids = 0, attention_mask = 0 }}\nmax_size = {{ sequence = {SEQUENCE_MAX} }}\n"
+    padded = "pad = { input_ids = 0, attention_mask = 0 }\n"
+    padded += f"max_size = {{ sequence = {SEQUENCE_MAX} }}\n"
     return {
         "encoder": shared("encoder", "encoder_dyn.onnx", padded),
         "state": shared("state", "state_axis1.onnx", "max_size = { sequence = 600 }\n"),
@@ -185,7 +186,8 @@ def test_more_rows_than_a_batch_takes(server, paths, rng, module):
     good = {"model": "encoder", "outcome": "good"}
     before = server.total("symphony_requests_total", **good)
     request = encoder_request(rng, 3 * ROWS_MAX + 1, 9)
-    compare(infer(module, server, "encoder", request), models.reference(paths["encoder"], **request))
+    wanted = models.reference(paths["encoder"], **request)
+    compare(infer(module, server, "encoder", request), wanted)
     assert server.total("symphony_requests_total", **good) == before + 1
     request = state_request(rng, REQUEST_ROWS_MAX, 256)
     compare(infer(module, server, "state", request), models.reference(paths["state"], **request))
