@@ -193,8 +193,8 @@ mod tests {
             });
             graph.input(name, ElementType::Float32, &dims.collect::<Vec<_>>());
         }
-        graph.floats("y", &[], &[0.0]);
-        graph.output("y", ElementType::Float32, &[]);
+        graph.floats("stored", &[], &[0.0]);
+        graph.output("stored", ElementType::Float32, &[]);
         let settings = GraphSettings { batch_axis, ..GraphSettings::default() };
         let found = batch_axes(&graph.finish().unwrap(), &settings).unwrap();
         let expected = expected.iter().map(|(name, axis)| ((*name).to_owned(), *axis)).collect();

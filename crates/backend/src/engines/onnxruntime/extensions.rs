@@ -68,6 +68,8 @@ fn weaken(file: &mut [u8], beginnings: &[&[u8]]) -> Option<()> {
     // A section's kind, offset, length, and the section that it refers to.
     let section = |file: &[u8], index: usize| -> Option<(u64, usize, usize, usize)> {
         let at = sections.checked_add(index.checked_mul(size)?)?;
+        // A section's description has 64 bytes.
+        at.checked_add(64)?;
         let kind = number(file, at + 4, 4)? as u64;
         Some((
             kind,
@@ -82,7 +84,8 @@ fn weaken(file: &mut [u8], beginnings: &[&[u8]]) -> Option<()> {
             continue;
         }
         let (_, names, _, _) = section(file, names)?;
-        for at in (offset..offset.checked_add(length)?).step_by(SYMBOL_BYTES) {
+        let end = offset.checked_add(length).filter(|end| *end <= file.len())?;
+        for at in (offset..end).step_by(SYMBOL_BYTES) {
             let name = names.checked_add(number(file, at, 4)?)?;
             let is_undefined = number(file, at + 6, 2)? == 0;
             let is_named = beginnings
