@@ -82,7 +82,11 @@ mod tests {
         check(DataType::Bytes, &[&[Fixed(1 << 26)]], 1, Some((0, row)));
         check(DataType::Uint8, &[&[Open(0)]], 1, None);
         check(DataType::Uint8, &[&[Open(0), Fixed(3)]], 1, Some((0, row)));
+        // Where requests choose their sizes, the largest batch is not bounded here.
+        check(DataType::Fp32, &[&[Fixed(1 << 28)]], 5, None);
+        let fixed = Signature::default();
+        let spec = TensorSpec::new("x", DataType::Fp32, vec![Dim::Batch, Fixed(1 << 28)]);
         let batch = "5 rows take more than 4 GiB: lower max_batch";
-        check(DataType::Fp32, &[&[Fixed(1 << 28)]], 5, Some((0, batch)));
+        assert_eq!(excess(&fixed, &[spec], 5), Some((0, batch.to_owned())));
     }
 }

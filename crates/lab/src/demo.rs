@@ -242,7 +242,7 @@ fn of_model(statistics: &Statistics, model: &ServedModel) -> ModelStatistics {
     found.map(|(_, statistics)| *statistics).unwrap_or_default()
 }
 
-/// A mode that loses a larger share of the requests is overloaded.
+/// A mode that loses a larger share of a model's requests is overloaded.
 const BAD_MAX: f64 = 0.05;
 
 /// What to see in the table, in one line.
@@ -252,8 +252,8 @@ fn lesson(load: f64, ended: &[Ended]) -> String {
     let good: Vec<_> =
         ended.iter().map(|ended| format!("{:.0} in {}", ended.good(), ended.mode.name())).collect();
     let good = good.join(", ");
-    let bad = |ended: &Ended| 1.0 - ended.good() / offered.max(f64::MIN_POSITIVE);
-    if ended.iter().any(|ended| bad(ended) > BAD_MAX) {
+    let is_overloaded = |row: &Row| row.tally.counts.bad_share() > BAD_MAX;
+    if ended.iter().flat_map(|ended| &ended.rows).any(is_overloaded) {
         return format!(
             "see good r/s: of {offered:.0} r/s offered in every mode were answered in time {good}"
         );

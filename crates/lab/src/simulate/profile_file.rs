@@ -10,7 +10,8 @@ use symphony_backend::repository::TomlSource;
 use symphony_core::{Profile, ProfileError, SizedProfile, Span};
 use toml::Spanned;
 
-/// A profile: `alpha_ms` and `beta_ms` up to `max_batch`, or `[[size]]` entries.
+/// A profile: `alpha_ms` and `beta_ms` up to `max_batch`, or `[[size]]` entries. A measured profile
+/// calls them `[[cell]]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "what it says of its origin is for people; other keys are refused")]
@@ -18,7 +19,7 @@ struct File {
     alpha_ms: Option<Spanned<f64>>,
     beta_ms: Option<Spanned<f64>>,
     max_batch: Option<Spanned<u32>>,
-    #[serde(default)]
+    #[serde(default, alias = "cell")]
     size: Vec<Spanned<Size>>,
     source: Option<String>,
     format: Option<u32>,
@@ -37,6 +38,7 @@ struct File {
 struct Size {
     rows: u32,
     /// Elements of each row's inputs, where the model takes different sizes.
+    #[serde(alias = "size")]
     elements: Option<u64>,
     p50_ns: Option<u64>,
     p95_ns: u64,
@@ -78,6 +80,11 @@ pub(super) fn read(path: &Path) -> Result<Profile> {
                     let problem = format!("the profile decreases at {rows} rows");
                     return Err(refuse(Some(more.span()), problem));
                 }
+            }
+            let elements = last.get_ref().elements;
+            if let Some(other) = sizes.iter().find(|size| size.get_ref().elements != elements) {
+                let problem = "the profile has rows of several sizes: give `sizes` in [[model]]";
+                return Err(refuse(Some(other.span()), problem.to_owned()));
             }
             if last.get_ref().rows > ROWS_MAX {
                 let problem = format!("rows: give 1 to {ROWS_MAX}");
