@@ -105,7 +105,9 @@ fn load(request: &LoadRequest<'_>) -> Result<Model, EngineError> {
     let Graph { model, path, patched } = request.graph;
     let is_named_onnx = path.extension().is_some_and(|extension| extension == "onnx");
     let is_beside = |(name, file): (&str, &Path)| file == path.with_file_name(name);
-    let loaded = if patched || !is_named_onnx || !model.external_weights().all(is_beside) {
+    // The engine looks for weights beside what a link leads to.
+    let is_plain = is_named_onnx && !path.is_symlink() && model.external_weights().all(is_beside);
+    let loaded = if patched || !is_plain {
         for (location, file) in model.external_weights() {
             let unreadable = |problem: String| {
                 let (path, model) = (file.to_owned(), request.name.to_owned());
