@@ -17,6 +17,9 @@ use symphony_wire::message::{Outcome, ServedModel, Submit};
 use symphony_wire::tensor::Inputs;
 use tokio::sync::oneshot;
 
+/// Bound on the rows of a request that is queued in parts, where the configuration sets none.
+pub(crate) const REQUEST_ROWS_MAX_DEFAULT: u32 = 4096;
+
 /// What requests may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdmissionBounds {
@@ -33,7 +36,7 @@ impl Default for AdmissionBounds {
         AdmissionBounds {
             request_bytes: request_bytes_max_default(),
             request: Objective::REQUEST_MAX_DEFAULT,
-            request_rows: crate::REQUEST_ROWS_MAX_DEFAULT,
+            request_rows: REQUEST_ROWS_MAX_DEFAULT,
         }
     }
 }

@@ -42,7 +42,7 @@ pub use in_process::InProcess;
 pub use request::{InferResponse, InputTensor, OutputOf};
 pub use services::Services;
 
-use admission::AdmissionBounds;
+use admission::{AdmissionBounds, REQUEST_ROWS_MAX_DEFAULT};
 use arriving::BodyLimits;
 use context::ApiContext;
 use grpc::{GrpcApi, GrpcServices};
@@ -76,9 +76,6 @@ pub const BODY_MAX_DEFAULT: usize = 64 << 20;
 
 /// Bound on open connections per port where the configuration sets none.
 pub const CONNECTIONS_MAX_DEFAULT: u32 = 8192;
-
-/// Bound on the rows of a request that is queued in parts, where the configuration sets none.
-pub const REQUEST_ROWS_MAX_DEFAULT: u32 = 4096;
 
 /// How long a body may bring nothing where the configuration says nothing.
 pub const BODY_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
