@@ -254,13 +254,13 @@ mod tests {
         assert_eq!(lanes.replan(second(1), &rows(&lanes, &[(20, 50)])), []);
         assert_eq!(lanes.borders(), begun, "fifty rows tell nothing");
         for at in 2..12 {
-            lanes.replan(second(at), &rows(&lanes, &[(20, 9000), (100, 1000), (500, 100)]));
+            lanes.replan(second(at), &rows(&lanes, &[(30, 9000), (110, 1000), (500, 100)]));
         }
         let settled = lanes.borders().to_vec();
         assert_ne!(settled, begun);
         for at in 12..40 {
             let more = at % 3 * 20;
-            let load = [(20, 9000 + more), (100, 1000 - more), (500, 100)];
+            let load = [(30, 9000 + more), (110, 1000 - more), (500, 100)];
             lanes.replan(second(at), &rows(&lanes, &load));
             assert_eq!(lanes.borders(), settled, "noise moves nothing");
         }
