@@ -5,6 +5,7 @@
 //! it is correct. Nothing here knows a particular engine.
 
 mod dimensions;
+mod edges;
 mod error;
 mod form;
 
@@ -17,12 +18,13 @@ use crate::resident::BatchError;
 use crate::values::InputValues;
 use crate::verify::{self, Bound, Finding, SizesError, Trial};
 use dimensions::{BatchAxes, batch_axes, dims_of, is_open};
+use edges::check_edges;
 use form::Form;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use symphony_onnx::{BatchFlow, Dim as GraphDim, ElementType, OnnxModel, RowsOfOutput, ValueKind};
-use symphony_wire::tensor::{DataType, Dim, Signature};
+use symphony_onnx::{BatchFlow, Dim as GraphDim, OnnxModel, RowsOfOutput};
+use symphony_wire::tensor::{Dim, Signature};
 use tracing::{info, warn};
 
 /// The part of a model's configuration that concerns its graph.
@@ -455,53 +457,6 @@ fn questions(model: &OnnxModel, problem: &BatchError) -> PrepareError {
         format!("shape = {{ {shape} }}"),
         format!("# no size was found by trial: {problem}"),
     ])
-}
-
-/// Refuses inputs and outputs that are not tensors or whose elements no protocol carries.
-fn check_edges(model: &OnnxModel) -> Result<(), PrepareError> {
-    let signature = model.signature();
-    let inputs = signature.inputs.iter().map(|value| ("input", value));
-    let outputs = signature.outputs.iter().map(|value| ("output", value));
-    for (role, value) in inputs.chain(outputs) {
-        let name = || value.name.clone();
-        let ValueKind::Tensor(tensor) = &value.kind else {
-            let remedy = match value.kind {
-                ValueKind::Sequence | ValueKind::Map => {
-                    "export it with tensors (with skl2onnx: options={\"zipmap\": False})"
-                }
-                _ => "export the model with dense tensors as inputs and outputs",
-            };
-            return Err(PrepareError::Kind { role, name: name(), kind: value.kind.name(), remedy });
-        };
-        if datatype(tensor.element).is_none() {
-            return Err(PrepareError::Element { role, name: name(), element: tensor.element });
-        }
-        if role == "input" && tensor.dims.is_none() {
-            return Err(PrepareError::Rank { input: name() });
-        }
-    }
-    Ok(())
-}
-
-/// The protocol's type for an element type of ONNX.
-fn datatype(element: ElementType) -> Option<DataType> {
-    Some(match element {
-        ElementType::Bool => DataType::Bool,
-        ElementType::Uint8 => DataType::Uint8,
-        ElementType::Uint16 => DataType::Uint16,
-        ElementType::Uint32 => DataType::Uint32,
-        ElementType::Uint64 => DataType::Uint64,
-        ElementType::Int8 => DataType::Int8,
-        ElementType::Int16 => DataType::Int16,
-        ElementType::Int32 => DataType::Int32,
-        ElementType::Int64 => DataType::Int64,
-        ElementType::Float16 => DataType::Fp16,
-        ElementType::Bfloat16 => DataType::Bf16,
-        ElementType::Float32 => DataType::Fp32,
-        ElementType::Float64 => DataType::Fp64,
-        ElementType::String => DataType::Bytes,
-        _ => return None,
-    })
 }
 
 /// Applies the configured shapes. Returns whether that changed the graph.

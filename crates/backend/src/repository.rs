@@ -2,12 +2,14 @@
 //!
 //! A model is a directory. `NAME/model.toml` (optional) says how the model is served, and
 //! `NAME/<version>/model.onnx` is the model; versions are whole numbers, and the highest is served
-//! unless the settings ask for others. A directory with only an ONNX file in it is version 1 of a model with default settings. A
-//! directory with none of these is not a model, such as `lost+found` on a volume's root.
+//! unless the settings ask for others. A directory with only an ONNX file in it is version 1 of a
+//! model with default settings. A directory with none of these is not a model, such as `lost+found`
+//! on a volume's root.
 //!
 //! Nothing here opens an ONNX file's contents or knows an engine.
 
 mod config;
+mod configuration;
 mod convert;
 mod directory;
 mod error;

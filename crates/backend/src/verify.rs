@@ -6,10 +6,12 @@
 //! what the engine itself differs by for the same row.
 
 mod compare;
+mod finding;
 mod observe;
 mod padding;
 mod sizes;
 
+pub(crate) use finding::Finding;
 pub(crate) use observe::without_rows;
 pub(crate) use padding::padding;
 pub(crate) use sizes::{Bound, SizesError};
@@ -51,17 +53,6 @@ pub(crate) struct Trial<'a> {
     ran: Vec<(Vec<usize>, usize)>,
     /// How long one row takes.
     time: Duration,
-}
-
-/// Whether rows in a batch give what they give alone.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Finding {
-    /// They do, within what the engine itself differs by.
-    Independent,
-    /// They do not: the text says where, the number by how much, relative to the largest value.
-    Dependent(String, f64),
-    /// A batch does not run, or its outputs do not have the rows of its inputs.
-    Fails(String),
 }
 
 impl<'a> Trial<'a> {

@@ -2,7 +2,8 @@
 //! a time.
 
 use super::dimensions::{BatchAxes, dims_of, name_of};
-use super::{PrepareError, datatype};
+use super::edges::datatype;
+use super::error::PrepareError;
 use crate::limits;
 use crate::repository::{Fill, GraphSettings};
 use crate::values;

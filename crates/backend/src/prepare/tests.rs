@@ -4,8 +4,8 @@ use super::*;
 use crate::engine::Cores;
 use crate::engines::rten::Rten;
 use crate::repository::Fill;
-use symphony_onnx::Dim;
 use symphony_onnx::builder::{GraphBuilder, attribute};
+use symphony_onnx::{Dim, ElementType};
 use symphony_wire::tensor::TensorSpec;
 
 const CORES: Cores = Cores { accelerators: 2, threads: 1 };

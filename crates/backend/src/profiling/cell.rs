@@ -21,6 +21,20 @@ pub struct Extent {
     pub rows_max: u32,
 }
 
+/// What was measured of one cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellMeasurement {
+    /// The batch.
+    pub cell: Cell,
+    /// The median time.
+    pub p50: Span,
+    /// The 95th percentile. Where there are fewer than 20 runs, the median and the spread that all
+    /// runs of the model have.
+    pub p95: Span,
+    /// The number of runs.
+    pub runs: u32,
+}
+
 /// A growing time that was not measured grows at least by this share of what it would if every row
 /// cost the same.
 const GROWTH_LEAST: f64 = 0.25;

@@ -7,8 +7,7 @@
 //!   contradict.
 //! - What was not measured is foreseen from what was.
 
-use super::CellMeasurement;
-use super::cell::{Cell, Extent, predict, rows_up_to};
+use super::cell::{Cell, CellMeasurement, Extent, predict, rows_up_to};
 use super::isotonic::{Weighted, isotonic};
 use std::collections::BTreeMap;
 use symphony_core::{Profile, ProfileError, SizedProfile, SizedProfileError, Span};

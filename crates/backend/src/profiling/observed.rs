@@ -3,9 +3,9 @@
 //! The first profile of a slow model is of few runs. Whatever it serves, and what it is probed with
 //! while nothing else is to do, makes it better.
 
-use super::cell::{Cell, Extent};
+use super::cell::{Cell, CellMeasurement, Extent};
 use super::fit::summarize;
-use super::{CellMeasurement, Measured};
+use super::measured::Measured;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use symphony_core::{Profile, Span};

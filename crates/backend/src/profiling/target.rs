@@ -2,9 +2,10 @@
 //! a gap between the batches of models that serve.
 
 use super::cell::{Cell, Extent, in_order_of_use};
+use super::fit::summarize;
 use super::measure::{Effort, RUN_BESIDE_SERVING_MAX, Ran, measure};
 use super::sample::SampledSize;
-use super::{Measured, ProfileOrigin, ProfilingError, summarize};
+use super::{Measured, ProfileOrigin, ProfilingError};
 use crate::resident::Resident;
 use crate::worker::Gaps;
 use std::thread;

@@ -9,8 +9,9 @@ use crate::resident::Resident;
 use crate::worker::Gaps;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use symphony_core::Time;
+use symphony_core::{Profile, Span, Time};
 use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
 
 /// A model that takes a known time, and counts its runs.

@@ -7,8 +7,9 @@
 
 mod keys;
 
+pub use keys::Note;
+
 use super::config::{Inherited, is_file_name};
-use super::directory::{ModelKind, ModelSource, OnnxSource};
 use super::error::ConfigError;
 use super::source::read_text;
 use super::versions::{self, VersionPolicy};
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_core::{Class, Span};
 use symphony_triton::proto::model_config::SchedulingChoice;
-use symphony_triton::proto::model_version_policy::{All, Latest, PolicyChoice, Specific};
+use symphony_triton::proto::model_version_policy::PolicyChoice;
 use symphony_triton::proto::{
     ModelConfig, ModelDynamicBatching, ModelInput, ModelQueuePolicy, ModelVersionPolicy,
     model_queue_policy,
@@ -34,15 +35,6 @@ pub struct TritonFile {
     path: PathBuf,
     text: String,
     config: Arc<ModelConfig>,
-}
-
-/// What is done in place of what a key asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// The key, with those that it is in.
-    pub key: &'static str,
-    /// What is done.
-    pub instead: String,
 }
 
 impl TritonFile {
@@ -234,46 +226,6 @@ fn queue_timeout(policy: &ModelQueuePolicy) -> Option<Span> {
     let is_refused = policy.timeout_action() == model_queue_policy::TimeoutAction::Reject;
     let timeout = policy.default_timeout_microseconds;
     (is_refused && timeout > 0).then(|| Span::from_micros(timeout))
-}
-
-impl ModelSource {
-    /// The configuration in Triton's form, as far as the settings and the files say it.
-    #[must_use]
-    pub fn configuration(&self) -> ModelConfig {
-        let file = self.settings.triton.as_ref();
-        let config = file.map_or_else(ModelConfig::default, |file| (*file.config).clone());
-        let name = match &self.kind {
-            ModelKind::Onnx { file: OnnxSource::File(path), .. } => path.file_name(),
-            _ => None,
-        };
-        let name = name.map(|name| name.to_string_lossy().into_owned());
-        ModelConfig {
-            version_policy: Some(ModelVersionPolicy { policy_choice: Some((&self.policy).into()) }),
-            default_model_filename: Some(config.default_model_filename.clone())
-                .filter(|name| !name.is_empty())
-                .or(name)
-                .unwrap_or_default(),
-            ..config
-        }
-    }
-}
-
-impl From<&VersionPolicy> for PolicyChoice {
-    fn from(policy: &VersionPolicy) -> PolicyChoice {
-        match policy {
-            VersionPolicy::Latest(count) => {
-                let num_versions = u32::try_from(*count).unwrap_or(u32::MAX);
-                PolicyChoice::Latest(Latest { num_versions })
-            }
-            VersionPolicy::All => PolicyChoice::All(All {}),
-            VersionPolicy::Specific(versions) => {
-                let number = |version: &u64| i64::try_from(*version).ok();
-                PolicyChoice::Specific(Specific {
-                    versions: versions.iter().filter_map(number).collect(),
-                })
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! How far the outputs of two runs of the same rows lie apart.
 
-use super::Finding;
+use super::finding::Finding;
 use half::{bf16, f16};
 use symphony_wire::tensor::{DataType, OutputTensor, Signature, TensorSpec};
 

@@ -58,24 +58,26 @@ fn weaken(file: &mut [u8], beginnings: &[&[u8]]) -> Option<()> {
     if !file.starts_with(b"\x7fELF\x02\x01") {
         return None;
     }
-    let number = |file: &[u8], at: usize, width: usize| -> Option<usize> {
+    // The number in a field of the entry at `entry`; an offset that leads nowhere has none.
+    let number = |file: &[u8], entry: usize, field: usize, width: usize| -> Option<usize> {
+        let at = entry.checked_add(field)?;
         let mut bytes = [0; 8];
         bytes[..width].copy_from_slice(file.get(at..at.checked_add(width)?)?);
         usize::try_from(u64::from_le_bytes(bytes)).ok()
     };
-    let sections = number(file, 0x28, 8)?;
-    let (size, count) = (number(file, 0x3A, 2)?, number(file, 0x3C, 2)?);
+    let sections = number(file, 0, 0x28, 8)?;
+    let (size, count) = (number(file, 0, 0x3A, 2)?, number(file, 0, 0x3C, 2)?);
     // A section's kind, offset, length, and the section that it refers to.
     let section = |file: &[u8], index: usize| -> Option<(u64, usize, usize, usize)> {
         let at = sections.checked_add(index.checked_mul(size)?)?;
         // A section's description has 64 bytes.
         at.checked_add(64)?;
-        let kind = number(file, at + 4, 4)? as u64;
+        let kind = number(file, at, 4, 4)? as u64;
         Some((
             kind,
-            number(file, at + 0x18, 8)?,
-            number(file, at + 0x20, 8)?,
-            number(file, at + 0x28, 4)?,
+            number(file, at, 0x18, 8)?,
+            number(file, at, 0x20, 8)?,
+            number(file, at, 0x28, 4)?,
         ))
     };
     for index in 0..count {
@@ -86,8 +88,8 @@ fn weaken(file: &mut [u8], beginnings: &[&[u8]]) -> Option<()> {
         let (_, names, _, _) = section(file, names)?;
         let end = offset.checked_add(length).filter(|end| *end <= file.len())?;
         for at in (offset..end).step_by(SYMBOL_BYTES) {
-            let name = names.checked_add(number(file, at, 4)?)?;
-            let is_undefined = number(file, at + 6, 2)? == 0;
+            let name = names.checked_add(number(file, at, 0, 4)?)?;
+            let is_undefined = number(file, at, 6, 2)? == 0;
             let is_named = beginnings
                 .iter()
                 .any(|start| file.get(name..).is_some_and(|text| text.starts_with(start)));

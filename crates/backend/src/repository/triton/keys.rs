@@ -1,12 +1,20 @@
 //! The keys of `config.pbtxt` that have no counterpart here: those with which a model is served all
 //! the same, and what is done instead; and those without which it would be served wrongly.
 
-use super::Note;
 use symphony_triton::proto::model_config::SchedulingChoice;
 use symphony_triton::proto::{
     ModelConfig, ModelDynamicBatching, ModelInput, ModelOutput, ModelQueuePolicy, model_input,
     model_queue_policy,
 };
+
+/// What is done in place of what a key asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The key, with those that it is in.
+    pub key: &'static str,
+    /// What is done.
+    pub instead: String,
+}
 
 /// Whether a file has a key.
 type IsThere = fn(&ModelConfig) -> bool;
