@@ -6,7 +6,7 @@
 //! is measured while the others idle, so a profile does not show how much accelerators slow each
 //! other down.
 //!
-//! A first profile takes two seconds at most. It is made of few runs where a model is slow, so what
+//! A first profile takes 1.5 s at most. It is made of few runs where a model is slow, so what
 //! becomes of them is robust: see [`fit`].
 //!
 //! Nothing here knows an engine, a file format or an objective.

@@ -1,4 +1,4 @@
-//! The configuration: file and flags become one validated [`Config`], once.
+//! The configuration: file and flags become one validated [`ServeConfig`], once.
 
 use crate::args::{LogFormat, PoolArgs, ServeArgs};
 use anyhow::{Context, Result, bail};
