@@ -41,7 +41,7 @@ impl Pool {
                 loss_weight: 1.0,
                 lane_of: None,
             };
-            let event = Event::AddModel { model: ModelId::first(number), terms };
+            let event = Event::AddModel { model: ModelId::first(number), terms: Box::new(terms) };
             scheduler.on_event(Time::ZERO, event, &mut todo);
         }
         scheduler.on_event(Time::ZERO, Event::SetDelays(delays), &mut todo);

@@ -20,10 +20,10 @@ impl World {
     fn new() -> World {
         let scheduler = Scheduler::new(Mode::Eager, 1);
         let mut world = World { scheduler, todo: Actions::default() };
-        world.tell(Event::AddModel { model: FORMER, terms: terms() });
+        world.tell(Event::AddModel { model: FORMER, terms: Box::new(terms()) });
         world.tell(Event::RemoveModel { model: FORMER });
         assert_eq!(world.settle(), [Action::Removed { model: FORMER }]);
-        world.tell(Event::AddModel { model: MODEL, terms: terms() });
+        world.tell(Event::AddModel { model: MODEL, terms: Box::new(terms()) });
         assert_eq!(world.settle(), []);
         world
     }
@@ -89,5 +89,5 @@ fn what_else_is_meant_for_the_former_changes_nothing() {
 #[should_panic(expected = "is in use")]
 fn two_generations_are_never_there_at_once() {
     let mut world = World::new();
-    world.tell(Event::AddModel { model: MODEL.next_generation(), terms: terms() });
+    world.tell(Event::AddModel { model: MODEL.next_generation(), terms: Box::new(terms()) });
 }

@@ -241,7 +241,7 @@ impl<'a> World<'a> {
         };
         for model in world.models {
             let terms = world.terms(model);
-            world.event(Event::AddModel { model, terms });
+            world.event(Event::AddModel { model, terms: Box::new(terms) });
         }
         world
     }
@@ -421,7 +421,7 @@ impl<'a> World<'a> {
     fn replace(&mut self, number: u64, before: ModelId) {
         let (model, terms) = (before.next_generation(), self.terms(before));
         self.models[model.index()] = model;
-        self.event(Event::AddModel { model, terms });
+        self.event(Event::AddModel { model, terms: Box::new(terms) });
         let (id, arrival) = (RequestId::only(number), self.now);
         let (deadline, class) = (arrival + SLO, Class::High);
         self.arrive(before, Request { id, arrival, deadline, rows: 1, class });

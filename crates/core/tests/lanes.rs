@@ -35,7 +35,7 @@ impl World {
             let objective = Objective::Slo(ms(100));
             let (profile, queue_max) = (line(1, 5), 4);
             let terms = ModelTerms { profile, objective, queue_max, loss_weight: 1.0, lane_of };
-            world.tell(0, Event::AddModel { model, terms });
+            world.tell(0, Event::AddModel { model, terms: Box::new(terms) });
         }
         world
     }

@@ -36,7 +36,11 @@ fn live_and_go(models: u32) -> Duration {
             loss_weight: 1.0,
             lane_of: None,
         };
-        scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
+        scheduler.on_event(
+            Time::ZERO,
+            Event::AddModel { model, terms: Box::new(terms) },
+            &mut todo,
+        );
         let (id, deadline) = (RequestId::only(model.slot().into()), Time::ZERO + slo);
         let request = Request { id, arrival: Time::ZERO, deadline, rows: 1, class: Class::High };
         scheduler.on_event(Time::ZERO, Event::Arrive { model, request }, &mut todo);

@@ -35,7 +35,7 @@ impl Pool {
             loss_weight: 1.0,
             lane_of: None,
         };
-        self.event(Event::AddModel { model: ModelId::first(model), terms });
+        self.event(Event::AddModel { model: ModelId::first(model), terms: Box::new(terms) });
     }
 
     fn arrive(&mut self, model: u32, class: Class) {

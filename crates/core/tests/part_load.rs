@@ -26,7 +26,11 @@ fn offer(requests: &[(u32, u64)]) -> (u64, Vec<String>) {
     };
     let mut scheduler = Scheduler::new(Mode::Consolidate, ACCELERATORS);
     let mut todo = Actions::default();
-    scheduler.on_event(Time::ZERO, Event::AddModel { model: MODEL, terms }, &mut todo);
+    scheduler.on_event(
+        Time::ZERO,
+        Event::AddModel { model: MODEL, terms: Box::new(terms) },
+        &mut todo,
+    );
     let (mut ends, mut dropped) = (BinaryHeap::new(), Vec::new());
     let (mut due, mut id) = (Time::ZERO, 0u64);
     loop {

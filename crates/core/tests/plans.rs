@@ -201,7 +201,11 @@ fn shard(accelerators: u32, slo: Span) -> Shard {
         loss_weight: 1.0,
         lane_of: None,
     };
-    shard.on_event(at(0), Event::AddModel { model: LONG, terms }, &mut Actions::default());
+    shard.on_event(
+        at(0),
+        Event::AddModel { model: LONG, terms: Box::new(terms) },
+        &mut Actions::default(),
+    );
     shard
 }
 

@@ -244,7 +244,7 @@ impl ShardRecords {
         match question {
             ShardQuestion::AddModel(AddModel { model, terms }, reply) => {
                 self.models.insert(model, Removal::new());
-                party.on_event(now, Event::AddModel { model, terms }, todo);
+                party.on_event(now, Event::AddModel { model, terms: Box::new(terms) }, todo);
                 reply.answer(());
             }
             ShardQuestion::RemoveModel(model, reply) => {

@@ -215,7 +215,7 @@ impl<'a, P: Policy> World<'a, P> {
         };
         for model in (0..MODELS).map(ModelId::first) {
             let terms = world.terms(model);
-            world.event(Event::AddModel { model, terms });
+            world.event(Event::AddModel { model, terms: Box::new(terms) });
         }
         world
     }
@@ -320,7 +320,7 @@ impl<'a, P: Policy> World<'a, P> {
     fn replace(&mut self, number: u64, before: ModelId) {
         let (model, terms) = (before.next_generation(), self.terms(before));
         self.models[model.index()] = model;
-        self.event(Event::AddModel { model, terms });
+        self.event(Event::AddModel { model, terms: Box::new(terms) });
         let (id, arrival) = (RequestId::only(number), self.now);
         let deadline = arrival + Span::from_micros(40_000);
         self.arrive(before, Request { id, arrival, deadline, rows: 1, class: Class::High });

@@ -127,7 +127,7 @@ pub(crate) fn load(scheduler: &mut Scheduler, models: u32, todo: &mut Actions) -
     let terms: Vec<ModelTerms> = (0..models).map(terms).collect();
     let begun = Instant::now();
     for (model, terms) in (0..).map(ModelId::first).zip(terms) {
-        scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, todo);
+        scheduler.on_event(Time::ZERO, Event::AddModel { model, terms: Box::new(terms) }, todo);
     }
     scheduler.settle(Time::ZERO, todo);
     begun.elapsed()

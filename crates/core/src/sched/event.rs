@@ -60,8 +60,9 @@ pub enum Event {
     AddModel {
         /// The model.
         model: ModelId,
-        /// Its terms.
-        terms: ModelTerms,
+        /// Its terms. In a place of their own, so that requests, which come in events as well, are
+        /// not moved with room for them.
+        terms: Box<ModelTerms>,
     },
     /// Batches of this model run by another profile from now on: its measurements were refined, or
     /// the lane takes requests of other sizes. Requests that are queued stay queued; one with more

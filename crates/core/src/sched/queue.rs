@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Requests of one model, in the order in which they are due: by their deadlines, or by the soft
-/// objective where that is earlier. To append at the tail, to ask for a prefix a little longer or shorter than the
-/// last, and to take it, costs constant time per request.
+/// objective where that is earlier. To append at the tail, to ask for a prefix a little longer or
+/// shorter than the last, and to take it, costs constant time per request.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
     requests: VecDeque<Request>,
@@ -39,7 +39,18 @@ impl Queue {
         request.deadline.min(request.arrival + self.patience)
     }
 
+    /// Whether a request is due before another.
+    #[inline]
+    fn is_due_before(&self, request: &Request, other: &Request) -> bool {
+        if self.is_by_deadline() {
+            request.deadline < other.deadline
+        } else {
+            self.due(request) < self.due(other)
+        }
+    }
+
     /// Whether deadlines say when requests are due.
+    #[inline]
     fn is_by_deadline(&self) -> bool {
         self.patience == Span::MAX
     }
@@ -106,7 +117,7 @@ impl Queue {
     pub(crate) fn push(&mut self, request: Request) {
         self.rows += u64::from(request.rows);
         match self.requests.back() {
-            Some(last) if self.due(last) > self.due(&request) => self.insert(request),
+            Some(last) if self.is_due_before(&request, last) => self.insert(request),
             _ => self.requests.push_back(request),
         }
     }

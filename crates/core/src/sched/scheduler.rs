@@ -233,7 +233,11 @@ mod tests {
             let (mut todo, slos) =
                 (Actions::default(), models.each_ref().map(|terms| terms.objective.span()));
             for (model, terms) in (0..).map(ModelId::first).zip(models) {
-                scheduler.on_event(Time::ZERO, Event::AddModel { model, terms }, &mut todo);
+                scheduler.on_event(
+                    Time::ZERO,
+                    Event::AddModel { model, terms: Box::new(terms) },
+                    &mut todo,
+                );
             }
             World { scheduler, todo, slos, arrivals: Vec::new(), ends: Vec::new() }
         }

@@ -95,7 +95,7 @@ impl RivalPool {
                 assert_eq!(model.index(), self.models.len(), "models are added in order");
                 let queue = VecDeque::new();
                 self.models.push(RivalModel {
-                    terms,
+                    terms: *terms,
                     queue,
                     overrun: Span::ZERO,
                     expiry: None,

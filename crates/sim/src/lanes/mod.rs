@@ -86,7 +86,7 @@ impl Lanes {
             Some(lanes) => lanes.add(tell),
             None => {
                 let model_id = model_id(number);
-                tell(Event::AddModel { model: model_id, terms: model.terms.clone() });
+                tell(Event::AddModel { model: model_id, terms: Box::new(model.terms.clone()) });
             }
         }
     }
@@ -188,7 +188,7 @@ impl SimLanes {
         for (lane, model) in self.ids.iter().copied().enumerate() {
             let profile = Arc::new(self.router.profile(&self.sizes, lane));
             let terms = ModelTerms { profile, lane_of, ..self.terms.clone() };
-            tell(Event::AddModel { model, terms });
+            tell(Event::AddModel { model, terms: Box::new(terms) });
         }
     }
 

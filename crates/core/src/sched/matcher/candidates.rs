@@ -161,6 +161,12 @@ impl Candidates {
         Some((expected, self.slots[index as usize].offer?))
     }
 
+    /// Whether a candidate of a lower tier may be ready.
+    #[inline]
+    pub(super) fn has_ready_lower(&self) -> bool {
+        self.ready_low.iter().any(|ready| !ready.is_empty())
+    }
+
     /// By lower tier, whether a candidate of it may be ready that gives way to this tier.
     #[inline]
     pub(super) fn passed_over(&self, tier: Tier) -> [bool; Tier::LOWER.len()] {
@@ -171,8 +177,7 @@ impl Candidates {
     /// Whether there may be a candidate; a candidate that became too late stays filed until it is looked at.
     pub(super) fn has_any(&self) -> bool {
         let is_ready = self.ready.iter().any(|ready| !ready.is_empty());
-        let is_ready = is_ready || self.ready_low.iter().any(|ready| !ready.is_empty());
-        is_ready || !self.waiting.is_empty()
+        is_ready || self.has_ready_lower() || !self.waiting.is_empty()
     }
 
     /// When the next window opens, or the next candidate becomes urgent.

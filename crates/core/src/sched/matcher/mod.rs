@@ -315,16 +315,25 @@ impl Matcher {
     #[inline]
     fn next_ready(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         self.candidates.open_windows(now);
-        let [low, best_effort] = [0, 1].map(|lower| self.candidates.first_lower(now, lower));
-        for owed in [best_effort, low] {
-            if let Some((_, offer)) = &owed
-                && self.is_owed(offer)
-            {
-                return owed;
-            }
-        }
+        if self.candidates.has_ready_lower() { self.next_of_all(now) } else { self.next_high(now) }
+    }
+
+    /// The first of the high candidates.
+    #[inline]
+    fn next_high(&mut self, now: Time) -> Option<(ModelId, Offer)> {
         let (limits, running) = (self.planner.level_limits(), self.running.by_level());
-        self.candidates.first_high(now, limits, running).or(low).or(best_effort)
+        self.candidates.first_high(now, limits, running)
+    }
+
+    /// The candidate to serve next while there are some of lower tiers. Apart, so that a pool without
+    /// them does not pay for it.
+    #[inline(never)]
+    fn next_of_all(&mut self, now: Time) -> Option<(ModelId, Offer)> {
+        let low = self.candidates.first_lower(now, 0);
+        let best_effort = self.candidates.first_lower(now, 1);
+        let is_owed = |first: &(ModelId, Offer)| self.is_owed(&first.1);
+        let owed = best_effort.filter(is_owed).or_else(|| low.filter(is_owed));
+        owed.or_else(|| self.next_high(now)).or(low).or(best_effort)
     }
 
     /// Whether the tier of this batch is a lower one that is owed its time.
@@ -380,13 +389,19 @@ impl Matcher {
     /// Settles the accounts of the lower tiers when it is known what became of a grant.
     #[inline]
     fn account(&mut self, pending: &PendingGrant, sent: Option<SentBatch>) {
+        let PendingGrant { granted, passed_over, .. } = *pending;
+        // Where only high requests come there is nothing to settle.
+        let is_even = self.deficits == [Deficit::default(); 2];
+        if is_even && granted.tier == Tier::High && passed_over == [false; 2] {
+            return;
+        }
         let ran = sent.map_or(0.0, |sent| sent.exec.0 as f64);
         let serving = f64::from(self.accelerators.serving());
         let debt_max = debt_max(self.low_share, serving);
         for (lower, deficit) in self.deficits.iter_mut().enumerate() {
-            let is_own = pending.granted.tier.lower() == Some(lower);
+            let is_own = granted.tier.lower() == Some(lower);
             let got = if is_own { ran - pending.prepaid } else { 0.0 };
-            let earned = if pending.passed_over[lower] { self.low_share * ran } else { 0.0 };
+            let earned = if passed_over[lower] { self.low_share * ran } else { 0.0 };
             deficit.settle(earned, got, debt_max);
         }
     }

@@ -171,7 +171,7 @@ impl Shard {
         match event {
             Event::Arrive { model, request } => self.arrive(now, model, request, todo),
             Event::Cancel { model, request, deadline } => self.cancel(model, request, deadline),
-            Event::AddModel { model, terms } => self.add(model, terms),
+            Event::AddModel { model, terms } => self.add(model, *terms),
             Event::RemoveModel { model } => self.close(model, todo),
             Event::SetMode(mode) => self.set_mode(mode),
             Event::SetDelays(delays) => self.set_delays(delays),

@@ -85,8 +85,11 @@ pub(super) struct QueuedModel {
     published: Published,
     /// Requests queued, as its model's other lanes know it.
     counted: usize,
-    /// Requests queued in its model's other lanes.
-    others: usize,
+    /// The most requests that may be queued here: the bound, less what its model's other lanes have
+    /// queued.
+    queue_max: usize,
+    /// A high request that came with less time than this is early; zero without an objective.
+    early_below: Span,
     /// Batches sent and not ended.
     running: u32,
     life: Life,
@@ -101,7 +104,10 @@ impl QueuedModel {
     pub(super) fn new(id: ModelId, terms: ModelTerms, pool: &PoolView) -> QueuedModel {
         let profile = Profile::clone(&terms.profile);
         let slo = terms.objective.span();
-        let patience = if terms.objective.is_soft() { slo } else { Span::MAX };
+        let (patience, early_below) = match terms.objective {
+            Objective::Slo(slo) => (Span::MAX, Span(slo.0 / 8 * 7)),
+            Objective::Soft(span) => (span, Span::ZERO),
+        };
         QueuedModel {
             id,
             timing: ModelTiming::new(slo, profile, &pool.delays, pool.message),
@@ -112,7 +118,8 @@ impl QueuedModel {
             plan: ModelPlan::default(),
             published: Published::default(),
             counted: 0,
-            others: 0,
+            queue_max: terms.queue_max as usize,
+            early_below,
             running: 0,
             life: Life::Open,
             is_touched: false,
@@ -136,7 +143,8 @@ impl QueuedModel {
     /// Its model's lanes have so many requests queued, with its own as they were counted last.
     #[inline]
     pub(super) fn note_others(&mut self, queued: usize) {
-        self.others = queued - self.counted;
+        let others = queued - self.counted;
+        self.queue_max = (self.terms.queue_max as usize).saturating_sub(others);
     }
 
     /// How many requests it had queued when this was asked last, and has now.
@@ -272,7 +280,7 @@ impl QueuedModel {
     /// Whether it and its model's other lanes have as many requests queued as they may.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.queue.len() + self.others >= self.terms.queue_max as usize
+        self.queue.len() >= self.queue_max
     }
 
     /// Gives a high request the place of a low one in a full queue, if there is one.
@@ -297,9 +305,8 @@ impl QueuedModel {
     /// than the objective does.
     #[inline]
     fn is_early(&self, request: &Request) -> bool {
-        let Objective::Slo(slo) = self.terms.objective else { return false };
         let allowed = request.deadline.since(request.arrival);
-        request.class == Class::High && allowed < Span(slo.0 / 8 * 7)
+        request.class == Class::High && allowed < self.early_below
     }
 
     /// Whether an early request leaves too little time for the batches that the load of high requests
