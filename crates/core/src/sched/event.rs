@@ -107,3 +107,13 @@ pub enum Event {
         overrun: Span,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_no_larger_than_a_request_needs() {
+        assert_eq!(size_of::<Event>(), 16 + size_of::<Request>());
+    }
+}
