@@ -49,9 +49,9 @@ impl ProfilingTarget<'_> {
     /// # Errors
     /// The engine failed on a batch.
     pub fn measure(&mut self, effort: &Effort) -> Result<Measured, ProfilingError> {
-        let mut extents = self.extents();
-        let cells = in_order_of_use(&extents);
-        let sizes = extents.len();
+        let sampled = self.sampled();
+        let cells = in_order_of_use(&sampled);
+        let sizes = sampled.len();
         let mut refused = Vec::new();
         let times = measure(&cells, effort, &mut |cell| match self.run(cell) {
             Ok(ran) => Ok(Some(ran)),
@@ -62,16 +62,32 @@ impl ProfilingTarget<'_> {
             }
             Err(error) => Err(error),
         })?;
-        extents.retain(|extent| !refused.contains(&extent.size));
+        let mut extents = self.extents();
+        // The times of the largest requests are foreseen where they could not be measured: such
+        // requests may still come.
+        let largest = extents.last().map(|extent| extent.size);
+        extents.retain(|extent| Some(extent.size) == largest || !refused.contains(&extent.size));
         let runs = effort.runs as usize;
         let is_whole =
             times.len() == cells.len() && times.iter().all(|(_, times)| times.len() >= runs);
         Ok(Measured::new(summarize(times), extents, !is_whole, ProfileOrigin::Measured)?)
     }
 
-    /// What there is to measure.
+    /// The sizes that its profile has: those that are measured, and the largest that a request may
+    /// have.
     #[must_use]
     pub fn extents(&self) -> Vec<Extent> {
+        let signature = self.resident.signature();
+        let size = signature.size(&signature.sizes_max());
+        let mut extents = self.sampled();
+        if extents.last().is_none_or(|extent| extent.size < size) {
+            extents.push(Extent { size, rows_max: self.resident.rows_max() });
+        }
+        extents
+    }
+
+    /// What there is to measure.
+    fn sampled(&self) -> Vec<Extent> {
         let rows_max = self.resident.rows_max();
         self.samples.iter().map(|sample| Extent { size: sample.size, rows_max }).collect()
     }
@@ -82,7 +98,7 @@ impl ProfilingTarget<'_> {
     /// # Errors
     /// The engine failed on a batch.
     pub fn warm_up(&mut self, known: &Measured) -> Result<(), ProfilingError> {
-        let Some(size) = known.extents.last().map(|extent| extent.size) else { return Ok(()) };
+        let Some(size) = self.samples.last().map(|sample| sample.size) else { return Ok(()) };
         let ran = self.run(Cell { size, rows: 1 })?;
         let rows = self.resident.rows_max();
         let most = if ran.beside_serving { RUN_BESIDE_SERVING_MAX } else { WARM_UP_MAX };
