@@ -114,6 +114,6 @@ mod tests {
 
     #[test]
     fn an_event_is_no_larger_than_a_request_needs() {
-        assert_eq!(size_of::<Event>(), 16 + size_of::<Request>());
+        assert_eq!(size_of::<Event>(), size_of::<ModelId>() + size_of::<Request>());
     }
 }
