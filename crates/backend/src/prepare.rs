@@ -453,9 +453,12 @@ fn questions(model: &OnnxModel, problem: &BatchError) -> PrepareError {
         format!("{:?} = [{}]", value.name, row.collect::<Vec<_>>().join(", "))
     });
     let shape = open.collect::<Vec<_>>().join(", ");
+    let dims = model.signature().inputs.iter().flat_map(|value| dims_of(value).iter().skip(1));
+    let mut names: Vec<String> = dims.filter(|dim| is_open(dim)).map(GraphDim::to_string).collect();
+    names.dedup();
     PrepareError::Questions(vec![
         format!("shape = {{ {shape} }}"),
-        format!("# no size was found by trial: {problem}"),
+        format!("# open are {}; no size was found by trial: {problem}", names.join(", ")),
     ])
 }
 

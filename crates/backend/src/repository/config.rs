@@ -399,9 +399,15 @@ fn emulated(
     let profile = emulated_profile(source, table, max_batch)?;
     let open = open_dimension(source, table)?;
     let (rows_max, dimensions) = (profile.rows_max(), open.as_slice());
-    let inputs = tensors(source, "input", &file.input, (rows_max, dimensions))?;
+    let mut inputs = tensors(source, "input", &file.input, (rows_max, dimensions))?;
     let outputs = tensors(source, "output", &file.output, (rows_max, &[]))?;
     let padded = (table.get_ref().padded && open.is_some()).then_some(0);
+    if padded.is_some() {
+        // What it is padded with is never computed with: zeros, or the empty text.
+        for input in inputs.iter_mut().filter(|input| input.shape.contains(&Dim::Open(0))) {
+            input.fill = Some(vec![0; input.datatype.size().unwrap_or(size_of::<u32>())].into());
+        }
+    }
     let dimensions = open.into_iter().collect();
     let signature = Signature { inputs, outputs, dimensions, padded };
     let costs = Arc::new(emulated_costs(source, table, &signature, profile)?);

@@ -30,6 +30,10 @@ const GROWTH_TIME: u32 = 9;
 /// How often the range is halved in which the largest size lies.
 const NARROWED: usize = 6;
 
+/// Up to this size the search goes on although its time is over, as long as runs are short: how busy
+/// the machine is must not decide which requests are taken.
+const SIZE_SURE: usize = 512;
+
 /// How long all runs of the search may take, and how long its longest run.
 const SEARCH_TIME: Duration = Duration::from_secs(4);
 const RUN_TIME: Duration = Duration::from_millis(1500);
@@ -200,7 +204,8 @@ impl<'a> Trial<'a> {
         let mut good = self.base[index];
         let mut last = self.time;
         while good < most {
-            if begun.elapsed() > SEARCH_TIME || last * 3 > RUN_TIME {
+            let is_over = begun.elapsed() > SEARCH_TIME && good >= SIZE_SURE;
+            if is_over || last * 3 > RUN_TIME {
                 // An image's side is bounded by memory and time alone.
                 return if is_image { most } else { good };
             }
