@@ -81,6 +81,10 @@ pub trait Executable: Send {
     /// # Errors
     /// The engine failed on this batch. It can still run other batches.
     fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError>;
+
+    /// With the end of its next batch the engine gives back the memory that earlier, larger batches
+    /// needed, if it keeps any.
+    fn trim(&mut self) {}
 }
 
 /// Why an engine did not load a model or run a batch.

@@ -412,7 +412,11 @@ impl Loader {
                 "the first profile is of few runs or sizes: it is refined while the model serves"
             );
         }
-        targets.try_for_each(|mut target| target.warm_up(&measured))?;
+        first.trim()?;
+        targets.try_for_each(|mut target| {
+            target.warm_up(&measured)?;
+            target.trim()
+        })?;
         let observed = Arc::new(Observed::new(&measured.extents));
         residents.iter_mut().for_each(|resident| resident.observe(&observed));
         Ok((measured, Learning { observed, place: key.place() }))

@@ -78,6 +78,19 @@ impl Resident {
         self.executable
     }
 
+    /// Gives back the memory of larger batches than those that come: of its buffers now, of the
+    /// engine with the end of the next batch.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn trim(&mut self) -> Result<(), EngineError> {
+        let representation = self.executable.representation();
+        let signature = Arc::clone(&self.signature);
+        self.arena = Arena::new(signature, self.arena.rows_max(), representation)?;
+        self.executable.trim();
+        Ok(())
+    }
+
     /// Whether a batch of so many rows, at these sizes of the open dimensions, keeps to the bounds
     /// on rows and memory.
     #[must_use]

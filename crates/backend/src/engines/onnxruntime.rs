@@ -16,8 +16,8 @@ use crate::batch::Batch;
 use crate::engine::{Cores, Engine, EngineError, Executable, Graph, LoadRequest, guarded};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
-use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{RunOptions, Session};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -151,7 +151,7 @@ impl Engine for Onnxruntime {
                 guarded(NAME, "loading a model", || self.session(&source, request.custom_ops))
                     .map_err(|error| refused(request.name, error.to_string()))?;
             let outputs = request.signature.outputs.clone();
-            executables.push(Box::new(OnnxruntimeModel { session, outputs }));
+            executables.push(Box::new(OnnxruntimeModel { session, outputs, trims: false }));
         }
         Ok(executables)
     }
@@ -243,6 +243,8 @@ impl Onnxruntime {
 struct OnnxruntimeModel {
     session: Session,
     outputs: Vec<TensorSpec>,
+    /// The arena is to be trimmed with the next batch.
+    trims: bool,
 }
 
 impl Executable for OnnxruntimeModel {
@@ -254,10 +256,27 @@ impl Executable for OnnxruntimeModel {
         };
         let inputs = batch.inputs().map(|input| Ok((input.name, values::input(&input)?)));
         let inputs = inputs.collect::<ort::Result<Vec<_>>>().map_err(failed)?;
+        let trimming =
+            std::mem::take(&mut self.trims).then(trimming).transpose().map_err(failed)?;
         let (session, specs) = (&mut self.session, &self.outputs);
         guarded(NAME, "running a batch", || {
-            let mut outputs = session.run(inputs).map_err(failed)?;
+            let outputs = match &trimming {
+                Some(options) => session.run_with_options(inputs, options),
+                None => session.run(inputs),
+            };
+            let mut outputs = outputs.map_err(failed)?;
             specs.iter().map(|spec| values::output(spec, outputs.remove(&spec.name))).collect()
         })
     }
+
+    fn trim(&mut self) {
+        self.trims = true;
+    }
+}
+
+/// Has the library's arena give back at the end of a run what it does not use.
+fn trimming() -> ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    Ok(options)
 }

@@ -108,6 +108,18 @@ impl ProfilingTarget<'_> {
         Ok(())
     }
 
+    /// Gives back the memory that the largest batches took. The next batches may be far smaller, and
+    /// a server with many models would hold the largest of all of them.
+    ///
+    /// # Errors
+    /// The engine failed on a batch.
+    pub fn trim(&mut self) -> Result<(), ProfilingError> {
+        let Some(size) = self.samples.first().map(|sample| sample.size) else { return Ok(()) };
+        self.resident.trim()?;
+        self.run(Cell { size, rows: 1 })?;
+        Ok(())
+    }
+
     /// Whether a kept profile still holds: some of its cells are run and compared with it.
     ///
     /// # Errors
