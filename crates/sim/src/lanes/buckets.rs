@@ -2,11 +2,12 @@
 //! and Ye, "BucketServe: Bucket-Based Dynamic Batching for Smart and Efficient LLM Inference Serving",
 //! arXiv 2507.17120).
 //!
-//! There, requests wait in buckets of sequence lengths. A bucket is split at the middle of its range
-//! when more requests wait in it than one batch takes and most of them are in its lower half; when
-//! fewer wait in all buckets than one batch takes, all are merged into one. Costs play no part. The
-//! share of the lower half, one half, is the natural reading of "most"; splitting ends with the lanes
-//! that there are. Everything else is our scheduler's, so that only the rule for buckets is compared.
+//! As its abstract and summaries describe it, requests wait in buckets of sequence lengths. A bucket is
+//! split at the middle of its range when more requests wait in it than one batch takes and most of
+//! them are in its lower half; when fewer wait in all buckets than one batch takes, all are merged
+//! into one. Costs play no part. Our reading: "most" is one half, one batch takes what the objective
+//! allows of the largest requests, and splitting ends with the lanes that there are. Everything else
+//! is our scheduler's, so that only the rule for buckets is compared.
 
 /// A bucket is split when more than this share of its requests is in the lower half.
 const LOWER_SHARE: f64 = 0.5;
