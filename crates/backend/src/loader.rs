@@ -100,6 +100,8 @@ pub struct Learning {
     pub observed: Arc<Observed>,
     /// Where its profile is kept.
     pub place: ProfilePlace,
+    /// What it can be probed with.
+    pub samples: Samples,
 }
 
 /// Who is told what a load is about, with the model's name.
@@ -397,9 +399,9 @@ impl Loader {
     ) -> Result<(Measured, Learning), ProfilingError> {
         let now = || self.clock.now();
         let first = residents.first().expect("a model is loaded on at least one accelerator");
-        let samples = sampled(first.signature(), samples);
+        let requests = sampled(first.signature(), samples);
         let mut targets = residents.iter_mut().enumerate().map(|(accelerator, resident)| {
-            let (samples, gaps) = (&samples, &self.gaps);
+            let (samples, gaps) = (&requests, &self.gaps);
             ProfilingTarget { resident, samples, now: &now, gaps, accelerator }
         });
         let mut first = targets.next().expect("a model is loaded on at least one accelerator");
@@ -419,7 +421,7 @@ impl Loader {
         })?;
         let observed = Arc::new(Observed::new(&measured.extents));
         residents.iter_mut().for_each(|resident| resident.observe(&observed));
-        Ok((measured, Learning { observed, place: key.place() }))
+        Ok((measured, Learning { observed, place: key.place(), samples: samples.clone() }))
     }
 
     /// The profile of a model on its first accelerator, which is warm afterwards. A kept profile

@@ -12,7 +12,7 @@ mod form;
 pub use error::PrepareError;
 
 use crate::engine::{Engine, Executable, Graph, LoadRequest};
-use crate::profiling::SampledSize;
+use crate::profiling::{Cell, SampledSize};
 use crate::repository::GraphSettings;
 use crate::resident::BatchError;
 use crate::values::InputValues;
@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_onnx::{BatchFlow, Dim as GraphDim, OnnxModel, RowsOfOutput};
-use symphony_wire::tensor::{Dim, Signature};
+use symphony_wire::tensor::{Dim, Inputs, Signature};
 use tracing::{info, warn};
 
 /// The part of a model's configuration that concerns its graph.
@@ -89,6 +89,9 @@ pub struct Runnable {
     pub unbatched: Option<String>,
 }
 
+/// So many rows of a generated batch differ.
+const DIFFERENT_ROWS: usize = 4;
+
 /// Inputs with which a model runs.
 #[derive(Clone, Debug, Default)]
 pub struct Samples {
@@ -115,6 +118,17 @@ impl Samples {
         let mut all: Vec<SampledSize> = self.sizes.iter().map(sampled).collect();
         all.dedup_by_key(|sampled| sampled.size);
         all
+    }
+
+    /// Generates a batch of requests of one row each. None for a size at which it has not run.
+    #[must_use]
+    pub fn batch(&self, signature: &Signature, cell: Cell, seed: u64) -> Option<Vec<Inputs>> {
+        let mut sizes = self.sizes.iter();
+        let (sizes, way) = sizes.find(|(sizes, _)| signature.size(sizes) == cell.size)?;
+        let rows = cell.rows as usize;
+        let different = self.values.rows(signature, sizes, *way, rows.min(DIFFERENT_ROWS), seed);
+        // What they hold is shared, not copied.
+        Some(different.iter().cycle().take(rows).cloned().collect())
     }
 }
 

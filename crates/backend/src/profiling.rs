@@ -28,7 +28,7 @@ pub use machine::Machine;
 pub use measure::Effort;
 pub use measured::{Measured, ProfileOrigin};
 pub use observed::Observed;
-pub use sample::{SampledSize, sample_batch, sample_rows, sample_sizes};
+pub use sample::{SampledSize, sample_rows};
 pub use target::ProfilingTarget;
 
 #[cfg(test)]

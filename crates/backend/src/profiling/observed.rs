@@ -94,7 +94,8 @@ impl Measured {
     }
 
     /// The cells of which a probe would tell more than is known, those that tell most first, each
-    /// with the time that it is likely to take.
+    /// with the time that it is likely to take. None is of a size at which the model has not run: it
+    /// may refuse that size.
     pub fn unknown<'a>(
         &'a self,
         observed: &'a Observed,
@@ -104,7 +105,9 @@ impl Measured {
             measured.map_or(0, |measured| measured.runs as usize).max(observed.runs(cell))
         };
         let cells = super::cell::in_order_of_use(&self.extents);
-        let unknown = cells.into_iter().filter(move |cell| known(*cell) < RUNS_TO_KNOW);
+        let has_run = |size| self.cells.iter().any(|measured| measured.cell.size == size);
+        let cells = cells.into_iter().filter(move |cell| has_run(cell.size));
+        let unknown = cells.filter(move |cell| known(*cell) < RUNS_TO_KNOW);
         unknown.map(|cell| (cell, self.by_size.at(cell.size).exec(cell.rows)))
     }
 }
@@ -180,5 +183,14 @@ mod tests {
         }
         assert_eq!(unknown(&observed), []);
         assert!(!first.refined(&observed).unwrap().shortened, "it is known in full");
+    }
+
+    #[test]
+    fn a_size_at_which_the_model_has_not_run_is_not_probed() {
+        let mut measured = first();
+        measured.extents.push(Extent { size: 20, rows_max: 8 });
+        let observed = Observed::new(&measured.extents);
+        let sizes: Vec<u64> = measured.unknown(&observed).map(|(cell, _)| cell.size).collect();
+        assert_eq!(sizes, [10; 6]);
     }
 }

@@ -1,6 +1,5 @@
 //! Generated inputs with which any model can be measured.
 
-use super::Cell;
 use bytes::Bytes;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -15,50 +14,9 @@ pub struct SampledSize {
     pub rows: Vec<Inputs>,
 }
 
-/// How many sizes of a model with open dimensions are measured, each half as long as the next in
-/// every such dimension.
-const SIZES: u32 = 5;
-
-/// So many rows of a generated batch differ.
-const DIFFERENT_ROWS: usize = 4;
-
-/// The sizes of the open dimensions, halved so many times.
-fn halved(signature: &Signature, times: u32) -> Vec<usize> {
-    signature.sizes_max().into_iter().map(|max| (max >> times).max(1)).collect()
-}
-
-/// Generates a batch of requests of one of the sizes that are measured. None for another size.
-#[must_use]
-pub fn sample_batch(signature: &Signature, cell: Cell, seed: u64) -> Option<Vec<Inputs>> {
-    let sizes = (0..SIZES).map(|times| halved(signature, times));
-    let sizes = sizes.into_iter().find(|sizes| signature.size(sizes) == cell.size)?;
-    let rows = cell.rows as usize;
-    let different = sample_rows(signature, &sizes, rows.min(DIFFERENT_ROWS), seed);
-    // What they hold is shared, not copied.
-    Some(different.iter().cycle().take(rows).cloned().collect())
-}
-
-/// Generates requests of the sizes that are worth measuring, in order: those of the longest, half of
-/// it, and so on. `count` tells how many of a size.
-#[must_use]
-pub fn sample_sizes(
-    signature: &Signature,
-    count: impl Fn(&[usize]) -> usize,
-    seed: u64,
-) -> Vec<SampledSize> {
-    let sampled = |times| {
-        let sizes = halved(signature, times);
-        let rows = sample_rows(signature, &sizes, count(&sizes).max(1), seed);
-        SampledSize { size: signature.size(&sizes), rows }
-    };
-    let mut all: Vec<SampledSize> = (0..SIZES).rev().map(sampled).collect();
-    all.dedup_by_key(|sampled| sampled.size);
-    all
-}
-
-/// Generates `count` requests of one row each from a seed, at these sizes of the open dimensions. Floats lie in [-1, 1), and integers and
-/// strings are 0 or 1, which is a valid index, token and flag. All zeros would not do, because some
-/// kernels run faster on them.
+/// Generates `count` requests of one row each from a seed, at these sizes of the open dimensions.
+/// Floats lie in [-1, 1), and integers and strings are 0 or 1, which is a valid index, token and flag.
+/// All zeros would not do, because some kernels run faster on them.
 #[must_use]
 pub fn sample_rows(signature: &Signature, sizes: &[usize], count: usize, seed: u64) -> Vec<Inputs> {
     let mut random = Pcg64Mcg::seed_from_u64(seed);

@@ -54,9 +54,11 @@ fn on_model<T>(
         Box::new(Clockwork { clock: of_model, exec: Box::new(exec), runs: counted, fails_at });
     let mut resident = Resident::new(Arc::new(signature()), rows_max, model).unwrap();
     let now = || Time(clock.load(Ordering::Relaxed));
+    let rows = sample_rows(&signature(), &[], 3, 1);
+    let samples = [SampledSize { size: signature().size(&[]), rows }];
     let result = action(&mut ProfilingTarget {
         resident: &mut resident,
-        samples: &sample_sizes(&signature(), |_| 3, 1),
+        samples: &samples,
         now: &now,
         gaps: &Gaps::default(),
         accelerator: 0,

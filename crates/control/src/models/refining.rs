@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::{Learning, Loader};
-use symphony_backend::profiling::{Cell, Measured, sample_batch};
+use symphony_backend::profiling::{Cell, Measured};
 use symphony_backend::worker::{Probe, WorkerPort};
 use symphony_core::{ModelId, Span};
 use symphony_wire::clock;
@@ -97,7 +97,8 @@ impl Refining {
         let Some((id, cell, takes)) = self.to_probe() else { return };
         self.last = Some(id);
         self.next_probe = now + PROBE_EVERY.max(clock::duration(takes) * PROBE_PART);
-        if let Some(requests) = sample_batch(&self.models[&id].signature, cell, SEED) {
+        let Refined { learning, signature, .. } = &self.models[&id];
+        if let Some(requests) = learning.samples.batch(signature, cell, SEED) {
             worker.probe(Probe { model: id, requests });
         }
     }

@@ -85,7 +85,7 @@ impl<'a> Scanner<'a> {
 }
 
 /// Length of the string at the start, both quotes included.
-fn text_length(text: &str) -> usize {
+pub(super) fn text_length(text: &str) -> usize {
     let mut escaped = false;
     for (at, byte) in text.bytes().enumerate().skip(1) {
         match byte {

@@ -1,5 +1,7 @@
 //! A place in a text that is known to be JSON, but for numbers that are not finite.
 
+use crate::http::elements::text_length;
+
 /// What stands next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next<'a> {
@@ -35,27 +37,13 @@ impl<'a> Cursor<'a> {
             Some(b'[') => (1, |_| Next::Array),
             Some(b'{') => (1, |_| Next::Object),
             Some(b']' | b'}') => (1, |_| Next::End),
-            Some(b'"') => (string_length(self.rest), Next::Text),
+            Some(b'"') => (text_length(self.rest), Next::Text),
             Some(_) => (plain_length(self.rest), Next::Plain),
         };
         let (text, rest) = self.rest.split_at(length);
         self.rest = rest;
         next(text)
     }
-}
-
-/// Length of the string at the start, both quotes included.
-fn string_length(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 fn plain_length(text: &str) -> usize {
