@@ -1,19 +1,23 @@
 //! The latency profile `l(b)`: how long a batch of `b` rows runs on one kind of accelerator.
 //!
-//! In: a table with an execution time for each batch size, which never decreases. Out: execution times,
-//! and the largest batch that fits a time. What is in time is read from the table, never from the fitted
-//! line: real engines have steps that a line would hide.
+//! In: a table with the mean execution time for each batch size, which never decreases, and by how much
+//! single executions differ from it. Out: execution times, their spread, and the largest batch that fits
+//! a time. What is in time is read from the table, never from the fitted line: real engines have steps
+//! that a line would hide.
 
 use crate::slowdown::Slowdown;
 use crate::time::Span;
 use std::sync::Arc;
 
-/// Execution time by batch size: a table that never changes and that clones share, and the slowdown at
-/// which executions run now. Never empty.
+/// Mean execution time by batch size, and its spread: tables that never change and that clones share, and
+/// the slowdown at which executions run now. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// `exec[b - 1]` is the execution time of `b` rows at a slowdown of one.
     exec: Arc<[Span]>,
+    /// `spread[b - 1]` is the relative standard deviation of `b` rows, in millionths of the mean. Empty
+    /// where executions are known to take exactly their time.
+    spread: Arc<[u32]>,
     /// `cheaper_beyond[b - 1]`: some larger batch costs less per row than `b` rows do.
     cheaper_beyond: Arc<[bool]>,
     /// The smallest batch beyond which no row costs noticeably less.
@@ -24,6 +28,12 @@ pub struct Profile {
 /// A larger batch is worth waiting for only if it saves at least this share per row; less is within the
 /// noise of a measured profile.
 const SAVING_PER_ROW_MIN: f64 = 0.02;
+
+/// The largest spread that a profile keeps: executions that differ more are no measure of each other.
+const SPREAD_MAX: f64 = 2.0;
+
+/// A spread of one, as it is kept.
+const MILLION: f64 = 1e6;
 
 /// Why a table is not a latency profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,7 +90,9 @@ impl Profile {
         let cheaper_beyond = cheaper_beyond(&table);
         let thrifty = (1u32..).zip(&*cheaper_beyond).find(|(_, is_cheaper)| !**is_cheaper);
         let thrifty = thrifty.map_or(1, |(rows, _)| rows);
-        Ok(Profile { exec: table.into(), cheaper_beyond, thrifty, slowdown: Slowdown::ONE })
+        let exec = table.into();
+        let spread = Arc::default();
+        Ok(Profile { exec, spread, cheaper_beyond, thrifty, slowdown: Slowdown::ONE })
     }
 
     /// The profile `alpha*b + beta` for 1 to `rows_max` rows.
@@ -114,6 +126,19 @@ impl Profile {
         Profile::from_table(table)
     }
 
+    /// The same profile whose executions vary: at each of these batch sizes, the standard deviation of an
+    /// execution as a share of its mean. Between the sizes it is interpolated linearly; beyond them it is
+    /// that of the nearest. A share counts as at most two; what is no number counts as zero.
+    #[must_use]
+    pub fn with_spread(self, shares: &[(u32, f64)]) -> Profile {
+        let mut shares = shares.to_vec();
+        shares.sort_by_key(|(rows, _)| *rows);
+        let is_certain = shares.iter().all(|(_, share)| millionths(*share) == 0);
+        let all = 1..=if is_certain { 0 } else { self.rows_max() };
+        let spread = all.map(|rows| millionths(share_at(&shares, rows))).collect();
+        Profile { spread, ..self }
+    }
+
     /// The largest batch the profile covers, in rows.
     #[must_use]
     pub fn rows_max(&self) -> u32 {
@@ -130,6 +155,14 @@ impl Profile {
                 None => Span::MAX,
             },
         }
+    }
+
+    /// The standard deviation of an execution of `rows` rows as a share of its mean: zero where nothing is
+    /// known of it, that of the largest batch beyond it.
+    #[must_use]
+    pub fn spread(&self, rows: u32) -> f64 {
+        let at = (rows.max(1) as usize).min(self.spread.len());
+        at.checked_sub(1).map_or(0.0, |at| f64::from(self.spread[at]) / MILLION)
     }
 
     /// How many times longer than in the table executions take now.
@@ -149,10 +182,12 @@ impl Profile {
         Profile { slowdown, ..self }
     }
 
-    /// Whether it is the same profile, at the same slowdown. An equal table elsewhere counts as
-    /// another, so that no table has to be read.
+    /// Whether it is the same profile, at the same slowdown. Equal tables elsewhere count as
+    /// others, so that no table has to be read.
     pub(crate) fn is(&self, other: &Profile) -> bool {
-        Arc::ptr_eq(&self.exec, &other.exec) && self.slowdown == other.slowdown
+        let is_same_spread = Arc::ptr_eq(&self.spread, &other.spread)
+            || (self.spread.is_empty() && other.spread.is_empty());
+        Arc::ptr_eq(&self.exec, &other.exec) && is_same_spread && self.slowdown == other.slowdown
     }
 
     /// The largest batch whose execution takes at most `budget`; zero when not even one row does.
@@ -196,6 +231,30 @@ impl Profile {
         let alpha = if variance > 0.0 { covariance / variance } else { mean_l };
         let beta = (mean_l - alpha * mean_b).max(0.0);
         (Span::from_millis_f64(alpha / 1e6), Span::from_millis_f64(beta / 1e6))
+    }
+}
+
+/// A share as it is kept: in millionths, from nothing to [`SPREAD_MAX`].
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a clamped share is positive and small; what is no number becomes zero"
+)]
+fn millionths(share: f64) -> u32 {
+    (share.clamp(0.0, SPREAD_MAX) * MILLION).round() as u32
+}
+
+/// The share at a batch size, of shares by growing size; zero where there are none.
+fn share_at(shares: &[(u32, f64)], rows: u32) -> f64 {
+    let above = shares.partition_point(|(size, _)| *size < rows);
+    let below = above.checked_sub(1).and_then(|below| shares.get(below));
+    match (below, shares.get(above)) {
+        (Some((from, least)), Some((to, most))) => {
+            let part = f64::from(rows - from) / f64::from(to - from);
+            least + (most - least) * part
+        }
+        (Some((_, nearest)), None) | (None, Some((_, nearest))) => *nearest,
+        (None, None) => 0.0,
     }
 }
 
@@ -251,6 +310,26 @@ mod tests {
         assert_eq!(profile.fit(), (ms(2), ms(10)));
         profile.set_slowdown(Slowdown::ONE);
         assert_eq!(profile, table);
+    }
+
+    #[test]
+    fn a_spread_is_interpolated_bounded_and_part_of_the_profile() {
+        let certain = Profile::linear(ms(1), ms(5), 8).unwrap();
+        assert_eq!([certain.spread(1), certain.spread(99)], [0.0, 0.0]);
+        assert_eq!(certain.clone().with_spread(&[]), certain);
+        assert_eq!(certain.clone().with_spread(&[(1, 0.0), (2, -1.0), (3, f64::NAN)]), certain);
+
+        let varying = certain.clone().with_spread(&[(6, 0.5), (2, 0.1), (20, 9.0)]);
+        let spread = [0, 1, 2, 3, 4, 6].map(|rows| varying.spread(rows));
+        assert_eq!(spread, [0.1, 0.1, 0.1, 0.2, 0.3, 0.5]);
+        // Between the largest size within the profile and one beyond it; then nothing new.
+        assert_eq!([varying.spread(8), varying.spread(9)], [1.714286, 1.714286]);
+        assert_eq!([0, 1, 8].map(|b| varying.exec(b)), [0, 1, 8].map(|b| certain.exec(b)));
+
+        assert!(varying.is(&varying.clone()) && certain.is(&certain.clone()));
+        assert!(!varying.is(&certain) && !certain.is(&varying));
+        let most = certain.with_spread(&[(1, f64::INFINITY)]);
+        assert_eq!([most.spread(1), most.spread(8)], [SPREAD_MAX, SPREAD_MAX]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The latency profile `l(b, s)` of a model whose requests differ in size: execution time by rows and
-//! size.
+//! The latency profile `l(b, s)` of a model whose requests differ in size: execution time, and its
+//! spread, by rows and size.
 //!
 //! In: profiles that were measured at some sizes. Out: the [`Profile`] at any size. A size is a
 //! number that a batch's cost depends on, in any unit, as a rule the elements of one row's inputs;
@@ -60,16 +60,15 @@ impl SizedProfile {
             measured.iter().map(|(size, profile)| (*size, table(profile))).collect();
         cover_rows(&mut tables);
         grow_with_size(&mut tables);
-        let profile = |(size, table): (u64, Vec<Span>)| match Profile::from_table(table) {
-            Ok(profile) => Ok((size, profile)),
-            Err(problem) => Err(SizedProfileError::Profile { size, problem }),
+        let profile = |((size, given), (_, table)): ((u64, Profile), (u64, Vec<Span>))| {
+            match Profile::from_table(table) {
+                // Where nothing had to be changed the profile stays the one that it was.
+                Ok(fresh) => Ok((size, kept(given, fresh))),
+                Err(problem) => Err(SizedProfileError::Profile { size, problem }),
+            }
         };
-        let fresh = tables.into_iter().map(profile).collect::<Result<Vec<_>, _>>()?;
-        // Where nothing had to be changed the profile stays the one that it was.
-        let kept = |((_, given), (size, fresh)): ((u64, Profile), (u64, Profile))| {
-            (size, if given == fresh { given } else { fresh })
-        };
-        Ok(SizedProfile { measured: measured.into_iter().zip(fresh).map(kept).collect() })
+        let measured = measured.into_iter().zip(tables).map(profile);
+        Ok(SizedProfile { measured: measured.collect::<Result<_, _>>()? })
     }
 
     /// The sized profile of a model whose requests all have this size.
@@ -85,9 +84,13 @@ impl SizedProfile {
         let (below, above) = self.around(size);
         let Some(below) = below else { return above.1.clone() };
         let rows = 1..=above.1.rows_max();
-        let table = rows.map(|rows| between_times(below, above, size, rows)).collect();
+        let table = rows.clone().map(|rows| between_times(below, above, size, rows)).collect();
+        let spread = rows.map(|rows| (rows, between_spreads(below, above, size, rows)));
         // Between two tables that do not decrease lies one that does not.
-        Profile::from_table(table).unwrap_or_else(|_| above.1.clone())
+        match Profile::from_table(table) {
+            Ok(profile) => profile.with_spread(&spread.collect::<Vec<_>>()),
+            Err(_) => above.1.clone(),
+        }
     }
 
     /// How long a batch of `rows` rows of this size runs: what [`at`](SizedProfile::at) says of it.
@@ -101,13 +104,18 @@ impl SizedProfile {
     }
 
     /// The profile of a batch that gains nothing by being one: each row takes as long as it does
-    /// alone. It is that of requests of this size or smaller that do not go into one execution.
+    /// alone. It is that of requests of this size or smaller that do not go into one execution. Its spread
+    /// is that of a row alone, as if all rows were early or late together: a slow moment lasts longer
+    /// than one of them.
     #[must_use]
     pub fn one_by_one(&self, size: u64) -> Profile {
         let profile = self.at(size);
         let alone = profile.exec(1);
         let rows = 1..=u64::from(profile.rows_max());
-        Profile::from_table(rows.map(|rows| alone.times(rows)).collect()).unwrap_or(profile)
+        match Profile::from_table(rows.map(|rows| alone.times(rows)).collect()) {
+            Ok(one_by_one) => one_by_one.with_spread(&[(1, profile.spread(1))]),
+            Err(_) => profile,
+        }
     }
 
     /// The sizes that were measured, growing.
@@ -140,6 +148,15 @@ impl SizedProfile {
         let below = at.checked_sub(1).filter(|_| size < above.0);
         (below.and_then(|below| self.measured.get(below)), above)
     }
+}
+
+/// The profile of a size, of what it was given as and of its times as they have to be. The slowdown of
+/// what was given is in those times; its spread goes on.
+fn kept(given: Profile, fresh: Profile) -> Profile {
+    let rows = 1..=given.rows_max();
+    let spread: Vec<_> = rows.map(|rows| (rows, given.spread(rows))).collect();
+    let fresh = fresh.with_spread(&spread);
+    if given == fresh { given } else { fresh }
 }
 
 /// The execution times of a profile, as planned now.
@@ -184,6 +201,13 @@ fn between_times(below: &(u64, Profile), above: &(u64, Profile), size: u64, rows
     least + part_of(most.saturating_sub(least), part, width)
 }
 
+/// The spread of a batch whose size lies between two measured ones.
+fn between_spreads(below: &(u64, Profile), above: &(u64, Profile), size: u64, rows: u32) -> f64 {
+    let part = (size - below.0) as f64 / (above.0 - below.0) as f64;
+    let (least, most) = (below.1.spread(rows), above.1.spread(rows));
+    least + (most - least) * part
+}
+
 /// `span * part / width`, rounded up: a plan must not be too short.
 fn part_of(span: Span, part: u64, width: u64) -> Span {
     let scaled = (u128::from(span.0) * u128::from(part)).div_ceil(u128::from(width));
@@ -221,6 +245,19 @@ mod tests {
         assert_eq!([exec(15, 1), exec(15, 4)], [us(120), us(180)]);
         assert_eq!([sized.at(10).rows_max(), sized.at(11).rows_max()], [8, 4]);
         assert_eq!(sized.one_by_one(20).exec(4), us(520));
+    }
+
+    #[test]
+    fn a_spread_goes_on_to_every_size() {
+        let (small, large) = (line(10, 100, 4), line(30, 100, 8));
+        let small = small.with_spread(&[(1, 0.1), (4, 0.4)]);
+        let sized = SizedProfile::new(vec![(10, small), (20, large)]).unwrap();
+        let spread = |size: u64, rows| sized.at(size).spread(rows);
+        // The smaller size covers more rows than were measured of it.
+        assert_eq!([spread(10, 1), spread(10, 4), spread(10, 8)], [0.1, 0.4, 0.4]);
+        assert_eq!([spread(15, 1), spread(15, 4), spread(20, 4)], [0.05, 0.2, 0.0]);
+        let one_by_one = sized.one_by_one(10);
+        assert_eq!([one_by_one.spread(1), one_by_one.spread(8)], [0.1, 0.1]);
     }
 
     #[test]
