@@ -70,6 +70,31 @@ fn a_split_scheduler_without_delays_runs_as_a_whole_one() {
 }
 
 #[test]
+fn the_best_fixed_knobs_are_found_and_shown_beside_others() {
+    let folder = folder(SCENARIO);
+    let fixed = "fixed s.toml --json --tries 90 --policy eager,consolidate --sigma";
+    let mut before = f64::INFINITY;
+    for sigma in ["0", "0.15"] {
+        let found = json(folder.path(), &format!("{fixed} {sigma}"));
+        let rate = |row: usize| found["goodput"][row]["goodput r/s"].as_f64().expect("a rate");
+        assert_eq!(found["goodput"][1]["policy"], "eager", "{found}");
+        assert!(rate(0) > rate(1) && rate(0) > rate(2), "{found}");
+        let policy = found["goodput"][0]["policy"].as_str().expect("a name");
+        let again = json(
+            folder.path(),
+            &format!("goodput s.toml --json --policy {policy} --sigma {sigma}"),
+        );
+        assert_eq!(again["goodput"][0]["goodput r/s"].as_f64(), Some(rate(0)), "{found}");
+        assert!(rate(0) < before, "noise costs: {found}");
+        before = rate(0);
+    }
+    for bad in ["--sigma -1", "--sigma 6", "--margin-max 0.9", "--accelerators 0"] {
+        let refused = simulate(folder.path(), &format!("fixed s.toml {bad}"));
+        assert_eq!(refused.status.code(), Some(2), "{bad}");
+    }
+}
+
+#[test]
 fn random_scenarios_are_compared_and_replay() {
     let folder = folder(SCENARIO);
     let compared = json(folder.path(), "compare --random 2 --seed 5 --seeds 1 --json");

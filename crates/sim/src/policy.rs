@@ -1,9 +1,10 @@
 //! The policies by name: the rules of our own scheduler, and its rivals.
 
-use crate::baseline::{Clockwork, Nexus, Shepherd, Waiting, When};
+use crate::baseline::{Clockwork, Fixed, FixedKnobs, Nexus, Shepherd, Waiting, When};
 use crate::lanes::{self, LaneRule};
 use crate::{Contender, Scenario, SplitScheduler};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use symphony_core::sched::{Actions, Event, Mode, Policy, Scheduler};
 use symphony_core::{BatchId, Span, Time};
@@ -40,6 +41,8 @@ pub enum PolicyKind {
     Frontrun,
     /// Waits until the batch must start.
     Latest,
+    /// Starts and drops by fixed knobs.
+    Fixed(FixedKnobs),
     /// Plans ahead, in the order of the latest start of all models' batches.
     Clockwork,
     /// Squishy bin packing. Each accelerator has its own queues.
@@ -52,7 +55,7 @@ pub enum PolicyKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown policy `{name}`: use consolidate, adaptive, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
-     frontrun, latest, clockwork, nexus or shepherd; for models with sizes also a mode with /padded, /equal, \
+     frontrun, latest, fixed:MARGIN:TARGET:ROWS, clockwork, nexus or shepherd; for models with sizes also a mode with /padded, /equal, \
      /buckets or /borders:S:S:...: requests padded to the bound, only equal ones together, buckets as BucketServe's, \
      fixed borders"
 )]
@@ -79,6 +82,7 @@ impl PolicyKind {
             PolicyKind::Target { rows } => waiting(When::Target { rows }),
             PolicyKind::Frontrun => waiting(When::Frontrun),
             PolicyKind::Latest => waiting(When::Latest),
+            PolicyKind::Fixed(knobs) => Box::new(Fixed::new(knobs, n)),
             PolicyKind::Clockwork => Box::new(Clockwork::new(n)),
             PolicyKind::Nexus => Box::new(Nexus::new(scenario, rates)),
             PolicyKind::Shepherd => Box::new(Shepherd::new(n)),
@@ -152,6 +156,9 @@ impl fmt::Display for PolicyKind {
             PolicyKind::Target { rows } => write!(f, "target:{rows}"),
             PolicyKind::Frontrun => f.write_str("frontrun"),
             PolicyKind::Latest => f.write_str("latest"),
+            PolicyKind::Fixed(FixedKnobs { margin, target, rows }) => {
+                write!(f, "fixed:{margin}:{target}:{rows}")
+            }
             PolicyKind::Clockwork => f.write_str("clockwork"),
             PolicyKind::Nexus => f.write_str("nexus"),
             PolicyKind::Shepherd => f.write_str("shepherd"),
@@ -167,18 +174,29 @@ impl FromStr for PolicyKind {
     }
 }
 
+/// The margins that the fixed rule takes.
+const MARGINS: RangeInclusive<f64> = 0.5..=10.0;
+
 fn parse(name: &str) -> Option<PolicyKind> {
     if let Some((mode, lanes)) = name.trim().split_once('/') {
         return Some(PolicyKind::Sized { mode: mode.parse().ok()?, lanes: lanes::parse(lanes)? });
     }
     let mut parts = name.trim().split(':');
-    let (name, first, second) = (parts.next()?, parts.next(), parts.next());
+    let (name, first, second, third) = (parts.next()?, parts.next(), parts.next(), parts.next());
     let rows = |text: &str| text.parse::<u32>().ok().filter(|rows| *rows > 0);
     let delay = |text: &str| {
         let ms = text.parse::<f64>().ok().filter(|ms| (0.0..=1e9).contains(ms))?;
         Some(Span::from_millis_f64(ms))
     };
     if parts.next().is_some() {
+        return None;
+    }
+    if let ("fixed", Some(margin), Some(target), Some(start)) = (name, first, second, third) {
+        let margin = margin.parse::<f64>().ok().filter(|margin| MARGINS.contains(margin))?;
+        let (target, rows) = (rows(target)?, rows(start)?);
+        return Some(PolicyKind::Fixed(FixedKnobs { margin, target, rows }));
+    }
+    if third.is_some() {
         return None;
     }
     Some(match (name, first, second) {
@@ -214,6 +232,7 @@ mod tests {
             "target:4",
             "frontrun",
             "latest",
+            "fixed:1.15:12:8",
             "clockwork",
             "nexus",
             "shepherd",
@@ -231,6 +250,12 @@ mod tests {
             "timeout:-1",
             "timeout:nan",
             "target:0",
+            "target:1:2:3",
+            "fixed:1.1:8",
+            "fixed:0.4:8:8",
+            "fixed:nan:8:8",
+            "fixed:1:0:8",
+            "fixed:1:8:8:8",
             "nexus:1",
             "nexus/equal",
             "adaptive/borders:9:8",

@@ -28,6 +28,7 @@ pub struct RandomCase {
     /// The share of each model in the requests; they add up to one.
     shares: Vec<f64>,
     seed: u64,
+    execution_sigma: f64,
 }
 
 /// A model with `l(b) = alpha b + beta`.
@@ -83,7 +84,13 @@ impl RandomCase {
         let zipf = between(0.0..=1.2);
         let shares = Popularity::Zipf(zipf).shares(models.len())?;
         let cv = between(0.5..=3.0);
-        Ok(RandomCase { models, accelerators, zipf, cv, shares, seed })
+        Ok(RandomCase { models, accelerators, zipf, cv, shares, seed, execution_sigma: 0.0 })
+    }
+
+    /// The same with executions that [vary](Scenario::execution_sigma).
+    #[must_use]
+    pub fn with_sigma(self, execution_sigma: f64) -> RandomCase {
+        RandomCase { execution_sigma, ..self }
     }
 
     /// The rate that [`bound::rate_limited`] gives, in requests per second.
@@ -147,7 +154,8 @@ impl RandomCase {
         };
         let measured = Span::from_millis_f64(seconds * 1e3);
         let models = self.models.iter().map(terms).collect();
-        Scenario::ideal(models, self.accelerators, WARMUP, measured)
+        let ideal = Scenario::ideal(models, self.accelerators, WARMUP, measured);
+        Scenario { execution_sigma: self.execution_sigma, ..ideal }
     }
 
     /// The rate that no schedule can exceed: every model always runs the largest batch within its

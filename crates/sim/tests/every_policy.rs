@@ -8,14 +8,14 @@ use std::fmt::Write;
 use std::sync::Arc;
 use symphony_core::sched::ModelTerms;
 use symphony_core::{BatchId, Class, ModelId, Objective, Profile, Request, RequestId, Span, Time};
-use symphony_sim::baseline::clairvoyant;
+use symphony_sim::baseline::{FixedKnobs, clairvoyant};
 use symphony_sim::{
     ClockError, Delay, Network, Observed, PolicyKind, Report, Scenario, SimModel, run_observed,
 };
 use symphony_workload::random::Random;
 use symphony_workload::{Arrival, Arrivals, Process, Schedule, Stream};
 
-const POLICIES: [PolicyKind; 10] = [
+const POLICIES: [PolicyKind; 11] = [
     PolicyKind::Consolidate,
     PolicyKind::Eager,
     PolicyKind::Timeout { delay: Span::from_millis(3), preferred: 0 },
@@ -23,6 +23,7 @@ const POLICIES: [PolicyKind; 10] = [
     PolicyKind::Target { rows: 6 },
     PolicyKind::Frontrun,
     PolicyKind::Latest,
+    PolicyKind::Fixed(FixedKnobs { margin: 1.1, target: 8, rows: 6 }),
     PolicyKind::Clockwork,
     PolicyKind::Nexus,
     PolicyKind::Shepherd,
@@ -271,6 +272,7 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         target:6 82854aff6c8840ae
         frontrun 72052164972e358d
         latest 4b68321474707ab9
+        fixed:1.1:8:6 89adc84b351ba1c6
         clockwork aa119e6edbe2b91d
         nexus 2dd730c69e249164
         shepherd 48a0705a0d26df58

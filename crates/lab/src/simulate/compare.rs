@@ -2,6 +2,7 @@
 //! the cases it was made for.
 
 use super::input::BadInput;
+use super::noise::NoiseArgs;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::workers;
 use anyhow::Result;
@@ -26,6 +27,8 @@ pub(super) struct CompareArgs {
     #[arg(long, value_delimiter = ',', default_value = "consolidate,eager")]
     policy: Vec<PolicyKind>,
     #[command(flatten)]
+    noise: NoiseArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
@@ -46,9 +49,11 @@ pub(super) fn command(args: &CompareArgs) -> Result<()> {
     if !(1..=SEEDS_MAX).contains(&args.seeds) {
         return Err(BadInput::error(format!("--seeds: give 1 to {SEEDS_MAX}")));
     }
+    let sigma = args.noise.sigma()?.unwrap_or(0.0);
     let numbers: Vec<u64> = (0..u64::from(args.random)).collect();
     let cases = workers::each(&numbers, "comparing", |&number| {
         let drawn = RandomCase::draw(args.seed, number).map_err(BadInput::error)?;
+        let drawn = drawn.with_sigma(sigma);
         let found = drawn.goodput(&args.policy, args.seeds).map_err(BadInput::error)?;
         Ok(Case { number, bound: drawn.rate_limited(), found, drawn })
     })?;

@@ -1,6 +1,7 @@
 //! `symphony simulate goodput`: the highest rate that each policy sustains, beside what any could.
 
 use super::file;
+use super::noise::NoiseArgs;
 use super::setup::Setup;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::workers::{cores, progress_bar};
@@ -21,12 +22,19 @@ pub(super) struct GoodputArgs {
     /// Seeds of the requests; the median counts [default: the scenario's, or 1, 2 and 3].
     #[arg(long, value_delimiter = ',')]
     seeds: Vec<u64>,
+    /// How many accelerators there are [default: the scenario's].
+    #[arg(long)]
+    accelerators: Option<u32>,
+    #[command(flatten)]
+    noise: NoiseArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
 
 pub(super) fn command(args: &GoodputArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;
+    args.noise.apply(&mut setup)?;
+    setup.replace_accelerators(args.accelerators)?;
     setup.replace_seeds(&args.seeds);
     let policies = setup.policies(&args.policy);
     let bar = progress_bar("searching", 1000);
@@ -37,7 +45,7 @@ pub(super) fn command(args: &GoodputArgs) -> Result<()> {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 1000")]
-fn thousandths(share: f64) -> u64 {
+pub(super) fn thousandths(share: f64) -> u64 {
     (share.clamp(0.0, 1.0) * 1000.0) as u64
 }
 

@@ -1,5 +1,6 @@
 //! `symphony simulate gpus`: the fewest accelerators for a given load.
 
+use super::noise::NoiseArgs;
 use super::setup::Setup;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::{file, workers};
@@ -27,11 +28,14 @@ pub(super) struct GpusArgs {
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=4096))]
     max: u32,
     #[command(flatten)]
+    noise: NoiseArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
 pub(super) fn command(args: &GpusArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;
+    args.noise.apply(&mut setup)?;
     setup.replace_seeds(&args.seeds);
     if let Some(rate) = args.rate {
         setup.replace_rate(rate)?;

@@ -7,11 +7,13 @@ mod borders;
 mod compare;
 mod delays;
 mod file;
+mod fixed;
 mod goodput;
 mod gpus;
 pub(crate) mod input;
 mod limits;
 mod model;
+mod noise;
 mod output;
 mod parameter;
 mod profile_file;
@@ -41,6 +43,8 @@ enum Question {
     Goodput(goodput::GoodputArgs),
     /// The fixed borders between lanes of sizes with the highest goodput.
     Borders(borders::BordersArgs),
+    /// The knobs of the fixed rule with the highest goodput, and other policies beside it.
+    Fixed(fixed::FixedArgs),
     /// The fewest accelerators for a given load.
     Gpus(gpus::GpusArgs),
     /// One parameter over a range: a table and a plot.
@@ -60,6 +64,7 @@ pub fn command(args: SimulateArgs) -> Result<()> {
         Question::Run(args) => run::command(&args),
         Question::Goodput(args) => goodput::command(&args),
         Question::Borders(args) => borders::command(&args),
+        Question::Fixed(args) => fixed::command(&args),
         Question::Gpus(args) => gpus::command(&args),
         Question::Sweep(args) => sweep::command(&args),
         Question::Compare(args) => compare::command(&args),

@@ -17,6 +17,8 @@ pub(super) enum Parameter {
     Cv,
     /// How many models there are: copies of the first.
     Models,
+    /// Relative spread of execution times.
+    Sigma,
     /// Median of the delay from scheduler to accelerator, in milliseconds.
     ControlMs,
     /// Standard deviation of that delay's logarithm: how long its tail is.
@@ -63,6 +65,7 @@ impl Parameter {
             Parameter::Rate => "offered requests per second",
             Parameter::Cv => "coefficient of variation",
             Parameter::Models => "models",
+            Parameter::Sigma => "sigma of execution times",
             Parameter::ControlMs => "median control delay in ms",
             Parameter::ControlSigma => "sigma of the control delay",
             Parameter::DataMs => "median data delay per row in ms",

@@ -1,5 +1,6 @@
 //! `symphony simulate run`: one run, by model and by accelerator.
 
+use super::noise::NoiseArgs;
 use super::series::Series;
 use super::setup::Setup;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
@@ -34,12 +35,19 @@ pub(super) struct RunArgs {
     /// Draw the intervals, as SVG or PNG by the file's ending.
     #[arg(long, value_name = "FILE", requires = "interval_s")]
     plot: Option<PathBuf>,
+    /// How many accelerators there are [default: the scenario's].
+    #[arg(long)]
+    accelerators: Option<u32>,
+    #[command(flatten)]
+    noise: NoiseArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
 
 pub(super) fn command(args: &RunArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;
+    args.noise.apply(&mut setup)?;
+    setup.replace_accelerators(args.accelerators)?;
     if let Some(rate) = args.rate {
         setup.replace_rate(rate)?;
     }

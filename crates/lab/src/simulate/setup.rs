@@ -91,6 +91,18 @@ impl Setup {
         Ok(())
     }
 
+    /// Runs on so many accelerators instead, if a number is given.
+    ///
+    /// # Errors
+    /// There cannot be so many.
+    pub(super) fn replace_accelerators(&mut self, number: Option<u32>) -> Result<()> {
+        if let Some(number) = number {
+            let parameter = Parameter::Accelerators;
+            self.accelerators = whole(parameter, f64::from(number), ACCELERATORS_MAX)?;
+        }
+        Ok(())
+    }
+
     /// Runs with these seeds instead, if there are any.
     pub(super) fn replace_seeds(&mut self, seeds: &[u64]) {
         if !seeds.is_empty() {
@@ -241,6 +253,9 @@ impl Setup {
             Parameter::Cv => {
                 self.needs_generated_load(parameter)?;
                 setup.load.process = Process::Gamma { cv: within(parameter, value, 0.01, 100.0)? };
+            }
+            Parameter::Sigma => {
+                setup.execution_sigma = within(parameter, value, 0.0, SIGMA_MAX)?;
             }
             Parameter::Models => {
                 self.needs_generated_load(parameter)?;

@@ -4,6 +4,7 @@ use super::goodput::{limit, search};
 use super::gpus::fewest;
 use super::input::BadInput;
 use super::limits::are_usable;
+use super::noise::NoiseArgs;
 use super::parameter::{Measure, Parameter};
 use super::series::Series;
 use super::setup::{Setup, Sweep};
@@ -40,6 +41,8 @@ pub(super) struct SweepArgs {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     #[command(flatten)]
+    noise: NoiseArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
@@ -48,6 +51,7 @@ const ACCELERATORS_MAX: u32 = 1024;
 
 pub(super) fn command(args: &SweepArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;
+    args.noise.apply(&mut setup)?;
     setup.replace_seeds(&args.seeds);
     if let Some(plot) = &args.plot {
         output::check(plot, &["svg", "png"])?;

@@ -6,6 +6,7 @@ mod picture;
 mod shown;
 
 use super::input::BadInput;
+use super::noise::NoiseArgs;
 use super::setup::Setup;
 use super::{file, output};
 use crate::plot::write_picture;
@@ -43,6 +44,8 @@ pub(super) struct TimelineArgs {
     /// Where to write the trace, a JSON file.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    #[command(flatten)]
+    noise: NoiseArgs,
 }
 
 /// More batches than this in one picture are a smear.
@@ -50,6 +53,7 @@ const BATCHES_MAX: usize = 20_000;
 
 pub(super) fn command(args: &TimelineArgs) -> Result<()> {
     let mut setup = file::read(&args.scenario)?;
+    args.noise.apply(&mut setup)?;
     if let Some(rate) = args.rate {
         setup.replace_rate(rate)?;
     }

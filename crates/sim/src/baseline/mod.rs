@@ -8,6 +8,7 @@
 
 mod clairvoyant;
 mod clockwork;
+mod fixed;
 mod nexus;
 mod packing;
 mod pool;
@@ -16,6 +17,7 @@ mod waiting;
 
 pub use clairvoyant::{ClairvoyantError, REQUESTS_MAX, clairvoyant};
 pub use clockwork::Clockwork;
+pub use fixed::{Fixed, FixedKnobs};
 pub use nexus::Nexus;
 pub use shepherd::Shepherd;
 pub use waiting::{Waiting, When};

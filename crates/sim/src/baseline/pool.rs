@@ -29,6 +29,15 @@ pub(super) struct RivalModel {
     pub(super) multirow: bool,
 }
 
+impl RivalModel {
+    /// The rows of its queue.
+    pub(super) fn queued_rows(&self) -> u32 {
+        let rows = self.queue.iter().map(|request| u64::from(request.rows));
+        let rows = if self.multirow { rows.sum() } else { self.queue.len() as u64 };
+        u32::try_from(rows).unwrap_or(u32::MAX)
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct RivalAccelerator {
     /// Batches that were sent and have not completed, in order.
