@@ -36,6 +36,16 @@ struct Listed {
     queued: Option<u64>,
     #[serde(default)]
     profile_ms: BTreeMap<u32, f64>,
+    measured: Option<Times>,
+    planned_mean: Option<f64>,
+}
+
+/// What batches took lately, as multiples of the profile.
+#[derive(Clone, Debug, Deserialize)]
+struct Times {
+    mean: f64,
+    p95: f64,
+    spread: f64,
 }
 
 /// Prints the list.
@@ -72,7 +82,7 @@ async fn list(args: &ModelsArgs) -> Result<Vec<Value>> {
     index.with_context(|| format!("{} lists no models", args.url))
 }
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 13] = [
     "model",
     "version",
     "state",
@@ -81,6 +91,10 @@ const COLUMNS: [&str; 9] = [
     "max batch",
     "l(1) ms",
     "l(max) ms",
+    "measured",
+    "p95",
+    "spread %",
+    "planned",
     "queued",
 ];
 
@@ -104,6 +118,8 @@ fn lines(listed: &[Listed]) -> Vec<String> {
 fn row(model: &Listed) -> Vec<String> {
     const NOTHING: &str = "-";
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+    let times = |times: Option<f64>| or_nothing(times.map(|times| format!("{times:.2}x")));
+    let measured = model.measured.as_ref();
     let ms = |ms: Option<&f64>| or_nothing(ms.map(|ms| format!("{ms:.2}")));
     // A model that is served without an objective is served as well as can be.
     let objective = match (model.slo_ms, &model.engine) {
@@ -120,6 +136,10 @@ fn row(model: &Listed) -> Vec<String> {
         or_nothing(model.max_batch.map(|rows| rows.to_string())),
         ms(model.profile_ms.first_key_value().map(|(_, ms)| ms)),
         ms(model.profile_ms.last_key_value().map(|(_, ms)| ms)),
+        times(measured.map(|times| times.mean)),
+        times(measured.map(|times| times.p95)),
+        or_nothing(measured.map(|times| format!("{:.1}", 100.0 * times.spread))),
+        times(model.planned_mean),
         or_nothing(model.queued.map(|count| count.to_string())),
     ]
 }
@@ -137,17 +157,20 @@ mod tests {
     fn models_are_shown_with_their_terms_and_their_troubles() {
         let text = shown(json!([
             {"name": "digits", "version": "1", "state": "READY", "reason": "", "engine": "rten",
-             "slo_ms": 50.0, "max_batch": 16, "queued": 2, "profile_ms": {"1": 0.5, "16": 2.0}},
+             "slo_ms": 50.0, "max_batch": 16, "queued": 2, "profile_ms": {"1": 0.5, "16": 2.0},
+             "measured": {"batches": 9, "mean": 1.02, "p95": 1.3, "spread": 0.151},
+             "planned_mean": 1.0},
             {"name": "text", "version": "2", "state": "READY", "reason": "", "engine": "rten",
              "slo_ms": null, "max_batch": 1, "queued": null, "profile_ms": {"1": 3.0}},
             {"name": "broken", "version": "1", "state": "UNAVAILABLE", "reason": "no such file"},
         ]));
         let rows: Vec<Vec<&str>> =
             text.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
-        let cells = ["digits", "1", "READY", "rten", "50 ms", "16", "0.50", "2.00", "2"];
-        assert_eq!(rows[2][1..10], cells);
-        assert_eq!(rows[3][5..10], ["best effort", "1", "3.00", "3.00", "-"]);
-        assert_eq!(rows[4][4..10], ["-", "-", "-", "-", "-", "-"]);
+        let cells = ["digits", "1", "READY", "rten", "50 ms", "16", "0.50", "2.00"];
+        assert_eq!(rows[2][1..9], cells);
+        assert_eq!(rows[2][9..14], ["1.02x", "1.30x", "15.1", "1.00x", "2"]);
+        assert_eq!(rows[3][5..9], ["best effort", "1", "3.00", "3.00"]);
+        assert!(rows[3][9..14].iter().chain(&rows[4][4..14]).all(|cell| *cell == "-"));
         assert!(text.ends_with("\nbroken 1: no such file"), "{text}");
         assert_eq!(shown(json!([])), "no model is served");
     }

@@ -13,6 +13,7 @@ mod settings;
 mod shard;
 mod slowdowns;
 mod thread;
+mod times;
 
 pub use effects::{Effects, InFlightEffects};
 pub use settings::Settings;

@@ -198,6 +198,11 @@ impl Meter {
         }
     }
 
+    /// The delays that plans count with now.
+    pub(crate) fn told(&self) -> Delays {
+        self.told.unwrap_or_else(|| self.delays())
+    }
+
     /// The delays of the pool, if they are others than the last time.
     pub(crate) fn changed_delays(&mut self) -> Option<Delays> {
         let delays = self.delays();

@@ -5,12 +5,13 @@ use crate::effects::Effects;
 use crate::measure::Meter;
 use crate::settings::Settings;
 use crate::slowdowns::{Slowdowns, Subject};
+use crate::times::{Times, figures};
 
 use std::collections::{BTreeMap, HashMap};
 use symphony_core::sched::{
     Action, Actions, Event, MatcherToShard, Mode, Shard, ShardToMatcher, Start,
 };
-use symphony_core::{AcceleratorId, BatchId, ModelId, Slowdown, Span, Time};
+use symphony_core::{AcceleratorId, BatchId, Delays, ModelId, Slowdown, Span, Time};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{
     FrontendToShard, Received, Reply, ShardInbox, ShardQuestion, Share,
@@ -41,6 +42,8 @@ pub(crate) struct LiveShard<E> {
 struct ShardRecords {
     meter: Meter,
     slowdowns: Slowdowns,
+    /// By lane.
+    times: HashMap<ModelId, Times>,
     sent: HashMap<BatchId, LiveBatch>,
     models: BTreeMap<ModelId, Removal>,
     /// Batches of this shard by accelerator.
@@ -87,6 +90,7 @@ impl<E: Effects> LiveShard<E> {
         let records = ShardRecords {
             meter,
             slowdowns: Slowdowns::default(),
+            times: HashMap::new(),
             sent: HashMap::new(),
             models: BTreeMap::new(),
             accelerators: Vec::new(),
@@ -257,6 +261,8 @@ impl ShardRecords {
                 party.on_event(now, Event::SetProfile { model, profile }, todo);
                 // What exceeded the plans before says nothing of the plans from now on.
                 self.meter.forget(model);
+                // They were multiples of what the profile before says.
+                self.times.remove(&model);
                 reply.answer(());
             }
             ShardQuestion::SetMode(mode, _share) => self.set_mode(now, party, mode, todo),
@@ -310,6 +316,8 @@ impl ShardRecords {
         self.slowdowns.tell(now, Subject::Accelerator(accelerator), accelerator_slowdown);
         // What it would be planned to take now.
         let slowdown = model_slowdown.times(accelerator_slowdown).over(sent.slowdown);
+        let profile = sent.planned.as_secs_f64() / sent.slowdown.as_f64();
+        self.times.entry(model).or_insert_with(Times::new).add(exec.as_secs_f64() / profile);
         // The round trip of the plan by this process's clock, without the stay that the backend
         // measured by its own. The wait for a batch that still ran is no delay: counted, it would
         // send the next batch ahead earlier, that would wait longer, and so on.
@@ -345,6 +353,7 @@ impl ShardRecords {
 
     fn removed(&mut self, model: ModelId) {
         self.meter.forget(model);
+        self.times.remove(&model);
         self.slowdowns.forget(model);
         for reply in self.models.remove(&model).unwrap_or_default() {
             reply.answer(());
@@ -365,21 +374,39 @@ impl ShardRecords {
     fn count(&self, party: &Shard, all: &mut Statistics) {
         // A model's lanes are all here.
         let mut models: BTreeMap<ModelId, ModelStatistics> = BTreeMap::new();
+        let mut times: BTreeMap<ModelId, Vec<f32>> = BTreeMap::new();
         for &model in self.models.keys() {
             let Some(statistics) = party.stats(model) else { continue };
             let first = statistics.lane_of.unwrap_or(model);
             if statistics.lane_of.is_some() {
                 all.lanes.push((first, model, statistics.queued));
             }
+            if let Some(newest) = self.times.get(&model).map(Times::newest) {
+                times.entry(first).or_default().extend(newest);
+            }
             models.entry(first).and_modify(|sum| sum.add(&statistics)).or_insert(statistics);
         }
         all.models.extend(models);
+        let measured =
+            times.into_iter().filter_map(|(model, times)| Some((model, figures(&times)?)));
+        all.times.extend(measured);
+        all.delays = longest(&all.delays, &self.meter.told());
         let more = self.accelerators.len().saturating_sub(all.accelerators.len());
         all.accelerators.extend((0..more).map(|_| AcceleratorStatistics::default()));
         for (sum, own) in all.accelerators.iter_mut().zip(&self.accelerators) {
             sum.batches += own.batches;
             sum.busy += own.busy;
         }
+    }
+}
+
+/// The longer of each delay.
+fn longest(one: &Delays, other: &Delays) -> Delays {
+    Delays {
+        control: one.control.max(other.control),
+        data: one.data.max(other.data),
+        response: one.response.max(other.response),
+        jitter: one.jitter.max(other.jitter),
     }
 }
 

@@ -5,7 +5,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use symphony_wire::carrier::in_process::Catalog;
-use symphony_wire::message::{IndexEntry, ModelState, ServedModel, Statistics};
+use symphony_wire::message::{
+    IndexEntry, MeasuredTimes, ModelState, ModelStatistics, ServedModel, Statistics,
+};
 use symphony_wire::tensor::{Dim, Signature, TensorSpec};
 
 /// The list, as it is sent.
@@ -44,8 +46,24 @@ struct Served {
     optional: Vec<String>,
     /// The largest size of each open dimension.
     dimensions: BTreeMap<String, usize>,
-    /// Planned milliseconds of a batch, by its rows: powers of two, and the largest batch.
+    /// Mean milliseconds of a batch as the loaded profile has them, by its rows: powers of two, and
+    /// the largest batch.
     profile_ms: BTreeMap<u32, f64>,
+    /// What the newest batches took; `null` before the first, or when the scheduler does not say.
+    measured: Option<ListedTimes>,
+    /// How many times the profile's mean a batch is planned to take; `null` when the scheduler does
+    /// not say.
+    planned_mean: Option<f64>,
+}
+
+/// Times as multiples of what the profile has.
+#[derive(Debug, Serialize)]
+struct ListedTimes {
+    batches: usize,
+    mean: f64,
+    p95: f64,
+    /// The standard deviation as a share of the mean.
+    spread: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,10 +105,14 @@ fn served<'a>(catalog: &'a Catalog, entry: &IndexEntry) -> Option<&'a Arc<Served
 }
 
 fn terms(model: &ServedModel, scheduler: Option<&Statistics>) -> Served {
-    let queued = |scheduler: &Statistics| {
+    let of_model = |scheduler: &Statistics| {
         let counted = scheduler.models.iter().find(|(id, _)| *id == model.id);
-        counted.map_or(0, |(_, counted)| counted.queued)
+        counted.map_or_else(ModelStatistics::default, |(_, counted)| *counted)
     };
+    let counted = scheduler.map(of_model);
+    let times = scheduler.and_then(|scheduler| {
+        scheduler.times.iter().find(|(id, _)| *id == model.id).map(|(_, times)| times)
+    });
     let sizes = (0..u32::BITS).map(|power| 1 << power);
     let sizes = sizes.take_while(|rows| *rows < model.rows_max).chain([model.rows_max]);
     let objective_ms = model.objective.span().as_millis_f64();
@@ -100,7 +122,7 @@ fn terms(model: &ServedModel, scheduler: Option<&Statistics>) -> Served {
         best_effort_ms: model.objective.is_soft().then_some(objective_ms),
         max_batch: model.rows_max,
         queue_max: model.queue_max,
-        queued: scheduler.map(queued),
+        queued: counted.map(|counted| counted.queued),
         inputs: inputs(&model.signature),
         optional: optional(&model.signature),
         dimensions: model
@@ -110,6 +132,13 @@ fn terms(model: &ServedModel, scheduler: Option<&Statistics>) -> Served {
             .map(|dimension| (dimension.name.clone(), dimension.max))
             .collect(),
         profile_ms: sizes.map(|rows| (rows, model.profile.exec(rows).as_millis_f64())).collect(),
+        measured: times.map(|&MeasuredTimes { batches, mean, p95, spread }| ListedTimes {
+            batches,
+            mean,
+            p95,
+            spread,
+        }),
+        planned_mean: counted.map(|counted| counted.slowdown.as_f64()),
     }
 }
 

@@ -5,9 +5,11 @@ use super::{ClassMetrics, DROPPED, Metrics, ModelMetrics, REFUSED};
 use crate::budget::ByteBudget;
 use std::collections::HashMap;
 use std::sync::Arc;
-use symphony_core::Class;
+use symphony_core::{Class, Delays};
 use symphony_wire::carrier::in_process::Catalog;
-use symphony_wire::message::{AcceleratorState, Mode, ModelPlan, ModelStatistics, Statistics};
+use symphony_wire::message::{
+    AcceleratorState, MeasuredTimes, Mode, ModelPlan, ModelStatistics, Statistics,
+};
 
 /// A counter of each model version.
 type ModelCounter = (&'static str, &'static str, fn(&ModelMetrics) -> u64);
@@ -310,6 +312,8 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
     for (labels, counters) in &served {
         page.sample(name, labels, counters.map_or(1.0, |counters| counters.slowdown.as_f64()));
     }
+    times(page, catalog, statistics);
+    delays(page, statistics);
     if statistics.mode == Mode::Adaptive {
         plans(page, &served);
     }
@@ -343,6 +347,48 @@ fn lanes(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
             ("lane", number.as_str()),
         ];
         page.sample(name, &labels, *queued);
+    }
+}
+
+/// What batches took lately, beside what they are planned to take.
+fn times(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
+    type Figure = fn(&MeasuredTimes) -> f64;
+    let families: [(&str, &str, Figure); 3] = [
+        (
+            "symphony_measured_mean_ratio",
+            "Mean time of the newest batches, as a multiple of the loaded profile.",
+            |times| times.mean,
+        ),
+        (
+            "symphony_measured_p95_ratio",
+            "95th percentile of the newest batches' times, as a multiple of the loaded profile.",
+            |times| times.p95,
+        ),
+        (
+            "symphony_measured_spread_ratio",
+            "Standard deviation of the newest batches' times, as a share of their mean.",
+            |times| times.spread,
+        ),
+    ];
+    let measured: HashMap<_, _> = statistics.times.iter().map(|(id, times)| (*id, times)).collect();
+    for (name, help, value) in families {
+        page.family(name, MetricKind::Gauge, help);
+        for model in catalog.served() {
+            let Some(times) = measured.get(&model.id) else { continue };
+            let labels = [("model", model.name.as_str()), ("version", model.version.as_str())];
+            page.sample(name, &labels, value(times));
+        }
+    }
+}
+
+/// What plans leave room for around an execution.
+fn delays(page: &mut Page, statistics: &Statistics) {
+    let name = "symphony_delay_seconds";
+    let help = "Measured delays that plans leave room for, their 99th percentile.";
+    page.family(name, MetricKind::Gauge, help);
+    let Delays { control, response, jitter, .. } = statistics.delays;
+    for (kind, delay) in [("control", control), ("response", response), ("jitter", jitter)] {
+        page.sample(name, &[("kind", kind)], delay.as_secs_f64());
     }
 }
 

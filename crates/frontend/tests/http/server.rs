@@ -90,6 +90,7 @@ async fn what_is_served_is_listed_with_its_terms() {
     assert_eq!((&echo["max_batch"], &echo["queued"]), (&json!(4), &json!(0)));
     let sizes: Vec<_> = echo["profile_ms"].as_object().unwrap().keys().collect();
     assert_eq!(sizes, ["1", "2", "4"]);
+    assert_eq!((&echo["measured"], &echo["planned_mean"]), (&json!(null), &json!(1.0)));
     assert_eq!(echo["inputs"], json!({"x": ["batch", 2]}));
     let open = of("open");
     assert_eq!(open["inputs"]["state"], json!([2, "batch", "width"]));
@@ -268,6 +269,15 @@ async fn the_in_process_client_is_counted_with_the_others() {
     );
     assert_eq!(rig.metric(r#"symphony_accelerator_slowdown{accelerator="0"}"#).await, 2.0);
     assert_eq!(rig.metric(r#"symphony_model_slowdown{model="echo",version="3"}"#).await, 1.0);
+    for (figure, expected) in [("mean", 1.25), ("p95", 1.75), ("spread", 0.125)] {
+        let name = format!(r#"symphony_measured_{figure}_ratio{{model="echo",version="3"}}"#);
+        assert_eq!(rig.metric(&name).await, expected);
+    }
+    assert_eq!(rig.metric(r#"symphony_delay_seconds{kind="response"}"#).await, 0.002);
+    let listed = rig.get("/v2/models").await.json();
+    let echo = listed["models"].as_array().unwrap().iter().find(|model| model["name"] == "echo");
+    let measured = json!({"batches": 64, "mean": 1.25, "p95": 1.75, "spread": 0.125});
+    assert_eq!(echo.unwrap()["measured"], measured);
 }
 
 /// The lines of the metrics page that name a model.

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use symphony_core::{
-    AcceleratorId, Class, DropReason, ModelId, Objective, Profile, Request, RequestId,
+    AcceleratorId, Class, Delays, DropReason, ModelId, Objective, Profile, Request, RequestId,
     SizedProfile, Slowdown, Span,
 };
 use symphony_frontend::{Addresses, Frontend, FrontendConfig, InProcess, Services};
@@ -24,8 +24,9 @@ use symphony_wire::carrier::in_process::{
 use symphony_wire::clock::Clock;
 use symphony_wire::lanes::ModelLanes;
 use symphony_wire::message::{
-    AcceleratorState, AcceleratorStatistics, Answer, Execution, IndexEntry, Mode, ModelState,
-    ModelStatistics, Outcome, RepositoryCommand, RepositoryError, Serve, ServedModel, Statistics,
+    AcceleratorState, AcceleratorStatistics, Answer, Execution, IndexEntry, MeasuredTimes, Mode,
+    ModelState, ModelStatistics, Outcome, RepositoryCommand, RepositoryError, Serve, ServedModel,
+    Statistics,
 };
 use symphony_wire::tensor::{DataType, Dim, OpenDimension, OutputTensor, Signature, TensorSpec};
 use tokio::net::TcpStream;
@@ -498,6 +499,8 @@ impl Stub {
         let counts = self.counts.lock().unwrap();
         Statistics {
             lanes: Vec::new(),
+            times: counts.keys().map(|id| (*id, TIMES)).collect(),
+            delays: Delays { response: Span::from_millis(2), ..Delays::default() },
             mode: *self.mode.lock().unwrap(),
             batches_max: Some(50_000.0),
             models: counts.iter().map(|(id, counts)| (*id, *counts)).collect(),
@@ -510,6 +513,10 @@ impl Stub {
         }
     }
 }
+
+/// What the batches of every model took.
+pub const TIMES: MeasuredTimes =
+    MeasuredTimes { batches: 64, mean: 1.25, p95: 1.75, spread: 0.125 };
 
 /// An HTTP answer.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What is asked of the scheduler now and then, and what it answers.
 
 use symphony_core::sched::{AcceleratorState, Mode, ModelStatistics, ModelTerms};
-use symphony_core::{AcceleratorId, ModelId, Slowdown, Span};
+use symphony_core::{AcceleratorId, Delays, ModelId, Slowdown, Span};
 
 /// A model is loaded on every accelerator of the pool: take its requests.
 #[derive(Clone, Debug)]
@@ -34,6 +34,19 @@ pub struct AcceleratorStatistics {
     pub state: AcceleratorState,
 }
 
+/// What the newest batches of a model took, as multiples of what its profile says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeasuredTimes {
+    /// How many batches.
+    pub batches: usize,
+    /// Their mean.
+    pub mean: f64,
+    /// Their 95th percentile.
+    pub p95: f64,
+    /// Their standard deviation, as a share of the mean.
+    pub spread: f64,
+}
+
 /// The scheduler's counters at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
@@ -44,6 +57,10 @@ pub struct Statistics {
     pub batches_max: Option<f64>,
     /// Per model, by its first lane; all of its lanes together.
     pub models: Vec<(ModelId, ModelStatistics)>,
+    /// What batches took lately, of the models that have run any: as it was, with every stall.
+    pub times: Vec<(ModelId, MeasuredTimes)>,
+    /// The delays that plans count with.
+    pub delays: Delays,
     /// Requests queued in each lane of the models that have several: by the model's first lane, and
     /// the lane.
     pub lanes: Vec<(ModelId, ModelId, u64)>,

@@ -22,7 +22,7 @@ pub mod request;
 
 pub use batch::{BatchPlan, Completion, PlannedRequest};
 pub use catalog::{IndexEntry, Intake, ModelState, ServedModel};
-pub use control::{AcceleratorStatistics, AddModel, Serve, Statistics};
+pub use control::{AcceleratorStatistics, AddModel, MeasuredTimes, Serve, Statistics};
 pub use outcome::{Answer, Execution, Outcome};
 pub use repository::{RepositoryCommand, RepositoryError};
 pub use request::{Cancel, Submit};
