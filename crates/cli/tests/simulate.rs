@@ -95,6 +95,37 @@ fn the_best_fixed_knobs_are_found_and_shown_beside_others() {
 }
 
 #[test]
+fn each_kind_of_noise_costs() {
+    let quiet = folder(SCENARIO);
+    let busy = "run s.toml --json --policy eager";
+    let figures = |run: &Value| {
+        let busy = run["accelerators"][0]["eager busy %"].as_f64().expect("a share");
+        let bad = run["models"][0]["bad %"].as_f64().expect("a share");
+        (busy, bad)
+    };
+    let before = figures(&json(quiet.path(), busy));
+    let spells = |strikes: &str| {
+        format!("[[noise.spells]]\nper_s = 3\nlength_ms = 50\nfactor = 4\nstrikes = \"{strikes}\"")
+    };
+    for noise in [
+        "tail = { share = 0.02, factor = 5 }".to_owned(),
+        spells("one"),
+        spells("all"),
+        "timer = { median_ms = 1, sigma = 1 }\nfirst_batch = 200".to_owned(),
+    ] {
+        let noisy = folder(&SCENARIO.replace("[load]", &format!("[noise]\n{noise}\n[load]")));
+        let (busy, bad) = figures(&json(noisy.path(), busy));
+        assert!(busy > before.0 && bad > before.1, "{noise}: {busy} {bad}, before {before:?}");
+    }
+    let early = figures(&json(quiet.path(), &format!("{busy} --bimodal 0.5:0.4")));
+    assert!(early.0 < before.0 && early.1 <= before.1, "{early:?}, before {before:?}");
+    let compared = json(quiet.path(), "compare --random 1 --seeds 1 --json --tail 0.05:3");
+    let calm = json(quiet.path(), "compare --random 1 --seeds 1 --json");
+    let share = |compared: &Value| compared["cases"][0]["consolidate"].as_f64().expect("a share");
+    assert!(share(&compared) < share(&calm), "{compared} {calm}");
+}
+
+#[test]
 fn random_scenarios_are_compared_and_replay() {
     let folder = folder(SCENARIO);
     let compared = json(folder.path(), "compare --random 2 --seed 5 --seeds 1 --json");
@@ -417,6 +448,43 @@ fn bad_scenarios_are_refused_by_line() {
 }
 
 #[test]
+fn bad_noise_is_refused_by_line() {
+    for (text, line, word) in [
+        ("tail = { share = 2, factor = 3 }", 11, "noise.tail: give share from 0 to 1"),
+        ("tail = { share = 0.1, factor = 0 }", 11, "factor from 0.01"),
+        ("tail = { share = 0.1 }", 11, "factor"),
+        ("bimodal = { share = 0.5, factor = 1.4 }", 11, "noise.bimodal: give share from 0 to 1"),
+        ("first_batch = 0", 11, "noise.first_batch = 0"),
+        ("timer = { median_ms = -1 }", 11, "noise.timer: give median_ms from 0"),
+        ("timers = 1", 11, "timers"),
+        ("[[noise.spells]]\nper_s = 1\nlength_ms = 9\nfactor = 2", 11, "strikes"),
+        (
+            "[[noise.spells]]\nstrikes = \"some\"\nper_s = 1\nlength_ms = 9\nfactor = 2",
+            12,
+            "`one` or `all`",
+        ),
+        (
+            "[[noise.spells]]\nper_s = 0\nlength_ms = 9\nfactor = 2\nstrikes = \"all\"",
+            12,
+            "noise.spells.per_s = 0",
+        ),
+        (
+            "[[noise.spells]]\nper_s = 1\nlength_ms = 9\nfactor = 0.5\nstrikes = \"one\"",
+            14,
+            "noise.spells.factor = 0.5: give a number from 1",
+        ),
+        (
+            "timer = { median_ms = 1 }\n[split]\nshards = 2\nmessage_us = 5",
+            11,
+            "noise.timer: take it out or [split]",
+        ),
+    ] {
+        let noise = format!("[noise]\n{text}\n[load]");
+        refused(("[load]", &noise), "run s.toml", &[&format!("s.toml:{line}"), word]);
+    }
+}
+
+#[test]
 fn bad_traces_are_refused_by_line() {
     for (place, word) in [
         ("order.jsonl:2", "sort the trace"),
@@ -443,6 +511,8 @@ fn bad_flags_are_refused_before_any_work() {
     let same = ("", "");
     refused(same, "run s.toml --rate 0", &["rate"]);
     refused(same, "run s.toml --policy best", &["consolidate"]);
+    refused(same, "run s.toml --tail 0.1", &["--tail", "SHARE:FACTOR"]);
+    refused(same, "run s.toml --bimodal 0.5:2", &["--bimodal", "factor from 0.01 to 1"]);
     refused(same, "sweep s.toml", &["--parameter"]);
     refused(same, "sweep s.toml --parameter accelerators --values 0", &["whole number"]);
     refused(same, "sweep s.toml --parameter slo-ms --values 1", &["l(1)"]);

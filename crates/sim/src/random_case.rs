@@ -1,6 +1,7 @@
 //! Random scenarios, so that no scheduler is judged only by the cases that it was made for. This
 //! knows no policy.
 
+use crate::Noise;
 use crate::Scenario;
 use crate::bound;
 use crate::goodput::{BOUND_SLACK, Goodput, OfferedLoad, Search};
@@ -29,6 +30,7 @@ pub struct RandomCase {
     shares: Vec<f64>,
     seed: u64,
     execution_sigma: f64,
+    noise: Noise,
 }
 
 /// A model with `l(b) = alpha b + beta`.
@@ -84,13 +86,22 @@ impl RandomCase {
         let zipf = between(0.0..=1.2);
         let shares = Popularity::Zipf(zipf).shares(models.len())?;
         let cv = between(0.5..=3.0);
-        Ok(RandomCase { models, accelerators, zipf, cv, shares, seed, execution_sigma: 0.0 })
+        Ok(RandomCase {
+            models,
+            accelerators,
+            zipf,
+            cv,
+            shares,
+            seed,
+            execution_sigma: 0.0,
+            noise: Noise::default(),
+        })
     }
 
-    /// The same with executions that [vary](Scenario::execution_sigma).
+    /// The same with executions that [vary](Scenario::execution_sigma), and other noise.
     #[must_use]
-    pub fn with_sigma(self, execution_sigma: f64) -> RandomCase {
-        RandomCase { execution_sigma, ..self }
+    pub fn with_noise(self, execution_sigma: f64, noise: Noise) -> RandomCase {
+        RandomCase { execution_sigma, noise, ..self }
     }
 
     /// The rate that [`bound::rate_limited`] gives, in requests per second.
@@ -155,14 +166,19 @@ impl RandomCase {
         let measured = Span::from_millis_f64(seconds * 1e3);
         let models = self.models.iter().map(terms).collect();
         let ideal = Scenario::ideal(models, self.accelerators, WARMUP, measured);
-        Scenario { execution_sigma: self.execution_sigma, ..ideal }
+        let noise = self.noise.clone();
+        Scenario { execution_sigma: self.execution_sigma, noise, ..ideal }
     }
 
     /// The rate that no schedule can exceed: every model always runs the largest batch within its
     /// objective.
     fn bound(&self) -> f64 {
         let per_request = |(model, share): (&RandomModel, &f64)| {
-            share / bound::bound(&model.profile, model.slo, 1)
+            share
+                * match self.noise.bimodal {
+                    Some(bimodal) => bimodal.seconds_per_row(&model.profile, model.slo),
+                    None => 1.0 / bound::bound(&model.profile, model.slo, 1),
+                }
         };
         let work: f64 = self.models.iter().zip(&self.shares).map(per_request).sum();
         f64::from(self.accelerators) / work

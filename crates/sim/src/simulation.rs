@@ -6,6 +6,7 @@
 use crate::contender::Contender;
 use crate::delay::stretched;
 use crate::lanes::{Lanes, REPLAN_EVERY};
+use crate::noise::RunningNoise;
 use crate::report::{ModelReport, Report};
 use crate::scenario::Scenario;
 use std::cmp::Reverse;
@@ -108,6 +109,7 @@ struct Simulation<'a, P: ?Sized, O> {
     network: Random,
     execution: Random,
     clock: Random,
+    noise: RunningNoise<'a>,
     /// When the policy receives the ends of batches. Batches are numbered in the order in which
     /// they start, which orders equal times.
     ends: BinaryHeap<Reverse<(Time, u64, usize)>>,
@@ -168,6 +170,9 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             network: random(0),
             execution: random(1),
             clock: random(2),
+            noise: RunningNoise::new(&scenario.noise, scenario.accelerators, seed, |number| {
+                random(3 + number)
+            }),
             ends: BinaryHeap::new(),
             started: 0,
             batches: Vec::new(),
@@ -186,7 +191,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         loop {
             let arrival = arrivals.peek().map(|(_, arrival)| arrival.time);
             let end = self.ends.peek().map(|Reverse((time, ..))| *time);
-            let wake = self.policy.next_wake();
+            let wake = self.policy.next_wake().map(|asked| self.noise.woken(asked));
             // Without arrivals there is nothing to plan for.
             let replan = arrival.map(|_| self.replan);
             let Some(now) = [arrival, end, wake, replan].into_iter().flatten().min() else { break };
@@ -284,8 +289,9 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         let ready = now + network.control.draw(&mut self.network) + data;
         let model = self.lanes.model(start.model);
         let sized = self.lanes.exec(start.model, start.rows, requests);
-        let mut exec =
-            sized.unwrap_or_else(|| self.scenario.models[model.index()].actual.exec(start.rows));
+        let actual = &self.scenario.models[model.index()].actual;
+        let exec = sized.unwrap_or_else(|| actual.exec(start.rows));
+        let mut exec = self.noise.exec(exec, model, actual, requests);
         requests.iter().for_each(|request| self.lanes.left(start.model, request));
         if self.scenario.execution_sigma > 0.0 {
             exec = stretched(exec, self.scenario.execution_sigma * self.execution.normal());
@@ -295,7 +301,7 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         if factor != 1.0 {
             exec = Span::from_millis_f64(exec.as_millis_f64() * factor);
         }
-        let end = begin + exec;
+        let end = self.noise.end(now, begin, exec, start.accelerator);
         self.accelerators[start.accelerator.index()].free = end;
         let shown = Start { model, ..start.clone() };
         (self.observe)(Observed::Started { now, start: &shown, requests, begin, end });

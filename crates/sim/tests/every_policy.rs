@@ -10,7 +10,8 @@ use symphony_core::sched::ModelTerms;
 use symphony_core::{BatchId, Class, ModelId, Objective, Profile, Request, RequestId, Span, Time};
 use symphony_sim::baseline::{FixedKnobs, clairvoyant};
 use symphony_sim::{
-    ClockError, Delay, Network, Observed, PolicyKind, Report, Scenario, SimModel, run_observed,
+    Bimodal, ClockError, Delay, Network, Noise, Observed, PolicyKind, Report, Scenario, SimModel,
+    Spells, Strikes, Tail, run_observed,
 };
 use symphony_workload::random::Random;
 use symphony_workload::{Arrival, Arrivals, Process, Schedule, Stream};
@@ -141,7 +142,7 @@ impl Watch {
 
 #[test]
 fn each_request_has_one_outcome_and_no_accelerator_runs_two_batches() {
-    for scenario in [ideal(), rough(), Scenario { adapt_profile: true, ..rough() }] {
+    for scenario in [ideal(), rough(), Scenario { adapt_profile: true, ..rough() }, noisy()] {
         for (policy, (factor, rows)) in
             POLICIES.iter().flat_map(|policy| [(0.3, 1), (1.0, 3), (4.0, 1)].map(|c| (*policy, c)))
         {
@@ -156,6 +157,20 @@ fn each_request_has_one_outcome_and_no_accelerator_runs_two_batches() {
             assert!(report.busy.iter().all(|share| (0.0..=1.0).contains(share)), "{policy}");
         }
     }
+}
+
+/// All noise there is.
+fn noisy() -> Scenario {
+    let spells =
+        |strikes| Spells { per_second: 2.0, length: Span::from_millis(60), factor: 3.0, strikes };
+    let noise = Noise {
+        tail: Some(Tail { share: 0.02, factor: 4.0 }),
+        bimodal: Some(Bimodal { share: 0.5, factor: 0.4 }),
+        spells: vec![spells(Strikes::One), spells(Strikes::All)],
+        first_batch: Some(20.0),
+        timer: Delay::LogNormal { median: Span::from_micros(200), sigma: 1.0 },
+    };
+    Scenario { noise, adapt_profile: true, ..rough() }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::workers;
 use anyhow::Result;
 use symphony_sim::goodput::Goodput;
-use symphony_sim::{PolicyKind, RandomCase, RandomModel};
+use symphony_sim::{Noise, PolicyKind, RandomCase, RandomModel};
 
 /// Draws per scenario: 1 to 8 models with l(b) = alpha b + beta, alpha 0.2 to 6 ms (small ones more
 /// often), beta 1 to 10 times alpha, the objective 2.5 to 6 times l(1); popularity Zipf 0 to 1.2;
@@ -49,11 +49,11 @@ pub(super) fn command(args: &CompareArgs) -> Result<()> {
     if !(1..=SEEDS_MAX).contains(&args.seeds) {
         return Err(BadInput::error(format!("--seeds: give 1 to {SEEDS_MAX}")));
     }
-    let sigma = args.noise.sigma()?.unwrap_or(0.0);
+    let (sigma, noise) = args.noise.over(0.0, Noise::default())?;
     let numbers: Vec<u64> = (0..u64::from(args.random)).collect();
     let cases = workers::each(&numbers, "comparing", |&number| {
         let drawn = RandomCase::draw(args.seed, number).map_err(BadInput::error)?;
-        let drawn = drawn.with_sigma(sigma);
+        let drawn = drawn.with_noise(sigma, noise.clone());
         let found = drawn.goodput(&args.policy, args.seeds).map_err(BadInput::error)?;
         Ok(Case { number, bound: drawn.rate_limited(), found, drawn })
     })?;

@@ -82,13 +82,15 @@ impl Yardsticks {
         let mix: Vec<_> = mix
             .map(|(model, part)| (&*model.profile, model.objective.span(), part / rows))
             .collect();
-        let has_sizes = setup.models.iter().any(|model| model.sizes.is_some());
+        // They know neither sizes nor what an input costs.
+        let is_varied =
+            setup.models.iter().any(|model| model.sizes.is_some()) || setup.noise.bimodal.is_some();
         let staggered = match mix.as_slice() {
-            _ if has_sizes => None,
+            _ if is_varied => None,
             [(profile, slo, _)] => Some(staggered(profile, *slo, setup.accelerators) / rows),
             _ => None,
         };
-        let rate_limited = (!has_sizes).then(|| rate_limited(&mix, setup.accelerators) / rows);
+        let rate_limited = (!is_varied).then(|| rate_limited(&mix, setup.accelerators) / rows);
         Ok(Yardsticks { staggered, bound: setup.bound()?, rate_limited })
     }
 

@@ -16,6 +16,10 @@ pub(super) const ROWS_MAX: u32 = 65_536;
 pub(super) const SIZE_MAX: u64 = 1 << 40;
 pub(super) const SIZES_RECORDED_MAX: usize = 10_000_000;
 pub(super) const DRIFT_MAX: f64 = 100.0;
+pub(super) const FIRST_BATCH_MAX: f64 = 10_000.0;
+/// Kinds of slow spells.
+pub(super) const SPELLS_MAX: usize = 16;
+pub(super) const SPELLS_PER_S_MAX: f64 = 1000.0;
 pub(super) const SIGMA_MAX: f64 = 5.0;
 pub(super) const ROWS_USUAL: u32 = 64;
 

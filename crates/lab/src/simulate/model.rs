@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use symphony_core::{Objective, Profile};
-use symphony_sim::{Mix, Sizes};
+use symphony_sim::{Bimodal, Mix, Sizes};
 
 /// A model of a scenario, as its file describes it.
 #[derive(Clone, Debug)]
@@ -19,11 +19,19 @@ pub(super) struct SimulatedModel {
 
 impl SimulatedModel {
     /// The time of an accelerator that a row takes at least, in seconds.
-    pub(super) fn seconds_per_row(&self) -> f64 {
+    pub(super) fn seconds_per_row(&self, bimodal: Option<Bimodal>) -> f64 {
         if let Some(sizes) = &self.sizes {
-            return sizes.seconds_per_row(self.objective.span());
+            return sizes.seconds_per_row(self.objective.span()) * bimodal.map_or(1.0, cheapest);
+        }
+        if let Some(bimodal) = bimodal {
+            return bimodal.seconds_per_row(&self.profile, self.objective.span());
         }
         let rows = self.profile.rows_within(self.objective.span());
         self.profile.exec(rows).as_secs_f64() / f64::from(rows)
     }
+}
+
+/// At least this part of the full time is what a batch takes.
+fn cheapest(bimodal: Bimodal) -> f64 {
+    bimodal.factor.min(1.0)
 }

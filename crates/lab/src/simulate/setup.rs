@@ -12,7 +12,7 @@ use symphony_core::sched::ModelTerms;
 use symphony_core::{ModelId, Objective, Span};
 use symphony_sim::goodput::OfferedLoad;
 use symphony_sim::{
-    ClockError, Drift, Network, Observed, PolicyKind, Report, Scenario, Split, run_observed,
+    ClockError, Drift, Network, Noise, Observed, PolicyKind, Report, Scenario, Split, run_observed,
 };
 use symphony_workload::{Arrivals, Popularity, Process, Schedule, Stream};
 
@@ -33,6 +33,8 @@ pub(super) struct Setup {
     pub(super) clock_error: ClockError,
     /// Relative spread of execution times.
     pub(super) execution_sigma: f64,
+    /// What else machines do to execution times and timers.
+    pub(super) noise: Noise,
     /// How execution times change while it runs.
     pub(super) drift: Drift,
     /// Whether plans follow them.
@@ -176,6 +178,7 @@ impl Setup {
             network: self.network,
             clock_error: self.clock_error,
             execution_sigma: self.execution_sigma,
+            noise: self.noise.clone(),
             drift: self.drift.clone(),
             adapt_profile: self.adapt_profile,
             low_priority_share: self.low_priority_share,
@@ -203,7 +206,9 @@ impl Setup {
     /// # Errors
     /// The weights are not as many as the models.
     pub(super) fn bound(&self) -> Result<f64> {
-        let per_request = |(model, part): (&SimulatedModel, f64)| part * model.seconds_per_row();
+        let bimodal = self.noise.bimodal;
+        let per_request =
+            |(model, part): (&SimulatedModel, f64)| part * model.seconds_per_row(bimodal);
         let work: f64 = self.models.iter().zip(self.rows()?).map(per_request).sum();
         Ok(f64::from(self.accelerators) / work)
     }

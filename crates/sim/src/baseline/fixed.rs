@@ -92,7 +92,7 @@ impl Fixed {
         let exec = if is_full || state.queued_rows() >= self.knobs.rows {
             now
         } else {
-            pool.send_by(model, due, batch.rows + 1)
+            pool.wake_for(pool.send_by(model, due, batch.rows + 1))
         };
         let latest = pool.send_by(model, due, batch.rows);
         Some((exec, FixedBatch { latest, model, count: batch.count }))

@@ -189,6 +189,11 @@ impl RivalPool {
         due - self.models[model.index()].terms.profile.exec(rows) - self.delays.lead(rows)
     }
 
+    /// When to be woken to do something at the latest at `time`: timers fire late.
+    pub(super) fn wake_for(&self, time: Time) -> Time {
+        time - self.delays.jitter
+    }
+
     /// The largest number of rows that end by `due` if they are sent now to an accelerator that is
     /// free from `free`.
     pub(super) fn rows_in_time(&self, model: ModelId, now: Time, free: Time, due: Time) -> u32 {

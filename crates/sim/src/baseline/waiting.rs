@@ -110,9 +110,9 @@ impl Waiting {
         let latest = pool.send_by(model, due, batch.rows).max(now);
         let can_grow =
             batch.count == state.queue.len() && batch.rows < state.terms.profile.rows_max();
-        let frontrun = || pool.send_by(model, due, batch.rows + 1);
+        let frontrun = || pool.wake_for(pool.send_by(model, due, batch.rows + 1));
         let exec = match self.when {
-            When::Latest => latest,
+            When::Latest => pool.wake_for(latest),
             _ if !can_grow => now,
             When::Timeout { preferred, .. } if preferred > 0 && batch.rows >= preferred => now,
             When::Timeout { delay, .. } => head.arrival + delay,

@@ -2,6 +2,7 @@
 
 mod load;
 mod models;
+mod noise;
 mod reader;
 mod schema;
 mod world;
@@ -80,6 +81,7 @@ impl Reader<'_> {
                 .execution_sigma
                 .as_ref()
                 .map_or(Ok(0.0), |sigma| self.number("execution_sigma", sigma, 0.0, SIGMA_MAX))?,
+            noise: self.noise(file.noise.as_ref(), file.split.as_ref())?,
             drift: self.drift(&file.drift, *file.accelerators.get_ref())?,
             adapt_profile: file.adapt_profile.unwrap_or(true),
             low_priority_share: file

@@ -19,6 +19,7 @@ pub(super) struct File {
     pub(super) load: Spanned<LoadFile>,
     pub(super) network: Option<NetworkFile>,
     pub(super) execution_sigma: Option<Spanned<f64>>,
+    pub(super) noise: Option<NoiseFile>,
     #[serde(default)]
     pub(super) drift: Vec<Spanned<ChangeFile>>,
     pub(super) adapt_profile: Option<bool>,
@@ -129,6 +130,41 @@ pub(super) struct NetworkFile {
     pub(super) response: Option<Spanned<DelayFile>>,
     pub(super) clock_offset_ms: Option<Spanned<f64>>,
     pub(super) clock_sigma_ms: Option<Spanned<f64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoiseFile {
+    pub(super) tail: Option<Spanned<ShareFile>>,
+    pub(super) bimodal: Option<Spanned<ShareFile>>,
+    pub(super) first_batch: Option<Spanned<f64>>,
+    pub(super) timer: Option<Spanned<DelayFile>>,
+    #[serde(default)]
+    pub(super) spells: Vec<SpellsFile>,
+}
+
+/// So many batches or requests take this many times their time.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShareFile {
+    pub(super) share: f64,
+    pub(super) factor: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpellsFile {
+    pub(super) per_s: Spanned<f64>,
+    pub(super) length_ms: Spanned<f64>,
+    pub(super) factor: Spanned<f64>,
+    pub(super) strikes: StrikesName,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum StrikesName {
+    One,
+    All,
 }
 
 #[derive(Deserialize)]

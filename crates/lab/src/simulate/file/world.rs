@@ -51,7 +51,7 @@ impl Reader<'_> {
         })
     }
 
-    fn delay(&self, key: &str, file: Option<&Spanned<DelayFile>>) -> Result<Delay> {
+    pub(super) fn delay(&self, key: &str, file: Option<&Spanned<DelayFile>>) -> Result<Delay> {
         let Some(file) = file else { return Ok(Delay::default()) };
         let &DelayFile { median_ms, sigma } = file.get_ref();
         if !(0.0..=MILLIS_MAX).contains(&median_ms) || !(0.0..=SIGMA_MAX).contains(&sigma) {
