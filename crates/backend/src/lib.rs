@@ -6,6 +6,7 @@
 
 mod background;
 pub mod batch;
+mod cache;
 mod contract;
 pub mod engine;
 pub mod engines;

@@ -6,12 +6,15 @@
 
 mod check;
 mod error;
+mod findings;
 mod guest;
 mod memory;
 mod objective;
+mod onnx;
 mod settings;
 mod stage;
 mod state;
+mod times;
 
 pub use check::{Checked, Ran};
 pub use error::{LoadError, LoadProblem};
@@ -20,32 +23,25 @@ pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
 pub use stage::Stage;
 pub use state::LoadedFiles;
 
-use crate::background::in_background;
-use crate::contract;
-use crate::engine::{Engine, EngineError, Executable};
+use crate::cache::Cache;
+use crate::engine::{EngineError, Executable};
 use crate::engines::emulated::{self, Emulation};
 use crate::engines::onnxruntime::Onnxruntime;
-use crate::engines::rten::{self, Rten};
-use crate::operators;
-use crate::prepare::{Options, Prepared, Runnable, Samples};
+use crate::engines::rten::Rten;
+use crate::prepare::Samples;
 use crate::profiling::{
     Machine, Measured, Observed, ProfileCache, ProfileKey, ProfilePlace, ProfilingError,
     ProfilingTarget, SampledSize,
 };
-use crate::repository::{
-    ConfigError, CustomOps, EmulatedModel, EngineChoice, Fingerprint, FingerprintBuilder,
-    GraphSettings, ModelDirectory, ModelKind, ModelSource, OnnxSource, Slo,
-};
+use crate::repository::{EmulatedModel, ModelDirectory, ModelKind, ModelSource, Slo};
 use crate::resident::Resident;
 use crate::view;
 use crate::worker::Gaps;
 use bytes::Bytes;
-use guest::{GuestEngine, Visit};
+use findings::FindingsCache;
 use objective::{objective, queue_max_default};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_core::{Class, Objective, Profile, SizedProfile};
-use symphony_onnx::OnnxModel;
 use symphony_wire::clock::Clock;
 use symphony_wire::tensor::{Signature, TensorSpec};
 use tracing::info;
@@ -114,19 +110,12 @@ pub struct Loader {
     /// The opened library, or why it cannot be used.
     onnxruntime: Result<Onnxruntime, EngineError>,
     machine: Machine,
+    findings: FindingsCache,
     profiles: ProfileCache,
     clock: Clock,
     /// When the accelerators are free to try a model out.
     gaps: Arc<Gaps>,
     watcher: Watcher,
-}
-
-/// An ONNX model that has been read from a file.
-struct OnnxFile {
-    path: PathBuf,
-    model: OnnxModel,
-    /// The state of the file and of its external weights, taken before they were read.
-    state: LoadedFiles,
 }
 
 /// A model that has been loaded on all accelerators and measured.
@@ -156,10 +145,11 @@ impl Loader {
         if let Err(error) = &onnxruntime {
             info!("models run on rten: {error}");
         }
-        let profiles = ProfileCache::new(config.profiles_dir());
+        let cache = Cache::new(config.cache_dir.clone());
+        let (findings, profiles) = (FindingsCache::new(&cache), ProfileCache::new(&cache));
         let (machine, clock) = (Machine::this(), Clock::start());
         let (gaps, watcher) = (Arc::default(), Arc::new(|_: &str, _| {}));
-        Loader { config, rten, onnxruntime, machine, profiles, clock, gaps, watcher }
+        Loader { config, rten, onnxruntime, machine, findings, profiles, clock, gaps, watcher }
     }
 
     /// From now on models are tried out and measured in the gaps between the batches of
@@ -244,133 +234,6 @@ impl Loader {
             learning,
             state,
         })
-    }
-
-    /// Reads an ONNX file. A bundled example is generated first.
-    fn read_onnx(&self, source: &ModelSource, file: &OnnxSource) -> Result<OnnxFile, LoadProblem> {
-        let path = match file {
-            OnnxSource::File(path) => path.clone(),
-            OnnxSource::Example(name) => {
-                let directory =
-                    symphony_onnx::examples::materialize(&self.config.examples_dir(), name)?;
-                directory.join("1").join("model.onnx")
-            }
-        };
-        let mut state = LoadedFiles::new(source);
-        state.add(&path)?;
-        let model = OnnxModel::read(&path)?;
-        for weights in model.external_files() {
-            state.add(weights)?;
-        }
-        Ok(OnnxFile { path, model, state })
-    }
-
-    /// The engines that a model may run on, in order of preference.
-    fn engines(&self, choice: EngineChoice) -> Result<Vec<&dyn Engine>, LoadProblem> {
-        let onnxruntime = self.onnxruntime.as_ref().map(|engine| engine as &dyn Engine);
-        match (choice, onnxruntime) {
-            (EngineChoice::Rten, _) | (EngineChoice::Best, Err(_)) => Ok(vec![&self.rten]),
-            (EngineChoice::Best, Ok(onnxruntime)) => Ok(vec![onnxruntime, &self.rten]),
-            (EngineChoice::Onnxruntime, Ok(onnxruntime)) => Ok(vec![onnxruntime]),
-            (EngineChoice::Onnxruntime, Err(error)) => Err(error.clone().into()),
-        }
-    }
-
-    /// Describes a model in the form that engines load.
-    fn prepare(
-        &self,
-        source: &ModelSource,
-        settings: &GraphSettings,
-        model: OnnxModel,
-        path: &Path,
-    ) -> Result<Prepared, LoadProblem> {
-        if let Some(file) = &source.settings.triton {
-            for told in contract::check(file.config(), model.signature())? {
-                info!(model = source.name, "{told}");
-            }
-        }
-        let options = Options {
-            name: &source.name,
-            settings,
-            custom_ops: self.custom_ops(settings)?,
-            rows_max: source.terms.rows_max,
-            accelerators: self.config.cores.accelerators,
-        };
-        Ok(Prepared::new(model, path, &options)?)
-    }
-
-    /// The library of operators that a model asks for.
-    fn custom_ops(&self, settings: &GraphSettings) -> Result<Option<PathBuf>, EngineError> {
-        match &settings.custom_ops {
-            None => Ok(None),
-            Some(CustomOps::Extensions) => {
-                let onnxruntime = self.onnxruntime.as_ref().map_err(Clone::clone)?;
-                onnxruntime.extensions(&self.config.cache_dir.join("operators")).map(Some)
-            }
-            Some(CustomOps::File(path)) if path.is_file() => Ok(Some(path.clone())),
-            Some(CustomOps::File(path)) => {
-                let problem = format!("custom_ops: there is no file {}", path.display());
-                Err(EngineError::Library(problem))
-            }
-        }
-    }
-
-    fn run_onnx(
-        &self,
-        source: &ModelSource,
-        file: &OnnxSource,
-        settings: &GraphSettings,
-    ) -> Result<(PlacedModel, LoadedFiles), LoadProblem> {
-        self.tell(&source.name, Stage::Reading);
-        let (prepared, state) = quietly(|| {
-            let OnnxFile { path, model, state } = self.read_onnx(source, file)?;
-            Ok((self.prepare(source, settings, model, &path)?, state))
-        })?;
-        let (engine, runnable) = self.place(source, settings, &prepared)?;
-        // The engine has its own copy of the weights, and measuring takes long: free this one
-        // first.
-        drop(prepared);
-        let content = quietly(|| Ok(graph_fingerprint(&state, settings)?))?;
-        // The engine and the fingerprint read the files again: what was checked must be what runs.
-        if !state.files_are_as_before() {
-            return Err(LoadProblem::Changed);
-        }
-        let Runnable { signature, rows_max, executables, samples, .. } = runnable;
-        let mut residents = residents(&signature, rows_max, executables)?;
-        let version = engine.version();
-        let key = ProfileKey {
-            model: &source.name,
-            content,
-            extents: &[],
-            engine: engine.name(),
-            engine_version: &version,
-            threads: self.config.cores.threads,
-            machine: &self.machine,
-        };
-        self.tell(&source.name, Stage::Measuring);
-        let (measured, learning) = self.profile(key, source.terms.slo, &samples, &mut residents)?;
-        let (engine, platform, learning) = (engine.name(), engine.platform(), Some(learning));
-        let placed =
-            PlacedModel { engine, platform, signature, rows_max, residents, measured, learning };
-        Ok((placed, state))
-    }
-
-    /// Loads a model on the first engine that runs it, on every accelerator, and tries it out.
-    fn place(
-        &self,
-        source: &ModelSource,
-        settings: &GraphSettings,
-        prepared: &Prepared,
-    ) -> Result<(&dyn Engine, Runnable), LoadProblem> {
-        let engines = self.engines(settings.choice)?;
-        let visit = Visit::new(Arc::clone(&self.gaps));
-        let placed = first_that(&source.name, &engines, |engine| {
-            prove(engine, prepared)?;
-            self.tell(&source.name, Stage::Preparing(engine.name()));
-            Ok(prepared.load(&GuestEngine { engine, visit: Arc::clone(&visit) })?)
-        })?;
-        visit.end();
-        Ok(placed)
     }
 
     fn run_emulated(&self, model: &EmulatedModel) -> Result<PlacedModel, LoadProblem> {
@@ -487,47 +350,6 @@ fn sampled(signature: &Signature, samples: &Samples) -> Vec<SampledSize> {
     samples.sized(signature, count, SAMPLE_SEED)
 }
 
-/// Has something done that gives way to models that serve.
-fn quietly<T: Send>(
-    work: impl FnOnce() -> Result<T, LoadProblem> + Send,
-) -> Result<T, LoadProblem> {
-    let no_thread = |error| EngineError::Library(format!("no thread to load it on: {error}"));
-    in_background(work).map_err(no_thread)?
-}
-
-/// Refuses a model with operators that the engine may compute wrongly. onnxruntime is trusted with
-/// whatever it loads.
-fn prove(engine: &dyn Engine, prepared: &Prepared) -> Result<(), LoadProblem> {
-    if engine.name() != rten::NAME {
-        return Ok(());
-    }
-    operators::check(prepared.model()).map_err(LoadProblem::Unproven)
-}
-
-/// The first engine on which an attempt succeeds, with the result of the attempt.
-fn first_that<'a, T>(
-    model: &str,
-    engines: &[&'a dyn Engine],
-    attempt: impl Fn(&dyn Engine) -> Result<T, LoadProblem>,
-) -> Result<(&'a dyn Engine, T), LoadProblem> {
-    let mut refusals = Vec::new();
-    for &engine in engines {
-        match attempt(engine) {
-            Ok(value) => {
-                for refusal in refusals {
-                    info!(model, "runs on {}: {refusal}", engine.name());
-                }
-                return Ok((engine, value));
-            }
-            Err(refusal) => refusals.push(refusal),
-        }
-    }
-    match refusals.len() {
-        1 => Err(refusals.remove(0)),
-        _ => Err(LoadProblem::NoEngine(refusals)),
-    }
-}
-
 /// Allocates the buffers of the model on each accelerator.
 fn residents(
     signature: &Arc<Signature>,
@@ -536,23 +358,4 @@ fn residents(
 ) -> Result<Vec<Resident>, EngineError> {
     let with_buffers = |executable| Resident::new(Arc::clone(signature), rows_max, executable);
     executables.into_iter().map(with_buffers).collect()
-}
-
-/// The fingerprint of the files and settings on which the speed of a model depends: the graph as it
-/// is loaded.
-fn graph_fingerprint(
-    state: &LoadedFiles,
-    settings: &GraphSettings,
-) -> Result<Fingerprint, ConfigError> {
-    let mut content = FingerprintBuilder::default();
-    for file in state.files() {
-        content = content.file(file)?;
-    }
-    let hash = FingerprintBuilder::default().text(&content.finish().to_string());
-    let hash = settings.shapes.iter().fold(hash, |hash, (input, dims)| {
-        let hash = hash.text(input).number(dims.len() as u64);
-        // No dimension is 0: it stands for one that stays open.
-        dims.iter().fold(hash, |hash, dim| hash.number(dim.unwrap_or(0) as u64))
-    });
-    Ok(hash.finish())
 }

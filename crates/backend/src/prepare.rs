@@ -8,11 +8,14 @@ mod dimensions;
 mod edges;
 mod error;
 mod form;
+mod found;
+mod samples;
 
 pub use error::PrepareError;
+pub use found::{Batching, Found};
+pub use samples::Samples;
 
 use crate::engine::{Engine, Executable, Graph, LoadRequest};
-use crate::profiling::{Cell, SampledSize};
 use crate::repository::GraphSettings;
 use crate::resident::BatchError;
 use crate::values::InputValues;
@@ -24,7 +27,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_onnx::{BatchFlow, Dim as GraphDim, OnnxModel, RowsOfOutput};
-use symphony_wire::tensor::{Dim, Inputs, Signature};
+use symphony_wire::tensor::{Dim, Signature};
 use tracing::{info, warn};
 
 /// The part of a model's configuration that concerns its graph.
@@ -85,51 +88,22 @@ pub struct Runnable {
     pub executables: Vec<Box<dyn Executable>>,
     /// Inputs with which it runs.
     pub samples: Samples,
-    /// Why its rows do not share batches, if that is not what the configuration asks for.
-    pub unbatched: Option<String>,
+    /// What trial runs have found, now or earlier.
+    pub found: Found,
 }
 
-/// So many rows of a generated batch differ.
-const DIFFERENT_ROWS: usize = 4;
+/// The executables of a form, one per accelerator.
+type Executables = Vec<Box<dyn Executable>>;
 
-/// Inputs with which a model runs.
-#[derive(Clone, Debug, Default)]
-pub struct Samples {
-    /// Values that the inputs could have.
-    values: InputValues,
-    /// Sizes of the open dimensions at which it has run, in order, each with the way of generating
-    /// values.
-    sizes: Vec<(Vec<usize>, usize)>,
-}
-
-impl Samples {
-    /// Generates requests of one row each, of every size. `count` tells how many of a size.
-    #[must_use]
-    pub fn sized(
-        &self,
-        signature: &Signature,
-        count: impl Fn(&[usize]) -> usize,
-        seed: u64,
-    ) -> Vec<SampledSize> {
-        let sampled = |(sizes, way): &(Vec<usize>, usize)| {
-            let rows = self.values.rows(signature, sizes, *way, count(sizes).max(1), seed);
-            SampledSize { size: signature.size(sizes), rows }
-        };
-        let mut all: Vec<SampledSize> = self.sizes.iter().map(sampled).collect();
-        all.dedup_by_key(|sampled| sampled.size);
-        all
-    }
-
-    /// Generates a batch of requests of one row each. None for a size at which it has not run.
-    #[must_use]
-    pub fn batch(&self, signature: &Signature, cell: Cell, seed: u64) -> Option<Vec<Inputs>> {
-        let mut sizes = self.sizes.iter();
-        let (sizes, way) = sizes.find(|(sizes, _)| signature.size(sizes) == cell.size)?;
-        let rows = cell.rows as usize;
-        let different = self.values.rows(signature, sizes, *way, rows.min(DIFFERENT_ROWS), seed);
-        // What they hold is shared, not copied.
-        Some(different.iter().cycle().take(rows).cloned().collect())
-    }
+/// What became of a form with a batch dimension.
+enum Tried {
+    Runs(Runnable),
+    /// Its rows cannot share batches. The executables are there where the graph is the same as that
+    /// of the form for one request at a time.
+    Alone {
+        reason: String,
+        loaded: Option<Executables>,
+    },
 }
 
 impl std::fmt::Debug for Runnable {
@@ -207,28 +181,69 @@ impl Prepared {
         self.batched.as_ref().map_or(&self.single.model, |batched| &batched.form.model)
     }
 
+    /// The library of operators that are not the engine's own.
+    #[must_use]
+    pub fn custom_ops(&self) -> Option<&Path> {
+        self.custom_ops.as_deref()
+    }
+
     /// Loads the model on an engine, finds at which sizes it runs, and tries whether its rows may
     /// share batches. Where they may not, it comes back with `rows_max = 1`.
     ///
     /// # Errors
     /// The engine does not load the graph, or the model does not run.
     pub fn load(&self, engine: &dyn Engine) -> Result<Runnable, PrepareError> {
-        let has_optional = self.single.signature.inputs.iter().any(|spec| spec.default.is_some());
-        if has_optional && !engine.replaces_stored() {
+        if self.lacks_optional(engine) {
             return self.without_optional().load(engine);
         }
-        let reason = match &self.batched {
+        let (reason, loaded) = match &self.batched {
             Ok(batched) => match self.load_batched(engine, batched)? {
-                Ok(runnable) => return Ok(runnable),
-                Err(reason) => Some(reason),
+                Tried::Runs(runnable) => return Ok(runnable),
+                Tried::Alone { reason, loaded } => (Some(reason), loaded),
             },
-            Err(reason) => reason.clone(),
+            Err(reason) => (reason.clone(), None),
+        };
+        let loaded = match loaded {
+            Some(loaded) => loaded,
+            None => self.load_form(engine, &self.single, self.accelerators)?,
         };
         let reason = reason.filter(|_| self.rows_max > 1);
-        if let Some(reason) = &reason {
-            warn!(model = self.name, "serving one request per batch: {reason}");
+        let trial = self.trial(&self.single, 1, loaded)?;
+        let trial = trial.observe().map_err(PrepareError::Trial)?;
+        Ok(self.runnable(&self.single, trial, Batching::Single { reason }))
+    }
+
+    /// Loads the model on an engine that was found to run it, and runs one row of it.
+    ///
+    /// # Errors
+    /// Why what was found cannot be relied on: the model has to be tried out.
+    pub fn load_as(&self, engine: &dyn Engine, found: &Found) -> Result<Runnable, String> {
+        if self.lacks_optional(engine) {
+            return self.without_optional().load_as(engine, found);
         }
-        self.load_single(engine, reason)
+        let (form, rows_max) = match (&found.batching, &self.batched) {
+            (Batching::Shared { .. }, Ok(batched)) => (&batched.form, self.rows_max),
+            (Batching::Shared { .. }, Err(_)) => return Err("the graph mixes rows".to_owned()),
+            (Batching::Single { .. }, _) => (&self.single, 1),
+        };
+        let other = "the graph has other dimensions or outputs";
+        let signature = found.applied(&form.signature).ok_or(other)?;
+        let loaded = self.load_form(engine, form, self.accelerators);
+        let loaded = loaded.map_err(|error| error.to_string())?;
+        let trial = Trial::new(signature, rows_max, loaded, &self.values);
+        let mut trial = trial.map_err(|error| error.to_string())?;
+        let (sizes, way) = &found.sizes[0];
+        let outputs = trial.one_row(sizes, *way).map_err(|error| error.to_string())?;
+        if !found.agrees(&outputs) {
+            return Err("a row has outputs of other shapes".to_owned());
+        }
+        Ok(self.served(form, trial, found.clone()))
+    }
+
+    /// Whether requests cannot give the inputs that may be left out.
+    fn lacks_optional(&self, engine: &dyn Engine) -> bool {
+        let has_optional = self.single.signature.inputs.iter().any(|spec| spec.default.is_some());
+        has_optional && !engine.replaces_stored()
     }
 
     /// The same without the inputs that may be left out.
@@ -241,65 +256,73 @@ impl Prepared {
         prepared
     }
 
-    /// Loads the form with a batch dimension. The inner error says why its rows cannot share
-    /// batches.
-    fn load_batched(
-        &self,
-        engine: &dyn Engine,
-        batched: &Batched,
-    ) -> Result<Result<Runnable, String>, PrepareError> {
+    /// Loads the form with a batch dimension.
+    fn load_batched(&self, engine: &dyn Engine, batched: &Batched) -> Result<Tried, PrepareError> {
         match self.try_batched(engine, batched) {
             // The opened form may fail where the file as it is runs.
-            Err(error) if batched.is_opened => Ok(Err(error.to_string())),
+            Err(error) if batched.is_opened => {
+                Ok(Tried::Alone { reason: error.to_string(), loaded: None })
+            }
             tried => tried,
         }
     }
 
-    fn try_batched(
-        &self,
-        engine: &dyn Engine,
-        batched: &Batched,
-    ) -> Result<Result<Runnable, String>, PrepareError> {
+    fn try_batched(&self, engine: &dyn Engine, batched: &Batched) -> Result<Tried, PrepareError> {
         let form = &batched.form;
         let executables = self.load_form(engine, form, self.accelerators)?;
         let mut trial = self.trial(form, self.rows_max, executables)?;
-        if batched.is_opened {
-            // The changed graph must give the same results as the original.
-            let single = self.load_form(engine, &self.single, 1)?;
-            let mut single = self.trial(&self.single, 1, single)?;
-            let rows = single.reference_rows();
-            let reference = single.reference(&rows).map_err(PrepareError::Trial)?;
-            if let Some(text) = trial.differs(&rows, &reference).map_err(PrepareError::Trial)? {
-                return Ok(Err(format!("with an open batch dimension {text}")));
-            }
+        if batched.is_opened
+            && let Some(text) = self.differs_from_file(engine, &mut trial)?
+        {
+            let reason = format!("with an open batch dimension {text}");
+            return Ok(Tried::Alone { reason, loaded: None });
         }
         let mut trial = trial.observe().map_err(PrepareError::Trial)?;
-        if let Some(reason) = batched.without_rows(trial.signature()) {
-            return Ok(Err(reason));
-        }
-        if self.rows_max > 1
-            && let Some(reason) = self.verify_batches(batched, &mut trial)?
-        {
-            return Ok(Err(reason));
-        }
+        let dependence = match self.verify_batches(batched, &mut trial)? {
+            Ok(dependence) => dependence,
+            Err(reason) => {
+                let loaded = (!batched.is_opened).then(|| trial.into_executables());
+                return Ok(Tried::Alone { reason, loaded });
+            }
+        };
         if let Some(problem) = verify::padding(&mut trial).map_err(PrepareError::Trial)? {
             let problem = format!("padding changes the answers: {problem}; serve it without pad");
             return Err(PrepareError::Padding { problem });
         }
-        Ok(Ok(self.runnable(trial, self.rows_max, None)))
+        Ok(Tried::Runs(self.runnable(form, trial, Batching::Shared { dependence })))
     }
 
-    /// Why rows cannot share batches, if they cannot.
+    /// How the results of the graph whose batch dimension was opened differ from those of the file,
+    /// if they do.
+    fn differs_from_file(
+        &self,
+        engine: &dyn Engine,
+        opened: &mut Trial<'_>,
+    ) -> Result<Option<String>, PrepareError> {
+        let single = self.load_form(engine, &self.single, 1)?;
+        let mut single = self.trial(&self.single, 1, single)?;
+        let rows = single.reference_rows();
+        let reference = single.reference(&rows).map_err(PrepareError::Trial)?;
+        opened.differs(&rows, &reference).map_err(PrepareError::Trial)
+    }
+
+    /// How answers depend on the other rows of a batch, where that is allowed. The inner error says
+    /// why rows cannot share batches.
     fn verify_batches(
         &self,
         batched: &Batched,
         trial: &mut Trial<'_>,
-    ) -> Result<Option<String>, PrepareError> {
+    ) -> Result<Result<Option<String>, String>, PrepareError> {
+        if let Some(reason) = batched.without_rows(trial.signature()) {
+            return Ok(Err(reason));
+        }
+        if self.rows_max < 2 {
+            return Ok(Ok(None));
+        }
         let finding = trial.batches(batched.is_quantized).map_err(PrepareError::Trial)?;
-        let allowed = self.settings.batch_dependent;
-        let told = match (&finding, &batched.flow.quantized) {
-            (Finding::Fails(reason), _) => return Ok(Some(reason.clone())),
-            (Finding::Independent, None) => return Ok(None),
+        let told = match (finding, &batched.flow.quantized) {
+            (Finding::Fails(reason), _) => return Ok(Err(reason)),
+            (Finding::Independent, None) => return Ok(Ok(None)),
             (Finding::Independent, Some(node)) => {
                 format!("activations are quantised over the batch (node {node:?})")
             }
@@ -308,22 +331,10 @@ impl Prepared {
             }
             (Finding::Dependent(text, _), None) => format!("in a batch {text}"),
         };
-        if allowed {
-            warn!(model = self.name, "answers depend on the other rows of a batch: {told}");
-            return Ok(None);
-        }
-        Ok(Some(format!("{told}; batch_dependent = true in model.toml allows it")))
-    }
-
-    fn load_single(
-        &self,
-        engine: &dyn Engine,
-        unbatched: Option<String>,
-    ) -> Result<Runnable, PrepareError> {
-        let executables = self.load_form(engine, &self.single, self.accelerators)?;
-        let trial = self.trial(&self.single, 1, executables)?;
-        let trial = trial.observe().map_err(PrepareError::Trial)?;
-        Ok(self.runnable(trial, 1, unbatched))
+        Ok(match self.settings.batch_dependent {
+            true => Ok(Some(told)),
+            false => Err(format!("{told}; batch_dependent = true in model.toml allows it")),
+        })
     }
 
     /// Finds at which sizes a loaded form runs.
@@ -333,29 +344,19 @@ impl Prepared {
         rows_max: u32,
         executables: Vec<Box<dyn Executable>>,
     ) -> Result<Trial<'_>, PrepareError> {
-        let signature = form.signature.clone();
-        let bounds: Vec<Bound> = signature
-            .dimensions
-            .iter()
-            .map(|open| match self.settings.max_size.contains_key(&open.name) {
-                true => Bound::Configured,
-                false if form.rows.contains(&open.name) => Bound::Rows,
-                false => Bound::Free,
-            })
-            .collect();
-        let trial = Trial::new(signature, rows_max, executables, &self.values)?;
-        let trial = trial.find_sizes(&bounds).map_err(|error| self.explain(form, error))?;
-        for (open, bound) in trial.signature().dimensions.iter().zip(&bounds) {
-            if *bound != Bound::Configured {
-                info!(
-                    model = self.name,
-                    "dimension {:?} is open, up to {} as found by trial (max_size sets it)",
-                    open.name,
-                    open.max
-                );
-            }
-        }
-        Ok(trial)
+        let trial = Trial::new(form.signature.clone(), rows_max, executables, &self.values)?;
+        trial.find_sizes(&self.bounds(form)).map_err(|error| self.explain(form, error))
+    }
+
+    /// What bounds the open dimensions of a form.
+    fn bounds(&self, form: &Form) -> Vec<Bound> {
+        let dimensions = form.signature.dimensions.iter();
+        let bound = dimensions.map(|open| match self.settings.max_size.contains_key(&open.name) {
+            true => Bound::Configured,
+            false if form.rows.contains(&open.name) => Bound::Rows,
+            false => Bound::Free,
+        });
+        bound.collect()
     }
 
     fn explain(&self, form: &Form, error: SizesError) -> PrepareError {
@@ -371,11 +372,39 @@ impl Prepared {
         }
     }
 
-    fn runnable(&self, trial: Trial<'_>, rows_max: u32, unbatched: Option<String>) -> Runnable {
+    fn runnable(&self, form: &Form, trial: Trial<'_>, batching: Batching) -> Runnable {
+        let found = Found::new(batching, trial.signature(), trial.sizes());
+        self.served(form, trial, found)
+    }
+
+    /// A form that is served as it was found to run. The log says what nobody asked for.
+    fn served(&self, form: &Form, trial: Trial<'_>, found: Found) -> Runnable {
+        let model = self.name.as_str();
+        for ((name, max), bound) in found.dimensions.iter().zip(self.bounds(form)) {
+            if bound != Bound::Configured {
+                info!(
+                    model,
+                    "dimension {name:?} is open, up to {max} as found by trial (max_size sets it)"
+                );
+            }
+        }
+        let rows_max = match &found.batching {
+            Batching::Shared { dependence } => {
+                if let Some(told) = dependence {
+                    warn!(model, "answers depend on the other rows of a batch: {told}");
+                }
+                self.rows_max
+            }
+            Batching::Single { reason } => {
+                if let Some(reason) = reason {
+                    warn!(model, "serving one request per batch: {reason}");
+                }
+                1
+            }
+        };
         let signature = Arc::new(trial.signature().clone());
-        let samples = Samples { values: self.values.clone(), sizes: trial.sizes().to_vec() };
-        let executables = trial.into_executables();
-        Runnable { signature, rows_max, executables, samples, unbatched }
+        let samples = Samples { values: self.values.clone(), sizes: found.sizes.clone() };
+        Runnable { signature, rows_max, executables: trial.into_executables(), samples, found }
     }
 
     fn load_form(
@@ -383,7 +412,7 @@ impl Prepared {
         engine: &dyn Engine,
         form: &Form,
         accelerators: usize,
-    ) -> Result<Vec<Box<dyn Executable>>, PrepareError> {
+    ) -> Result<Executables, PrepareError> {
         let Form { model, patched, signature, .. } = form;
         let graph = Graph { model, path: &self.path, patched: *patched };
         let (name, custom_ops) = (self.name.as_str(), self.custom_ops.as_deref());

@@ -5,6 +5,7 @@
 
 use expect_test::{Expect, expect};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use symphony_backend::engine::{Cores, Engine};
 use symphony_backend::engines::rten::Rten;
@@ -66,8 +67,22 @@ impl Fixture {
     }
 
     fn profiles(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.loader.config().profiles_dir()).unwrap();
+        self.kept("profiles")
+    }
+
+    /// The files of one kind in the cache.
+    fn kept(&self, kind: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.root.path().join("cache").join(kind)).unwrap();
         entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// The files of findings, each with what tells one writing of it from another.
+    fn findings(&self) -> Vec<(PathBuf, u64)> {
+        let inode = |path: PathBuf| {
+            let inode = fs::metadata(&path).unwrap().ino();
+            (path, inode)
+        };
+        self.kept("findings").into_iter().map(inode).collect()
     }
 }
 
@@ -154,6 +169,42 @@ fn a_damaged_profile_is_measured_again() {
     fs::write(&profile, slower).unwrap();
     assert_eq!(fixture.load().measured.origin, ProfileOrigin::Measured);
     assert_eq!(fixture.profiles().len(), 1);
+}
+
+#[test]
+fn a_model_is_tried_out_again_only_if_what_was_found_may_not_hold() {
+    let fixture = Fixture::new(&[("1/model.onnx", &digits()), ("model.toml", b"max_batch = 2")]);
+    let first = fixture.load();
+    let [(path, written)] = fixture.findings().try_into().unwrap();
+    let again = fixture.load();
+    assert_eq!(again.signature, first.signature);
+    assert_eq!(fixture.findings(), [(path.clone(), written)], "it was not tried out again");
+    // What only concerns scheduling changes nothing; the largest batch does.
+    fixture.write("model.toml", b"max_batch = 2\nslo_ms = 10000");
+    fixture.load();
+    assert_eq!(fixture.findings(), [(path.clone(), written)]);
+    fixture.write("model.toml", b"max_batch = 3");
+    assert_eq!(fixture.load().rows_max, 3);
+    assert_eq!(fixture.findings().len(), 2);
+    // The same graph with another name of its producer is another file.
+    fixture.write("model.toml", b"max_batch = 2");
+    let mut changed = symphony_onnx::OnnxModel::decode(digits().into()).unwrap();
+    changed.edit(|proto| proto.producer_name = Some("somebody else".to_owned())).unwrap();
+    fixture.write("1/model.onnx", &changed.encode());
+    fixture.load();
+    assert_eq!(fixture.findings().len(), 3);
+    // A damaged file is replaced.
+    fixture.write("1/model.onnx", &digits());
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, &good[..good.len() / 2]).unwrap();
+    assert_eq!(fixture.load().signature, first.signature);
+    assert_eq!(fs::read(&path).unwrap(), good);
+    // Running the models once with `--check --run` relies on nothing, and keeps what it finds.
+    let before = fixture.findings();
+    fixture.loader.try_out(&fixture.directory()).unwrap();
+    let after = fixture.findings();
+    assert_eq!((before.len(), after.len()), (3, 3));
+    assert_eq!(before.iter().filter(|file| !after.contains(file)).count(), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What can be said of a model before it is served: by reading it, or by running it once.
 
-use super::{LoadError, LoadProblem, Loader, OnnxFile, first_that, prove};
+use super::onnx::{Earlier, OnnxFile, Placed, first_that, prove};
+use super::{LoadError, LoadProblem, Loader};
 use crate::prepare::Runnable;
 use crate::repository::{ModelDirectory, ModelKind, ModelSource, Note, OnnxSource};
 use crate::view;
@@ -61,19 +62,21 @@ impl Loader {
                 symphony_onnx::examples::find(example)?;
                 None
             }
+            ModelKind::Onnx { file, settings } if run => {
+                let described = self.describe(&source, file, settings)?;
+                let placed = self.place(&source, settings, &described, Earlier::Ignored)?;
+                let Placed { engine, runnable: Runnable { signature, rows_max, found, .. } } =
+                    placed;
+                view::seen(&signature, &settings.reshape)?;
+                let unbatched = found.unbatched().map(str::to_owned);
+                Some(Ran { engine: engine.name(), rows_max, unbatched })
+            }
             ModelKind::Onnx { file, settings } => {
                 let OnnxFile { path, model, .. } = self.read_onnx(&source, file)?;
                 let prepared = self.prepare(&source, settings, model, &path)?;
-                if run {
-                    let (engine, runnable) = self.place(&source, settings, &prepared)?;
-                    let Runnable { signature, rows_max, unbatched, .. } = runnable;
-                    view::seen(&signature, &settings.reshape)?;
-                    Some(Ran { engine: engine.name(), rows_max, unbatched })
-                } else {
-                    let engines = self.engines(settings.choice)?;
-                    first_that(&source.name, &engines, |engine| prove(engine, &prepared))?;
-                    None
-                }
+                let engines = self.engines(settings.choice)?;
+                first_that(&source.name, &engines, |engine| prove(engine, &prepared))?;
+                None
             }
             ModelKind::Emulated(_) => None,
         };

@@ -3,6 +3,7 @@
 //! Its graph is optimised on a thread that yields its core, and each of its trial runs goes into a
 //! gap between the batches of the accelerator.
 
+use super::times::{Part, Times};
 use crate::background::in_background;
 use crate::batch::{Batch, Representation};
 use crate::engine::{Engine, EngineError, Executable, LoadRequest};
@@ -15,12 +16,13 @@ use symphony_wire::tensor::OutputTensor;
 #[derive(Debug)]
 pub(super) struct Visit {
     gaps: Arc<Gaps>,
+    times: Arc<Times>,
     is_over: AtomicBool,
 }
 
 impl Visit {
-    pub(super) fn new(gaps: Arc<Gaps>) -> Arc<Visit> {
-        Arc::new(Visit { gaps, is_over: AtomicBool::new(false) })
+    pub(super) fn new(gaps: Arc<Gaps>, times: Arc<Times>) -> Arc<Visit> {
+        Arc::new(Visit { gaps, times, is_over: AtomicBool::new(false) })
     }
 
     /// Who runs the model from now on knows when it may run.
@@ -54,7 +56,8 @@ impl Engine for GuestEngine<'_> {
 
     fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
         let no_thread = |error| EngineError::Library(format!("no thread to load it on: {error}"));
-        let loaded = in_background(|| self.engine.load(request)).map_err(no_thread)??;
+        let load = || in_background(|| self.engine.load(request));
+        let loaded = self.visit.times.of(Part::Engine, load).map_err(no_thread)??;
         let guest = |(accelerator, executable)| {
             let visit = Arc::clone(&self.visit);
             Box::new(Guest { executable, accelerator, visit }) as Box<dyn Executable>
@@ -79,8 +82,9 @@ impl Executable for Guest {
         if self.visit.is_over.load(Ordering::Acquire) {
             return self.executable.run(batch);
         }
-        let gap = self.visit.gaps.wait(self.accelerator);
+        let Visit { gaps, times, .. } = &*self.visit;
+        let gap = times.of(Part::Wait, || gaps.wait(self.accelerator));
         let _gap = gap.map_err(|error| EngineError::Library(error.to_string()))?;
-        self.executable.run(batch)
+        times.of(Part::TryOut, || self.executable.run(batch))
     }
 }

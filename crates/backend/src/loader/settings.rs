@@ -21,7 +21,7 @@ pub struct BackendFile {
     pub accelerators: Option<Spanned<i64>>,
     /// The threads of each accelerator. Default: its share of the cores.
     pub threads: Option<Spanned<i64>>,
-    /// The directory of generated examples and measured profiles. Default: the user's cache
+    /// The directory of generated examples, and of what was found out and measured. Default: the user's cache
     /// directory.
     pub cache_dir: Option<PathBuf>,
     /// The onnxruntime library. Default: looked for in the usual places.
@@ -33,7 +33,7 @@ pub struct BackendFile {
 pub struct LoaderConfig {
     /// The accelerators that each model is loaded on.
     pub cores: Cores,
-    /// The directory of generated examples and measured profiles.
+    /// The directory of generated examples, and of what was found out and measured.
     pub cache_dir: PathBuf,
     /// The onnxruntime library to open; `None` looks for it in the usual places.
     pub onnxruntime: Option<PathBuf>,
@@ -68,12 +68,6 @@ impl LoaderConfig {
     #[must_use]
     pub fn examples_dir(&self) -> PathBuf {
         self.cache_dir.join("examples")
-    }
-
-    /// The directory of measured profiles.
-    #[must_use]
-    pub fn profiles_dir(&self) -> PathBuf {
-        self.cache_dir.join("profiles")
     }
 }
 
@@ -130,7 +124,7 @@ mod tests {
             assert_eq!((config.cores.accelerators, config.cores.threads), expected, "{text}");
         }
         let config = resolve("cache_dir = '/c'\nonnxruntime = '/lib/o.so'", 2).unwrap();
-        assert_eq!(config.profiles_dir(), Path::new("/c/profiles"));
+        assert_eq!(config.examples_dir(), Path::new("/c/examples"));
         assert_eq!(config.onnxruntime.as_deref(), Some(Path::new("/lib/o.so")));
     }
 

@@ -1,12 +1,14 @@
 //! Which form of a graph is served on the embedded engine, and what is refused before it is loaded.
 
 use super::*;
-use crate::engine::Cores;
+use crate::batch::{Batch, Representation};
+use crate::engine::{Cores, EngineError};
 use crate::engines::rten::Rten;
 use crate::repository::Fill;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use symphony_onnx::builder::{GraphBuilder, attribute};
 use symphony_onnx::{Dim, ElementType};
-use symphony_wire::tensor::TensorSpec;
+use symphony_wire::tensor::{Dim as Shown, OutputTensor, TensorSpec};
 
 const CORES: Cores = Cores { accelerators: 2, threads: 1 };
 
@@ -40,6 +42,83 @@ fn unary(operator: &str, x: &[Dim], y: &[Dim], attributes: &[(&str, i64)]) -> On
     graph.finish().unwrap()
 }
 
+/// Prepares a graph that has no file.
+fn prepared(
+    model: OnnxModel,
+    settings: &GraphSettings,
+    rows_max: u32,
+) -> Result<Prepared, PrepareError> {
+    let options = Options { name: "m", settings, custom_ops: None, rows_max, accelerators: 2 };
+    let mut prepared = Prepared::new(model, Path::new("memory"), &options)?;
+    prepared.single.patched = true;
+    prepared.batched.iter_mut().for_each(|batched| batched.form.patched = true);
+    Ok(prepared)
+}
+
+/// rten, with a count of the graphs that it loads and of the batches that it runs.
+struct Counted {
+    engine: Rten,
+    loads: AtomicUsize,
+    runs: Arc<AtomicUsize>,
+}
+
+struct CountedRuns(Box<dyn Executable>, Arc<AtomicUsize>);
+
+impl Counted {
+    fn new() -> Counted {
+        Counted { engine: Rten::new(CORES), loads: AtomicUsize::new(0), runs: Arc::default() }
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.loads.load(Ordering::Relaxed), self.runs.load(Ordering::Relaxed))
+    }
+}
+
+impl Engine for Counted {
+    fn name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    fn version(&self) -> String {
+        self.engine.version()
+    }
+
+    fn platform(&self) -> &'static str {
+        self.engine.platform()
+    }
+
+    fn replaces_stored(&self) -> bool {
+        self.engine.replaces_stored()
+    }
+
+    fn load(&self, request: &LoadRequest<'_>) -> Result<Executables, EngineError> {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        let counted = |loaded| Box::new(CountedRuns(loaded, Arc::clone(&self.runs))) as _;
+        Ok(self.engine.load(request)?.into_iter().map(counted).collect())
+    }
+}
+
+impl Executable for CountedRuns {
+    fn representation(&self) -> Representation {
+        self.0.representation()
+    }
+
+    fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.run(batch)
+    }
+}
+
+/// With what was found, a model is served the same after one load and one run.
+fn is_served_as_found(prepared: &Prepared, first: &Runnable) {
+    let engine = Counted::new();
+    let again = prepared.load_as(&engine, &first.found).unwrap();
+    assert_eq!(again.signature, first.signature);
+    assert_eq!((again.rows_max, &again.found), (first.rows_max, &first.found));
+    assert_eq!(again.executables.len(), first.executables.len());
+    assert_eq!(engine.counts(), (1, 1));
+}
+
 /// Prepares a graph, loads it on rten, and summarises the result.
 fn outcome(model: OnnxModel, shape: &[(&str, &[usize])], rows_max: u32) -> String {
     let shapes = shape
@@ -51,17 +130,15 @@ fn outcome(model: OnnxModel, shape: &[(&str, &[usize])], rows_max: u32) -> Strin
 
 #[expect(clippy::needless_pass_by_value, reason = "each call makes its own")]
 fn outcome_with(model: OnnxModel, settings: GraphSettings, rows_max: u32) -> String {
-    let options =
-        Options { name: "m", settings: &settings, custom_ops: None, rows_max, accelerators: 2 };
-    let loaded = Prepared::new(model, Path::new("memory"), &options).and_then(|mut prepared| {
-        // The graph has no file.
-        prepared.single.patched = true;
-        prepared.batched.iter_mut().for_each(|batched| batched.form.patched = true);
-        prepared.load(&Rten::new(CORES))
-    });
-    match loaded {
+    let prepared = match prepared(model, &settings, rows_max) {
+        Ok(prepared) => prepared,
+        Err(error) => return error.to_string(),
+    };
+    match prepared.load(&Rten::new(CORES)) {
         Err(error) => error.to_string(),
-        Ok(Runnable { signature, rows_max, executables, .. }) => {
+        Ok(runnable) => {
+            is_served_as_found(&prepared, &runnable);
+            let Runnable { signature, rows_max, executables, .. } = runnable;
             assert_eq!(executables.len(), 2);
             let shapes = |specs: &[TensorSpec]| {
                 let shapes = specs.iter().map(TensorSpec::metadata_shape);
@@ -302,6 +379,49 @@ fn sizes_are_found_by_trial_and_padding_is_verified() {
     graph.output("y", ElementType::Float32, &[named("batch"), Dim::Fixed(1)]);
     let changed = outcome_with(graph.finish().unwrap(), padded(&["x"]), 8);
     assert!(changed.contains("padding changes the answers: output \"y\" differs by"), "{changed}");
+}
+
+#[test]
+fn what_was_found_of_another_graph_is_not_relied_on() {
+    let plain = GraphSettings::default();
+    let prepared = prepared(encoder_with_mask(64), &plain, 8).unwrap();
+    let found = prepared.load(&Rten::new(CORES)).unwrap().found;
+    assert_eq!(found.dimensions, [("sequence".to_owned(), 64)]);
+    assert_eq!(found.batching, Batching::Shared { dependence: None });
+    let dependence = None;
+    let shape = |shape: &[Shown]| vec![("y".to_owned(), shape.to_vec())];
+    let rows = Shown::Batch;
+    for (why, other) in [
+        ("another name", Found { dimensions: vec![("length".to_owned(), 64)], ..found.clone() }),
+        ("no size", Found { dimensions: vec![("sequence".to_owned(), 0)], ..found.clone() }),
+        ("no dimension", Found { dimensions: vec![], sizes: vec![(vec![], 0)], ..found.clone() }),
+        ("no runs", Found { sizes: vec![], ..found.clone() }),
+        ("too large", Found { sizes: vec![(vec![65], 0)], ..found.clone() }),
+        ("an unknown way", Found { sizes: vec![(vec![8], 1000)], ..found.clone() }),
+        ("no outputs", Found { outputs: vec![], ..found.clone() }),
+        ("other rank", Found { outputs: shape(&[rows, Shown::Open(0)]), ..found.clone() }),
+        (
+            "other size",
+            Found { outputs: shape(&[rows, Shown::Open(0), Shown::Fixed(9)]), ..found.clone() },
+        ),
+        (
+            "an unknown dimension",
+            Found { outputs: shape(&[rows, Shown::Open(1), Shown::Fixed(8)]), ..found.clone() },
+        ),
+        ("two for rows", Found { outputs: shape(&[rows, rows, Shown::Fixed(8)]), ..found.clone() }),
+    ] {
+        assert!(prepared.load_as(&Rten::new(CORES), &other).is_err(), "{why}");
+    }
+    // Beyond its table of positions the model fails.
+    let smaller = self::prepared(encoder_with_mask(4), &plain, 8).unwrap();
+    assert!(smaller.load_as(&Rten::new(CORES), &found).is_err());
+    let open = [named("n"), Dim::Fixed(3)];
+    let mixed = unary("Softmax", &open, &open, &[("axis", 0)]);
+    let mixed = self::prepared(mixed, &plain, 8).unwrap();
+    let alone = mixed.load(&Rten::new(CORES)).unwrap().found;
+    assert!(matches!(&alone.batching, Batching::Single { reason: Some(_) }));
+    let shared = Found { batching: Batching::Shared { dependence }, ..alone };
+    assert!(mixed.load_as(&Rten::new(CORES), &shared).is_err(), "the graph mixes rows");
 }
 
 #[test]

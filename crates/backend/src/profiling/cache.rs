@@ -2,12 +2,10 @@
 //! failure here is a warning.
 
 use super::{Cell, CellMeasurement, Extent, Machine, Measured, ProfileOrigin};
+use crate::cache::{Cache, KeptFiles};
 use crate::repository::{ConfigError, Fingerprint, FingerprintBuilder, MODELS_MAX, TomlSource};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use symphony_core::Span;
 use tracing::warn;
@@ -15,6 +13,9 @@ use tracing::warn;
 /// The version of the file format. Raise it when the measurement or the file changes: older files
 /// are then ignored.
 const FORMAT: u32 = 2;
+
+/// The directory of profiles in the cache.
+pub(crate) const PROFILES: &str = "profiles";
 
 /// Everything that a profile depends on.
 #[derive(Clone, Debug)]
@@ -42,10 +43,10 @@ pub struct ProfilePlace {
     head: ProfileFile,
 }
 
-/// A directory of profiles, and which of them this process knows to hold.
+/// The kept profiles, and which of them this process knows to hold.
 #[derive(Debug)]
 pub struct ProfileCache {
-    directory: PathBuf,
+    files: KeptFiles,
     known: Mutex<BTreeMap<Fingerprint, Measured>>,
 }
 
@@ -111,10 +112,9 @@ impl ProfileKey<'_> {
 }
 
 impl ProfileCache {
-    /// The cache in `directory`, which is created with the first profile.
-    #[must_use]
-    pub fn new(directory: PathBuf) -> ProfileCache {
-        ProfileCache { directory, known: Mutex::default() }
+    /// The profiles in a cache.
+    pub(crate) fn new(cache: &Cache) -> ProfileCache {
+        ProfileCache { files: cache.files(PROFILES), known: Mutex::default() }
     }
 
     /// Whether this process has measured or checked this profile before.
@@ -144,12 +144,12 @@ impl ProfileCache {
     /// Reads the profile of a key. A file that cannot be used counts as missing and logs a warning.
     #[must_use]
     pub fn read(&self, key: &ProfileKey<'_>) -> Option<Measured> {
-        let path = self.path(key);
-        match read(&path, key.extents) {
-            Ok(measured) => Some(measured),
-            Err(ConfigError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                None
-            }
+        let kept = self
+            .files
+            .read(key.fingerprint())
+            .and_then(|source| source.map(|source| parse(&source, key.extents)).transpose());
+        match kept {
+            Ok(measured) => measured,
             Err(error) => {
                 warn!(
                     model = key.model,
@@ -172,35 +172,14 @@ impl ProfileCache {
     }
 
     fn write_at(&self, place: &ProfilePlace, measured: &Measured) {
-        let path = self.path_of(place.fingerprint);
-        if let Err(error) = self.replace(&path, &contents(&place.head, measured)) {
-            let path = path.display();
-            warn!(model = place.head.model, "cannot write the profile to {path}: {error}");
-        }
+        let what = format!("the profile of model {:?}", place.head.model);
+        self.files.write(place.fingerprint, &what, &contents(&place.head, measured));
     }
 
     /// The file of a profile.
-    #[must_use]
-    pub fn path(&self, key: &ProfileKey<'_>) -> PathBuf {
-        self.path_of(key.fingerprint())
-    }
-
-    fn path_of(&self, place: Fingerprint) -> PathBuf {
-        self.directory.join(format!("{place}.toml"))
-    }
-
-    /// Writes a file beside the old one and renames it, so that a reader never sees half of a file.
-    fn replace(&self, path: &Path, contents: &str) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
-        let beside = path.with_extension(format!("{}.part", std::process::id()));
-        let written = fs::File::create(&beside)
-            .and_then(|mut file| file.write_all(contents.as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| fs::rename(&beside, path));
-        if written.is_err() {
-            // This is already the error path. If this fails too, only a stray file is left.
-            let _ = fs::remove_file(&beside);
-        }
-        written
+    #[cfg(test)]
+    pub(super) fn path(&self, key: &ProfileKey<'_>) -> std::path::PathBuf {
+        self.files.path(key.fingerprint())
     }
 }
 
@@ -218,8 +197,7 @@ fn contents(head: &ProfileFile, measured: &Measured) -> String {
     format!("# A measured latency profile. Delete this file to have it measured again.\n{text}")
 }
 
-fn read(path: &Path, extents: &[Extent]) -> Result<Measured, ConfigError> {
-    let source = TomlSource::read(path)?;
+fn parse(source: &TomlSource, extents: &[Extent]) -> Result<Measured, ConfigError> {
     let file: ProfileFile = source.parse()?;
     if file.format != FORMAT {
         return Err(source.refuse(None, format!("format {} is not {FORMAT}", file.format)));

@@ -3,6 +3,7 @@
 use super::fit::percentile;
 use super::*;
 use crate::batch::{Arena, Batch, Representation};
+use crate::cache::Cache;
 use crate::engine::Executable;
 use crate::repository::{Fingerprint, FingerprintBuilder};
 use crate::resident::Resident;
@@ -219,9 +220,13 @@ fn a_kept_profile_is_checked_where_that_takes_no_long_time() {
     let (single, ..) = measure(1, micros(500, 100));
     let (agrees, runs, _) = on_model(1, micros(500, 100), None, |target| target.agrees(&single));
     assert_eq!((agrees.unwrap(), runs), (true, 6));
-    for (beta, alpha, expected) in
-        [(550, 100, true), (800, 100, false), (500, 60, false), (350, 100, false)]
-    {
+    for (beta, alpha, expected) in [
+        (900, 100, true),
+        (300, 100, true),
+        (1300, 100, false),
+        (500, 250, false),
+        (150, 40, false),
+    ] {
         let (agrees, ..) = on_model(32, micros(beta, alpha), None, |target| target.agrees(&kept));
         assert_eq!(agrees.unwrap(), expected, "{beta} {alpha}");
     }
@@ -273,7 +278,7 @@ fn machine() -> Machine {
 #[test]
 fn a_kept_profile_reads_back_under_its_key_only() {
     let directory = tempfile::tempdir().unwrap();
-    let cache = ProfileCache::new(directory.path().join("made/when/needed"));
+    let cache = ProfileCache::new(&Cache::new(directory.path().join("made/when/needed")));
     let machine = machine();
     let (measured, ..) = measure(4, |rows, _| ms(3).times(rows.into()));
     assert_eq!(cache.read(&key(&machine)), None);
@@ -298,7 +303,7 @@ fn a_kept_profile_reads_back_under_its_key_only() {
 /// A cache that holds a good profile, and the path of its file.
 fn kept(machine: &Machine) -> (tempfile::TempDir, ProfileCache, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
-    let cache = ProfileCache::new(directory.path().to_owned());
+    let cache = ProfileCache::new(&Cache::new(directory.path().to_owned()));
     let (measured, ..) = measure(4, |rows, _| ms(3).times(rows.into()));
     cache.write(&key(machine), &measured);
     let path = cache.path(&key(machine));
@@ -330,7 +335,8 @@ fn a_damaged_profile_is_as_good_as_none_and_is_replaced() {
     let (measured, ..) = measure(4, |rows, _| ms(3).times(rows.into()));
     cache.write(&key(&machine), &measured);
     assert!(cache.read(&key(&machine)).is_some());
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no file is left beside it");
+    let entries = fs::read_dir(directory.path().join("profiles")).unwrap();
+    assert_eq!(entries.count(), 1, "no file is left beside it");
 }
 
 #[test]
@@ -341,15 +347,16 @@ fn a_cache_that_cannot_be_written_is_no_error() {
     // A file stands where the directory should be.
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    let cache = ProfileCache::new(file);
+    let cache = ProfileCache::new(&Cache::new(file));
     cache.write(&key(&machine), &measured);
     assert_eq!(cache.read(&key(&machine)), None);
     // A directory stands where the file should be.
-    let cache = ProfileCache::new(directory.path().to_owned());
-    fs::create_dir(cache.path(&key(&machine))).unwrap();
+    let cache = ProfileCache::new(&Cache::new(directory.path().to_owned()));
+    fs::create_dir_all(cache.path(&key(&machine))).unwrap();
     cache.write(&key(&machine), &measured);
     assert_eq!(cache.read(&key(&machine)), None);
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no file is left beside it");
+    let entries = fs::read_dir(directory.path().join("profiles")).unwrap();
+    assert_eq!(entries.count(), 1, "no file is left beside it");
 }
 
 #[test]

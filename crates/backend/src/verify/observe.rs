@@ -2,7 +2,7 @@
 
 use super::Trial;
 use crate::resident::BatchError;
-use symphony_wire::tensor::{Dim, Inputs, Signature};
+use symphony_wire::tensor::{Dim, Inputs, OutputTensor, Signature};
 
 /// Rows of the batch in which the batch dimension of outputs is looked for.
 const ROWS: usize = 3;
@@ -52,6 +52,19 @@ impl<'a> Trial<'a> {
             signature.outputs[at].shape = runs.shape(at, &spec.shape, &self.base);
         }
         Ok(self.resign(signature)?)
+    }
+
+    /// The outputs of one row that the model was tried with.
+    ///
+    /// # Errors
+    /// The model fails on it.
+    pub(crate) fn one_row(
+        &mut self,
+        sizes: &[usize],
+        way: usize,
+    ) -> Result<Vec<OutputTensor>, BatchError> {
+        let row = self.values.rows(self.signature(), sizes, way, 1, super::SEED);
+        self.outputs(&row)
     }
 
     fn rows_at(&self, sizes: &[usize], count: usize) -> Vec<Inputs> {
