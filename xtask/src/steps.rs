@@ -25,6 +25,8 @@ pub(crate) enum TestStep {
     Fmt,
     /// Lints, warnings fatal
     Clippy,
+    /// The documentation of every crate: links that lead nowhere are fatal
+    Docs,
     /// The environment of the tests: a Python with its packages, perf_analyzer
     Python,
     /// Unit, property, whole-system and doc tests
@@ -52,6 +54,7 @@ impl TestStep {
             TestStep::Clippy => {
                 "fix the warnings above (`rustup component add clippy` if it is missing)"
             }
+            TestStep::Docs => "fix the documentation comments above",
             TestStep::Python => {
                 "see above; `rm -r target/python` starts over, and the network is needed once"
             }
@@ -81,6 +84,11 @@ impl TestStep {
                 "-D",
                 "warnings",
             ])),
+            TestStep::Docs => {
+                let mut doc = in_root(workspace);
+                doc.args(["doc", "--workspace", "--no-deps", "--quiet"]);
+                command::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+            }
             TestStep::Python => Environment::prepare(workspace).map(drop),
             TestStep::Test => {
                 let environment = Environment::prepare(workspace)?;

@@ -1,7 +1,7 @@
 //! Turns an ONNX graph into a model that serves batches: it chooses the form of the graph to load,
 //! finds its inputs and outputs, and checks whether its rows may share a batch.
 //!
-//! The file decides which forms are tried; a run of each form ([`crate::verify`]) decides whether
+//! The file decides which forms are tried; a run of each form (`verify`) decides whether
 //! it is correct. Nothing here knows a particular engine.
 
 mod dimensions;

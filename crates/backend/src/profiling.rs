@@ -7,7 +7,7 @@
 //! other down.
 //!
 //! A first profile takes 1.5 s at most. It is made of few runs where a model is slow, so what
-//! becomes of them is robust: see [`fit`].
+//! becomes of them is robust: see `fit`.
 //!
 //! Nothing here knows an engine, a file format or an objective.
 

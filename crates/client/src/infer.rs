@@ -20,9 +20,13 @@ pub struct InferArgs {
     /// The model's name; `symphony models` lists what is served.
     #[arg(value_name = "MODEL")]
     model: String,
-    /// An input: NAME=FILE.npy, NAME=FILE.json, NAME=JSON, NAME=@random or NAME=@random[1,40].
-    /// Without any, all inputs are random.
-    #[arg(long, value_name = "NAME=WHAT")]
+    // In a documentation comment the brackets would be a link.
+    #[arg(
+        long,
+        value_name = "NAME=WHAT",
+        help = "An input: NAME=FILE.npy, NAME=FILE.json, NAME=JSON, NAME=@random or \
+                NAME=@random[1,40]. Without any, all inputs are random"
+    )]
     input: Vec<InputArg>,
     /// How large an open dimension of random inputs is, such as sequence=40 or batch=4.
     #[arg(long, value_name = "NAME=N")]

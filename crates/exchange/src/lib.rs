@@ -1,5 +1,5 @@
-//! What the scheduler's threads hand to each other: a bounded [`ring`] where every message counts
-//! (requests in, completions in), a [`board`] of latest-value slots where only the newest counts
+//! What the scheduler's threads hand to each other: a bounded [`ring()`] where every message counts
+//! (requests in, completions in), a [`board()`] of latest-value slots where only the newest counts
 //! (candidates), and the [`Doorbell`] that wakes their reader.
 //!
 //! Each has one writer and one reader, each end belongs to one thread at a time, and nothing

@@ -270,7 +270,7 @@ mod tests {
     use super::*;
     use crate::repository::{BatchAxis, EngineChoice, Fill};
     use expect_test::expect;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::path::PathBuf;
 
@@ -362,7 +362,8 @@ mod tests {
             [[run]]
             sizes = [512]
             way = 2
-        "#]].assert_eq(body);
+        "#]]
+        .assert_eq(body);
     }
 
     #[test]
@@ -420,7 +421,7 @@ mod tests {
             changed(|s| s.pad_dimension = Some("n".to_owned())),
             changed(|s| s.batch_axis = Some(BatchAxis::Position(1))),
             changed(|s| s.batch_axis = Some(BatchAxis::Name("1".to_owned()))),
-            changed(|s| drop(s.broadcast.insert("x".to_owned()))),
+            changed(|s| s.broadcast = BTreeSet::from(["x".to_owned()])),
             changed(|s| s.batch_dependent = true),
         ];
         let faster = Machine { cores: 4, ..machine.clone() };
