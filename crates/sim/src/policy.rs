@@ -1,6 +1,6 @@
 //! The policies by name: the rules of our own scheduler, and its rivals.
 
-use crate::baseline::{Clockwork, Fixed, FixedKnobs, Nexus, Shepherd, Waiting, When};
+use crate::baseline::{Clockwork, Fixed, FixedKnobs, Nexus, Orloj, Shepherd, Waiting, When};
 use crate::lanes::{self, LaneRule};
 use crate::{Contender, Scenario, SplitScheduler};
 use std::fmt;
@@ -49,13 +49,15 @@ pub enum PolicyKind {
     Nexus,
     /// The largest batch over all models, with preemption.
     Shepherd,
+    /// Batches by the expected cost of delay, from distributions of execution times.
+    Orloj,
 }
 
 /// A name that is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown policy `{name}`: use consolidate, adaptive, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
-     frontrun, latest, fixed:MARGIN:TARGET:ROWS, clockwork, nexus or shepherd; for models with sizes also a mode with /padded, /equal, \
+     frontrun, latest, fixed:MARGIN:TARGET:ROWS, clockwork, nexus, shepherd or orloj; for models with sizes also a mode with /padded, /equal, \
      /buckets or /borders:S:S:...: requests padded to the bound, only equal ones together, buckets as BucketServe's, \
      fixed borders"
 )]
@@ -86,6 +88,7 @@ impl PolicyKind {
             PolicyKind::Clockwork => Box::new(Clockwork::new(n)),
             PolicyKind::Nexus => Box::new(Nexus::new(scenario, rates)),
             PolicyKind::Shepherd => Box::new(Shepherd::new(n)),
+            PolicyKind::Orloj => Box::new(Orloj::new(n)),
         }
     }
 }
@@ -162,6 +165,7 @@ impl fmt::Display for PolicyKind {
             PolicyKind::Clockwork => f.write_str("clockwork"),
             PolicyKind::Nexus => f.write_str("nexus"),
             PolicyKind::Shepherd => f.write_str("shepherd"),
+            PolicyKind::Orloj => f.write_str("orloj"),
         }
     }
 }
@@ -213,6 +217,7 @@ fn parse(name: &str) -> Option<PolicyKind> {
         ("clockwork", None, None) => PolicyKind::Clockwork,
         ("nexus", None, None) => PolicyKind::Nexus,
         ("shepherd", None, None) => PolicyKind::Shepherd,
+        ("orloj", None, None) => PolicyKind::Orloj,
         _ => return None,
     })
 }
@@ -236,6 +241,7 @@ mod tests {
             "clockwork",
             "nexus",
             "shepherd",
+            "orloj",
             "adaptive/padded",
             "consolidate/equal",
             "eager/buckets",

@@ -16,7 +16,7 @@ use symphony_sim::{
 use symphony_workload::random::Random;
 use symphony_workload::{Arrival, Arrivals, Process, Schedule, Stream};
 
-const POLICIES: [PolicyKind; 11] = [
+const POLICIES: [PolicyKind; 12] = [
     PolicyKind::Consolidate,
     PolicyKind::Eager,
     PolicyKind::Timeout { delay: Span::from_millis(3), preferred: 0 },
@@ -28,6 +28,7 @@ const POLICIES: [PolicyKind; 11] = [
     PolicyKind::Clockwork,
     PolicyKind::Nexus,
     PolicyKind::Shepherd,
+    PolicyKind::Orloj,
 ];
 
 fn terms(alpha_us: u64, beta_us: u64, slo_ms: u64) -> ModelTerms {
@@ -291,6 +292,7 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         clockwork aa119e6edbe2b91d
         nexus 2dd730c69e249164
         shepherd 48a0705a0d26df58
+        orloj c9f587825dc257b9
         consolidate following 9540d3fa93016153
         eager following 1c33257ea95729e4
         adaptive e5cf17f80548f210

@@ -4,12 +4,13 @@
 //! They share everything that is not scheduling policy: queues are in order of deadline, a head
 //! that cannot meet its deadline even alone is dropped at once, and batches are planned with the
 //! profile, the delays and the overrun that our own scheduler is told, and sent ahead by the
-//! delays.
+//! delays. Each file says where its rival plans otherwise.
 
 mod clairvoyant;
 mod clockwork;
 mod fixed;
 mod nexus;
+mod orloj;
 mod packing;
 mod pool;
 mod shepherd;
@@ -19,5 +20,6 @@ pub use clairvoyant::{ClairvoyantError, REQUESTS_MAX, clairvoyant};
 pub use clockwork::Clockwork;
 pub use fixed::{Fixed, FixedKnobs};
 pub use nexus::Nexus;
+pub use orloj::Orloj;
 pub use shepherd::Shepherd;
 pub use waiting::{Waiting, When};

@@ -189,6 +189,11 @@ impl RivalPool {
         due - self.models[model.index()].terms.profile.exec(rows) - self.delays.lead(rows)
     }
 
+    /// When a batch of `rows` rows begins that is sent now to an accelerator that is free from `free`.
+    pub(super) fn begin(&self, now: Time, free: Time, rows: u32) -> Time {
+        free.max(now + self.delays.lead(rows))
+    }
+
     /// When to be woken to do something at the latest at `time`: timers fire late.
     pub(super) fn wake_for(&self, time: Time) -> Time {
         time - self.delays.jitter
