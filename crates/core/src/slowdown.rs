@@ -88,6 +88,13 @@ impl Slowdown {
         saturated(u64::from(self.0) * u64::from(numerator) / u64::from(denominator.max(1)))
     }
 
+    /// So many times it, rounded to the nearest; what is not positive counts as nothing.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
+    pub fn scaled_by(self, factor: f64) -> Slowdown {
+        Slowdown((f64::from(self.0) * factor).round() as u32)
+    }
+
     /// Its representation; a greater slowdown has a greater one.
     pub(crate) fn bits(self) -> u32 {
         self.0

@@ -72,7 +72,8 @@ fn what_else_is_meant_for_the_former_changes_nothing() {
     world.tell(Event::Arrive { model: MODEL, request: request(1) });
     world.tell(Event::Arrive { model: MODEL, request: request(2) });
     world.tell(Event::Cancel { model: FORMER, request: id, deadline });
-    world.tell(Event::SetOverrun { model: FORMER, overrun: SLO });
+    let slow = Profile::linear(Span::from_millis(2), Span::from_millis(9), 8).expect("a profile");
+    world.tell(Event::SetProfile { model: FORMER, profile: Arc::new(slow) });
     world.tell(Event::RemoveModel { model: FORMER });
     let did = world.settle();
     let started = did.iter().find_map(|action| match action {

@@ -113,7 +113,13 @@ impl Pool {
     }
 
     fn answer(&mut self, now: Time, grant: &Grant, runs: bool) {
-        let sent = SentBatch { ready: now, exec: ms(10), table: ms(10), lead: Span::ZERO };
+        let sent = SentBatch {
+            ready: now,
+            exec: ms(10),
+            spread: Span::ZERO,
+            table: ms(10),
+            lead: Span::ZERO,
+        };
         let Grant { accelerator, batch, .. } = *grant;
         let reply = Reply { accelerator, batch, sent: runs.then_some(sent) };
         assert!(tell(&mut self.matcher, now, ShardToMatcher::Reply(reply)).is_none());

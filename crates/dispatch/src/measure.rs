@@ -1,7 +1,6 @@
 //! Delays measured on the running system, as the scheduler's plans need them.
 
-use std::collections::HashMap;
-use symphony_core::{Delays, ModelId, Span, Time};
+use symphony_core::{Delays, Span, Time};
 use symphony_wire::message::Completion;
 
 /// The newest samples of one delay, and a high percentile of them.
@@ -11,8 +10,6 @@ struct Samples<const N: usize = 256> {
     taken: usize,
 }
 
-/// Samples remembered of each model, of which there may be thousands.
-const MODEL_SAMPLES: usize = 64;
 /// Plans count with the delay that this share of the samples kept.
 const QUANTILE_PERCENT: usize = 99;
 /// Percentiles are computed again that often; at first more often.
@@ -54,20 +51,9 @@ pub(crate) struct Meter {
     /// How late the matcher's timers fire, as it says.
     matcher_late: Span,
     message: Samples,
-    overruns: HashMap<ModelId, Overruns>,
-    /// Models with a new overrun since plans took these over; some may be forgotten since.
-    overrun: Vec<ModelId>,
     rhythm: Rhythm,
     told: Option<Delays>,
     told_message: Span,
-}
-
-/// How much longer than planned the batches of one model ran.
-#[derive(Debug)]
-struct Overruns {
-    samples: Samples<MODEL_SAMPLES>,
-    /// Plans have not taken the newest over.
-    is_new: bool,
 }
 
 /// How late a thread's timers fire, for plans to count with.
@@ -136,8 +122,6 @@ impl Meter {
             timer: Samples::new(),
             matcher_late: Span::ZERO,
             message: Samples::new(),
-            overruns: HashMap::new(),
-            overrun: Vec::new(),
             rhythm: Rhythm::default(),
             told: None,
             told_message: Span::ZERO,
@@ -162,23 +146,11 @@ impl Meter {
     }
 
     /// A batch ended; `control` is how long it took to reach an accelerator that was idle.
-    pub(crate) fn completed(
-        &mut self,
-        completion: &Completion,
-        control: Option<Span>,
-        planned: Span,
-    ) {
+    pub(crate) fn completed(&mut self, completion: &Completion, control: Option<Span>) {
         if let Some(control) = control {
             self.control.push(control);
         }
         self.response.push(completion.response());
-        let model = completion.model;
-        let none = || Overruns { samples: Samples::new(), is_new: false };
-        let overruns = self.overruns.entry(model).or_insert_with(none);
-        overruns.samples.push(completion.exec.saturating_sub(planned));
-        if !std::mem::replace(&mut overruns.is_new, true) {
-            self.overrun.push(model);
-        }
         self.rhythm.samples += 1;
     }
 
@@ -227,20 +199,6 @@ impl Meter {
         }
         self.told_message = message;
         Some(message)
-    }
-
-    /// Gives `each` how much longer than planned the batches of a model run that has run since.
-    pub(crate) fn changed_overruns(&mut self, mut each: impl FnMut(ModelId, Span)) {
-        for model in self.overrun.drain(..) {
-            let Some(overruns) = self.overruns.get_mut(&model) else { continue };
-            if std::mem::take(&mut overruns.is_new) {
-                each(model, overruns.samples.high().unwrap_or_default());
-            }
-        }
-    }
-
-    pub(crate) fn forget(&mut self, model: ModelId) {
-        self.overruns.remove(&model);
     }
 }
 

@@ -127,10 +127,7 @@ impl<E: Effects> LiveShard<E> {
         end.from_matcher.drain(usize::MAX, |message| match message {
             FromMatcher::Decided(at, message) => {
                 let time = records.time_of(now, at, &message);
-                if let Some(model) = party.receive(time, message, todo, &mut send) {
-                    // What exceeded the plans before says nothing of the plans from now on.
-                    records.meter.forget(model);
-                }
+                party.receive(time, message, todo, &mut send);
             }
             FromMatcher::Measured(completion, slowdown) => {
                 records.measured(now, party, &completion, slowdown);
@@ -260,7 +257,6 @@ impl ShardRecords {
             ShardQuestion::SetProfile(model, profile, reply) => {
                 party.on_event(now, Event::SetProfile { model, profile }, todo);
                 // What exceeded the plans before says nothing of the plans from now on.
-                self.meter.forget(model);
                 // They were multiples of what the profile before says.
                 self.times.remove(&model);
                 reply.answer(());
@@ -314,8 +310,6 @@ impl ShardRecords {
         let model_slowdown = slowdown(party, model);
         self.slowdowns.tell(now, Subject::Model(model), model_slowdown);
         self.slowdowns.tell(now, Subject::Accelerator(accelerator), accelerator_slowdown);
-        // What it would be planned to take now.
-        let slowdown = model_slowdown.times(accelerator_slowdown).over(sent.slowdown);
         let profile = sent.planned.as_secs_f64() / sent.slowdown.as_f64();
         self.times.entry(model).or_insert_with(Times::new).add(exec.as_secs_f64() / profile);
         // The round trip of the plan by this process's clock, without the stay that the backend
@@ -323,7 +317,7 @@ impl ShardRecords {
         // send the next batch ahead earlier, that would wait longer, and so on.
         let control = ended.since(sent.decided).saturating_sub(stay);
         let control = Some(control).filter(|_| !sent.behind);
-        self.meter.completed(completion, control, slowdown.stretch(sent.planned));
+        self.meter.completed(completion, control);
     }
 
     fn count_batch(&mut self, accelerator: AcceleratorId, exec: Span) {
@@ -346,13 +340,9 @@ impl ShardRecords {
         if let Some(message) = self.meter.changed_message() {
             party.set_message_delay(message);
         }
-        self.meter.changed_overruns(|model, overrun| {
-            party.on_event(now, Event::SetOverrun { model, overrun }, todo);
-        });
     }
 
     fn removed(&mut self, model: ModelId) {
-        self.meter.forget(model);
         self.times.remove(&model);
         self.slowdowns.forget(model);
         for reply in self.models.remove(&model).unwrap_or_default() {

@@ -1,7 +1,7 @@
 //! What is simulated, except for the policy and the arrivals: models, accelerators, and how far the
 //! world differs from what the scheduler is told.
 
-use crate::delay::{Delay, P99_SIGMAS};
+use crate::delay::Delay;
 use crate::drift::Drift;
 use crate::mix::Mix;
 use crate::noise::Noise;
@@ -82,9 +82,6 @@ pub struct ClockError {
     pub sigma: Span,
 }
 
-/// Standard deviations from the median to the 95th percentile of a normal distribution.
-const P95_SIGMAS: f64 = 1.644_853_627;
-
 impl Scenario {
     /// A scenario in which everything is as the scheduler is told: no delays, no spread, no clock
     /// error.
@@ -129,24 +126,14 @@ impl Scenario {
         }
     }
 
-    /// The overrun that a scheduler is told for a model: how much longer than planned the longest
-    /// batch within its objective takes, at the 99th percentile of the spread. A tail is left out: no
-    /// request would be in time for a plan that counts with it. A scheduler that follows measured
-    /// times plans with their 95th percentile, whatever profile it was told.
+    /// What a scheduler is told of a profile: its means, and the spread that measuring it showed. A
+    /// profile that knows its own spread is left as it is.
     #[must_use]
-    pub fn overrun(&self, model: &SimModel, follows: bool) -> Span {
-        let longest = |profile: &Profile| {
-            profile
-                .exec(model.terms.profile.rows_within(model.terms.objective.span()))
-                .as_millis_f64()
-        };
-        let planned = if follows {
-            longest(&model.actual) * libm::exp(P95_SIGMAS * self.execution_sigma)
-        } else {
-            longest(&model.terms.profile)
-        };
-        let p99 = longest(&model.actual) * libm::exp(P99_SIGMAS * self.execution_sigma);
-        Span::from_millis_f64((p99 - planned).max(0.0))
+    pub fn told(&self, profile: &Arc<Profile>) -> Arc<Profile> {
+        if self.execution_sigma <= 0.0 || profile.spread(1) > 0.0 {
+            return Arc::clone(profile);
+        }
+        Arc::new(Profile::clone(profile).with_spread(&[(1, self.execution_sigma)]))
     }
 }
 

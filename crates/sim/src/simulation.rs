@@ -148,16 +148,10 @@ struct SimAccelerator {
 impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
     fn new(scenario: &'a Scenario, policy: &'a mut P, observe: O, seed: u64) -> Self {
         let mut todo = Actions::default();
-        let follows = policy.follows();
         let lanes = Lanes::new(scenario, policy.lanes(), seed);
-        let mut tell = |event| policy.on_event(Time::ZERO, event, &mut todo);
+        let mut tell = |event| policy.on_event(Time::ZERO, told(scenario, event), &mut todo);
         for (number, sim) in scenario.models.iter().enumerate() {
             lanes.add(number, sim, &mut tell);
-            let overrun = scenario.overrun(sim, follows);
-            if overrun > Span::ZERO {
-                let set = |model| tell(Event::SetOverrun { model, overrun });
-                lanes.of(number).for_each(set);
-            }
         }
         tell(Event::SetDelays(scenario.delays()));
         // The streams of arrivals are numbered from zero.
@@ -216,8 +210,8 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
             return;
         }
         self.replan = now + REPLAN_EVERY;
-        let Simulation { lanes, policy, todo, .. } = self;
-        lanes.replan(now, |event| policy.on_event(now, event, todo));
+        let Simulation { scenario, lanes, policy, todo, .. } = self;
+        lanes.replan(now, |event| policy.on_event(now, told(scenario, event), todo));
     }
 
     fn arrive(&mut self, now: Time, arrival: Arrival, id: RequestId) {
@@ -238,8 +232,9 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         if self.is_measured(&request) {
             self.models[model.index()].arrived(kind);
         }
-        let Simulation { lanes, policy, todo, .. } = self;
-        let lane = lanes.route(&request, model, |event| policy.on_event(now, event, todo));
+        let Simulation { scenario, lanes, policy, todo, .. } = self;
+        let tell = |event| policy.on_event(now, told(scenario, event), todo);
+        let lane = lanes.route(&request, model, tell);
         self.policy.on_event(now, Event::Arrive { model: lane, request }, &mut self.todo);
     }
 
@@ -379,5 +374,19 @@ impl<'a, P: Contender + ?Sized, O: FnMut(Observed<'_>)> Simulation<'a, P, O> {
         let share = |a: &SimAccelerator| a.busy.as_secs_f64() / measured.as_secs_f64();
         let busy = self.accelerators.iter().map(share).collect();
         Report { busy, models: self.models, measured }
+    }
+}
+
+/// The event with what the policy is told of profiles.
+fn told(scenario: &Scenario, event: Event) -> Event {
+    match event {
+        Event::AddModel { model, mut terms } => {
+            terms.profile = scenario.told(&terms.profile);
+            Event::AddModel { model, terms }
+        }
+        Event::SetProfile { model, profile } => {
+            Event::SetProfile { model, profile: scenario.told(&profile) }
+        }
+        other => other,
     }
 }

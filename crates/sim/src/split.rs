@@ -186,7 +186,6 @@ impl Policy for SplitScheduler {
             | Event::Cancel { model, .. }
             | Event::AddModel { model, .. }
             | Event::RemoveModel { model }
-            | Event::SetOverrun { model, .. }
             | Event::SetProfile { model, .. } => {
                 let member = home(&mut self.shards, *model);
                 // Messages that arrived before the event are received before it.

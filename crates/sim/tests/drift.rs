@@ -200,8 +200,7 @@ fn spread_alone_moves_next_to_nothing() {
             "{mode:?}: {:?}",
             seen.accelerator_slowdowns
         );
-        // The 95th percentile of a spread whose median is what was told.
-        check_within(&seen.model_slowdowns(1.0, 120.0), 1.18 * 0.93, 1.18 * 1.13);
+        check_within(&seen.model_slowdowns(1.0, 120.0), 0.97, 1.03);
         assert!(seen.model_slowdowns.len() <= 8, "{mode:?}: {:?}", seen.model_slowdowns);
     }
 }
@@ -221,7 +220,7 @@ fn a_step_on_one_accelerator_is_its_own() {
                 check_within(&seen.accelerator_slowdowns(other, 0.0, 60.0), 1.0, 1.0);
             }
             // The models' plans do not change.
-            check_within(&seen.model_slowdowns(5.0, 60.0), 1.0, 1.2);
+            check_within(&seen.model_slowdowns(5.0, 60.0), 0.95, 1.05);
             seen.check_bad(6..60, 0.01);
         }
     }
@@ -233,14 +232,14 @@ fn a_step_on_all_is_the_models() {
         let changes = vec![step(5, 1.5, None), step(12, 1.0, None)];
         let case = Case { rate: 1500.0, changes, ..usual() };
         let seen = run(mode, &case);
-        check_within(&seen.model_slowdowns(5.5, 12.0), 1.5, 1.5 * 1.18);
-        check_within(&seen.model_slowdowns(13.5, 20.0), 1.0, 1.2);
+        check_within(&seen.model_slowdowns(5.5, 12.0), 1.5 * 0.95, 1.5 * 1.05);
+        check_within(&seen.model_slowdowns(13.5, 20.0), 0.95, 1.05);
         (0..8).for_each(|number| {
             check_within(&seen.accelerator_slowdowns(number, 5.5, 20.0), 1.0, 1.0)
         });
         seen.check_bad(6..20, 0.01);
         let fixed = run(mode, &Case { follows: false, ..case });
-        assert!(fixed.bad[6] > 0.02, "{mode:?}: nothing to follow: {:?}", fixed.bad);
+        assert!(fixed.bad[6] > 0.01, "{mode:?}: nothing to follow: {:?}", fixed.bad);
     }
 }
 
@@ -252,9 +251,9 @@ fn slow_drifts_are_followed() {
         let case = Case { rate: 3000.0, seconds: 130, changes, ..usual() };
         let seen = run(mode, &case);
         seen.check_bad(1..130, 0.01);
-        check_within(&seen.model_slowdowns(64.0, 66.0), 1.3, 1.3 * 1.18);
-        check_within(&seen.model_slowdowns(129.0, 130.0), 0.7, 0.7 * 1.3);
-        assert!(seen.model_slowdowns.len() < 20, "{:?}", seen.model_slowdowns);
+        check_within(&seen.model_slowdowns(64.0, 66.0), 1.3 * 0.95, 1.3 * 1.05);
+        check_within(&seen.model_slowdowns(129.0, 130.0), 0.7 * 0.95, 0.7 * 1.05);
+        assert!(seen.model_slowdowns.len() < 80, "{:?}", seen.model_slowdowns);
         let fixed = run(mode, &Case { follows: false, ..case });
         assert!(fixed.bad[64] > 0.1, "{mode:?}: nothing to follow: {:?}", fixed.bad);
     }
@@ -292,7 +291,7 @@ fn accelerators_that_slow_down_one_after_the_other_are_a_drift_in_the_end() {
         let changes = (0..8).map(|number| step(3 + 2 * u64::from(number), 1.5, Some(&[number])));
         let case = Case { rate: 1500.0, seconds: 30, changes: changes.collect(), ..usual() };
         let seen = run(mode, &case);
-        check_within(&seen.model_slowdowns(22.0, 30.0), 1.5, 1.5 * 1.18);
+        check_within(&seen.model_slowdowns(22.0, 30.0), 1.5 * 0.95, 1.5 * 1.05);
         (0..8).for_each(|number| {
             check_within(&seen.accelerator_slowdowns(number, 22.0, 30.0), 1.0, 1.0)
         });
@@ -311,7 +310,7 @@ fn of_two_accelerators_the_slower_one_lags_and_alone_none_does() {
         let changes = vec![step(5, 1.5, None)];
         let seen = run(mode, &Case { accelerators: 1, rate: 60.0, changes, ..case });
         assert_eq!(seen.accelerator_slowdowns.len(), 1, "{mode:?}");
-        check_within(&seen.model_slowdowns(7.0, 20.0), 1.5, 1.5 * 1.18);
+        check_within(&seen.model_slowdowns(7.0, 20.0), 1.5 * 0.95, 1.5 * 1.05);
     }
 }
 

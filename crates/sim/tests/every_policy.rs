@@ -281,22 +281,22 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         let _ = writeln!(text, "{policy}{world} {:016x}", hash.0);
     }
     expect![[r#"
-        consolidate ad13d2b831070048
-        eager d6c0eb29861b695d
-        timeout:3 8d5f58115ef9c242
-        timeout:8:4 9798fb205fcb01f0
-        target:6 82854aff6c8840ae
-        frontrun 72052164972e358d
-        latest 4b68321474707ab9
+        consolidate 8719f083213f9089
+        eager 7d7282a06ab76ea3
+        timeout:3 84d9263ec82204a4
+        timeout:8:4 9136fe88fb6b3f0e
+        target:6 e2f77a06506916a7
+        frontrun c98431f1c5b04e40
+        latest 2ba1ac50af1def69
         fixed:1.1:8:6 89adc84b351ba1c6
-        clockwork aa119e6edbe2b91d
-        nexus 2dd730c69e249164
-        shepherd 48a0705a0d26df58
+        clockwork 229ad2f176ba26c2
+        nexus 6cca6d8e5e4f89c8
+        shepherd 7f0bde6b0d4857b7
         orloj c9f587825dc257b9
-        consolidate following 9540d3fa93016153
-        eager following 1c33257ea95729e4
-        adaptive e5cf17f80548f210
-        adaptive following 3c176ca76369f6ed
+        consolidate following 25e818d0837d772f
+        eager following 183064f82336277e
+        adaptive 0b5d7851d0e975c5
+        adaptive following e5151bbc98c296a1
     "#]]
     .assert_eq(&text);
 }

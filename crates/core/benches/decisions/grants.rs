@@ -103,7 +103,7 @@ impl Grants {
     fn answer(&self, grant: &Grant) -> Reply {
         let &Grant { accelerator, batch, .. } = grant;
         let ready = self.now + LEAD;
-        let sent = SentBatch { ready, exec: EXEC, table: EXEC, lead: LEAD };
+        let sent = SentBatch { ready, exec: EXEC, spread: Span::ZERO, table: EXEC, lead: LEAD };
         Reply { accelerator, batch, sent: Some(sent) }
     }
 }

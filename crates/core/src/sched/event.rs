@@ -11,8 +11,8 @@ use std::sync::Arc;
 /// What a scheduler has to know of a model.
 #[derive(Clone, Debug)]
 pub struct ModelTerms {
-    /// Planned execution time by batch size, a high percentile of what was measured. Its largest
-    /// batch is the largest that runs.
+    /// Mean execution time by batch size, and its spread, as they were measured. Its largest batch is
+    /// the largest that runs.
     pub profile: Arc<Profile>,
     /// The latency objective: promised, or best effort.
     pub objective: Objective,
@@ -70,7 +70,7 @@ pub enum Event {
     SetProfile {
         /// The model.
         model: ModelId,
-        /// Its planned execution times, as in [`ModelTerms`].
+        /// Its execution times, as in [`ModelTerms`].
         profile: Arc<Profile>,
     },
     /// New requests for this model are refused from now on.
@@ -99,13 +99,6 @@ pub enum Event {
     SetBatchesMax(f64),
     /// The pool's delays were measured again.
     SetDelays(Delays),
-    /// How much longer than planned this model's batches were measured to run.
-    SetOverrun {
-        /// The model.
-        model: ModelId,
-        /// Left free between the planned end of execution and the deadline, besides the delays.
-        overrun: Span,
-    },
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! In: measured rates of the high requests of each model. Out: a [`HighNeed`] for each. Computed for
 //! the whole pool, with its plan.
 
+use super::margins::Margins;
 use super::message::HighNeed;
 use super::timing::Timing;
 use crate::profile::Profile;
@@ -29,7 +30,8 @@ pub(crate) struct HighDemand<'a> {
 
 impl HighDemand<'_> {
     fn timing(&self) -> Timing<'_> {
-        Timing { profile: self.profile, delays: Delays { data: self.data, ..Delays::default() } }
+        let delays = Delays { data: self.data, ..Delays::default() };
+        Timing { profile: self.profile, delays, margins: Margins::NONE }
     }
 
     fn gathered(&self) -> u32 {

@@ -17,11 +17,12 @@
 //! | module | what it is |
 //! |---|---|
 //! | `heap`, `queue`, `class_queues` | containers: timers and orders, one queue, the queues of both classes |
-//! | `rate`, `drift` | estimators: arrivals, execution times |
+//! | `rate`, `times`, `drift` | estimators: arrivals, execution times of models, slow accelerators |
 //! | `low_share`, `traffic` | what low requests are owed, which requests came lately |
 //! | `mode` | the modes, by name |
 //! | `event`, `action` | what comes from outside, and what is to be done |
 //! | `message` | what shard and matcher say to each other |
+//! | `margins` | how sure a batch has to be of its deadline |
 //! | `timing` | how long batches take, and which are in time |
 //! | `window` | the deferral rules: when a batch may be sent, below which size heads are dropped |
 //! | `high_need`, `planner` | what the load of the pool asks of each model |
@@ -36,6 +37,7 @@ mod queue;
 
 mod drift;
 mod rate;
+mod times;
 
 mod low_share;
 mod traffic;
@@ -47,6 +49,7 @@ mod event;
 
 mod message;
 
+mod margins;
 mod timing;
 
 mod window;

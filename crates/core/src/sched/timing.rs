@@ -4,8 +4,10 @@
 //! In: a profile and delays, as values. Out: batch sizes and start times. Knows no queues and no
 //! rules.
 
+use super::margins::Margins;
 use crate::profile::Profile;
 use crate::request::{Delays, Request};
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
 /// Execution times and delays as they are planned at one moment.
@@ -15,9 +17,17 @@ pub(crate) struct Timing<'a> {
     pub(crate) profile: &'a Profile,
     /// The delays that are still ahead.
     pub(crate) delays: Delays,
+    /// How much more than the mean counts for being in time.
+    pub(crate) margins: Margins,
 }
 
 impl Timing<'_> {
+    /// How long a batch is counted to run at most, with this margin.
+    #[inline]
+    pub(crate) fn longest(&self, rows: u32, margin: Slowdown) -> Span {
+        margin.stretch(self.profile.exec(rows))
+    }
+
     /// How long a batch occupies an accelerator and the way of its inputs.
     #[inline]
     pub(crate) fn busy(&self, rows: u32) -> Span {
@@ -27,7 +37,13 @@ impl Timing<'_> {
     /// The last moment to send a batch of `rows` rows that has to end by `due`.
     #[inline]
     pub(crate) fn latest_start(&self, due: Time, rows: u32) -> Time {
-        due - self.profile.exec(rows) - self.delays.lead(rows)
+        due - self.longest(rows, self.margins.row) - self.delays.lead(rows)
+    }
+
+    /// The last moment until which a batch may wait that then has `rows` rows.
+    #[inline]
+    pub(crate) fn latest_wait(&self, due: Time, rows: u32) -> Time {
+        due - self.longest(rows, self.margins.wait) - self.delays.lead(rows)
     }
 
     /// The largest batch of at most `most` rows that, decided at `now` for an accelerator that is
@@ -37,24 +53,27 @@ impl Timing<'_> {
     /// grow with the batch, so if a batch fits, every smaller one does.
     #[inline]
     pub(crate) fn rows_in_time(&self, now: Time, free: Time, due: Time, most: u32) -> u32 {
-        let Timing { profile, delays } = self;
-        let in_time = |rows| free.max(now + delays.lead(rows)) + profile.exec(rows) <= due;
+        let Timing { profile, delays, margins } = self;
+        let longest = |rows| self.longest(rows, margins.row);
+        let in_time = |rows| free.max(now + delays.lead(rows)) + longest(rows) <= due;
         // Mostly everything that is queued fits.
         if most <= profile.rows_max() && in_time(most) {
             return most;
         }
-        let fits = profile.rows_within(due.since(free.max(now + delays.control))).min(most);
+        let left = due.since(free.max(now + delays.control));
+        let fits = profile.rows_within(margins.row.shrink(left)).min(most);
         if delays.data == Span::ZERO {
             return fits;
         }
         largest(0, fits, in_time)
     }
 
-    /// Whether a request would meet its deadline alone, started at `now`.
+    /// Whether a request could meet its deadline alone, started at `now`.
     #[inline]
     pub(crate) fn meets_alone(&self, now: Time, request: &Request) -> bool {
         let due = request.deadline - self.delays.response;
-        self.rows_in_time(now, now, due, request.rows) >= request.rows
+        let lucky = Timing { margins: self.margins.lucky(), ..*self };
+        lucky.rows_in_time(now, now, due, request.rows) >= request.rows
     }
 
     /// The largest batch whose rows gather, at this rate, in the time that its execution leaves of
@@ -103,7 +122,12 @@ mod tests {
         let profile = Profile::linear(ms(1.0), ms(5.0), 64).unwrap();
         let none = Delays::default();
         let rows = |delays: Delays, free: f64| {
-            Timing { profile: &profile, delays }.rows_in_time(at(0.0), at(free), at(12.0), u32::MAX)
+            Timing { profile: &profile, delays, margins: Margins::NONE }.rows_in_time(
+                at(0.0),
+                at(free),
+                at(12.0),
+                u32::MAX,
+            )
         };
         assert_eq!(rows(none, 0.0), 7);
         assert_eq!(rows(none, 2.0), 5);
@@ -113,11 +137,37 @@ mod tests {
     }
 
     #[test]
+    fn the_more_times_vary_the_fewer_rows_are_sure_to_be_in_time() {
+        let profile = Profile::linear(ms(1.0), ms(5.0), 64).unwrap();
+        let timing = |spread| {
+            let margins = Margins::new(spread, 1.0, false);
+            Timing { profile: &profile, delays: Delays::default(), margins }
+        };
+        let rows = |spread| timing(spread).rows_in_time(at(0.0), at(0.0), at(12.0), u32::MAX);
+        assert_eq!([0.0, 0.1, 0.2].map(rows), [7, 5, 4]);
+        let (certain, varying) = (timing(0.0), timing(0.1));
+        let waits = |timing: &Timing<'_>| timing.latest_wait(at(12.0), 4);
+        assert_eq!(waits(&certain), certain.latest_start(at(12.0), 4));
+        assert!(waits(&varying) < varying.latest_start(at(12.0), 4));
+        let request = |due| Request {
+            id: crate::ids::RequestId::only(1),
+            arrival: at(0.0),
+            deadline: at(due),
+            rows: 1,
+            class: crate::request::Class::High,
+        };
+        let meets = |timing: &Timing<'_>, due| timing.meets_alone(at(0.0), &request(due));
+        assert!(!meets(&certain, 5.9) && meets(&varying, 5.9), "with luck");
+        assert!(!meets(&varying, 5.0));
+    }
+
+    #[test]
     fn a_batch_gathers_in_the_time_that_its_execution_leaves() {
         let profile = Profile::linear(ms(1.0), ms(5.0), 64).unwrap();
         let gathered = |data: f64, rows_per_s: f64| {
             let delays = Delays { data: ms(data), ..Delays::default() };
-            Timing { profile: &profile, delays }.gathered(ms(25.0), rows_per_s / 1e9)
+            Timing { profile: &profile, delays, margins: Margins::NONE }
+                .gathered(ms(25.0), rows_per_s / 1e9)
         };
         assert_eq!(gathered(0.0, 0.0), 0);
         assert_eq!(gathered(0.0, 1000.0), 10, "10 + 5 + 10/1");

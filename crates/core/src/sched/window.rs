@@ -7,6 +7,7 @@
 //! Source of the window and of the window drop: *Symphony: Optimized DNN Model Serving using
 //! Deferred Batch Scheduling*, arXiv 2308.07470, restated in `docs/scheduling.md`.
 
+use super::margins::Margins;
 use super::message::ModelPlan;
 use super::mode::Mode;
 use super::timing::Timing;
@@ -44,6 +45,8 @@ pub(crate) struct Outlook {
     pub(crate) request_rows: u32,
     /// Measured arrivals of rows that join a waiting request.
     pub(crate) companions_per_ns: f64,
+    /// The margins that the batch was fitted with.
+    pub(crate) margins: Margins,
 }
 
 /// When the candidate's batch may be sent.
@@ -55,6 +58,7 @@ pub(crate) fn send_window(
     outlook: &Outlook,
     plan: &ModelPlan,
 ) -> SendWindow {
+    let timing = &Timing { margins: outlook.margins, ..*timing };
     let latest = timing.latest_start(outlook.limit, outlook.rows).max(now);
     let exec = match mode {
         Mode::Eager => now,
@@ -96,7 +100,7 @@ pub(crate) fn drop_target(mode: Mode, timing: &Timing<'_>, budget: Span, rows_pe
 #[inline]
 fn frontrun(timing: &Timing<'_>, outlook: &Outlook) -> Time {
     let grown = outlook.rows.saturating_add(outlook.request_rows);
-    timing.latest_start(outlook.due, grown) - timing.delays.jitter
+    timing.latest_wait(outlook.due, grown) - timing.delays.jitter
 }
 
 /// From when on waiting costs more than it gains at the measured load.
@@ -158,6 +162,7 @@ mod tests {
             low_waits: false,
             request_rows: 1,
             companions_per_ns: 1e-6,
+            margins: Margins::NONE,
         }
     }
 
@@ -165,7 +170,7 @@ mod tests {
     fn the_window_opens_when_the_batch_cannot_grow_and_closes_when_it_would_be_late() {
         let profile = batching();
         let window = |mode, delays| {
-            let timing = Timing { profile: &profile, delays };
+            let timing = Timing { profile: &profile, delays, margins: Margins::NONE };
             send_window(mode, &timing, at(0.0), &outlook(1), &no_plan())
         };
         let opens =
@@ -183,7 +188,7 @@ mod tests {
         let profile = batching();
         let plan = ModelPlan { threshold: 3, wait_max: ms(20.0), ..no_plan() };
         let window = |plan: &ModelPlan, rows| {
-            let timing = Timing { profile: &profile, delays: NO_DELAYS };
+            let timing = Timing { profile: &profile, delays: NO_DELAYS, margins: Margins::NONE };
             send_window(Mode::Adaptive, &timing, at(0.0), &outlook(rows), plan)
         };
         let waits = SendWindow { exec: at(5.0), urgent: at(5.0), latest: at(6.0) };
@@ -202,7 +207,7 @@ mod tests {
     #[test]
     fn a_late_batch_of_best_effort_starts_at_once_and_its_window_stays_open() {
         let profile = batching();
-        let timing = Timing { profile: &profile, delays: NO_DELAYS };
+        let timing = Timing { profile: &profile, delays: NO_DELAYS, margins: Margins::NONE };
         let outlook = Outlook { limit: at(500.0), ..outlook(1) };
         let window = |now| send_window(Mode::Consolidate, &timing, at(now), &outlook, &no_plan());
         let opens = |exec| SendWindow { exec: at(exec), urgent: at(exec), latest: at(494.0) };
@@ -212,7 +217,7 @@ mod tests {
     #[test]
     fn no_waiting_where_it_gains_nothing() {
         let exec = |profile: &Profile, outlook: &Outlook| {
-            let timing = Timing { profile, delays: NO_DELAYS };
+            let timing = Timing { profile, delays: NO_DELAYS, margins: Margins::NONE };
             send_window(Mode::Consolidate, &timing, at(1.0), outlook, &no_plan()).exec
         };
         let flat = Profile::linear(ms(3.0), Span::ZERO, 64).unwrap();
@@ -231,7 +236,7 @@ mod tests {
     #[test]
     fn the_drop_target_is_the_largest_batch_that_gathers_in_time() {
         let profile = batching();
-        let timing = Timing { profile: &profile, delays: NO_DELAYS };
+        let timing = Timing { profile: &profile, delays: NO_DELAYS, margins: Margins::NONE };
         assert_eq!(drop_target(Mode::Consolidate, &timing, ms(25.0), 1e-6), 10, "10 + 5 + 10/1");
         assert_eq!(drop_target(Mode::Adaptive, &timing, ms(25.0), 1e-6), 10);
         assert_eq!(drop_target(Mode::Eager, &timing, ms(25.0), 1e-6), 0);

@@ -10,8 +10,8 @@
 //!    would be too late.
 //!
 //! Of several models that need not wait, the one with the earliest latest start goes first, on the
-//! lowest-numbered free accelerator. The margin is all that it knows of how times vary: it is told
-//! no overrun. All models share the knobs.
+//! lowest-numbered free accelerator. The margin is all that it knows of how times vary. All models
+//! share the knobs.
 
 use super::pool::{Noted, RivalPool};
 use crate::Contender;
@@ -109,7 +109,6 @@ impl Policy for Fixed {
             Event::SetProfile { model, profile } => {
                 Event::SetProfile { model, profile: self.planned(&profile) }
             }
-            Event::SetOverrun { .. } => return,
             other => other,
         };
         if let Noted::Arrived(model, request) = self.pool.note(now, event, todo) {

@@ -3,8 +3,9 @@
 //!
 //! They share everything that is not scheduling policy: queues are in order of deadline, a head
 //! that cannot meet its deadline even alone is dropped at once, and batches are planned with the
-//! profile, the delays and the overrun that our own scheduler is told, and sent ahead by the
-//! delays. Each file says where its rival plans otherwise.
+//! profile, its spread and the delays that our own scheduler is told, and sent ahead by the delays.
+//! They leave free what the longest batch takes more than on average at the 99th percentile of the
+//! spread. Each file says where its rival plans otherwise.
 
 mod clairvoyant;
 mod clockwork;

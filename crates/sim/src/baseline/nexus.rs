@@ -20,7 +20,7 @@
 //!   instead of 1355 r/s; one model on one accelerator: 386 instead of 419).
 
 use super::packing::{PackedDemand, pack};
-use super::pool::{Noted, RivalPool, insert, prefix};
+use super::pool::{Noted, RivalPool, insert, overrun, prefix};
 use crate::{Contender, Scenario};
 use std::collections::VecDeque;
 use symphony_core::sched::{Action, Actions, Event, Policy};
@@ -68,14 +68,15 @@ impl Nexus {
     #[must_use]
     pub fn new(scenario: &Scenario, rates: &[f64]) -> Nexus {
         let delays = scenario.delays();
-        let demand =
-            |(sim, rate): (&crate::SimModel, &f64)| PackedDemand {
-                profile: std::sync::Arc::clone(&sim.terms.profile),
-                budget: sim.terms.objective.span().saturating_sub(
-                    delays.lead(1) + delays.response + scenario.overrun(sim, false),
-                ),
-                rate: *rate,
-            };
+        let demand = |(sim, rate): (&crate::SimModel, &f64)| PackedDemand {
+            profile: std::sync::Arc::clone(&sim.terms.profile),
+            budget: sim.terms.objective.span().saturating_sub(
+                delays.lead(1)
+                    + delays.response
+                    + overrun(&scenario.told(&sim.terms.profile), sim.terms.objective.span()),
+            ),
+            rate: *rate,
+        };
         let demands: Vec<_> = scenario.models.iter().zip(rates).map(demand).collect();
         let plans = pack(&demands, scenario.accelerators as usize);
         let mut routes: Vec<Vec<WeightedRoute>> = vec![Vec::new(); scenario.models.len()];

@@ -1,5 +1,6 @@
 //! The state that every rival keeps: queues, terms, and the work of its accelerators.
 
+use crate::delay::P99_SIGMAS;
 use std::collections::{BTreeSet, VecDeque};
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Start};
 use symphony_core::{
@@ -23,6 +24,7 @@ pub(super) struct RivalPool {
 pub(super) struct RivalModel {
     pub(super) terms: ModelTerms,
     pub(super) queue: VecDeque<Request>,
+    /// Left free between the end of execution as the profile says and the deadline.
     overrun: Span,
     expiry: Option<Time>,
     /// Whether any of its requests had more than one row.
@@ -104,9 +106,9 @@ impl RivalPool {
                 assert_eq!(model.index(), self.models.len(), "models are added in order");
                 let queue = VecDeque::new();
                 self.models.push(RivalModel {
+                    overrun: overrun(&terms.profile, terms.objective.span()),
                     terms: *terms,
                     queue,
-                    overrun: Span::ZERO,
                     expiry: None,
                     multirow: false,
                 });
@@ -117,11 +119,10 @@ impl RivalPool {
                 unreachable!("a rival's accelerators stay")
             }
             Event::SetDelays(delays) => self.delays = delays,
-            Event::SetOverrun { model, overrun } => {
-                self.models[model.index()].overrun = overrun;
-            }
             Event::SetProfile { model, profile } => {
-                self.models[model.index()].terms.profile = profile;
+                let state = &mut self.models[model.index()];
+                state.overrun = overrun(&profile, state.terms.objective.span());
+                state.terms.profile = profile;
             }
             Event::Cancel { .. } | Event::RemoveModel { .. } => {
                 unreachable!("the simulator neither cancels requests nor removes models")
@@ -340,4 +341,12 @@ pub(super) fn prefix(queue: &VecDeque<Request>, rows_max: u32) -> QueueHead {
         prefix.rows += request.rows;
     }
     prefix
+}
+
+/// How much longer than on average the longest batch within the objective takes, at the 99th
+/// percentile of the spread.
+pub(super) fn overrun(profile: &Profile, objective: Span) -> Span {
+    let longest = profile.exec(profile.rows_within(objective)).as_millis_f64();
+    let p99 = libm::exp(P99_SIGMAS * profile.spread(profile.rows_max()));
+    Span::from_millis_f64(longest * (p99 - 1.0))
 }

@@ -91,13 +91,6 @@ impl Lanes {
         }
     }
 
-    /// The identities of a model's lanes.
-    pub(crate) fn of(&self, number: usize) -> impl Iterator<Item = ModelId> + '_ {
-        let lanes = self.models[number].as_ref().map_or(&[][..], |lanes| &lanes.ids);
-        let alone = lanes.is_empty().then(|| model_id(number));
-        lanes.iter().copied().chain(alone)
-    }
-
     /// The model of a lane.
     pub(crate) fn model(&self, lane: ModelId) -> ModelId {
         model_id(self.owners[lane.index()])

@@ -9,7 +9,7 @@ use super::watch::Watch;
 use crate::ids::AcceleratorId;
 use crate::sched::action::Action;
 use crate::sched::heap::IndexedHeap;
-use crate::sched::message::Offer;
+use crate::sched::message::{Offer, SentBatch};
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
@@ -177,7 +177,7 @@ impl Accelerators {
         match accelerator.outstanding {
             [None, _] => self.idle.set(id.0, accelerator.slowdown()),
             // Its end is a plan, not a fact: a batch is sent ahead only to hide a delay.
-            [Some(only), None] if only.sent.lead > Span::ZERO => {
+            [Some(only), None] if hides_delay(&only.sent) => {
                 let from = accelerator.free - only.sent.lead;
                 if from <= now {
                     self.ending.set(id.0, accelerator.slowdown());
@@ -198,4 +198,12 @@ impl Accelerators {
     pub(super) fn next_ahead(&self) -> Option<Time> {
         self.ahead.peek().map(|(time, _)| time)
     }
+}
+
+/// Whether to send a batch ahead, to have its inputs there when this one ends. If that end is less
+/// certain than the delay is long, the batch behind would more often wait for it than the other way
+/// round, while more requests come and other accelerators become free.
+#[inline]
+fn hides_delay(running: &SentBatch) -> bool {
+    running.lead > Span::ZERO && Span(running.spread.0 / 2) <= running.lead
 }

@@ -146,7 +146,6 @@ impl Matcher {
             | Event::AddModel { .. }
             | Event::RemoveModel { .. }
             | Event::SetDelays(_)
-            | Event::SetOverrun { .. }
             | Event::SetProfile { .. } => {}
         }
     }

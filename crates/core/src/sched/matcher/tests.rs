@@ -45,7 +45,8 @@ fn offer(matcher: &mut Matcher, now: Time, latest: Time, lead: Span) -> Option<G
 
 /// The shard's answer: it was sent.
 fn sent(now: Time, grant: Grant, lead: Span) -> Reply {
-    let sent = SentBatch { ready: now + lead, exec: ms(10), table: ms(10), lead };
+    let sent =
+        SentBatch { ready: now + lead, exec: ms(10), spread: Span::ZERO, table: ms(10), lead };
     let Grant { accelerator, batch, .. } = grant;
     Reply { accelerator, batch, sent: Some(sent) }
 }

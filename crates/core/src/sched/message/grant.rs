@@ -38,8 +38,10 @@ pub struct Reply {
 pub struct SentBatch {
     /// When its inputs are there: the earliest start of execution.
     pub ready: Time,
-    /// How long it is planned to run.
+    /// How long it will run on average.
     pub exec: Span,
+    /// The standard deviation of that.
+    pub spread: Span,
     /// How long it would run by the profile as it was loaded.
     pub table: Span,
     /// From granting until its inputs are there.

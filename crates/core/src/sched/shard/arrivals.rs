@@ -119,6 +119,11 @@ impl ModelArrivals {
         MeasuredRates { rows_per_ns, high_per_ns: self.high_per_ns, demoted }
     }
 
+    /// Rows of both classes per nanosecond.
+    pub(super) fn rows_per_ns(&mut self, now: Time) -> f64 {
+        self.rate.rows_per_ns(now)
+    }
+
     /// Rows of high requests per nanosecond, as of the last report.
     pub(super) fn high_per_ns(&self) -> f64 {
         self.high_per_ns

@@ -17,7 +17,7 @@ use crate::time::{Span, Time};
 pub(super) fn low_expiry(queue: &ClassQueues, timing: &Timing<'_>) -> Option<Time> {
     let head = queue.low().head().filter(|_| queue.is_mixed())?;
     let end = head.deadline - timing.delays.response;
-    let needed = timing.profile.exec(head.rows) + timing.delays.lead(head.rows);
+    let needed = timing.longest(head.rows, timing.margins.luck) + timing.delays.lead(head.rows);
     // Saturating: a request that never had that much time is late from the beginning.
     Some(if end.0 < needed.0 { Time::ZERO } else { end - needed + Span(1) })
 }

@@ -175,10 +175,6 @@ impl Shard {
             Event::RemoveModel { model } => self.close(model, todo),
             Event::SetMode(mode) => self.set_mode(mode),
             Event::SetDelays(delays) => self.set_delays(delays),
-            Event::SetOverrun { model, overrun } => self.models.update(model, |state| {
-                state.set_overrun(overrun);
-                true
-            }),
             Event::SetProfile { model, profile } => self.set_profile(model, profile),
             Event::Complete { .. }
             | Event::AddAccelerator { .. }
@@ -187,25 +183,24 @@ impl Shard {
         }
     }
 
-    /// Takes a message of the matcher. Returns the model whose planned slowdown changed by it, if any.
+    /// Takes a message of the matcher.
     pub fn receive(
         &mut self,
         now: Time,
         message: MatcherToShard,
         todo: &mut Actions,
         send: impl FnOnce(ShardToMatcher),
-    ) -> Option<ModelId> {
+    ) {
         match message {
             MatcherToShard::Grant(grant) => {
                 send(ShardToMatcher::Reply(self.grant(now, grant, todo)));
             }
-            MatcherToShard::BatchEnded(ended) => return self.complete(now, ended),
+            MatcherToShard::BatchEnded(ended) => self.complete(now, ended),
             MatcherToShard::Plan(model, plan) => self.set_plan(model, plan),
             MatcherToShard::High(high) => self.set_high_load(high),
             MatcherToShard::Serving(accelerators) => self.set_accelerators(accelerators),
             MatcherToShard::Forgotten(model) => self.remove(model, todo),
         }
-        None
     }
 
     /// Reports what was measured of its models, if it is time to and a plan is made of it.
@@ -218,7 +213,7 @@ impl Shard {
         let mut reported = 0;
         // A closed model is to be forgotten, and not to be heard of again.
         let open = self.models.slots.iter_mut().flatten().filter(|state| !state.is_closed());
-        for demand in open.filter_map(|state| state.report(now)) {
+        for demand in open.filter_map(|state| state.report(&self.pool, now)) {
             reported += 1;
             send(ShardToMatcher::Demand(demand));
         }
@@ -375,15 +370,13 @@ impl Shard {
         todo.list.push(Action::Removed { model });
     }
 
-    /// A batch of a model ended. Returns the model if its planned slowdown changed by it.
-    fn complete(&mut self, now: Time, ended: BatchEnded) -> Option<ModelId> {
+    /// A batch of a model ended.
+    fn complete(&mut self, now: Time, ended: BatchEnded) {
         let BatchEnded { model, ratio } = ended;
-        let (state, touched) = self.models.find(model)?;
-        let has_changed = state.complete(&self.pool, now, ratio);
-        if has_changed {
+        let Some((state, touched)) = self.models.find(model) else { return };
+        if state.complete(&self.pool, now, ratio) {
             state.touch(touched);
         }
-        has_changed.then_some(model)
     }
 
     /// A model's batches run by another profile from now on.
@@ -412,8 +405,9 @@ impl Shard {
     fn set_mode(&mut self, mode: Mode) {
         self.pool.mode = mode;
         self.report_due = Time::ZERO;
-        self.models.update_all(|state| {
-            state.forget_plan();
+        let Shard { pool, models, .. } = self;
+        models.update_all(|state| {
+            state.forget_plan(pool);
             true
         });
     }

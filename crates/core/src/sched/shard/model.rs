@@ -16,11 +16,12 @@ use crate::profile::Profile;
 use crate::request::{Class, DropReason, Objective, Request};
 use crate::sched::action::{Action, Actions, Start};
 use crate::sched::class_queues::{Choice, ClassQueues};
-use crate::sched::drift::ModelDrift;
 use crate::sched::event::ModelTerms;
 use crate::sched::low_share::{Deficit, debt_max};
+use crate::sched::margins::Margins;
 use crate::sched::message::{Candidate, Grant, ModelDemand, ModelPlan, Reply, SentBatch, Tier};
 use crate::sched::mode::Mode;
+use crate::sched::times::ModelTimes;
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 use std::sync::Arc;
@@ -36,8 +37,12 @@ pub struct ModelStatistics {
     pub rows: u64,
     /// Requests queued now.
     pub queued: u64,
-    /// How many times longer than by the profile as it was loaded its batches are planned to run.
+    /// How many times longer than by the profile as it was loaded its batches run on average.
     pub slowdown: Slowdown,
+    /// The relative standard deviation of how long its batches run.
+    pub spread: f64,
+    /// How many times its mean time a batch is counted, for being in time.
+    pub margin: Slowdown,
     /// What the load asks of it. Outside the adaptive mode only what its high requests need.
     pub plan: ModelPlan,
     /// The first lane of its model, if that has several.
@@ -45,11 +50,12 @@ pub struct ModelStatistics {
 }
 
 impl ModelStatistics {
-    /// Adds another lane of the same model. Slowdown and plan are those of the lane with the most
-    /// rows.
+    /// Adds another lane of the same model. What is measured and planned is that of the lane with the
+    /// most rows.
     pub fn add(&mut self, lane: &ModelStatistics) {
         if lane.rows > self.rows {
             (self.slowdown, self.plan) = (lane.slowdown, lane.plan);
+            (self.spread, self.margin) = (lane.spread, lane.margin);
         }
         self.batches += lane.batches;
         self.requests += lane.requests;
@@ -75,11 +81,13 @@ pub(super) struct QueuedModel {
     id: ModelId,
     terms: ModelTerms,
     timing: ModelTiming,
-    drift: ModelDrift,
+    times: ModelTimes,
     queue: ClassQueues,
     arrivals: ModelArrivals,
     /// Rows that low requests are owed, because they waited while high ones ran.
     deficit: Deficit,
+    /// Measured arrivals of rows, as of the last look at its margins.
+    rows_per_ns: f64,
     /// What the pool's load asks of it.
     plan: ModelPlan,
     published: Published,
@@ -108,13 +116,14 @@ impl QueuedModel {
             Objective::Slo(slo) => (Span::MAX, Span(slo.0 / 8 * 7)),
             Objective::Soft(span) => (span, Span::ZERO),
         };
-        QueuedModel {
+        let mut model = QueuedModel {
             id,
             timing: ModelTiming::new(slo, profile, &pool.delays, pool.message),
-            drift: ModelDrift::new(),
+            times: ModelTimes::new(terms.profile.spread(1)),
             queue: ClassQueues::new(patience),
             arrivals: ModelArrivals::new(slo),
             deficit: Deficit::default(),
+            rows_per_ns: 0.0,
             plan: ModelPlan::default(),
             published: Published::default(),
             counted: 0,
@@ -126,7 +135,9 @@ impl QueuedModel {
             is_planned: false,
             stats: ModelStatistics::default(),
             terms,
-        }
+        };
+        model.find_margins(pool);
+        model
     }
 
     #[inline]
@@ -172,11 +183,12 @@ impl QueuedModel {
     /// Counters.
     pub(super) fn stats(&self) -> ModelStatistics {
         let (queued, slowdown) = (self.queue.len() as u64, self.slowdown());
+        let (spread, margin) = (self.times.spread(), self.timing.margins().row);
         let (plan, lane_of) = (self.plan, self.terms.lane_of);
-        ModelStatistics { queued, slowdown, plan, lane_of, ..self.stats }
+        ModelStatistics { queued, slowdown, spread, margin, plan, lane_of, ..self.stats }
     }
 
-    /// How many times longer than by the profile as it was loaded its batches are planned to run.
+    /// How many times longer than by the profile as it was loaded its batches run on average.
     #[inline]
     pub(super) fn slowdown(&self) -> Slowdown {
         self.timing.profile().slowdown()
@@ -319,8 +331,7 @@ impl QueuedModel {
     /// start one after the other.
     fn rows_allowed(&self, pool: &PoolView, request: &Request) -> u32 {
         let timing = self.timing.at(Stage::Offered);
-        let after = timing.delays.response + self.timing.overrun_allowance(&timing);
-        let taken = after + timing.delays.lead(request.rows);
+        let taken = timing.delays.response + timing.delays.lead(request.rows);
         let budget = request.deadline.since(request.arrival).saturating_sub(taken);
         timing.profile.rows_within(pool.staggered(budget))
     }
@@ -337,16 +348,30 @@ impl QueuedModel {
         self.running = self.running.saturating_sub(1);
         self.note_idle(now);
         let Some(ratio) = ratio else { return false };
-        self.drift.record(now, ratio);
-        self.follow_drift(pool)
+        if self.times.record(now, ratio) {
+            self.rows_per_ns = self.arrivals.rows_per_ns(now);
+            self.find_margins(pool);
+        }
+        self.follow_times(pool)
+    }
+
+    /// Finds anew how sure its batches have to be of their deadlines. Of best effort none is lost for
+    /// being late.
+    fn find_margins(&mut self, pool: &PoolView) {
+        if self.terms.objective.is_soft() {
+            return;
+        }
+        let rows_busy = self.rows_per_ns * self.timing.per_row();
+        let defers = pool.mode == Mode::Consolidate;
+        self.timing.set_margins(Margins::new(self.times.spread(), rows_busy, defers));
     }
 
     /// Plans with the slowdown that was measured, as far as a mean request alone still takes no more
     /// than three quarters of the objective: nothing would be measured of batches that never run.
     /// Returns whether the slowdown changed.
     #[inline]
-    fn follow_drift(&mut self, pool: &PoolView) -> bool {
-        let measured = self.drift.slowdown();
+    fn follow_times(&mut self, pool: &PoolView) -> bool {
+        let measured = self.times.slowdown();
         // The bound is of the table at least, so it is none for a model no slower than that.
         let slowdown =
             if measured > Slowdown::ONE { measured.min(self.slowdown_max()) } else { measured };
@@ -368,24 +393,22 @@ impl QueuedModel {
     }
 
     /// Runs its batches by another profile from now on. What is known of its slowdown was measured
-    /// by the profile before: see [`ModelDrift::change_table`].
+    /// by the profile before: see [`ModelTimes::change_table`].
     pub(super) fn set_profile(&mut self, profile: Arc<Profile>, pool: &PoolView) {
         let ModelStatistics { rows, batches, .. } = self.stats;
         let rows = mean(rows, batches).min(profile.rows_max()).min(self.terms.profile.rows_max());
-        self.drift.change_table(self.terms.profile.exec(rows), profile.exec(rows));
+        let (before, after) = (self.terms.profile.exec(rows), profile.exec(rows));
+        self.times.change_table(before, after, profile.spread(rows));
         self.terms.profile = profile;
-        let profile = Profile::clone(&self.terms.profile).at_slowdown(self.drift.slowdown());
+        let profile = Profile::clone(&self.terms.profile).at_slowdown(self.times.slowdown());
         self.timing.set_profile(profile, &pool.delays, pool.message);
-        self.follow_drift(pool);
+        self.follow_times(pool);
+        self.find_margins(pool);
     }
 
     /// Plans with the pool's delays as they are now.
     pub(super) fn follow_delays(&mut self, pool: &PoolView) {
         self.timing.set_delays(&pool.delays, pool.message);
-    }
-
-    pub(super) fn set_overrun(&mut self, overrun: Span) {
-        self.timing.set_overrun(overrun);
     }
 
     /// Replaces its plan; returns whether that changes what it offers.
@@ -395,10 +418,11 @@ impl QueuedModel {
         is_new && !self.queue.is_empty()
     }
 
-    /// Forgets its plan.
-    pub(super) fn forget_plan(&mut self) {
+    /// Forgets its plan, because the pool is scheduled in another mode.
+    pub(super) fn forget_plan(&mut self, pool: &PoolView) {
         self.plan = ModelPlan::default();
         self.is_planned = false;
+        self.find_margins(pool);
     }
 
     /// Looks at it: drops what has to be dropped, and hands its candidate to `publish` if it changed.
@@ -411,8 +435,8 @@ impl QueuedModel {
         todo: &mut Actions,
         publish: impl FnOnce(Candidate),
     ) -> Option<Time> {
-        self.drift.forget(now);
-        self.follow_drift(pool);
+        self.times.forget(now);
+        self.follow_times(pool);
         let offer = self.situation(pool, now, Stage::Offered).offer(todo);
         self.note_idle(now);
         let message = self.timing.message();
@@ -478,7 +502,8 @@ impl QueuedModel {
             Start { batch, accelerator, model, requests, rows, begin, exec, slowdown, behind };
         todo.list.push(Action::Start(start));
         let lead = self.timing.delays_at(Stage::Granted).lead(rows);
-        SentBatch { ready, exec, table, lead }
+        let spread = Span::from_millis_f64(exec.as_millis_f64() * self.times.spread());
+        SentBatch { ready, exec, spread, table, lead }
     }
 
     /// Notes what low requests are owed now that this batch runs: a share of the rows of high ones
@@ -506,16 +531,20 @@ impl QueuedModel {
     }
 
     /// What was measured of it, if the planner is to know: while requests come, and once after.
-    pub(super) fn report(&mut self, now: Time) -> Option<ModelDemand> {
+    pub(super) fn report(&mut self, pool: &PoolView, now: Time) -> Option<ModelDemand> {
         let is_present = self.is_present(now);
         let was_planned = std::mem::replace(&mut self.is_planned, is_present);
-        (is_present || was_planned).then(|| self.demand(now, is_present))
+        let demand = (is_present || was_planned).then(|| self.demand(now, is_present));
+        if let Some(demand) = &demand {
+            self.rows_per_ns = demand.rows_per_ns;
+            self.find_margins(pool);
+        }
+        demand
     }
 
     fn demand(&mut self, now: Time, is_present: bool) -> ModelDemand {
         let timing = self.timing.at(Stage::Offered);
-        let after = timing.delays.response + self.timing.overrun_allowance(&timing);
-        let taken = timing.delays.control + after + self.arrivals.age();
+        let taken = timing.delays.control + timing.delays.response + self.arrivals.age();
         let (profile, data) = (timing.profile.clone(), timing.delays.data);
         let MeasuredRates { rows_per_ns, high_per_ns, demoted } = self.arrivals.measure(now);
         let is_soft = self.terms.objective.is_soft();
@@ -575,7 +604,6 @@ impl QueuedModel {
             objective: self.terms.objective,
             model_timing: &self.timing,
             timing,
-            allowance: self.timing.overrun_allowance(&timing),
             plan: &self.plan,
             published: &self.published,
             deficit: self.deficit,

@@ -85,7 +85,9 @@ impl Situation<'_> {
         let Situation { now, timing, .. } = *self;
         let leading = self.queue.leading_mut().fit(outlook.rows);
         let most = low_rows_max.max(leading.rows);
-        let end = |rows: u32| free.max(now + timing.delays.lead(rows)) + timing.profile.exec(rows);
+        let end = |rows: u32| {
+            free.max(now + timing.delays.lead(rows)) + timing.longest(rows, timing.margins.row)
+        };
         if self.objective.is_soft() {
             let in_time = timing.rows_in_time(now, free, outlook.due, most);
             let wanted = in_time.max(timing.profile.thrifty()).min(most).max(leading.rows);

@@ -29,8 +29,6 @@ pub(super) struct Situation<'a> {
     pub(super) model_timing: &'a ModelTiming,
     /// What counts at this stage, on the accelerator in question.
     pub(super) timing: Timing<'a>,
-    /// Left free for executions that run longer than planned.
-    pub(super) allowance: Span,
     pub(super) plan: &'a ModelPlan,
     pub(super) published: &'a Published,
     /// Rows that low requests are owed.
@@ -43,19 +41,13 @@ impl Situation<'_> {
     /// The same on an accelerator where executions take as long as this profile says.
     pub(super) fn with_profile<'b>(&'b mut self, profile: &'b Profile) -> Situation<'b> {
         let timing = Timing { profile, ..self.timing };
-        Situation {
-            timing,
-            allowance: self.model_timing.overrun_allowance(&timing),
-            queue: &mut *self.queue,
-            arrivals: &mut *self.arrivals,
-            ..*self
-        }
+        Situation { timing, queue: &mut *self.queue, arrivals: &mut *self.arrivals, ..*self }
     }
 
-    /// What has to be left between the planned end of execution and the deadline.
+    /// What has to be left between the end of execution and the deadline.
     #[inline]
     pub(super) fn after_execution(&self) -> Span {
-        self.timing.delays.response + self.allowance
+        self.timing.delays.response
     }
 
     /// The timing at another stage.
@@ -78,17 +70,21 @@ impl Situation<'_> {
             Class::High => u32::MAX,
             Class::Low => self.low_terms().rows_max.max(head.rows),
         };
-        let Situation { now, timing, allowance, .. } = *self;
-        let end = head.deadline - timing.delays.response;
-        let mut due = end - allowance;
+        let Situation { now, timing, .. } = *self;
+        let due = head.deadline - timing.delays.response;
         let queue = self.queue.leading_mut();
         let most = u32::try_from(queue.rows()).unwrap_or(u32::MAX).min(rows_max);
-        let mut prefix = queue.fit(timing.rows_in_time(now, free, due, most));
-        if prefix.count == 0 {
-            // Room is left free for long executions by choice; a request that needs that room runs
-            // in it.
-            due = end;
-            prefix = queue.fit(timing.rows_in_time(now, free, due, most));
+        let mut fit = |margins| {
+            let timing = Timing { margins, ..timing };
+            queue.fit(timing.rows_in_time(now, free, due, most))
+        };
+        let (mut margins, mut prefix) = (timing.margins, fit(timing.margins));
+        // A margin is left free by choice. A request that needs it runs in it, and takes its chance:
+        // late is no worse than dropped.
+        for pressed in [timing.margins.even(), timing.margins.lucky()] {
+            if prefix.count == 0 && margins != pressed {
+                (margins, prefix) = (pressed, fit(pressed));
+            }
         }
         let next = queue.rows_behind(prefix.count);
         let request_rows = queue.request_rows();
@@ -103,6 +99,7 @@ impl Situation<'_> {
             low_waits: self.queue.is_mixed() && suffices,
             request_rows,
             companions_per_ns: self.arrivals.companions_per_ns(now),
+            margins,
         }
     }
 
@@ -111,20 +108,15 @@ impl Situation<'_> {
     /// small batches, so that a long queue is served at full throughput. Only its own deadline is.
     fn soft_outlook(&mut self, head: &Request, free: Time) -> Outlook {
         let rows_max = self.low_terms().rows_max.max(head.rows);
-        let Situation { now, timing, allowance, .. } = *self;
-        let end = head.deadline - timing.delays.response;
+        let Situation { now, timing, .. } = *self;
+        let limit = head.deadline - timing.delays.response;
         let is_mixed = self.queue.is_mixed();
         let queue = self.queue.leading_mut();
-        let due = queue.due(head) - timing.delays.response - allowance;
+        let due = queue.due(head) - timing.delays.response;
         let queued = u32::try_from(queue.rows()).unwrap_or(u32::MAX).min(rows_max);
         let in_time = timing.rows_in_time(now, free, due, queued);
         let wanted = in_time.max(timing.profile.thrifty()).max(head.rows).min(queued);
-        let mut limit = end - allowance;
-        let mut prefix = queue.fit(timing.rows_in_time(now, free, limit, wanted));
-        if prefix.count == 0 {
-            limit = end;
-            prefix = queue.fit(timing.rows_in_time(now, free, limit, wanted));
-        }
+        let prefix = queue.fit(timing.rows_in_time(now, free, limit, wanted));
         Outlook {
             arrival: head.arrival,
             due,
@@ -135,6 +127,7 @@ impl Situation<'_> {
             low_waits: is_mixed,
             request_rows: queue.request_rows(),
             companions_per_ns: self.arrivals.companions_per_ns(now),
+            margins: timing.margins,
         }
     }
 
@@ -158,6 +151,7 @@ impl Situation<'_> {
             low_waits: false,
             request_rows: self.queue.leading().request_rows(),
             companions_per_ns: self.arrivals.companions_per_ns(self.now),
+            margins: self.timing.margins,
         })
     }
 

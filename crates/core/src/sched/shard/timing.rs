@@ -1,11 +1,12 @@
 //! How one model's batches are timed: the execution times, delays and allowances that its plans
 //! count with.
 //!
-//! In: the loaded profile, measured delays, slowdown and overrun. Out: a [`Timing`] for each stage on
+//! In: the loaded profile, measured delays, slowdown and spread. Out: a [`Timing`] for each stage on
 //! the way from an offer to a sealed batch.
 
 use crate::profile::Profile;
 use crate::request::Delays;
+use crate::sched::margins::Margins;
 use crate::sched::timing::Timing;
 use crate::slowdown::Slowdown;
 use crate::time::Span;
@@ -46,8 +47,8 @@ pub(super) struct ModelTiming {
     /// What a request needs at least from its arrival to its deadline: as a rule, and where the
     /// shard is behind.
     least: [Span; 2],
-    /// How much longer than planned executions were measured to run.
-    overrun: Span,
+    /// How much more than the mean counts for being in time.
+    margins: Margins,
 }
 
 impl ModelTiming {
@@ -59,7 +60,7 @@ impl ModelTiming {
             delays: Delays::default(),
             message: Span::ZERO,
             least: [Span::ZERO; 2],
-            overrun: Span::ZERO,
+            margins: Margins::NONE,
         };
         timing.set_delays(delays, message);
         timing
@@ -80,7 +81,8 @@ impl ModelTiming {
     /// What counts at this stage.
     #[inline]
     pub(super) fn at(&self, stage: Stage) -> Timing<'_> {
-        Timing { profile: &self.profile, delays: self.delays_at(stage) }
+        let delays = self.delays_at(stage);
+        Timing { profile: &self.profile, delays, margins: self.margins }
     }
 
     /// The delays that are ahead at this stage.
@@ -106,13 +108,33 @@ impl ModelTiming {
     /// Plans with these delays from now on, as far as the objective has room for them.
     pub(super) fn set_delays(&mut self, delays: &Delays, message: Span) {
         (self.delays, self.message) = within_objective(delays, message, self.slo, &self.profile);
-        let least = self.profile.exec(1) + self.delays.lead(1) + self.delays.response;
+        self.find_least();
+    }
+
+    fn find_least(&mut self) {
+        let luckiest = self.margins.luck.stretch(self.profile.exec(1));
+        let least = luckiest + self.delays.lead(1) + self.delays.response;
         self.least = [least, least + Span(self.slo.saturating_sub(least).0 / 2)];
     }
 
-    /// Plans with this overrun from now on.
-    pub(super) fn set_overrun(&mut self, overrun: Span) {
-        self.overrun = overrun;
+    /// How much more than the mean counts for being in time.
+    #[inline]
+    pub(super) fn margins(&self) -> Margins {
+        self.margins
+    }
+
+    /// Plans with these margins from now on.
+    pub(super) fn set_margins(&mut self, margins: Margins) {
+        self.margins = margins;
+        self.find_least();
+    }
+
+    /// What another row adds to a batch, in nanoseconds, on average over all batches that meet the
+    /// objective.
+    pub(super) fn per_row(&self) -> f64 {
+        let rows = self.profile.rows_within(self.slo).max(2).min(self.profile.rows_max());
+        let added = self.profile.exec(rows).saturating_sub(self.profile.exec(1));
+        added.0 as f64 / f64::from(rows.saturating_sub(1).max(1))
     }
 
     /// What a request needs at least from its arrival to its deadline.
@@ -125,16 +147,6 @@ impl ModelTiming {
     #[inline]
     pub(super) fn least_now(&self, is_behind: bool) -> Span {
         self.least[usize::from(is_behind)]
-    }
-
-    /// What is left free for executions that run longer than planned: at most a quarter of the room
-    /// that the objective has for them. More would make batches so small that the lost throughput
-    /// costs many more requests than it saves.
-    #[inline]
-    pub(super) fn overrun_allowance(&self, timing: &Timing<'_>) -> Span {
-        let Timing { profile, delays } = timing;
-        let taken = profile.exec(1) + delays.lead(1) + delays.response;
-        self.overrun.min(Span(self.slo.saturating_sub(taken).0 / 4))
     }
 }
 
@@ -184,13 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn an_overrun_is_allowed_for_up_to_a_quarter_of_the_room() {
-        let mut timing = timing(MS(4), Span::ZERO);
-        let allowance = |timing: &ModelTiming| timing.overrun_allowance(&timing.at(Stage::Offered));
-        assert_eq!(allowance(&timing), Span::ZERO);
-        timing.set_overrun(MS(1));
-        assert_eq!(allowance(&timing), MS(1));
-        timing.set_overrun(MS(100));
-        assert_eq!(allowance(&timing), MS(3), "a quarter of 20 - 4 - 4");
+    fn what_may_end_early_needs_less_at_least() {
+        let mut timing = timing(MS(2), Span::ZERO);
+        assert_eq!(timing.least(), MS(6));
+        timing.set_margins(Margins::new(0.25, 1.0, false));
+        assert_eq!(timing.least(), MS(5), "four less a deviation");
+        assert_eq!(timing.per_row(), 1e6);
     }
 }

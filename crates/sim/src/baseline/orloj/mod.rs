@@ -31,8 +31,9 @@ mod times;
 
 use super::pool::{Noted, RivalPool};
 use crate::Contender;
+use std::sync::Arc;
 use symphony_core::sched::{Actions, Event, Policy};
-use symphony_core::{AcceleratorId, BatchId, ModelId, Span, Time};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Profile, Span, Time};
 use times::{BatchTimes, ExpectedDelays, SizeTimes, urgency};
 
 /// So many mean batches is the expected delay of a request that is left out of one.
@@ -210,16 +211,30 @@ impl Room {
     }
 }
 
+/// The event without the spread of its profile: it knows distributions instead.
+fn without_spread(event: Event) -> Event {
+    let certain = |profile: &Arc<Profile>| Arc::new(Profile::clone(profile).with_spread(&[]));
+    match event {
+        Event::AddModel { model, mut terms } => {
+            terms.profile = certain(&terms.profile);
+            Event::AddModel { model, terms }
+        }
+        Event::SetProfile { model, profile } => {
+            Event::SetProfile { model, profile: certain(&profile) }
+        }
+        other => other,
+    }
+}
+
 impl Policy for Orloj {
     fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
+        let event = without_spread(event);
         match &event {
             Event::Complete { accelerator, batch, exec } => self.learn(*accelerator, *batch, *exec),
             Event::AddModel { terms, .. } => {
                 self.batch = self.batch.max(terms.profile.exec(1).0 as f64);
                 self.times.push(BatchTimes::new(&terms.profile, self.delays()));
             }
-            // It knows distributions instead.
-            Event::SetOverrun { .. } => return,
             _ => {}
         }
         if let Noted::Arrived(model, request) = self.pool.note(now, event, todo) {
