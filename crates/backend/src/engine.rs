@@ -23,6 +23,10 @@ pub struct LoadRequest<'a> {
     pub accelerators: usize,
     /// A library of operators that are not the engine's own.
     pub custom_ops: Option<&'a Path>,
+    /// Whether weights stay as they lie in their own files, so that accelerators and processes share
+    /// them, although batches then take longer. For an engine that shares them anyway it means
+    /// nothing.
+    pub share_weights: bool,
 }
 
 /// The machine's cores, split into accelerators.

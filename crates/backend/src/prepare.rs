@@ -416,7 +416,9 @@ impl Prepared {
         let Form { model, patched, signature, .. } = form;
         let graph = Graph { model, path: &self.path, patched: *patched };
         let (name, custom_ops) = (self.name.as_str(), self.custom_ops.as_deref());
-        let request = LoadRequest { name, graph, signature, accelerators, custom_ops };
+        let share_weights = self.settings.share_weights;
+        let request =
+            LoadRequest { name, graph, signature, accelerators, custom_ops, share_weights };
         match engine.load(&request) {
             Err(error) if model.uses_locale() && error.to_string().contains("locale") => {
                 let mut model = model.clone();

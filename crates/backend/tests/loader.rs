@@ -293,7 +293,7 @@ fn what_cannot_be_served_is_refused() {
         &[("model.toml", b"slo = 1")],
         true,
         expect![[
-            r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `versions`, `file`, `slo_ms`, `queue_timeout_ms`, `max_batch`, `engine`, `shape`, `reshape` ... `batch_dependent`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`"#
+            r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `versions`, `file`, `slo_ms`, `queue_timeout_ms`, `max_batch`, `engine`, `shape`, `reshape` ... , `share_weights`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`"#
         ]],
     );
     refused(

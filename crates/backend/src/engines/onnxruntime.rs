@@ -147,9 +147,8 @@ impl Engine for Onnxruntime {
         let source = GraphSource::of(request)?;
         let mut executables: Vec<Box<dyn Executable>> = Vec::new();
         for _ in 0..request.accelerators {
-            let session =
-                guarded(NAME, "loading a model", || self.session(&source, request.custom_ops))
-                    .map_err(|error| refused(request.name, error.to_string()))?;
+            let session = guarded(NAME, "loading a model", || self.session(&source, request))
+                .map_err(|error| refused(request.name, error.to_string()))?;
             let outputs = request.signature.outputs.clone();
             executables.push(Box::new(OnnxruntimeModel { session, outputs, trims: false }));
         }
@@ -198,11 +197,11 @@ impl Onnxruntime {
     fn session(
         &self,
         source: &GraphSource<'_>,
-        custom_ops: Option<&Path>,
+        request: &LoadRequest<'_>,
     ) -> Result<Session, EngineError> {
         let failed = |error: ort::Error| EngineError::Library(error.to_string());
-        let mut builder = self.builder().map_err(failed)?;
-        if let Some(library) = custom_ops {
+        let mut builder = self.builder(request.share_weights).map_err(failed)?;
+        if let Some(library) = request.custom_ops {
             builder = builder.with_operator_library(library).map_err(|error| {
                 let problem: ort::Error = error.into();
                 EngineError::Library(format!(
@@ -225,9 +224,11 @@ impl Onnxruntime {
         .map_err(failed)
     }
 
-    fn builder(&self) -> ort::Result<SessionBuilder> {
+    fn builder(&self, share_weights: bool) -> ort::Result<SessionBuilder> {
         let builder = Session::builder(&self.opened.environment)?;
         Ok(builder
+            // A session packs weights into an order of its own, in memory of its own.
+            .with_prepacking(!share_weights)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_parallel_execution(false)?
             .with_intra_threads(self.cores.threads)?

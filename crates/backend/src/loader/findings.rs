@@ -91,6 +91,7 @@ fn with_settings(hash: FingerprintBuilder, settings: &GraphSettings) -> Fingerpr
         batch_axis,
         broadcast,
         batch_dependent,
+        share_weights,
         // The engine and the library of operators are parts of the key; clients alone see reshape.
         choice: _,
         custom_ops: _,
@@ -103,6 +104,7 @@ fn with_settings(hash: FingerprintBuilder, settings: &GraphSettings) -> Fingerpr
         .text(&format!("{batch_axis:?}"))
         .text(&format!("{broadcast:?}"))
         .text(&format!("{batch_dependent:?}"))
+        .text(&format!("{share_weights:?}"))
 }
 
 /// The kept findings.
@@ -423,6 +425,7 @@ mod tests {
             changed(|s| s.batch_axis = Some(BatchAxis::Name("1".to_owned()))),
             changed(|s| s.broadcast = BTreeSet::from(["x".to_owned()])),
             changed(|s| s.batch_dependent = true),
+            changed(|s| s.share_weights = true),
         ];
         let faster = Machine { cores: 4, ..machine.clone() };
         let other_cpu = Machine { cpu: "another".to_owned(), ..machine.clone() };

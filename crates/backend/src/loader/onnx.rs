@@ -19,7 +19,7 @@ use crate::repository::{
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use symphony_onnx::OnnxModel;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// An ONNX model that has been read from a file.
 pub(super) struct OnnxFile {
@@ -99,6 +99,13 @@ impl Loader {
                 info!(model = source.name, "{told}");
             }
         }
+        if settings.share_weights && model.external_files().next().is_none() {
+            warn!(
+                model = source.name,
+                "share_weights in model.toml: the weights are inside the model file, so each \
+                 accelerator has a copy; save the model with its weights beside it"
+            );
+        }
         let options = Options {
             name: &source.name,
             settings,
@@ -161,7 +168,7 @@ impl Loader {
         let version = engine.version();
         let key = ProfileKey {
             model: &source.name,
-            content: with_shapes(content, settings),
+            content: as_loaded(content, settings),
             extents: &[],
             engine: engine.name(),
             engine_version: &version,
@@ -304,12 +311,13 @@ fn files_fingerprint(state: &LoadedFiles) -> Result<Fingerprint, ConfigError> {
 
 /// The fingerprint of the files and settings on which the speed of a model depends: the graph as it
 /// is loaded.
-fn with_shapes(content: Fingerprint, settings: &GraphSettings) -> Fingerprint {
+fn as_loaded(content: Fingerprint, settings: &GraphSettings) -> Fingerprint {
     let hash = FingerprintBuilder::default().text(&content.to_string());
     let hash = settings.shapes.iter().fold(hash, |hash, (input, dims)| {
         let hash = hash.text(input).number(dims.len() as u64);
         // No dimension is 0: it stands for one that stays open.
         dims.iter().fold(hash, |hash, dim| hash.number(dim.unwrap_or(0) as u64))
     });
+    let hash = if settings.share_weights { hash.text("share_weights") } else { hash };
     hash.finish()
 }

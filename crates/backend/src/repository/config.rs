@@ -131,6 +131,7 @@ struct File {
     broadcast: Option<Spanned<Vec<String>>>,
     custom_ops: Option<Spanned<String>>,
     batch_dependent: Option<Spanned<bool>>,
+    share_weights: Option<Spanned<bool>>,
     priority: Option<Spanned<toml::Value>>,
     queue_max: Option<Spanned<i64>>,
     loss_weight: Option<Spanned<f64>>,
@@ -155,6 +156,7 @@ impl File {
             broadcast: self.broadcast.take(),
             custom_ops: self.custom_ops.take(),
             batch_dependent: self.batch_dependent.take(),
+            share_weights: self.share_weights.take(),
         }
     }
 }

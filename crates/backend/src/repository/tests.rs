@@ -236,14 +236,14 @@ fn settings_that_work() {
     check_settings(
         "",
         expect![
-            "ModelConfig { versions: Latest(1), terms: Terms { slo: Unstated, rows_max: 32, class: High, queue_max: None, loss_weight: 1.0 }, engine: Onnx { settings: GraphSettings { choice: Best, shapes: {}, reshape: {}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, file: None, generate: None } }"
+            "ModelConfig { versions: Latest(1), terms: Terms { slo: Unstated, rows_max: 32, class: High, queue_max: None, loss_weight: 1.0 }, engine: Onnx { settings: GraphSettings { choice: Best, shapes: {}, reshape: {}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false, share_weights: false }, file: None, generate: None } }"
         ],
     );
     check_settings(
         "slo_ms = 25\nmax_batch = 8\nengine = 'rten'\npriority = 'low'\nqueue_max = 7\nloss_weight = 2.0\n\
          shape = { ids = [128], image = [3, 224, 224], flag = [] }",
         expect![[
-            r#"ModelConfig { versions: Latest(1), terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: Some(7), loss_weight: 2.0 }, engine: Onnx { settings: GraphSettings { choice: Rten, shapes: {"flag": [], "ids": [Some(128)], "image": [Some(3), Some(224), Some(224)]}, reshape: {}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false }, file: None, generate: None } }"#
+            r#"ModelConfig { versions: Latest(1), terms: Terms { slo: Given(Span(25000000)), rows_max: 8, class: Low, queue_max: Some(7), loss_weight: 2.0 }, engine: Onnx { settings: GraphSettings { choice: Rten, shapes: {"flag": [], "ids": [Some(128)], "image": [Some(3), Some(224), Some(224)]}, reshape: {}, max_size: {}, pad: {}, pad_dimension: None, batch_axis: None, broadcast: {}, custom_ops: None, batch_dependent: false, share_weights: false }, file: None, generate: None } }"#
         ]],
     );
 }
@@ -355,7 +355,7 @@ fn settings_that_are_refused() {
     })
     .concat();
     expect![[r#"
-        model.toml:1: unknown field `slo`, expected one of `versions`, `file`, `slo_ms`, `queue_timeout_ms`, `max_batch`, `engine`, `shape`, `reshape`, `max_size`, `pad`, `pad_dimension`, `batch_axis`, `broadcast`, `custom_ops`, `batch_dependent`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`
+        model.toml:1: unknown field `slo`, expected one of `versions`, `file`, `slo_ms`, `queue_timeout_ms`, `max_batch`, `engine`, `shape`, `reshape`, `max_size`, `pad`, `pad_dimension`, `batch_axis`, `broadcast`, `custom_ops`, `batch_dependent`, `share_weights`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`
         model.toml:1: slo_ms = 0 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:2: slo_ms = -1.5 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:1: slo_ms = NaN is no latency objective: give milliseconds above 0 and at most 86400000 (a day)

@@ -95,6 +95,7 @@ impl Case {
             signature: &signature,
             accelerators: 1,
             custom_ops: None,
+            share_weights: false,
         };
         let mut loaded = engine.load(&request).map_err(|e| e.to_string())?;
         let executable = loaded.first_mut().ok_or("nothing was loaded")?;

@@ -48,6 +48,9 @@ pub struct GraphSettings {
     /// Whether rows may share a batch although their answers then depend on their neighbours, as
     /// with activations that are quantised over the batch.
     pub batch_dependent: bool,
+    /// Whether weights stay as they lie in their own files, so that accelerators and processes share
+    /// them.
+    pub share_weights: bool,
 }
 
 /// One element of padding, as written.
@@ -91,6 +94,7 @@ pub(super) struct GraphKeys {
     pub(super) broadcast: Option<Spanned<Vec<String>>>,
     pub(super) custom_ops: Option<Spanned<String>>,
     pub(super) batch_dependent: Option<Spanned<bool>>,
+    pub(super) share_weights: Option<Spanned<bool>>,
 }
 
 impl GraphSettings {
@@ -128,6 +132,7 @@ impl GraphKeys {
             .or(span("broadcast", self.broadcast.as_ref().map(Spanned::span)))
             .or(span("custom_ops", self.custom_ops.as_ref().map(Spanned::span)))
             .or(span("batch_dependent", self.batch_dependent.as_ref().map(Spanned::span)))
+            .or(span("share_weights", self.share_weights.as_ref().map(Spanned::span)))
     }
 
     pub(super) fn resolve(
@@ -167,6 +172,7 @@ impl GraphKeys {
                 file => CustomOps::File(PathBuf::from(file)),
             }),
             batch_dependent: self.batch_dependent.is_some_and(Spanned::into_inner),
+            share_weights: self.share_weights.is_some_and(Spanned::into_inner),
         })
     }
 }
