@@ -3,6 +3,9 @@
 use symphony_core::Span;
 use symphony_workload::random::Random;
 
+/// Standard deviations from the median to the 95th percentile of a normal distribution.
+pub(crate) const P95_SIGMAS: f64 = 1.644_853_627;
+
 /// Standard deviations from the median to the 99th percentile of a normal distribution.
 pub(crate) const P99_SIGMAS: f64 = 2.326_347_874;
 

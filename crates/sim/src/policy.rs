@@ -1,6 +1,9 @@
 //! The policies by name: the rules of our own scheduler, and its rivals.
 
-use crate::baseline::{Clockwork, Fixed, FixedKnobs, Nexus, Orloj, Shepherd, Waiting, When};
+use crate::baseline::{
+    Clockwork, Fixed, FixedKnobs, Nexus, Orloj, Shepherd, Waiting, When, percentiles,
+};
+use crate::delay::{P95_SIGMAS, P99_SIGMAS};
 use crate::lanes::{self, LaneRule};
 use crate::{Contender, Scenario, SplitScheduler};
 use std::fmt;
@@ -50,14 +53,17 @@ pub enum PolicyKind {
     /// The largest batch over all models, with preemption.
     Shepherd,
     /// Batches by the expected cost of delay, from distributions of execution times.
-    Orloj,
+    Orloj {
+        /// Requests with at least this chance to be in time come first, in percent.
+        sure: u32,
+    },
 }
 
 /// A name that is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown policy `{name}`: use consolidate, adaptive, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
-     frontrun, latest, fixed:MARGIN:TARGET:ROWS, clockwork, nexus, shepherd or orloj; for models with sizes also a mode with /padded, /equal, \
+     frontrun, latest, fixed:MARGIN:TARGET:ROWS, clockwork, nexus, shepherd or orloj (or orloj:PERCENT); for models with sizes also a mode with /padded, /equal, \
      /buckets or /borders:S:S:...: requests padded to the bound, only equal ones together, buckets as BucketServe's, \
      fixed borders"
 )]
@@ -72,7 +78,14 @@ impl PolicyKind {
     #[must_use]
     pub fn build(self, scenario: &Scenario, rates: &[f64]) -> Box<dyn Contender> {
         let n = scenario.accelerators;
-        let waiting = |when| Box::new(Waiting::new(when, n));
+        let waiting = |when| {
+            // What starts at the last moment must be sure of its time.
+            let sigmas = match when {
+                When::Timeout { .. } | When::Target { .. } => P95_SIGMAS,
+                When::Frontrun | When::Latest => P99_SIGMAS,
+            };
+            Box::new(Waiting::new(when, percentiles(scenario, sigmas), n))
+        };
         match self {
             PolicyKind::Consolidate => own(Mode::Consolidate, scenario),
             PolicyKind::Eager => own(Mode::Eager, scenario),
@@ -84,11 +97,11 @@ impl PolicyKind {
             PolicyKind::Target { rows } => waiting(When::Target { rows }),
             PolicyKind::Frontrun => waiting(When::Frontrun),
             PolicyKind::Latest => waiting(When::Latest),
-            PolicyKind::Fixed(knobs) => Box::new(Fixed::new(knobs, n)),
+            PolicyKind::Fixed(knobs) => Box::new(Fixed::new(knobs, scenario)),
             PolicyKind::Clockwork => Box::new(Clockwork::new(n)),
             PolicyKind::Nexus => Box::new(Nexus::new(scenario, rates)),
-            PolicyKind::Shepherd => Box::new(Shepherd::new(n)),
-            PolicyKind::Orloj => Box::new(Orloj::new(n)),
+            PolicyKind::Shepherd => Box::new(Shepherd::new(percentiles(scenario, P95_SIGMAS), n)),
+            PolicyKind::Orloj { sure } => Box::new(Orloj::new(sure, n)),
         }
     }
 }
@@ -165,7 +178,8 @@ impl fmt::Display for PolicyKind {
             PolicyKind::Clockwork => f.write_str("clockwork"),
             PolicyKind::Nexus => f.write_str("nexus"),
             PolicyKind::Shepherd => f.write_str("shepherd"),
-            PolicyKind::Orloj => f.write_str("orloj"),
+            PolicyKind::Orloj { sure: 0 } => f.write_str("orloj"),
+            PolicyKind::Orloj { sure } => write!(f, "orloj:{sure}"),
         }
     }
 }
@@ -217,7 +231,10 @@ fn parse(name: &str) -> Option<PolicyKind> {
         ("clockwork", None, None) => PolicyKind::Clockwork,
         ("nexus", None, None) => PolicyKind::Nexus,
         ("shepherd", None, None) => PolicyKind::Shepherd,
-        ("orloj", None, None) => PolicyKind::Orloj,
+        ("orloj", None, None) => PolicyKind::Orloj { sure: 0 },
+        ("orloj", Some(sure), None) => {
+            PolicyKind::Orloj { sure: rows(sure).filter(|sure| *sure < 100)? }
+        }
         _ => return None,
     })
 }
@@ -242,6 +259,7 @@ mod tests {
             "nexus",
             "shepherd",
             "orloj",
+            "orloj:95",
             "adaptive/padded",
             "consolidate/equal",
             "eager/buckets",
@@ -257,6 +275,7 @@ mod tests {
             "timeout:nan",
             "target:0",
             "target:1:2:3",
+            "orloj:100",
             "fixed:1.1:8",
             "fixed:0.4:8:8",
             "fixed:nan:8:8",

@@ -16,7 +16,7 @@ use symphony_sim::{
 use symphony_workload::random::Random;
 use symphony_workload::{Arrival, Arrivals, Process, Schedule, Stream};
 
-const POLICIES: [PolicyKind; 12] = [
+const POLICIES: [PolicyKind; 13] = [
     PolicyKind::Consolidate,
     PolicyKind::Eager,
     PolicyKind::Timeout { delay: Span::from_millis(3), preferred: 0 },
@@ -28,7 +28,8 @@ const POLICIES: [PolicyKind; 12] = [
     PolicyKind::Clockwork,
     PolicyKind::Nexus,
     PolicyKind::Shepherd,
-    PolicyKind::Orloj,
+    PolicyKind::Orloj { sure: 0 },
+    PolicyKind::Orloj { sure: 95 },
 ];
 
 fn terms(alpha_us: u64, beta_us: u64, slo_ms: u64) -> ModelTerms {
@@ -153,8 +154,12 @@ fn each_request_has_one_outcome_and_no_accelerator_runs_two_batches() {
             for model in &report.models {
                 let outcomes = model.good + model.late + model.dropped.iter().sum::<u64>();
                 assert_eq!(model.offered, outcomes, "{policy} at {factor}");
-                assert!(model.good > 0, "{policy} at {factor} serves no request of a model");
             }
+            // A rival that plans with a high percentile has none in time of the first model where it
+            // is rough: alone it takes 19.5 of 25 ms in the median.
+            let served = report.models.iter().filter(|model| model.good > 0).count();
+            let is_certain = scenario.execution_sigma == 0.0;
+            assert!(served >= if is_certain { 3 } else { 2 }, "{policy} at {factor}: {served}");
             assert!(report.busy.iter().all(|share| (0.0..=1.0).contains(share)), "{policy}");
         }
     }
@@ -283,16 +288,17 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
     expect![[r#"
         consolidate 8719f083213f9089
         eager 7d7282a06ab76ea3
-        timeout:3 84d9263ec82204a4
-        timeout:8:4 9136fe88fb6b3f0e
-        target:6 e2f77a06506916a7
-        frontrun c98431f1c5b04e40
-        latest 2ba1ac50af1def69
+        timeout:3 4d3af212f7519bab
+        timeout:8:4 cff469ea480867b9
+        target:6 691980e88df9c813
+        frontrun f91b1e7be34a243b
+        latest 53b3d6aeafc5f442
         fixed:1.1:8:6 89adc84b351ba1c6
-        clockwork 229ad2f176ba26c2
-        nexus 6cca6d8e5e4f89c8
-        shepherd 7f0bde6b0d4857b7
+        clockwork 496a16e1f63ceb5a
+        nexus 5dcd83bf157b795d
+        shepherd 6a7da8f252f6fb40
         orloj c9f587825dc257b9
+        orloj:95 b4edd3e10aab31b2
         consolidate following 25e818d0837d772f
         eager following 183064f82336277e
         adaptive 0b5d7851d0e975c5

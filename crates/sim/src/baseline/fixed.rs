@@ -13,11 +13,11 @@
 //! lowest-numbered free accelerator. The margin is all that it knows of how times vary. All models
 //! share the knobs.
 
+use super::plan::multiples;
 use super::pool::{Noted, RivalPool};
-use crate::Contender;
-use std::sync::Arc;
+use crate::{Contender, Scenario};
 use symphony_core::sched::{Actions, Event, Policy};
-use symphony_core::{ModelId, Profile, Span, Time};
+use symphony_core::{ModelId, Time};
 
 /// The knobs of the rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,20 +48,11 @@ struct FixedBatch {
 }
 
 impl Fixed {
-    /// The rule on `accelerators` idle accelerators.
+    /// The rule for a scenario, on idle accelerators.
     #[must_use]
-    pub fn new(knobs: FixedKnobs, accelerators: u32) -> Fixed {
-        Fixed { knobs, pool: RivalPool::new(accelerators), wake: None }
-    }
-
-    /// The profile that batches are planned with.
-    fn planned(&self, profile: &Profile) -> Arc<Profile> {
-        let stretched = |rows| {
-            let millis = profile.exec(rows).as_millis_f64() * self.knobs.margin;
-            Span::from_millis_f64(millis).max(Span(1))
-        };
-        let table = (1..=profile.rows_max()).map(stretched).collect();
-        Arc::new(Profile::from_table(table).expect("a multiple of a valid profile is valid"))
+    pub fn new(knobs: FixedKnobs, scenario: &Scenario) -> Fixed {
+        let plans = multiples(scenario, knobs.margin);
+        Fixed { knobs, pool: RivalPool::new(scenario.accelerators).with_plans(plans), wake: None }
     }
 
     /// Drops heads that keep the batch behind them below the target.
@@ -69,7 +60,7 @@ impl Fixed {
         loop {
             let state = &self.pool.models[model.index()];
             let Some(head) = state.queue.front() else { return };
-            let allowed = self.pool.rows_in_time(model, now, now, self.pool.due(model, head));
+            let allowed = self.pool.rows_in_time(model, now, now, self.pool.due(head));
             let wanted = self.knobs.target.min(state.queued_rows()).max(head.rows);
             if allowed >= wanted.min(state.terms.profile.rows_max()) {
                 return;
@@ -87,7 +78,7 @@ impl Fixed {
         if batch.count == 0 {
             return None;
         }
-        let due = pool.due(model, head);
+        let due = pool.due(head);
         let is_full = batch.rows >= state.terms.profile.rows_max();
         let exec = if is_full || state.queued_rows() >= self.knobs.rows {
             now
@@ -101,16 +92,6 @@ impl Fixed {
 
 impl Policy for Fixed {
     fn on_event(&mut self, now: Time, event: Event, todo: &mut Actions) {
-        let event = match event {
-            Event::AddModel { model, mut terms } => {
-                terms.profile = self.planned(&terms.profile);
-                Event::AddModel { model, terms }
-            }
-            Event::SetProfile { model, profile } => {
-                Event::SetProfile { model, profile: self.planned(&profile) }
-            }
-            other => other,
-        };
         if let Noted::Arrived(model, request) = self.pool.note(now, event, todo) {
             self.pool.queue(model, request, todo);
             self.pool.watch(model);

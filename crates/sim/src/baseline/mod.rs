@@ -3,9 +3,8 @@
 //!
 //! They share everything that is not scheduling policy: queues are in order of deadline, a head
 //! that cannot meet its deadline even alone is dropped at once, and batches are planned with the
-//! profile, its spread and the delays that our own scheduler is told, and sent ahead by the delays.
-//! They leave free what the longest batch takes more than on average at the 99th percentile of the
-//! spread. Each file says where its rival plans otherwise.
+//! delays that our own scheduler is told, and sent ahead by them. What each knows of how long batches
+//! take is its own: a [percentile](plan) by batch size, or what it measures.
 
 mod clairvoyant;
 mod clockwork;
@@ -13,6 +12,7 @@ mod fixed;
 mod nexus;
 mod orloj;
 mod packing;
+mod plan;
 mod pool;
 mod shepherd;
 mod waiting;
@@ -22,5 +22,6 @@ pub use clockwork::Clockwork;
 pub use fixed::{Fixed, FixedKnobs};
 pub use nexus::Nexus;
 pub use orloj::Orloj;
+pub(crate) use plan::percentiles;
 pub use shepherd::Shepherd;
 pub use waiting::{Waiting, When};

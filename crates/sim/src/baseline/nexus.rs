@@ -12,6 +12,8 @@
 //!   measured rates, which is the same under a steady load.)
 //! - The plan uses all accelerators: all rates are scaled by the same factor until the plan just
 //!   fits.
+//! - Batches are planned with the time that one standard deviation takes beyond the median. The
+//!   paper measures profiles in advance and does not say which percentile it plans with.
 //! - An accelerator does not wait for its duty cycle: when the model in turn has no requests, it
 //!   goes on to the next (work-conserving).
 //! - A batch is the largest that meets its head's deadline: the target decides which heads to drop,
@@ -20,11 +22,16 @@
 //!   instead of 1355 r/s; one model on one accelerator: 386 instead of 419).
 
 use super::packing::{PackedDemand, pack};
-use super::pool::{Noted, RivalPool, insert, overrun, prefix};
+use super::plan::percentiles;
+use super::pool::{Noted, RivalPool, insert, prefix};
 use crate::{Contender, Scenario};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, Policy};
 use symphony_core::{AcceleratorId, DropReason, ModelId, Request, Time};
+
+/// Batches are planned with the time that is so many standard deviations beyond the median.
+const SIGMAS: f64 = 1.0;
 
 /// Accelerators that each have a plan.
 #[derive(Clone, Debug)]
@@ -68,16 +75,14 @@ impl Nexus {
     #[must_use]
     pub fn new(scenario: &Scenario, rates: &[f64]) -> Nexus {
         let delays = scenario.delays();
-        let demand = |(sim, rate): (&crate::SimModel, &f64)| PackedDemand {
-            profile: std::sync::Arc::clone(&sim.terms.profile),
-            budget: sim.terms.objective.span().saturating_sub(
-                delays.lead(1)
-                    + delays.response
-                    + overrun(&scenario.told(&sim.terms.profile), sim.terms.objective.span()),
-            ),
+        let pool = RivalPool::new(scenario.accelerators).with_plans(percentiles(scenario, SIGMAS));
+        let demand = |((model, sim), rate): ((ModelId, &crate::SimModel), &f64)| PackedDemand {
+            profile: pool.planned(model, Arc::clone(&sim.terms.profile)),
+            budget: sim.terms.objective.span().saturating_sub(delays.lead(1) + delays.response),
             rate: *rate,
         };
-        let demands: Vec<_> = scenario.models.iter().zip(rates).map(demand).collect();
+        let numbered = (0..).map(ModelId::first).zip(&scenario.models);
+        let demands: Vec<_> = numbered.zip(rates).map(demand).collect();
         let plans = pack(&demands, scenario.accelerators as usize);
         let mut routes: Vec<Vec<WeightedRoute>> = vec![Vec::new(); scenario.models.len()];
         let mut nodes = vec![NexusAccelerator::default(); scenario.accelerators as usize];
@@ -91,7 +96,6 @@ impl Nexus {
                 node.sessions.push(Session { model, target: share.rows, queue: VecDeque::new() });
             }
         }
-        let pool = RivalPool::new(scenario.accelerators);
         Nexus { pool, nodes, routes, touched: Vec::new(), now: Time::ZERO }
     }
 
@@ -136,7 +140,7 @@ impl Session {
     fn batch(&mut self, pool: &RivalPool, now: Time, free: Time, todo: &mut Actions) -> usize {
         let model = self.model;
         while let Some(&head) = self.queue.front() {
-            let rows_max = pool.rows_in_time(model, now, free, pool.due(model, &head));
+            let rows_max = pool.rows_in_time(model, now, free, pool.due(&head));
             let batch = prefix(&self.queue, rows_max);
             let reason = if batch.count == 0 {
                 DropReason::Hopeless

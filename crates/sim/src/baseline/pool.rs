@@ -1,7 +1,8 @@
 //! The state that every rival keeps: queues, terms, and the work of its accelerators.
 
-use crate::delay::P99_SIGMAS;
+use super::plan::PlannedTimes;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use symphony_core::sched::{Action, Actions, Event, ModelTerms, Start};
 use symphony_core::{
     AcceleratorId, BatchId, Delays, DropReason, ModelId, Profile, Request, Slowdown, Span, Time,
@@ -13,6 +14,9 @@ pub(super) struct RivalPool {
     pub(super) models: Vec<RivalModel>,
     pub(super) accelerators: Vec<RivalAccelerator>,
     delays: Delays,
+    /// What batches are planned with, in place of the profiles that schedulers are told; models beyond
+    /// them are planned as told.
+    plans: PlannedTimes,
     next_batch: u64,
     /// Models whose queue is [watched](RivalPool::watch), by the time at which their head becomes
     /// hopeless.
@@ -24,8 +28,6 @@ pub(super) struct RivalPool {
 pub(super) struct RivalModel {
     pub(super) terms: ModelTerms,
     pub(super) queue: VecDeque<Request>,
-    /// Left free between the end of execution as the profile says and the deadline.
-    overrun: Span,
     expiry: Option<Time>,
     /// Whether any of its requests had more than one row.
     pub(super) multirow: bool,
@@ -79,9 +81,20 @@ impl RivalPool {
             models: Vec::new(),
             accelerators: vec![RivalAccelerator::default(); accelerators as usize],
             delays: Delays::default(),
+            plans: Vec::new(),
             next_batch: 0,
             expiries: BTreeSet::new(),
         }
+    }
+
+    /// The same with times of its own to plan with.
+    pub(super) fn with_plans(self, plans: PlannedTimes) -> RivalPool {
+        RivalPool { plans, ..self }
+    }
+
+    /// The profile that a model is planned with.
+    pub(super) fn planned(&self, model: ModelId, told: Arc<Profile>) -> Arc<Profile> {
+        self.plans.get(model.index()).map_or(told, Arc::clone)
     }
 
     /// Notes an event. The rival itself decides where to queue an arrival.
@@ -105,13 +118,9 @@ impl RivalPool {
             Event::AddModel { model, terms } => {
                 assert_eq!(model.index(), self.models.len(), "models are added in order");
                 let queue = VecDeque::new();
-                self.models.push(RivalModel {
-                    overrun: overrun(&terms.profile, terms.objective.span()),
-                    terms: *terms,
-                    queue,
-                    expiry: None,
-                    multirow: false,
-                });
+                let mut terms = *terms;
+                terms.profile = self.planned(model, terms.profile);
+                self.models.push(RivalModel { terms, queue, expiry: None, multirow: false });
             }
             // A rival has its own rule.
             Event::SetMode(_) | Event::SetBatchesMax(_) => {}
@@ -120,9 +129,7 @@ impl RivalPool {
             }
             Event::SetDelays(delays) => self.delays = delays,
             Event::SetProfile { model, profile } => {
-                let state = &mut self.models[model.index()];
-                state.overrun = overrun(&profile, state.terms.objective.span());
-                state.terms.profile = profile;
+                self.models[model.index()].terms.profile = self.planned(model, profile);
             }
             Event::Cancel { .. } | Event::RemoveModel { .. } => {
                 unreachable!("the simulator neither cancels requests nor removes models")
@@ -135,6 +142,12 @@ impl RivalPool {
         let accelerator = &mut self.accelerators[accelerator.index()];
         accelerator.outstanding.retain(|other| other.batch != batch);
         accelerator.free = accelerator.outstanding.iter().fold(now, |free, o| free + o.exec);
+    }
+
+    /// The model and the rows of a batch that has not completed.
+    pub(super) fn running(&self, id: AcceleratorId, batch: BatchId) -> Option<(ModelId, u32)> {
+        let mut outstanding = self.accelerators[id.index()].outstanding.iter();
+        outstanding.find(|other| other.batch == batch).map(|found| (found.model, found.rows))
     }
 
     /// Forgets the work of an accelerator and returns it.
@@ -181,8 +194,8 @@ impl RivalPool {
     }
 
     /// When the execution of a batch must end for this request.
-    pub(super) fn due(&self, model: ModelId, request: &Request) -> Time {
-        request.deadline - self.delays.response - self.models[model.index()].overrun
+    pub(super) fn due(&self, request: &Request) -> Time {
+        request.deadline - self.delays.response
     }
 
     /// The latest time to send a batch of `rows` rows that must end by `due`.
@@ -220,7 +233,7 @@ impl RivalPool {
         free: Time,
     ) -> QueueHead {
         let Some(head) = queue.front() else { return QueueHead::default() };
-        prefix(queue, self.rows_in_time(model, now, free, self.due(model, head)))
+        prefix(queue, self.rows_in_time(model, now, free, self.due(head)))
     }
 
     /// Drops the heads of a model's queue that cannot meet their deadline even alone on an idle
@@ -228,7 +241,7 @@ impl RivalPool {
     pub(super) fn drop_hopeless(&mut self, id: ModelId, now: Time, todo: &mut Actions) -> bool {
         let before = todo.list.len();
         while let Some(&request) = self.models[id.index()].queue.front()
-            && self.rows_in_time(id, now, now, self.due(id, &request)) < request.rows
+            && self.rows_in_time(id, now, now, self.due(&request)) < request.rows
         {
             self.models[id.index()].queue.pop_front();
             todo.list.push(Action::Drop { model: id, request, reason: DropReason::Hopeless });
@@ -250,7 +263,7 @@ impl RivalPool {
             self.expiries.remove(&(old, id));
         }
         if let Some(head) = self.models[id.index()].queue.front() {
-            let expiry = self.send_by(id, self.due(id, head), head.rows) + Span(1);
+            let expiry = self.send_by(id, self.due(head), head.rows) + Span(1);
             self.models[id.index()].expiry = Some(expiry);
             self.expiries.insert((expiry, id));
         }
@@ -341,12 +354,4 @@ pub(super) fn prefix(queue: &VecDeque<Request>, rows_max: u32) -> QueueHead {
         prefix.rows += request.rows;
     }
     prefix
-}
-
-/// How much longer than on average the longest batch within the objective takes, at the 99th
-/// percentile of the spread.
-pub(super) fn overrun(profile: &Profile, objective: Span) -> Span {
-    let longest = profile.exec(profile.rows_within(objective)).as_millis_f64();
-    let p99 = libm::exp(P99_SIGMAS * profile.spread(profile.rows_max()));
-    Span::from_millis_f64(longest * (p99 - 1.0))
 }

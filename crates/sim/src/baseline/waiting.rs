@@ -15,6 +15,7 @@
 //! cannot make the batch bigger (*frontrun*: the deferral of the paper on which our scheduler is
 //! built, but without its window drop), and the last possible moment.
 
+use super::plan::PlannedTimes;
 use super::pool::{Noted, RivalPool};
 use crate::Contender;
 use std::collections::BTreeSet;
@@ -65,12 +66,12 @@ struct OpenWindow {
 }
 
 impl Waiting {
-    /// This rule on `accelerators` idle accelerators.
+    /// This rule on `accelerators` idle accelerators. Batches are planned with these times.
     #[must_use]
-    pub fn new(when: When, accelerators: u32) -> Waiting {
+    pub(crate) fn new(when: When, plans: PlannedTimes, accelerators: u32) -> Waiting {
         Waiting {
             when,
-            pool: RivalPool::new(accelerators),
+            pool: RivalPool::new(accelerators).with_plans(plans),
             windows: Vec::new(),
             due: BTreeSet::new(),
             ready: BTreeSet::new(),
@@ -106,7 +107,7 @@ impl Waiting {
         let state = &pool.models[model.index()];
         let head = state.queue.front()?;
         let batch = pool.feasible(model, &state.queue, now, now);
-        let due = pool.due(model, head);
+        let due = pool.due(head);
         let latest = pool.send_by(model, due, batch.rows).max(now);
         let can_grow =
             batch.count == state.queue.len() && batch.rows < state.terms.profile.rows_max();

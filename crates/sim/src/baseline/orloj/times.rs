@@ -174,6 +174,13 @@ impl SizeTimes {
         self.values.last().copied().unwrap_or(0.0)
     }
 
+    /// The time that batches keep with at least this chance, in nanoseconds.
+    pub(super) fn time_for(&self, chance: f64) -> f64 {
+        let last = self.values.len().saturating_sub(1);
+        let kept = place(chance, self.values.len().max(1)).min(last);
+        if chance > 0.0 { self.values.get(kept).copied().unwrap_or(0.0) } else { 0.0 }
+    }
+
     /// What a request loses that is left out of a batch of this size. `urgency` is
     /// [`urgency`] of what it has left.
     pub(super) fn loss_left_out(&self, left: f64, urgency: f64) -> f64 {
@@ -261,6 +268,7 @@ mod tests {
         for left in [50.0, 100.0, 149.0, 150.0, 1000.0] {
             let left_out = size.loss_left_out(left, urgency(left, DELAYS));
             assert!((left_out - loss(left, DELAYS.left_out)).abs() < 1e-12, "{left}: {left_out}");
+            assert_eq!([0.0, 0.5, 0.95, 1.0].map(|c| size.time_for(c)), [0.0, 150.0, 300.0, 300.0]);
             let turn = size.loss_by_turn(left, DELAYS);
             assert!((turn - loss(left, DELAYS.turn)).abs() < 1e-12, "{left}: {turn}");
         }
