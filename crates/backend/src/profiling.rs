@@ -2,9 +2,9 @@
 //! server starts again.
 //!
 //! The measured time covers what the worker does for a batch: assembling it and running it. Plans
-//! use the 95th percentile; a simulation takes the median and the measured jitter. One accelerator
-//! is measured while the others idle, so a profile does not show how much accelerators slow each
-//! other down.
+//! take its mean and its spread, neither of which a few stalls of the machine change. One
+//! accelerator is measured while the others idle, so a profile does not show how much accelerators
+//! slow each other down.
 //!
 //! A first profile takes 1.5 s at most. It is made of few runs where a model is slow, so what
 //! becomes of them is robust: see `fit`.
@@ -21,15 +21,17 @@ mod measured;
 mod observed;
 mod sample;
 mod target;
+mod usual;
 
 pub use cache::{ProfileCache, ProfileKey, ProfilePlace};
 pub use cell::{Cell, CellMeasurement, Extent, rows_up_to};
 pub use machine::Machine;
 pub use measure::Effort;
 pub use measured::{Measured, ProfileOrigin};
-pub use observed::Observed;
+pub use observed::{Observed, Refinement};
 pub use sample::{SampledSize, sample_rows};
 pub use target::ProfilingTarget;
+pub use usual::{p95_of, spread_of};
 
 #[cfg(test)]
 mod tests;

@@ -276,8 +276,8 @@ fn no_objective_is_refused_for_a_kept_profile_from_a_busier_hour() {
     let kept = fs::read_to_string(&profile).unwrap();
     let slower: String = kept
         .lines()
-        .map(|line| match line.split_once("p95_ns = ") {
-            Some((_, value)) => format!("p95_ns = {value}000000\n"),
+        .map(|line| match line.split_once("mean_ns = ") {
+            Some((_, value)) => format!("mean_ns = {value}000000\n"),
             None => format!("{line}\n"),
         })
         .collect();
@@ -314,7 +314,7 @@ fn what_cannot_be_served_is_refused() {
         &[("model.toml", b"generate = 'alexnet'")],
         true,
         expect![[
-            r#"model "m" cannot be served: no example "alexnet"; there are mobilenet_v2, resnet50, encoder, wide_dense"#
+            r#"model "m" cannot be served: no example "alexnet"; there are mobilenet_v2, resnet50, encoder, wide_dense, wider_dense"#
         ]],
     );
     let wrong_rank = b"shape = { image = [64] }";

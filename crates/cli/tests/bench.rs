@@ -57,7 +57,7 @@ fn latency_measures_every_protocol_in_both_loops() {
 fn pool_offers_the_same_requests_live_and_simulated() {
     for mode in ["consolidate", "adaptive", "eager"] {
         let arguments = ["pool", "--rate", "500", "--seconds", "0.3", "--warmup", "0.1"];
-        let rest = ["--accelerators", "3", "--slo-ms", "60", "--mode", mode];
+        let rest = ["--accelerators", "3", "--slo-ms", "60", "--spread", "0.2", "--mode", mode];
         let figures = bench(&[arguments.as_slice(), &rest].concat(), here());
         let [live, simulated] = [&figures["live"], &figures["simulated"]];
         assert_eq!(offered(&live["counts"]), offered(&simulated["counts"]), "{figures}");
@@ -88,6 +88,9 @@ fn overload_compares_the_modes_on_one_engine_and_draws_a_plot() {
     assert_eq!(named, expected);
     for line in lines {
         assert!(offered(&line["counts"]) > 0, "{line}");
+        let foreseen = line["simulated_bad_share"].as_f64().expect("a share");
+        assert!((0.0..=1.0).contains(&foreseen), "{line}");
+        assert!(line["measured"]["mean"].as_f64().is_some_and(|mean| mean > 0.0), "{line}");
     }
     let left_out = figures["left_out"].as_array().expect("engines left out");
     assert_eq!(left_out.len(), 1, "{figures}");

@@ -22,6 +22,6 @@ mod values;
 
 pub use address::ServerAddress;
 pub use infer::{InferArgs, command as infer};
-pub use models::{ModelsArgs, command as models};
+pub use models::{ModelsArgs, command as models, listing};
 pub use payload::{Encoding, HttpPayload, NamedTensor};
 pub use repeated::{Client, RepeatedRequest};

@@ -38,6 +38,7 @@ struct Listed {
     profile_ms: BTreeMap<u32, f64>,
     measured: Option<Times>,
     planned_mean: Option<f64>,
+    margin: Option<f64>,
 }
 
 /// What batches took lately, as multiples of the profile.
@@ -68,6 +69,15 @@ pub fn command(args: &ModelsArgs) -> Result<()> {
     lines(&listed).iter().try_for_each(print_line)
 }
 
+/// What a server of this make answers to `GET /v2/models`, whole.
+///
+/// # Errors
+/// No server answers there, or it is of another make.
+pub async fn listing(address: &ServerAddress) -> Result<Value> {
+    let listing = AskedServer::find(address).await?.get("/v2/models").await?;
+    listing.with_context(|| format!("{address} does not list its models"))
+}
+
 /// The list of this server, or the repository index of one of another make.
 async fn list(args: &ModelsArgs) -> Result<Vec<Value>> {
     #[derive(Deserialize)]
@@ -82,7 +92,7 @@ async fn list(args: &ModelsArgs) -> Result<Vec<Value>> {
     index.with_context(|| format!("{} lists no models", args.url))
 }
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "model",
     "version",
     "state",
@@ -95,6 +105,7 @@ const COLUMNS: [&str; 13] = [
     "p95",
     "spread %",
     "planned",
+    "margin",
     "queued",
 ];
 
@@ -140,6 +151,7 @@ fn row(model: &Listed) -> Vec<String> {
         times(measured.map(|times| times.p95)),
         or_nothing(measured.map(|times| format!("{:.1}", 100.0 * times.spread))),
         times(model.planned_mean),
+        times(model.margin),
         or_nothing(model.queued.map(|count| count.to_string())),
     ]
 }
@@ -159,7 +171,7 @@ mod tests {
             {"name": "digits", "version": "1", "state": "READY", "reason": "", "engine": "rten",
              "slo_ms": 50.0, "max_batch": 16, "queued": 2, "profile_ms": {"1": 0.5, "16": 2.0},
              "measured": {"batches": 9, "mean": 1.02, "p95": 1.3, "spread": 0.151},
-             "planned_mean": 1.0},
+             "planned_mean": 1.0, "spread": 0.1, "margin": 1.2},
             {"name": "text", "version": "2", "state": "READY", "reason": "", "engine": "rten",
              "slo_ms": null, "max_batch": 1, "queued": null, "profile_ms": {"1": 3.0}},
             {"name": "broken", "version": "1", "state": "UNAVAILABLE", "reason": "no such file"},
@@ -168,9 +180,9 @@ mod tests {
             text.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
         let cells = ["digits", "1", "READY", "rten", "50 ms", "16", "0.50", "2.00"];
         assert_eq!(rows[2][1..9], cells);
-        assert_eq!(rows[2][9..14], ["1.02x", "1.30x", "15.1", "1.00x", "2"]);
+        assert_eq!(rows[2][9..15], ["1.02x", "1.30x", "15.1", "1.00x", "1.20x", "2"]);
         assert_eq!(rows[3][5..9], ["best effort", "1", "3.00", "3.00"]);
-        assert!(rows[3][9..14].iter().chain(&rows[4][4..14]).all(|cell| *cell == "-"));
+        assert!(rows[3][9..15].iter().chain(&rows[4][4..15]).all(|cell| *cell == "-"));
         assert!(text.ends_with("\nbroken 1: no such file"), "{text}");
         assert_eq!(shown(json!([])), "no model is served");
     }

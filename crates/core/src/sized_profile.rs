@@ -103,6 +103,16 @@ impl SizedProfile {
         }
     }
 
+    /// The spread of a batch of `rows` rows of this size: what [`at`](SizedProfile::at) says of it.
+    #[must_use]
+    pub fn spread(&self, size: u64, rows: u32) -> f64 {
+        let (below, above) = self.around(size);
+        match below {
+            Some(below) => between_spreads(below, above, size, rows),
+            None => above.1.spread(rows),
+        }
+    }
+
     /// The profile of a batch that gains nothing by being one: each row takes as long as it does
     /// alone. It is that of requests of this size or smaller that do not go into one execution. Its spread
     /// is that of a row alone, as if all rows were early or late together: a slow moment lasts longer
@@ -256,6 +266,7 @@ mod tests {
         // The smaller size covers more rows than were measured of it.
         assert_eq!([spread(10, 1), spread(10, 4), spread(10, 8)], [0.1, 0.4, 0.4]);
         assert_eq!([spread(15, 1), spread(15, 4), spread(20, 4)], [0.05, 0.2, 0.0]);
+        assert_eq!([sized.spread(15, 4), sized.spread(99, 1)], [0.2, 0.0]);
         let one_by_one = sized.one_by_one(10);
         assert_eq!([one_by_one.spread(1), one_by_one.spread(8)], [0.1, 0.1]);
     }

@@ -14,6 +14,16 @@ use symphony_wire::tensor::{Dim, Signature, TensorSpec};
 #[derive(Debug, Serialize)]
 pub(crate) struct Listing {
     models: Vec<Listed>,
+    /// `null` when the scheduler does not say.
+    delays_ms: Option<ListedDelays>,
+}
+
+/// The delays that plans count with.
+#[derive(Debug, Serialize)]
+struct ListedDelays {
+    control: f64,
+    response: f64,
+    jitter: f64,
 }
 
 /// One version of a model.
@@ -51,9 +61,13 @@ struct Served {
     profile_ms: BTreeMap<u32, f64>,
     /// What the newest batches took; `null` before the first, or when the scheduler does not say.
     measured: Option<ListedTimes>,
-    /// How many times the profile's mean a batch is planned to take; `null` when the scheduler does
-    /// not say.
+    /// How many times the profile's mean a batch is planned to take; `null`, as the next two, when
+    /// the scheduler does not say.
     planned_mean: Option<f64>,
+    /// The standard deviation that is planned with, as a share of the mean.
+    spread: Option<f64>,
+    /// How many times its mean a batch is counted for being in time.
+    margin: Option<f64>,
 }
 
 /// Times as multiples of what the profile has.
@@ -88,7 +102,12 @@ pub(crate) fn of(catalog: &Catalog, scheduler: Option<&Statistics>) -> Listing {
             served: served(catalog, entry).map(|model| terms(model, scheduler)),
         }
     });
-    Listing { models: models.collect() }
+    let delays_ms = scheduler.map(|scheduler| ListedDelays {
+        control: scheduler.delays.control.as_millis_f64(),
+        response: scheduler.delays.response.as_millis_f64(),
+        jitter: scheduler.delays.jitter.as_millis_f64(),
+    });
+    Listing { models: models.collect(), delays_ms }
 }
 
 /// The protocol's name of a state, and the reason for it.
@@ -139,6 +158,8 @@ fn terms(model: &ServedModel, scheduler: Option<&Statistics>) -> Served {
             spread,
         }),
         planned_mean: counted.map(|counted| counted.slowdown.as_f64()),
+        spread: counted.map(|counted| counted.spread),
+        margin: counted.map(|counted| counted.margin.as_f64()),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod bench;
 mod demo;
+mod measured_model;
 mod plot;
 mod profile;
 mod report;

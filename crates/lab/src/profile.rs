@@ -39,7 +39,7 @@ pub fn command(args: ProfileArgs, config: &PoolConfig) -> Result<()> {
     print_line(format_args!("{} {} on {}", loaded.name, loaded.version, loaded.engine))?;
     print_line(loaded.measured.table())?;
     print_line(format_args!(
-        "p95 fits l(b) = {:.3} b + {:.3} ms; 8*l(1)/l(8) = {}",
+        "mean fits l(b) = {:.3} b + {:.3} ms; 8*l(1)/l(8) = {}",
         alpha.as_millis_f64(),
         beta.as_millis_f64(),
         gain(&loaded.measured)
@@ -73,7 +73,7 @@ fn show_objectives(loaded: &LoadedModel, config: &PoolConfig) -> Result<()> {
 
 /// How many times cheaper eight rows are together than one by one.
 fn gain(measured: &Measured) -> String {
-    let profile = &measured.typical;
+    let profile = &measured.plan;
     if profile.rows_max() < 8 {
         return "not known: max_batch is below 8".to_owned();
     }
@@ -92,7 +92,7 @@ fn chart<'a>(name: &'a str, measured: &Measured) -> Chart<'a> {
         x: "rows in the batch",
         y: "milliseconds",
         lines: vec![
-            Line { name: "p50", points: points(|cell| cell.p50) },
+            Line { name: "mean", points: points(|cell| cell.mean) },
             Line { name: "p95", points: points(|cell| cell.p95) },
         ],
         diagonal: None,

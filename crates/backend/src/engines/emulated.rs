@@ -1,14 +1,16 @@
-//! An engine that computes nothing: it takes as long as a given profile says and copies inputs to
-//! outputs. It serves tests of everything around a model, and pools that are larger than the
-//! machine.
+//! An engine that computes nothing: it takes as long as a given profile says, as widely spread, and
+//! copies inputs to outputs. It serves tests of everything around a model, and pools that are larger
+//! than the machine.
 
 use crate::batch::{Batch, Elements, Representation, contents};
 use crate::engine::{EngineError, Executable};
 use bytes::Bytes;
+use rand_core::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use symphony_core::{Profile, SizedProfile};
+use symphony_core::{Profile, SizedProfile, Span};
 use symphony_wire::clock;
 use symphony_wire::tensor::{OutputTensor, Signature, TensorSpec, bytes_contents};
 
@@ -26,7 +28,7 @@ pub const SPIN_DEFAULT: Duration = Duration::from_micros(60);
 /// What to emulate.
 #[derive(Clone, Debug)]
 pub struct Emulation {
-    /// The execution time by rows and size.
+    /// The execution time by rows and size, and its spread.
     pub costs: Arc<SizedProfile>,
     /// The last part of an execution, in which the engine watches the clock instead of sleeping.
     /// Executions that are no longer than this do not sleep at all.
@@ -49,8 +51,24 @@ impl Emulation {
     /// Makes one emulated model per accelerator.
     #[must_use]
     pub fn load(&self, signature: &Signature, accelerators: usize) -> Vec<Box<dyn Executable>> {
-        let model = || EmulatedExecutable { emulation: self.clone(), signature: signature.clone() };
-        (0..accelerators).map(|_| Box::new(model()) as Box<dyn Executable>).collect()
+        let model = |accelerator: usize| EmulatedExecutable {
+            emulation: self.clone(),
+            signature: signature.clone(),
+            random: Pcg64Mcg::seed_from_u64(accelerator as u64),
+        };
+        (0..accelerators).map(|at| Box::new(model(at)) as Box<dyn Executable>).collect()
+    }
+
+    /// How long a batch takes: its mean, times a log-normal factor where times are spread.
+    fn exec(&self, size: u64, rows: u32, random: &mut Pcg64Mcg) -> Span {
+        let mean = self.costs.exec(size, rows);
+        let spread = self.costs.spread(size, rows);
+        if spread == 0.0 {
+            return mean;
+        }
+        let variance = (spread * spread).ln_1p();
+        let factor = (variance.sqrt() * normal(random) - variance / 2.0).exp();
+        Span::from_millis_f64(mean.as_millis_f64() * factor)
     }
 
     /// Returns when `exec` has passed since `start`.
@@ -68,6 +86,15 @@ impl Emulation {
 struct EmulatedExecutable {
     emulation: Emulation,
     signature: Signature,
+    random: Pcg64Mcg,
+}
+
+/// A number of the standard normal distribution (Box and Muller 1958).
+fn normal(random: &mut Pcg64Mcg) -> f64 {
+    // Never zero, of which there is no logarithm.
+    let mut unit = || (f64::from(random.next_u32()) + 0.5) / (f64::from(u32::MAX) + 1.0);
+    let (radius, angle) = (unit(), unit());
+    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
 }
 
 impl Executable for EmulatedExecutable {
@@ -84,7 +111,8 @@ impl Executable for EmulatedExecutable {
             _ => zeros(signature, spec, batch),
         });
         let outputs = outputs.collect::<Result<_, _>>()?;
-        let exec = self.emulation.costs.exec(signature.size(batch.sizes()), batch.rows());
+        let size = signature.size(batch.sizes());
+        let exec = self.emulation.exec(size, batch.rows(), &mut self.random);
         self.emulation.wait(start, clock::duration(exec));
         Ok(outputs)
     }
@@ -142,7 +170,6 @@ fn zeros(
 mod tests {
     use super::*;
     use crate::resident::Resident;
-    use symphony_core::Span;
     use symphony_wire::tensor::{DataType, Dim, Inputs};
 
     fn resident(signature: Signature, exec: Span) -> Resident {
@@ -186,6 +213,21 @@ mod tests {
             resident.run(&[Inputs::fixed(1, vec![Bytes::from_static(&[1])])]).unwrap();
             assert!(start.elapsed() >= clock::duration(exec));
         }
+    }
+
+    #[test]
+    fn times_are_spread_as_the_profile_says() {
+        let (mean, spread) = (Span::from_millis(10), 0.44);
+        let profile = Profile::linear(Span::ZERO, mean, 4).unwrap().with_spread(&[(1, spread)]);
+        let emulation = Emulation::new(Arc::new(profile));
+        let mut random = Pcg64Mcg::seed_from_u64(1);
+        let mut draw = || emulation.exec(1, 4, &mut random).as_millis_f64();
+        let times: Vec<f64> = std::iter::repeat_with(&mut draw).take(50_000).collect();
+        let average = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+        let found = average(times.clone());
+        let variance = average(times.iter().map(|time| (time - found).powi(2)).collect());
+        assert!((found - 10.0).abs() < 0.1, "{found}");
+        assert!((variance.sqrt() / found - spread).abs() < 0.02, "{}", variance.sqrt() / found);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a model's requests are promised: the latency objective that `model.toml` states, if it can be
 //! met, or best effort; and how many of them may wait for it.
 
+use crate::profiling::p95_of;
 use crate::repository::{QUEUE_MAX_DEFAULT, Slo};
 use symphony_core::{Objective, Profile, Span};
 
@@ -14,12 +15,12 @@ const QUEUE_MAX_LEAST: u32 = 64;
 /// The objective that is stated, or best effort.
 ///
 /// # Errors
-/// The objective is smaller than the time of one row. The error holds both.
+/// The objective is smaller than what one row takes, but for one time in twenty. The error holds both.
 pub(super) fn objective(slo: Slo, plan: &Profile) -> Result<Objective, (Span, Span)> {
-    let least = plan.exec(1);
+    let least = p95_of(plan, 1);
     match slo {
-        Slo::Unstated => Ok(Objective::soft(least)),
-        Slo::QueueTimeout(timeout) => Ok(Objective::Slo(timeout + plan.exec(plan.rows_max()))),
+        Slo::Unstated => Ok(Objective::soft(plan.exec(1))),
+        Slo::QueueTimeout(timeout) => Ok(Objective::Slo(timeout + p95_of(plan, plan.rows_max()))),
         Slo::Given(slo) if slo < least => Err((slo, least)),
         Slo::Given(slo) => Ok(Objective::Slo(slo)),
     }
@@ -55,6 +56,15 @@ mod tests {
             let plan = Profile::from_table(vec![one_row]).unwrap();
             assert_eq!(objective(given, &plan), expected, "{given:?} {one_row}");
         }
+    }
+
+    #[test]
+    fn one_row_has_to_be_in_time_as_a_rule_and_not_only_on_average() {
+        let ms = Span::from_millis;
+        let plan = Profile::from_table(vec![ms(10)]).unwrap().with_spread(&[(1, 0.2)]);
+        let least = objective(Slo::Given(ms(11)), &plan).unwrap_err().1;
+        assert!((ms(13)..ms(14)).contains(&least), "{least}");
+        assert_eq!(objective(Slo::Given(ms(14)), &plan), Ok(Objective::Slo(ms(14))));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Profiles on disk, one small file each. A lost profile only costs a new measurement, so every
 //! failure here is a warning.
 
-use super::{Cell, CellMeasurement, Extent, Machine, Measured, ProfileOrigin};
+use super::{Cell, CellMeasurement, Extent, Machine, Measured, ProfileOrigin, spread_of};
 use crate::cache::{Cache, KeptFiles};
 use crate::repository::{ConfigError, Fingerprint, FingerprintBuilder, MODELS_MAX, TomlSource};
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,10 @@ struct ProfileFile {
 struct CellLine {
     size: u64,
     rows: u32,
+    /// Files from before plans took means have none: the median stands for it.
+    mean_ns: Option<u64>,
+    /// There the percentiles tell it.
+    spread: Option<f64>,
     p50_ns: u64,
     p95_ns: u64,
     runs: u32,
@@ -187,6 +191,8 @@ fn contents(head: &ProfileFile, measured: &Measured) -> String {
     let line = |measured: &CellMeasurement| CellLine {
         size: measured.cell.size,
         rows: measured.cell.rows,
+        mean_ns: Some(measured.mean.0),
+        spread: Some(measured.spread),
         p50_ns: measured.p50.0,
         p95_ns: measured.p95.0,
         runs: measured.runs,
@@ -197,18 +203,24 @@ fn contents(head: &ProfileFile, measured: &Measured) -> String {
     format!("# A measured latency profile. Delete this file to have it measured again.\n{text}")
 }
 
+fn measurement(line: &CellLine) -> CellMeasurement {
+    let (p50, p95) = (Span(line.p50_ns), Span(line.p95_ns));
+    CellMeasurement {
+        cell: Cell { size: line.size, rows: line.rows },
+        mean: line.mean_ns.map_or(p50, Span),
+        spread: line.spread.unwrap_or_else(|| spread_of(p50, p95)),
+        p50,
+        p95,
+        runs: line.runs,
+    }
+}
+
 fn parse(source: &TomlSource, extents: &[Extent]) -> Result<Measured, ConfigError> {
     let file: ProfileFile = source.parse()?;
     if file.format != FORMAT {
         return Err(source.refuse(None, format!("format {} is not {FORMAT}", file.format)));
     }
-    let cell = |line: &CellLine| CellMeasurement {
-        cell: Cell { size: line.size, rows: line.rows },
-        p50: Span(line.p50_ns),
-        p95: Span(line.p95_ns),
-        runs: line.runs,
-    };
-    let cells: Vec<_> = file.cell.iter().map(cell).collect();
+    let cells: Vec<_> = file.cell.iter().map(measurement).collect();
     let is_within = |cell: Cell| {
         let rows_max = extents.iter().find(|extent| extent.size == cell.size);
         rows_max.is_some_and(|extent| (1..=extent.rows_max).contains(&cell.rows))
@@ -218,7 +230,9 @@ fn parse(source: &TomlSource, extents: &[Extent]) -> Result<Measured, ConfigErro
         if !is_within(measured.cell) {
             return Err(source.refuse(None, format!("{rows} rows of size {size} are never run")));
         }
-        if measured.p50 == Span::ZERO || measured.p95 < measured.p50 {
+        let CellMeasurement { mean, spread, p50, p95, .. } = *measured;
+        let is_spread = spread.is_finite() && spread >= 0.0;
+        if mean == Span::ZERO || !is_spread || p50 == Span::ZERO || p95 < p50 {
             return Err(source.refuse(None, format!("the times of {rows} rows cannot be")));
         }
     }

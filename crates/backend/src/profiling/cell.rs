@@ -22,14 +22,18 @@ pub struct Extent {
 }
 
 /// What was measured of one cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CellMeasurement {
     /// The batch.
     pub cell: Cell,
+    /// What a run takes as a rule: the mean, on which a few stalls have no influence.
+    pub mean: Span,
+    /// The standard deviation as a share of the mean, on which a few stalls have no influence. Where
+    /// there are fewer than 20 runs, that of all runs of the model together.
+    pub spread: f64,
     /// The median time.
     pub p50: Span,
-    /// The 95th percentile. Where there are fewer than 20 runs, the median and the spread that all
-    /// runs of the model have.
+    /// The 95th percentile. Where there are fewer than 20 runs, the median and the spread tell it.
     pub p95: Span,
     /// The number of runs.
     pub runs: u32,

@@ -2,6 +2,7 @@
 
 use super::cell::{Cell, CellMeasurement, Extent, rows_up_to};
 use super::fit::fitted;
+use super::usual::{p50_of, p95_of};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use symphony_core::{Profile, SizedProfile, SizedProfileError};
@@ -24,15 +25,11 @@ pub struct Measured {
     pub cells: Vec<CellMeasurement>,
     /// The sizes of a row, in order, each with its largest batch.
     pub extents: Vec<Extent>,
-    /// The profile that plans use, by size: the 95th percentile of every batch size, made monotone.
+    /// The profile that plans use, by size: the mean of every batch size, made monotone, and its
+    /// spread.
     pub by_size: SizedProfile,
     /// The same for requests of the largest size.
     pub plan: Arc<Profile>,
-    /// The typical time of every batch of the largest size: the median, made monotone.
-    pub typical: Arc<Profile>,
-    /// How far the 95th percentile lies above the median, relative to the median; itself the median
-    /// over the sizes. 0.05 means that one run in twenty takes at least 5 % longer.
-    pub jitter: f64,
     /// Whether time ran out before every size had all of its runs, or sizes were left out.
     pub shortened: bool,
     /// The origin of the profile.
@@ -51,20 +48,20 @@ impl Measured {
         origin: ProfileOrigin,
     ) -> Result<Measured, SizedProfileError> {
         cells.sort_by_key(|cell| cell.cell);
-        let by_size = fitted(&cells, &extents, |cell| cell.p95)?;
-        let typical = fitted(&cells, &extents, |cell| cell.p50)?;
-        let largest = |sized: &SizedProfile| Arc::new(sized.at(sized.size_max()));
-        let (plan, typical, jitter) = (largest(&by_size), largest(&typical), jitter(&cells));
-        Ok(Measured { cells, extents, by_size, plan, typical, jitter, shortened, origin })
+        let by_size = fitted(&cells, &extents)?;
+        let plan = Arc::new(by_size.at(by_size.size_max()));
+        Ok(Measured { cells, extents, by_size, plan, shortened, origin })
     }
 
-    /// The profile of an emulated model, which takes exactly the time it is configured for.
+    /// The profile of an emulated model, which takes the time it is configured for.
     #[must_use]
     pub fn known(profile: &Arc<Profile>) -> Measured {
         let at = |rows| CellMeasurement {
             cell: Cell { size: 1, rows },
-            p50: profile.exec(rows),
-            p95: profile.exec(rows),
+            mean: profile.exec(rows),
+            spread: profile.spread(rows),
+            p50: p50_of(profile, rows),
+            p95: p95_of(profile, rows),
             runs: 0,
         };
         let rows_max = profile.rows_max();
@@ -73,36 +70,38 @@ impl Measured {
             extents: vec![Extent { size: 1, rows_max }],
             by_size: SizedProfile::fixed(1, Profile::clone(profile)),
             plan: Arc::clone(profile),
-            typical: Arc::clone(profile),
-            jitter: 0.0,
             shortened: false,
             origin: ProfileOrigin::Known,
         }
     }
 
-    /// The measurements as a readable table: one line per size, times in milliseconds.
+    /// The measurements as a readable table, one line per size, and what plans count with: times in
+    /// milliseconds.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut text = String::from("  rows   p50 ms   p95 ms  p50 ms/row   rows/s   runs\n");
-        for cell in &self.cells {
-            let (p50, p95) = (cell.p50.as_millis_f64(), cell.p95.as_millis_f64());
-            let rows = f64::from(cell.cell.rows);
-            let _ = writeln!(
+        let mut text = String::from(
+            "  rows  mean ms   p95 ms  spread   runs  planned ms  planned/row   rows/s\n",
+        );
+        let largest = self.by_size.size_max();
+        for measured in &self.cells {
+            let CellMeasurement { cell: Cell { size, rows }, mean, spread, p95, runs, .. } =
+                *measured;
+            let planned = self.by_size.exec(size, rows).as_millis_f64();
+            let each = f64::from(rows);
+            let _ = write!(
                 text,
-                "{:6} {p50:8.3} {p95:8.3} {:11.3} {:8.0} {:6}",
-                cell.cell.rows,
-                p50 / rows,
-                rows / p50 * 1e3,
-                cell.runs
+                "{rows:6} {:8.3} {:8.3} {:6.1}% {runs:6} {planned:11.3} {:12.3} {:8.0}",
+                mean.as_millis_f64(),
+                p95.as_millis_f64(),
+                spread * 100.0,
+                planned / each,
+                each / planned * 1e3,
             );
+            let _ = match size == largest || self.by_size.is_fixed() {
+                true => writeln!(text),
+                false => writeln!(text, "  of {size} elements"),
+            };
         }
         text
     }
-}
-
-fn jitter(cells: &[CellMeasurement]) -> f64 {
-    let above = |cell: &CellMeasurement| cell.p95.0 as f64 / cell.p50.0.max(1) as f64 - 1.0;
-    let mut shares: Vec<f64> = cells.iter().map(|cell| above(cell).max(0.0)).collect();
-    shares.sort_by(f64::total_cmp);
-    shares.get(shares.len() / 2).copied().unwrap_or(0.0)
 }

@@ -8,6 +8,7 @@ use super::fit::summarize;
 use super::measured::Measured;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use symphony_core::{Profile, Span};
 
 /// How many of the newest times of a cell count.
@@ -18,7 +19,8 @@ const RUNS_TO_KNOW: usize = 20;
 const CELLS_MAX: usize = 1024;
 /// How far a batch's size may be from a measured one to tell of it.
 const SIZE_NEAR: f64 = 0.15;
-/// Plans change where a time differs by so much: less is within what they follow anyway.
+/// Plans change where a time, or how far it spreads, differs by so much of the time: less is within
+/// what they follow anyway.
 const CHANGE_LEAST: f64 = 0.1;
 
 /// The times of a model's batches, by cell. Filled by the accelerators' threads.
@@ -61,10 +63,11 @@ impl Observed {
         self.lock().get(&cell).map_or(0, VecDeque::len)
     }
 
-    /// What is known well of the cells.
-    fn measurements(&self) -> Vec<CellMeasurement> {
+    /// What is known well of the cells that are asked for.
+    fn measurements(&self, is_asked: impl Fn(Cell) -> bool) -> Vec<CellMeasurement> {
         let cells = self.lock();
-        let known = cells.iter().filter(|(_, times)| times.len() >= RUNS_TO_KNOW);
+        let is_known = |cell, times: &VecDeque<Span>| is_asked(cell) && times.len() >= RUNS_TO_KNOW;
+        let known = cells.iter().filter(|(cell, times)| is_known(**cell, times));
         summarize(known.map(|(cell, times)| (*cell, times.iter().copied().collect())).collect())
     }
 
@@ -73,11 +76,68 @@ impl Observed {
     }
 }
 
+/// Which cells a look may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// Those that were measured too few times to be known.
+    OfFewRuns,
+    /// All: the machine may have changed since.
+    OfAll,
+}
+
+/// A profile that gets better while its model serves.
+#[derive(Debug)]
+pub struct Refinement {
+    measured: Measured,
+    /// Since when what was measured well is contradicted.
+    contradicted: Option<Instant>,
+}
+
+/// What was measured well is replaced only when it was contradicted for so long. An accelerator that
+/// is slow for a while is the business of slowdowns, and is fast again afterwards.
+const CONTRADICTED_LEAST: Duration = Duration::from_secs(120);
+
+impl Refinement {
+    /// From this profile on.
+    #[must_use]
+    pub fn new(measured: Measured) -> Refinement {
+        Refinement { measured, contradicted: None }
+    }
+
+    /// The profile as it is.
+    #[must_use]
+    pub fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
+    /// Looks at what was observed. The profile, if it is another one from now on: where little was
+    /// known at once, and where much was known when that has been wrong for long.
+    pub fn look(&mut self, now: Instant, observed: &Observed) -> Option<&Measured> {
+        let refined = self.measured.refined(observed, Doubt::OfFewRuns);
+        let refined = refined.or_else(|| self.contradiction(now, observed))?;
+        self.measured = refined;
+        Some(&self.measured)
+    }
+
+    fn contradiction(&mut self, now: Instant, observed: &Observed) -> Option<Measured> {
+        let Some(refined) = self.measured.refined(observed, Doubt::OfAll) else {
+            self.contradicted = None;
+            return None;
+        };
+        let since = *self.contradicted.get_or_insert(now);
+        if now.saturating_duration_since(since) < CONTRADICTED_LEAST {
+            return None;
+        }
+        self.contradicted = None;
+        Some(refined)
+    }
+}
+
 impl Measured {
     /// The profile with what was observed since, where that changes a plan by enough.
-    #[must_use]
-    pub fn refined(&self, observed: &Observed) -> Option<Measured> {
-        let news = observed.measurements();
+    fn refined(&self, observed: &Observed, doubt: Doubt) -> Option<Measured> {
+        let news =
+            observed.measurements(|cell| doubt == Doubt::OfAll || self.runs(cell) < RUNS_TO_KNOW);
         let mut cells: BTreeMap<Cell, CellMeasurement> =
             self.cells.iter().map(|measured| (measured.cell, *measured)).collect();
         cells.extend(news.iter().map(|measured| (measured.cell, *measured)));
@@ -100,15 +160,18 @@ impl Measured {
         &'a self,
         observed: &'a Observed,
     ) -> impl Iterator<Item = (Cell, Span)> + 'a {
-        let known = |cell: Cell| {
-            let measured = self.cells.iter().find(|measured| measured.cell == cell);
-            measured.map_or(0, |measured| measured.runs as usize).max(observed.runs(cell))
-        };
+        let known = |cell: Cell| self.runs(cell).max(observed.runs(cell));
         let cells = super::cell::in_order_of_use(&self.extents);
         let has_run = |size| self.cells.iter().any(|measured| measured.cell.size == size);
         let cells = cells.into_iter().filter(move |cell| has_run(cell.size));
         let unknown = cells.filter(move |cell| known(*cell) < RUNS_TO_KNOW);
-        unknown.map(|cell| (cell, self.by_size.at(cell.size).exec(cell.rows)))
+        unknown.map(|cell| (cell, self.by_size.exec(cell.size, cell.rows)))
+    }
+
+    /// How many runs of a cell it is made of.
+    fn runs(&self, cell: Cell) -> usize {
+        let measured = self.cells.iter().find(|measured| measured.cell == cell);
+        measured.map_or(0, |measured| measured.runs as usize)
     }
 }
 
@@ -116,8 +179,9 @@ impl Measured {
 fn is_changed(before: &Profile, now: &Profile) -> bool {
     let mut rows = super::rows_up_to(before.rows_max()).into_iter();
     rows.any(|rows| {
+        let wider = (now.spread(rows) - before.spread(rows)).abs();
         let (before, now) = (before.exec(rows).0 as f64, now.exec(rows).0 as f64);
-        (now - before).abs() > CHANGE_LEAST * before
+        wider > CHANGE_LEAST || (now - before).abs() > CHANGE_LEAST * before
     })
 }
 
@@ -134,7 +198,7 @@ mod tests {
     fn first() -> Measured {
         let cell = |rows, p50| {
             let cell = Cell { size: 10, rows };
-            CellMeasurement { cell, p50, p95: p50, runs: 1 }
+            CellMeasurement { cell, mean: p50, spread: 0.0, p50, p95: p50, runs: 1 }
         };
         let extents = vec![Extent { size: 10, rows_max: 8 }];
         let cells = vec![cell(1, ms(10)), cell(8, ms(45))];
@@ -148,22 +212,63 @@ mod tests {
         let add = |rows, size, took: Span, runs: usize| {
             (0..runs).for_each(|_| observed.add(Cell { size, rows }, took));
         };
+        let few = |measured: &Measured| measured.refined(&observed, Doubt::OfFewRuns);
+        let all = |measured: &Measured| measured.refined(&observed, Doubt::OfAll);
         add(4, 10, ms(20), RUNS_TO_KNOW - 1);
-        assert_eq!(first.refined(&observed), None, "too few to know");
+        assert_eq!(all(&first), None, "too few to know");
         add(4, 10, ms(20), 1);
-        let refined = first.refined(&observed).unwrap();
+        let refined = few(&first).unwrap();
         assert_eq!([1, 4, 8].map(|rows| refined.plan.exec(rows)), [10, 20, 45].map(ms));
-        assert_eq!(refined.refined(&observed), None, "nothing new");
-        // Only the newest count, and a stall among them does not.
-        add(4, 10, ms(900), 1);
-        assert_eq!(refined.refined(&observed), None);
+        assert_eq!(all(&refined), None, "nothing new");
+        // Only the newest count, and stalls among them do not.
+        add(4, 10, ms(900), 2);
+        assert_eq!(all(&refined), None);
         add(4, 10, ms(26), NEWEST);
-        let later = refined.refined(&observed).unwrap();
+        assert_eq!(few(&refined), None, "it was known");
+        let later = all(&refined).unwrap();
         assert_eq!(later.plan.exec(4), ms(26));
         // A size near by tells of the measured one, and one far away nothing.
         add(1, 11, ms(22), RUNS_TO_KNOW);
         add(1, 20, ms(99), NEWEST);
-        assert_eq!(later.refined(&observed).unwrap().plan.exec(1), ms(20));
+        assert_eq!(few(&later).unwrap().plan.exec(1), ms(20));
+    }
+
+    #[test]
+    fn what_is_known_is_not_given_up_for_a_slow_spell() {
+        let observed = Observed::new(&first().extents);
+        let run = |took: u64| {
+            (0..NEWEST).for_each(|_| observed.add(Cell { size: 10, rows: 4 }, ms(took)));
+        };
+        let (start, mut known) = (Instant::now(), Refinement::new(first()));
+        let mut look = |seconds, observed: &Observed| {
+            let refined = known.look(start + Duration::from_secs(seconds), observed);
+            refined.map(|refined| refined.plan.exec(4))
+        };
+        run(20);
+        assert_eq!(look(0, &observed), Some(ms(20)), "it was not known");
+        for second in [5, 10] {
+            run(60);
+            assert_eq!(look(second, &observed), None);
+        }
+        run(20);
+        assert_eq!(look(15, &observed), None);
+        // It is slower for good.
+        run(60);
+        assert_eq!([20, 80, 139].map(|second| look(second, &observed)), [None; 3]);
+        assert_eq!(look(140, &observed), Some(ms(60)));
+        assert_eq!(look(145, &observed), None, "nothing new");
+    }
+
+    #[test]
+    fn a_spread_is_learned_as_well() {
+        let (first, observed) = (first(), Observed::new(&first().extents));
+        let add = |took| observed.add(Cell { size: 10, rows: 8 }, took);
+        (0..NEWEST).for_each(|run| add([ms(30), ms(60)][run % 2]));
+        let refined = first.refined(&observed, Doubt::OfFewRuns).unwrap();
+        assert_eq!(refined.plan.exec(8), ms(45));
+        let spread = refined.plan.spread(8);
+        assert!((0.3..0.5).contains(&spread), "{spread}");
+        assert_eq!(refined.plan.spread(1), 0.0);
     }
 
     #[test]
@@ -182,7 +287,10 @@ mod tests {
             }
         }
         assert_eq!(unknown(&observed), []);
-        assert!(!first.refined(&observed).unwrap().shortened, "it is known in full");
+        assert!(
+            !first.refined(&observed, Doubt::OfFewRuns).unwrap().shortened,
+            "it is known in full"
+        );
     }
 
     #[test]

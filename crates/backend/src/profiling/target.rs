@@ -104,7 +104,7 @@ impl ProfilingTarget<'_> {
         let ran = self.run(Cell { size, rows: 1 })?;
         let rows = self.resident.rows_max();
         let most = if ran.beside_serving { RUN_BESIDE_SERVING_MAX } else { WARM_UP_MAX };
-        if known.typical.exec(rows) <= most {
+        if known.plan.exec(rows) <= most {
             self.run(Cell { size, rows })?;
         }
         Ok(())

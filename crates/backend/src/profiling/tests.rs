@@ -104,8 +104,7 @@ fn a_quick_model_gets_all_its_runs_at_every_size() {
     assert!(!measured.shortened);
     let (alpha, beta) = (Span::from_micros(10), Span::from_micros(50));
     assert_eq!(*measured.plan, Profile::linear(alpha, beta, 32).unwrap());
-    assert_eq!(measured.plan, measured.typical);
-    assert_eq!(measured.jitter.to_bits(), 0f64.to_bits());
+    assert!(measured.cells.iter().all(|cell| (cell.spread, cell.p95) == (0.0, cell.p50)));
 }
 
 #[test]
@@ -166,9 +165,12 @@ fn a_stall_of_the_machine_spoils_no_size() {
 
 #[test]
 fn one_stall_at_two_rows_is_not_handed_on_to_more_rows() {
-    let cell = |rows, p50| CellMeasurement { cell: Cell { size: 1, rows }, p50, p95: p50, runs: 3 };
+    let cell = |rows, mean| {
+        let cell = Cell { size: 1, rows };
+        CellMeasurement { cell, mean, spread: 0.0, p50: mean, p95: mean, runs: 3 }
+    };
     let stalled =
-        [(1, 9), (2, 23), (4, 11), (8, 12), (16, 15)].map(|(rows, p50)| cell(rows, ms(p50)));
+        [(1, 9), (2, 23), (4, 11), (8, 12), (16, 15)].map(|(rows, mean)| cell(rows, ms(mean)));
     let extents = vec![Extent { size: 1, rows_max: 16 }];
     let measured = Measured::new(stalled.to_vec(), extents, true, ProfileOrigin::Measured).unwrap();
     let plan = [1, 2, 4, 8, 16].map(|rows| measured.plan.exec(rows));
@@ -176,20 +178,38 @@ fn one_stall_at_two_rows_is_not_handed_on_to_more_rows() {
 }
 
 #[test]
-fn plans_take_the_95th_percentile_and_are_monotone() {
-    // Every ninth run takes twice as long, and three rows are faster than two.
+fn plans_take_the_mean_and_its_spread_and_are_monotone() {
+    // Half of the runs take twice as long, and three rows are faster than two.
     let (measured, ..) = measure(4, |rows, run| {
-        let base = [ms(1), ms(3), ms(2), ms(4)][rows as usize - 1];
-        if run % 9 == 0 { base.times(2) } else { base }
+        let base = [ms(2), ms(6), ms(4), ms(8)][rows as usize - 1];
+        if run % 9 < 4 { base.times(2) } else { base }
     });
-    for cell in &measured.cells {
-        assert_eq!(cell.p95, cell.p50.times(2));
+    let off = |time: Span, aim: f64| (time.as_millis_f64() - aim).abs();
+    for (cell, base) in measured.cells.iter().zip([2.0, 6.0, 4.0, 8.0]) {
+        assert!(off(cell.mean, base * 1.45) < base * 0.1, "{cell:?}");
+        assert!(off(cell.p95, base * 2.0) < 0.001, "{cell:?}");
+        assert!((0.3..0.5).contains(&cell.spread), "{cell:?}");
+        assert!((measured.plan.spread(cell.cell.rows) - cell.spread).abs() < 1e-3);
     }
-    let table = |profile: &Profile| [1, 2, 3, 4].map(|rows| profile.exec(rows));
-    assert_eq!(table(&measured.typical), [ms(1), ms(2), ms(2), ms(4)]);
-    assert_eq!(table(&measured.plan), [ms(2), ms(4), ms(4), ms(8)]);
-    assert!((measured.jitter - 1.0).abs() < 1e-9);
+    let plan = [1, 2, 3, 4].map(|rows| measured.plan.exec(rows));
+    assert!(plan[1] == plan[2] && plan.is_sorted(), "{plan:?}");
     assert_eq!(measured.table().lines().count(), 5);
+}
+
+#[test]
+fn a_tail_of_one_run_in_a_hundred_changes_neither_times_nor_spreads() {
+    let even = |rows: u32, run: u64| smooth(rows) + Span::from_micros(run * 7 % 1000);
+    let tail = move |rows: u32, run: u64| match run % 100 {
+        7 => even(rows, run).times(3),
+        _ => even(rows, run),
+    };
+    let [calm, tail] = [measure(8, even).0, measure(8, tail).0];
+    for rows in 1..=8 {
+        let [calm_exec, tail_exec] = [&calm, &tail].map(|measured| measured.plan.exec(rows));
+        assert!(tail_exec.0.abs_diff(calm_exec.0) < calm_exec.0 / 50, "{rows}: {tail_exec}");
+        let [calm, tail] = [&calm, &tail].map(|measured| measured.plan.spread(rows));
+        assert!((tail - calm).abs() < 0.02, "{rows}: {tail} for {calm}");
+    }
 }
 
 #[test]
@@ -253,6 +273,7 @@ fn an_emulated_profile_is_known() {
         (known.origin, known.cells[4].p95, known.cells[4].runs),
         (ProfileOrigin::Known, ms(11), 0)
     );
+    assert_eq!(known.cells[4].mean, ms(11));
 }
 
 fn content(text: &str) -> Fingerprint {
@@ -325,6 +346,9 @@ fn a_damaged_profile_is_as_good_as_none_and_is_replaced() {
         good.replace("size = 2", "size = 3"),
         good.replace("p50_ns = 3000000", "p50_ns = 0"),
         good.replace("p50_ns = 3000000", "p50_ns = 4000000"),
+        good.replace("mean_ns = 3000000", "mean_ns = 0"),
+        good.replace("spread = 0.0", "spread = -0.5"),
+        good.replace("spread = 0.0", "spread = inf"),
         good.replace("runs", "walks"),
         good[..good.find("[[cell]]").unwrap()].to_owned() + "cell = []",
     ] {
@@ -337,6 +361,22 @@ fn a_damaged_profile_is_as_good_as_none_and_is_replaced() {
     assert!(cache.read(&key(&machine)).is_some());
     let entries = fs::read_dir(directory.path().join("profiles")).unwrap();
     assert_eq!(entries.count(), 1, "no file is left beside it");
+}
+
+#[test]
+fn a_profile_without_means_has_its_medians_and_what_the_percentiles_tell_of_the_spread() {
+    let machine = machine();
+    let (_directory, cache, path) = kept(&machine);
+    let text = fs::read_to_string(&path).unwrap();
+    let is_new = |line: &&str| line.starts_with("mean_ns") || line.starts_with("spread");
+    let old: Vec<_> = text.lines().filter(|line| !is_new(line)).collect();
+    // The 95th percentile of four rows is twice their median.
+    let old = old.join("\n").replace("p95_ns = 12000000", "p95_ns = 24000000");
+    fs::write(&path, old).unwrap();
+    let read = cache.read(&key(&machine)).unwrap();
+    assert_eq!([1, 4].map(|rows| read.plan.exec(rows)), [3, 12].map(ms));
+    assert_eq!(read.plan.spread(1), 0.0);
+    assert!((read.plan.spread(4) - 0.44).abs() < 0.01, "{}", read.plan.spread(4));
 }
 
 #[test]

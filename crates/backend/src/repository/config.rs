@@ -175,6 +175,8 @@ struct EmulatedTable {
     alpha_ms: Option<Spanned<f64>>,
     beta_ms: Option<Spanned<f64>>,
     latency_ms: Option<Spanned<Vec<f64>>>,
+    /// The standard deviation of the times, as a share of them.
+    spread: Option<Spanned<f64>>,
     /// How much longer a batch takes for each element of each row.
     element_us: Option<Spanned<f64>>,
     /// The largest size of the dimension that inputs leave open with -1.
@@ -447,7 +449,8 @@ fn emulated_costs(
         let size = signature.size(&vec![open; signature.dimensions.len()]);
         let more = of_element.times(size);
         let exec = |rows: u32| profile.exec(rows) + more.times(u64::from(rows));
-        Ok((size, Profile::from_table((1..=profile.rows_max()).map(exec).collect())?))
+        let larger = Profile::from_table((1..=profile.rows_max()).map(exec).collect())?;
+        Ok((size, larger.with_spread(&[(1, profile.spread(1))])))
     };
     let largest = signature.dimensions.first().map_or(1, |dimension| dimension.max);
     let sizes = if largest > 1 { vec![1, largest] } else { vec![1] };
@@ -491,7 +494,20 @@ fn emulated_profile(
             )
         }
     };
-    profile.map_err(|error| refuse(error.to_string()))
+    let profile = profile.map_err(|error| refuse(error.to_string()))?;
+    Ok(profile.with_spread(&[(1, emulated_spread(source, table)?)]))
+}
+
+fn emulated_spread(
+    source: &TomlSource,
+    table: &Spanned<EmulatedTable>,
+) -> Result<f64, ConfigError> {
+    let Some(spread) = &table.get_ref().spread else { return Ok(0.0) };
+    if (0.0..=1.0).contains(spread.get_ref()) {
+        return Ok(*spread.get_ref());
+    }
+    let problem = "spread: give a share of the time from 0 to 1";
+    Err(source.refuse(Some(spread.span()), problem))
 }
 
 /// How many entries of a latency table are used.

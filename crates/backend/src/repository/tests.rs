@@ -290,6 +290,8 @@ fn emulated_profiles() {
     assert_eq!((profile.rows_max(), profile.exec(1), profile.exec(32)), (32, ms(6), ms(37)));
     let profile = emulated_profile("max_batch=2\n[emulated]\nlatency_ms=[2,3,4]").unwrap();
     assert_eq!((profile.rows_max(), profile.exec(2)), (2, ms(3)));
+    let profile = emulated_profile("[emulated]\nbeta_ms=5\nspread=0.25").unwrap();
+    assert_eq!((profile.exec(9), profile.spread(9)), (ms(5), 0.25));
     let refused: String = [
         "",
         "[emulated]",
@@ -299,6 +301,8 @@ fn emulated_profiles() {
         "[emulated]\nbeta_ms=1\nlatency_ms=[1]",
         "[emulated]\nlatency_ms=[2,1]",
         "[emulated]\nlatency_ms=[]",
+        "[emulated]\nbeta_ms=1\nspread=1.5",
+        "[emulated]\nbeta_ms=1\nspread=nan",
         "max_batch=3\n[emulated]\nlatency_ms=[2]",
     ]
     .map(|text| format!("{}\n", emulated_profile(text).unwrap_err()))
@@ -312,6 +316,8 @@ fn emulated_profiles() {
         model.toml:2: give either alpha_ms and beta_ms or latency_ms, not both
         model.toml:2: the latency profile decreases: 2 rows take 1.000ms, fewer rows take 2.000ms; make it non-decreasing
         model.toml:2: the latency profile is empty: give the execution time of at least one batch size
+        model.toml:4: spread: give a share of the time from 0 to 1
+        model.toml:4: spread: give a share of the time from 0 to 1
         model.toml:4: latency_ms has 1 entries but max_batch = 3: give one for every batch size from 1, or lower max_batch
     "#]]
     .assert_eq(&refused);

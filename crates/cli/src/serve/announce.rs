@@ -31,7 +31,7 @@ pub(crate) fn loaded(report: &LoadReport) -> String {
         ProfileOrigin::Known => "as configured",
     };
     let mut text = format!(
-        "  {} {}: {}, {objective}, batches to {}\n    p95 in ms by rows, {origin}:",
+        "  {} {}: {}, {objective}, batches to {}\n    mean in ms by rows, {origin}:",
         model.name, model.version, model.engine, model.rows_max
     );
     for rows in SIZES_SHOWN.into_iter().filter(|rows| *rows <= model.rows_max) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::{Learning, Loader};
-use symphony_backend::profiling::{Cell, Measured};
+use symphony_backend::profiling::{Cell, Measured, Refinement};
 use symphony_backend::worker::{Probe, WorkerPort};
 use symphony_core::{ModelId, Span};
 use symphony_wire::clock;
@@ -36,7 +36,7 @@ struct Refined {
     name: String,
     signature: Signature,
     slo: Span,
-    measured: Measured,
+    known: Refinement,
     learning: Learning,
 }
 
@@ -57,7 +57,8 @@ impl Refining {
         learning: Learning,
     ) {
         let (name, signature, slo) = model;
-        self.models.insert(id, Refined { name, signature, slo, measured, learning });
+        let known = Refinement::new(measured);
+        self.models.insert(id, Refined { name, signature, slo, known, learning });
     }
 
     pub(super) fn remove(&mut self, id: ModelId) {
@@ -80,11 +81,10 @@ impl Refining {
         self.next_look = now + REFINE_EVERY;
         let mut changed = Vec::new();
         for (id, model) in &mut self.models {
-            let Some(refined) = model.measured.refined(&model.learning.observed) else { continue };
+            let Some(refined) = model.known.look(now, &model.learning.observed) else { continue };
             tracing::info!(model = %model.name, %id, "its profile follows what its batches take");
-            loader.keep(&model.learning.place, &refined);
-            model.measured = refined.clone();
-            changed.push((*id, refined));
+            loader.keep(&model.learning.place, refined);
+            changed.push((*id, refined.clone()));
         }
         changed
     }
@@ -110,7 +110,7 @@ impl Refining {
         let after = self.models.iter().filter(|(id, _)| Some(**id) > self.last);
         let mut in_turn = after.chain(&self.models);
         in_turn.find_map(|(id, model)| {
-            let mut unknown = model.measured.unknown(&model.learning.observed);
+            let mut unknown = model.known.measured().unknown(&model.learning.observed);
             let (cell, takes) = unknown.find(|(_, takes)| *takes <= longest)?;
             Some((*id, cell, takes))
         })

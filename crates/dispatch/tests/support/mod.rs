@@ -33,6 +33,11 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(settings: &Settings, layout: Layout, queue_max: u32) -> Rig {
+        Rig::with(settings, layout, terms(queue_max))
+    }
+
+    /// The same with a model of other terms.
+    pub fn with(settings: &Settings, layout: Layout, terms: ModelTerms) -> Rig {
         let inflight = Arc::new(InFlight::new(100_000));
         let plans = Arc::<Mutex<Vec<_>>>::default();
         let (port, inboxes) = scheduler(layout);
@@ -44,7 +49,7 @@ impl Rig {
             let buffers = PlanBuffers::default();
             InFlightEffects::new(Arc::clone(&inflight), buffers, Box::new(send) as Send)
         });
-        let mut added = port.add_model(MODEL, terms(queue_max)).expect("it runs");
+        let mut added = port.add_model(MODEL, terms).expect("it runs");
         let mut rig = Rig { threads, port, inflight, plans };
         rig.turn(Time::ZERO);
         assert_eq!(added.try_recv(), Ok(()));

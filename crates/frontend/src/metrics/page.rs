@@ -306,12 +306,7 @@ fn scheduler(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
         }
     }
     lanes(page, catalog, statistics);
-    let name = "symphony_model_slowdown";
-    let help = "Planned execution times of the model, as a multiple of its loaded profile.";
-    page.family(name, MetricKind::Gauge, help);
-    for (labels, counters) in &served {
-        page.sample(name, labels, counters.map_or(1.0, |counters| counters.slowdown.as_f64()));
-    }
+    planned_times(page, &served);
     times(page, catalog, statistics);
     delays(page, statistics);
     if statistics.mode == Mode::Adaptive {
@@ -350,7 +345,38 @@ fn lanes(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
     }
 }
 
-/// What batches took lately, beside what they are planned to take.
+/// What batches are planned to take.
+fn planned_times(page: &mut Page, served: &[ServedModel<'_>]) {
+    type Figure = fn(&ModelStatistics) -> f64;
+    let families: [(&str, &str, Figure, f64); 3] = [
+        (
+            "symphony_model_slowdown",
+            "Planned mean time of the model's batches, as a multiple of its loaded profile.",
+            |counters| counters.slowdown.as_f64(),
+            1.0,
+        ),
+        (
+            "symphony_model_spread_ratio",
+            "Standard deviation of batches' times that is planned with, as a share of their mean.",
+            |counters| counters.spread,
+            0.0,
+        ),
+        (
+            "symphony_model_margin_ratio",
+            "How many times its mean a batch's time is counted for being in time.",
+            |counters| counters.margin.as_f64(),
+            1.0,
+        ),
+    ];
+    for (name, help, value, unknown) in families {
+        page.family(name, MetricKind::Gauge, help);
+        for (labels, counters) in served {
+            page.sample(name, labels, counters.map_or(unknown, value));
+        }
+    }
+}
+
+/// What batches took lately.
 fn times(page: &mut Page, catalog: &Catalog, statistics: &Statistics) {
     type Figure = fn(&MeasuredTimes) -> f64;
     let families: [(&str, &str, Figure); 3] = [

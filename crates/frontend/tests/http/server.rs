@@ -269,15 +269,21 @@ async fn the_in_process_client_is_counted_with_the_others() {
     );
     assert_eq!(rig.metric(r#"symphony_accelerator_slowdown{accelerator="0"}"#).await, 2.0);
     assert_eq!(rig.metric(r#"symphony_model_slowdown{model="echo",version="3"}"#).await, 1.0);
+    assert_eq!(rig.metric(r#"symphony_model_spread_ratio{model="echo",version="3"}"#).await, 0.25);
+    assert_eq!(rig.metric(r#"symphony_model_margin_ratio{model="echo",version="3"}"#).await, 1.5);
     for (figure, expected) in [("mean", 1.25), ("p95", 1.75), ("spread", 0.125)] {
         let name = format!(r#"symphony_measured_{figure}_ratio{{model="echo",version="3"}}"#);
         assert_eq!(rig.metric(&name).await, expected);
     }
     assert_eq!(rig.metric(r#"symphony_delay_seconds{kind="response"}"#).await, 0.002);
     let listed = rig.get("/v2/models").await.json();
+    let delays = json!({"control": 0.0, "response": 2.0, "jitter": 0.0});
+    assert_eq!(listed["delays_ms"], delays);
     let echo = listed["models"].as_array().unwrap().iter().find(|model| model["name"] == "echo");
+    let echo = echo.unwrap();
+    assert_eq!((&echo["spread"], &echo["margin"]), (&json!(0.25), &json!(1.5)));
     let measured = json!({"batches": 64, "mean": 1.25, "p95": 1.75, "spread": 0.125});
-    assert_eq!(echo.unwrap()["measured"], measured);
+    assert_eq!(echo["measured"], measured);
 }
 
 /// The lines of the metrics page that name a model.

@@ -476,6 +476,7 @@ impl Stub {
         counts.batches += 1;
         counts.requests += 1;
         counts.rows += u64::from(request.rows);
+        (counts.spread, counts.margin) = (0.25, Slowdown::ONE.scaled(3, 2));
         let execution = Execution {
             accelerator: AcceleratorId(0),
             batch_rows: request.rows,

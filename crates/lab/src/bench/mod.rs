@@ -43,7 +43,8 @@ enum Bench {
     Sizes(sizes::SizesArgs),
     /// The scheduler's threads alone: the highest rate they hold, and what a decision costs.
     Scheduler(scheduler::SchedulerBenchArgs),
-    /// Good requests against offered ones, from half to twice a real model's capacity.
+    /// Good requests against offered ones, from a quarter to twice a real model's capacity, beside
+    /// what the simulator foresees.
     Overload(overload::OverloadArgs),
     /// Share of a core that an idle server uses.
     Idle(idle::IdleArgs),

@@ -6,6 +6,7 @@ use super::figures::{ratio, seconds};
 use super::load::{self, Pacing, Plan};
 use super::repository::{Emulated, Repository};
 use super::settings;
+use crate::measured_model::spread_times;
 use crate::report::Report;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
@@ -33,6 +34,9 @@ pub(crate) struct PoolBenchArgs {
     /// Emulated time per batch, in milliseconds.
     #[arg(long, default_value_t = 5.072)]
     beta_ms: f64,
+    /// How far times spread: their standard deviation, as a share of them, up to 1.
+    #[arg(long, default_value_t = 0.0)]
+    spread: f64,
     /// The latency objective in milliseconds.
     #[arg(long, default_value_t = 25.0)]
     slo_ms: f64,
@@ -93,8 +97,8 @@ pub(crate) fn command(args: &PoolBenchArgs) -> Result<()> {
 
 impl PoolBenchArgs {
     fn model(&self) -> Emulated {
-        let PoolBenchArgs { alpha_ms, beta_ms, slo_ms, max_batch, .. } = *self;
-        Emulated { alpha_ms, beta_ms, slo_ms, max_batch }
+        let PoolBenchArgs { alpha_ms, beta_ms, spread, slo_ms, max_batch, .. } = *self;
+        Emulated { alpha_ms, beta_ms, spread, slo_ms, max_batch }
     }
 
     fn stream(&self) -> Stream {
@@ -215,14 +219,15 @@ fn simulated(args: &PoolBenchArgs, mode: Mode) -> Result<Figures> {
         args.max_batch,
     )?;
     let terms = ModelTerms {
-        profile: Arc::new(profile),
+        profile: Arc::new(profile.with_spread(&[(1, args.spread)])),
         objective: Objective::Slo(Span::from_millis_f64(args.slo_ms)),
         queue_max: u32::MAX,
         loss_weight: 1.0,
         lane_of: None,
     };
     let (warmup, measured) = (span(seconds(args.warmup)?), span(seconds(args.seconds)?));
-    let scenario = Scenario::ideal(vec![terms], args.accelerators, warmup, measured);
+    let mut scenario = Scenario::ideal(vec![terms], args.accelerators, warmup, measured);
+    spread_times(&mut scenario, args.spread);
     let arrivals = Arrivals::new(&[args.stream()], args.seed)?;
     let mut scheduler = Scheduler::new(mode, args.accelerators);
     let report = symphony_sim::run(&scenario, &mut scheduler, arrivals, args.seed);

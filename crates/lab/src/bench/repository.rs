@@ -21,6 +21,8 @@ pub(crate) struct Emulated {
     pub(crate) alpha_ms: f64,
     /// Time per batch in milliseconds.
     pub(crate) beta_ms: f64,
+    /// The standard deviation of the times, as a share of them.
+    pub(crate) spread: f64,
     pub(crate) slo_ms: f64,
     pub(crate) max_batch: u32,
 }
@@ -31,7 +33,7 @@ const ELEMENTS: usize = 16;
 impl Emulated {
     /// Takes as little time as can be said.
     pub(crate) const INSTANT: Emulated =
-        Emulated { alpha_ms: 0.0, beta_ms: 0.000_001, slo_ms: 1000.0, max_batch: 32 };
+        Emulated { alpha_ms: 0.0, beta_ms: 0.000_001, spread: 0.0, slo_ms: 1000.0, max_batch: 32 };
 
     pub(crate) fn signature() -> Signature {
         let spec = |name: &str| TensorSpec::of_rows(name, DataType::Fp32, &[ELEMENTS]);
@@ -43,11 +45,11 @@ impl Emulated {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn repository(self) -> Result<Repository> {
-        let Emulated { alpha_ms, beta_ms, slo_ms, max_batch } = self;
+        let Emulated { alpha_ms, beta_ms, spread, slo_ms, max_batch } = self;
         let settings = format!(
             "engine = \"emulated\"\nslo_ms = {slo_ms:?}\nmax_batch = {max_batch}\n\
              queue_max = 100000\n\
-             [emulated]\nalpha_ms = {alpha_ms:?}\nbeta_ms = {beta_ms:?}\n\
+             [emulated]\nalpha_ms = {alpha_ms:?}\nbeta_ms = {beta_ms:?}\nspread = {spread:?}\n\
              [[input]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [{ELEMENTS}]\n\
              [[output]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [{ELEMENTS}]\n"
         );

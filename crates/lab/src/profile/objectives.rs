@@ -1,18 +1,15 @@
 //! What each latency objective costs in goodput: the measured profile in the simulator, with the
 //! scheduler that serves.
 
+use crate::measured_model::MeasuredModel;
 use crate::simulate::workers;
 use anyhow::Result;
 use comfy_table::Table;
 use std::sync::Arc;
 use symphony_backend::profiling::Measured;
 use symphony_client::table::{percent, table, titles};
-use symphony_core::sched::{Mode, ModelTerms};
-use symphony_core::{Objective, Span};
-use symphony_sim::bound::bound;
-use symphony_sim::goodput::{BOUND_SLACK, OfferedLoad, Search};
-use symphony_sim::{PolicyKind, Scenario};
-use symphony_workload::Process;
+use symphony_core::sched::Mode;
+use symphony_core::{Delays, Span};
 
 /// The objectives that are tried, as multiples of the time of one row. Below the first, hardly a
 /// request has time to wait for another.
@@ -23,18 +20,6 @@ const LARGEST_MAX: u64 = 4;
 
 /// The share of the highest goodput that is worth a shorter objective.
 const WORTHWHILE: f64 = 0.9;
-
-/// Requests of one simulated run: enough to tell one per cent of them from two.
-const REQUESTS: f64 = 10_000.0;
-
-/// A run lasts for so many times its objective, at least.
-const OBJECTIVES: f64 = 10.0;
-
-/// Standard deviations from the median to the 95th percentile of a normal distribution.
-const P95_SIGMAS: f64 = 1.645;
-
-/// The queue's bound plays no part: what is late is dropped long before.
-const QUEUE_MAX: u32 = 1_000_000;
 
 /// What is asked: a model's goodput on so many accelerators that are scheduled so.
 #[derive(Clone, Copy, Debug)]
@@ -79,42 +64,11 @@ impl ObjectiveQuestion<'_> {
 
     fn point(&self, objective: Span) -> Result<ObjectivePoint> {
         let ObjectiveQuestion { measured, accelerators, mode } = *self;
-        let plan = &measured.plan;
-        let most = bound(&measured.typical, objective, accelerators);
-        let measured_s = (REQUESTS / most.max(1.0)).max(OBJECTIVES * objective.as_secs_f64());
-        let seconds = |seconds: f64| Span::from_millis_f64(seconds * 1e3);
-        let terms = ModelTerms {
-            profile: Arc::clone(plan),
-            objective: Objective::Slo(objective),
-            queue_max: QUEUE_MAX,
-            loss_weight: 1.0,
-            lane_of: None,
-        };
-        let (warmup, time) = (seconds(measured_s / 5.0), seconds(measured_s));
-        let mut scenario = Scenario::ideal(vec![terms], accelerators, warmup, time);
-        // Batches take their typical time, as widely spread as was measured.
-        scenario.models[0].actual = Arc::clone(&measured.typical);
-        scenario.execution_sigma = measured.jitter.max(0.0).ln_1p() / P95_SIGMAS;
-        let load = OfferedLoad::new(&[1.0], Process::Poisson);
-        let search = Search {
-            scenario: &scenario,
-            load: &load,
-            policies: &[policy(mode)],
-            seeds: &[1],
-            rate_max: most * BOUND_SLACK,
-            threads: 1,
-        };
-        let found = search.run(|_| {})?;
-        let goodput = found.first().map_or(0.0, symphony_sim::goodput::Goodput::median);
-        Ok(ObjectivePoint { objective, rows: plan.rows_within(objective), goodput })
-    }
-}
-
-fn policy(mode: Mode) -> PolicyKind {
-    match mode {
-        Mode::Adaptive => PolicyKind::Adaptive,
-        Mode::Consolidate => PolicyKind::Consolidate,
-        Mode::Eager => PolicyKind::Eager,
+        let profile = Arc::clone(&measured.plan);
+        let rows = profile.rows_within(objective);
+        let delays = Delays::default();
+        let model = MeasuredModel { profile, objective, accelerators, mode, delays };
+        Ok(ObjectivePoint { objective, rows, goodput: model.goodput()? })
     }
 }
 
@@ -164,6 +118,8 @@ fn most(points: &[ObjectivePoint]) -> f64 {
 mod tests {
     use super::*;
     use symphony_core::Profile;
+    use symphony_sim::bound::bound;
+    use symphony_sim::goodput::BOUND_SLACK;
 
     fn measured() -> Measured {
         let plan = Profile::linear(Span::from_millis(1), Span::from_millis(5), 16).unwrap();

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
+use symphony_backend::profiling::spread_of;
 use symphony_backend::repository::TomlSource;
 use symphony_core::{Profile, ProfileError, SizedProfile, Span};
 use toml::Spanned;
@@ -31,7 +32,9 @@ struct File {
     shortened: Option<bool>,
 }
 
-/// One measured batch size, as `symphony profile` keeps it. Plans count with the 95th percentile.
+/// One measured batch size, as `symphony profile` keeps it. Plans count with the mean and its spread.
+/// A file that has neither has a median and a 95th percentile that tell them; one with a 95th
+/// percentile alone counts as taking that, with no spread.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "named so that every other key is refused; read by people")]
@@ -40,9 +43,31 @@ struct Size {
     /// Elements of each row's inputs, where the model takes different sizes.
     #[serde(alias = "size")]
     elements: Option<u64>,
+    mean_ns: Option<u64>,
+    spread: Option<f64>,
     p50_ns: Option<u64>,
     p95_ns: u64,
     runs: Option<u32>,
+}
+
+impl Size {
+    /// What a batch takes.
+    fn exec(&self) -> Span {
+        Span(self.mean_ns.or(self.p50_ns).unwrap_or(self.p95_ns))
+    }
+
+    /// The standard deviation as a share of it.
+    fn spread(&self) -> f64 {
+        let told = |p50| spread_of(Span(p50), Span(self.p95_ns));
+        self.spread.unwrap_or_else(|| self.p50_ns.map_or(0.0, told))
+    }
+}
+
+/// The profile of measured batch sizes.
+fn measured<'a>(sizes: impl Iterator<Item = &'a Size>) -> Result<Profile, ProfileError> {
+    let (samples, spreads): (Vec<_>, Vec<_>) =
+        sizes.map(|size| ((size.rows, size.exec()), (size.rows, size.spread()))).unzip();
+    Ok(Profile::from_samples(&samples)?.with_spread(&spreads))
 }
 
 /// Reads a profile.
@@ -75,7 +100,7 @@ pub(super) fn read(path: &Path) -> Result<Profile> {
             let written = if file.machine.is_some() { &[] } else { sizes };
             for pair in written.windows(2) {
                 let (fewer, more) = (pair[0].get_ref(), &pair[1]);
-                if more.get_ref().p95_ns < fewer.p95_ns {
+                if more.get_ref().exec() < fewer.exec() {
                     let rows = more.get_ref().rows;
                     let problem = format!("the profile decreases at {rows} rows");
                     return Err(refuse(Some(more.span()), problem));
@@ -90,9 +115,7 @@ pub(super) fn read(path: &Path) -> Result<Profile> {
                 let problem = format!("rows: give 1 to {ROWS_MAX}");
                 return Err(refuse(Some(last.span()), problem));
             }
-            let pair = |size: &Spanned<Size>| (size.get_ref().rows, Span(size.get_ref().p95_ns));
-            let samples: Vec<_> = sizes.iter().map(pair).collect();
-            Profile::from_samples(&samples)
+            measured(sizes.iter().map(Spanned::get_ref))
                 .map_err(|error| refuse(Some(last.span()), error.to_string()))
         }
         _ => Err(refuse(
@@ -109,23 +132,23 @@ pub(super) fn read(path: &Path) -> Result<Profile> {
 pub(super) fn read_sized(path: &Path, rows_max: u32) -> Result<SizedProfile> {
     let source = TomlSource::read(path).map_err(BadInput::error)?;
     let file: File = source.parse().map_err(BadInput::error)?;
-    let mut by_size: BTreeMap<u64, Vec<(u32, Span)>> = BTreeMap::new();
+    let mut by_size: BTreeMap<u64, Vec<&Size>> = BTreeMap::new();
     for size in &file.size {
-        let &Size { rows, elements, p95_ns, .. } = size.get_ref();
+        let &Size { rows, elements, .. } = size.get_ref();
         let Some(elements) = elements.filter(|_| (1..=ROWS_MAX).contains(&rows)) else {
             let problem = format!("give elements, and rows from 1 to {ROWS_MAX}, in each [[size]]");
             return Err(BadInput::error(source.refuse(Some(size.span()), problem)));
         };
         if rows <= rows_max {
-            by_size.entry(elements).or_default().push((rows, Span(p95_ns)));
+            by_size.entry(elements).or_default().push(size.get_ref());
         }
     }
-    let profile = |(size, samples): (u64, Vec<(u32, Span)>)| {
-        let profile = Profile::from_samples(&samples);
+    let profile = |(size, rows): (u64, Vec<&Size>)| {
+        let profile = measured(rows.into_iter());
         profile.map(|profile| (size, profile)).map_err(|error| format!("{size} elements: {error}"))
     };
-    let measured = by_size.into_iter().map(profile).collect::<Result<Vec<_>, _>>();
-    let sized = measured.and_then(|all| SizedProfile::new(all).map_err(|error| error.to_string()));
+    let all = by_size.into_iter().map(profile).collect::<Result<Vec<_>, _>>();
+    let sized = all.and_then(|all| SizedProfile::new(all).map_err(|error| error.to_string()));
     sized.map_err(|problem| BadInput::error(source.refuse(None, problem)))
 }
 
@@ -135,5 +158,7 @@ pub(super) fn read_sized(path: &Path, rows_max: u32) -> Result<SizedProfile> {
 /// No row is left.
 pub(super) fn cut(profile: &Profile, rows_max: u32) -> Result<Profile, ProfileError> {
     let rows_max = rows_max.min(profile.rows_max());
-    Profile::from_table((1..=rows_max).map(|rows| profile.exec(rows)).collect())
+    let spreads: Vec<_> = (1..=rows_max).map(|rows| (rows, profile.spread(rows))).collect();
+    let table = (1..=rows_max).map(|rows| profile.exec(rows)).collect();
+    Ok(Profile::from_table(table)?.with_spread(&spreads))
 }

@@ -66,6 +66,12 @@ pub const CATALOGUE: &[Example] = &[
         model_toml: "slo_ms = 100.0\nmax_batch = 32\n",
         build: || wide_dense(&WideDense::default()),
     },
+    Example {
+        name: "wider_dense",
+        description: "the same twice as wide: 815 MB, slow enough to plan for on a CPU",
+        model_toml: "slo_ms = 250.0\nmax_batch = 64\n",
+        build: || wide_dense(&WideDense::WIDER),
+    },
 ];
 
 /// The example of this name.

@@ -20,6 +20,11 @@ pub struct WideDense {
     pub scores: i64,
 }
 
+impl WideDense {
+    /// 815 MB: small batches take as long as memory takes to give the weights.
+    pub const WIDER: WideDense = WideDense { features: 256, width: 8192, layers: 3, scores: 16 };
+}
+
 impl Default for WideDense {
     /// 206 MB: several times the last-level cache of most machines.
     fn default() -> WideDense {
