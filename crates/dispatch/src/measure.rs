@@ -3,10 +3,13 @@
 use symphony_core::{Delays, Span, Time};
 use symphony_wire::message::Completion;
 
+/// Samples remembered of each delay.
+const SAMPLES: usize = 256;
+
 /// The newest samples of one delay, and a high percentile of them.
 #[derive(Clone, Debug)]
-struct Samples<const N: usize = 256> {
-    ring: [Span; N],
+struct Samples {
+    ring: [Span; SAMPLES],
     taken: usize,
 }
 
@@ -23,19 +26,19 @@ const RESPONSE_MIN: Span = Span::from_micros(200);
 /// How late timers are taken to be before one has fired.
 const JITTER_UNMEASURED: Span = Span::from_micros(500);
 
-impl<const N: usize> Samples<N> {
-    fn new() -> Samples<N> {
-        Samples { ring: [Span::ZERO; N], taken: 0 }
+impl Samples {
+    fn new() -> Samples {
+        Samples { ring: [Span::ZERO; SAMPLES], taken: 0 }
     }
 
     fn push(&mut self, sample: Span) {
-        self.ring[self.taken % N] = sample;
+        self.ring[self.taken % SAMPLES] = sample;
         self.taken += 1;
     }
 
     /// The percentile that plans count with; `None` before the first sample.
     fn high(&self) -> Option<Span> {
-        let count = self.taken.min(N);
+        let count = self.taken.min(SAMPLES);
         let at = count.checked_sub(1)? * QUANTILE_PERCENT / 100;
         let mut sorted = self.ring;
         Some(*sorted[..count].select_nth_unstable(at).1)
@@ -208,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_high_percentile_is_of_the_newest_samples() {
-        let mut samples = Samples::<256>::new();
+        let mut samples = Samples::new();
         assert_eq!(samples.high(), None);
         samples.push(Span(1000));
         assert_eq!(samples.high(), Some(Span(1000)));

@@ -256,7 +256,6 @@ impl ShardRecords {
             }
             ShardQuestion::SetProfile(model, profile, reply) => {
                 party.on_event(now, Event::SetProfile { model, profile }, todo);
-                // What exceeded the plans before says nothing of the plans from now on.
                 // They were multiples of what the profile before says.
                 self.times.remove(&model);
                 reply.answer(());
