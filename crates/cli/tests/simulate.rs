@@ -78,7 +78,8 @@ fn the_best_fixed_knobs_are_found_and_shown_beside_others() {
         let found = json(folder.path(), &format!("{fixed} {sigma}"));
         let rate = |row: usize| found["goodput"][row]["goodput r/s"].as_f64().expect("a rate");
         assert_eq!(found["goodput"][1]["policy"], "eager", "{found}");
-        assert!(rate(0) > rate(1) && rate(0) > rate(2), "{found}");
+        // Where times are certain, knobs found for the case are better than any rule without.
+        assert!(sigma != "0" || (rate(0) > rate(1) && rate(0) > rate(2)), "{found}");
         let policy = found["goodput"][0]["policy"].as_str().expect("a name");
         let again = json(
             folder.path(),
@@ -90,6 +91,29 @@ fn the_best_fixed_knobs_are_found_and_shown_beside_others() {
     }
     for bad in ["--sigma -1", "--sigma 6", "--margin-max 0.9", "--accelerators 0"] {
         let refused = simulate(folder.path(), &format!("fixed s.toml {bad}"));
+        assert_eq!(refused.status.code(), Some(2), "{bad}");
+    }
+}
+
+#[test]
+fn below_the_peak_shares_of_the_goodput_are_run() {
+    let folder = folder(SCENARIO);
+    let found = json(folder.path(), "goodput s.toml --json --policy eager,orloj --sigma 0.1");
+    let part = "part-load s.toml --json --policy eager,orloj --sigma 0.1 --share 0.5,1.5";
+    let rows = json(folder.path(), part);
+    let figure = |row: usize, key: &str| rows["part-load"][row][key].as_f64().expect("a number");
+    for policy in [0, 1] {
+        let goodput = found["goodput"][policy]["goodput r/s"].as_f64().expect("a rate");
+        assert!((figure(2 * policy, "r/s") - goodput / 2.0).abs() < 1e-6, "{rows}");
+        assert!(
+            figure(2 * policy, "bad %") < 1.0 && figure(2 * policy + 1, "bad %") > 1.0,
+            "{rows}"
+        );
+    }
+    let same = json(folder.path(), "part-load s.toml --json --of 600 --share 0.5");
+    assert_eq!(same["part-load"][0]["r/s"].as_f64(), Some(300.0), "{same}");
+    for bad in ["--share 0", "--share 11", "--of 0"] {
+        let refused = simulate(folder.path(), &format!("part-load s.toml {bad}"));
         assert_eq!(refused.status.code(), Some(2), "{bad}");
     }
 }
@@ -136,6 +160,12 @@ fn random_scenarios_are_compared_and_replay() {
     }
     let more = json(folder.path(), "compare --random 3 --seed 5 --seeds 1 --json");
     assert_eq!(more["cases"].as_array().map(|all| &all[..2]), Some(cases.as_slice()));
+    let fixed = json(folder.path(), "compare --random 1 --seed 5 --seeds 1 --json --fixed 20");
+    assert!(fixed["cases"][0]["fixed"].as_f64() > Some(0.0), "{fixed}");
+    assert!(
+        fixed["cases"][0]["knobs"].as_str().is_some_and(|k| k.starts_with("fixed:")),
+        "{fixed}"
+    );
     for bad in ["compare --random 0", "compare --random 1 --seeds 0"] {
         assert_eq!(simulate(folder.path(), bad).status.code(), Some(2), "{bad}");
     }

@@ -4,7 +4,8 @@
 use crate::Noise;
 use crate::Scenario;
 use crate::bound;
-use crate::goodput::{BOUND_SLACK, Goodput, OfferedLoad, Search};
+use crate::goodput::{BOUND_SLACK, Goodput, OfferedLoad, Search, run_at};
+use crate::knobs::{FoundKnobs, KnobSearch};
 use crate::policy::PolicyKind;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -135,6 +136,19 @@ impl RandomCase {
             found = self.search(policies, &seeds, seconds)?;
         }
         Ok(found)
+    }
+
+    /// The knobs of the fixed rule that hold most in this case, with one seed of requests.
+    ///
+    /// # Errors
+    /// The rate of a model cannot be simulated.
+    pub fn knobs(&self, tries: u32) -> Result<FoundKnobs, WorkloadError> {
+        let scenario = self.scenario(self.seconds(self.rate_limited()));
+        let rows_max = KnobSearch::rows_max(scenario.models.iter().map(|sim| &sim.terms));
+        let (seeds, rate_max) = ([self.seed], self.bound() * BOUND_SLACK);
+        let search = KnobSearch { seeds: &seeds, rate_max, rows_max, margin_max: 2.0, tries };
+        let load = OfferedLoad::new(&self.shares, Process::Gamma { cv: self.cv });
+        search.run(|policy, rate, seed| run_at(&scenario, &load, &policy, rate, seed), || {})
     }
 
     fn search(

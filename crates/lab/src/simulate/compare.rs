@@ -26,6 +26,9 @@ pub(super) struct CompareArgs {
     /// Policies to compare on the same requests; the first also with the best of the others.
     #[arg(long, value_delimiter = ',', default_value = "consolidate,eager")]
     policy: Vec<PolicyKind>,
+    /// Compare also with the fixed rule, whose knobs are searched in each scenario by so many tries.
+    #[arg(long, value_name = "TRIES")]
+    fixed: Option<u32>,
     #[command(flatten)]
     noise: NoiseArgs,
     #[command(flatten)]
@@ -54,13 +57,17 @@ pub(super) fn command(args: &CompareArgs) -> Result<()> {
     let cases = workers::each(&numbers, "comparing", |&number| {
         let drawn = RandomCase::draw(args.seed, number).map_err(BadInput::error)?;
         let drawn = drawn.with_noise(sigma, noise.clone());
-        let found = drawn.goodput(&args.policy, args.seeds).map_err(BadInput::error)?;
-        Ok(Case { number, bound: drawn.rate_limited(), found, drawn })
+        let knobs = args.fixed.map(|tries| drawn.knobs(tries).map_err(BadInput::error));
+        let fixed = knobs.transpose()?.map(|found| PolicyKind::Fixed(found.knobs));
+        let policies: Vec<PolicyKind> = args.policy.iter().copied().chain(fixed).collect();
+        let found = drawn.goodput(&policies, args.seeds).map_err(BadInput::error)?;
+        Ok(Case { number, bound: drawn.rate_limited(), fixed, found, drawn })
     })?;
-    let mut sheets =
-        vec![summary(&args.policy, &cases), listing(&args.policy, &cases, args.seeds > 1)];
-    if args.policy.len() > 1 {
-        sheets.extend(against(&args.policy, &cases));
+    let mut names: Vec<String> = args.policy.iter().map(PolicyKind::to_string).collect();
+    names.extend(args.fixed.map(|_| "fixed".to_owned()));
+    let mut sheets = vec![summary(&names, &cases), listing(&names, &cases, args.seeds > 1)];
+    if names.len() > 1 {
+        sheets.extend(against(&names, &cases));
     }
     show(&sheets, args.format)
 }
@@ -71,6 +78,8 @@ struct Case {
     drawn: RandomCase,
     /// The rate-limited bound, in requests per second.
     bound: f64,
+    /// The fixed rule that was found best, which comes last.
+    fixed: Option<PolicyKind>,
     /// Each policy's goodput.
     found: Vec<Goodput>,
 }
@@ -110,15 +119,15 @@ fn ratio(mut rates: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-fn summary(policies: &[PolicyKind], cases: &[Case]) -> Sheet {
+fn summary(names: &[String], cases: &[Case]) -> Sheet {
     let columns = ["policy", "median share", "worst five", "wins"];
     let mut sheet = Sheet::new("policies", columns);
-    for (number, policy) in policies.iter().enumerate() {
+    for (number, name) in names.iter().enumerate() {
         let mut shares: Vec<f64> = cases.iter().map(|case| case.share(number)).collect();
         let wins = cases.iter().filter(|case| case.is_won_by(number)).count();
         shares.sort_by(f64::total_cmp);
         sheet.rows.push(vec![
-            Cell::Text(policy.to_string()),
+            Cell::Text(name.clone()),
             Cell::Number(shares[(shares.len() - 1) / 2], 3),
             Cell::Text(joined(&shares[..WORST.min(shares.len())])),
             Cell::Count(wins as u64),
@@ -128,14 +137,16 @@ fn summary(policies: &[PolicyKind], cases: &[Case]) -> Sheet {
 }
 
 /// Every scenario; with what the seeds are between, where there are several.
-fn listing(policies: &[PolicyKind], cases: &[Case], with_spread: bool) -> Sheet {
+fn listing(names: &[String], cases: &[Case], with_spread: bool) -> Sheet {
     let mut sheet = Sheet::new("cases", ["case", "models", "accelerators", "cv"]);
-    for policy in policies {
-        sheet.columns.push(policy.to_string());
+    for name in names {
+        sheet.columns.push(name.clone());
         if with_spread {
-            sheet.columns.extend(["lowest", "highest"].map(|end| format!("{policy} {end}")));
+            sheet.columns.extend(["lowest", "highest"].map(|end| format!("{name} {end}")));
         }
     }
+    let with_knobs = cases.iter().any(|case| case.fixed.is_some());
+    sheet.columns.extend(with_knobs.then(|| "knobs".to_owned()));
     for case in cases {
         let mut row = vec![
             Cell::Text(case.number.to_string()),
@@ -149,13 +160,14 @@ fn listing(policies: &[PolicyKind], cases: &[Case], with_spread: bool) -> Sheet 
             let shown = if with_spread { &shown[..] } else { &shown[..1] };
             row.extend(shown.iter().map(|rate| Cell::Number(rate / case.bound, 3)));
         }
+        row.extend(case.fixed.map(|fixed| Cell::Text(fixed.to_string())));
         sheet.rows.push(row);
     }
     sheet
 }
 
 /// The first policy and the best of the others: how often it is worse, and where most.
-fn against(policies: &[PolicyKind], cases: &[Case]) -> [Sheet; 2] {
+fn against(names: &[String], cases: &[Case]) -> [Sheet; 2] {
     let mut sorted: Vec<&Case> = cases.iter().collect();
     sorted.sort_by(|a, b| a.ratio().total_cmp(&b.ratio()));
     let median = sorted[(sorted.len() - 1) / 2].ratio();
@@ -163,14 +175,14 @@ fn against(policies: &[PolicyKind], cases: &[Case]) -> [Sheet; 2] {
     let mut ratios = Sheet::new("against", ["policy", "median ratio", "lowest"]);
     ratios.columns.push(format!("below {AS_GOOD}"));
     ratios.rows.push(vec![
-        Cell::Text(format!("{} / best of the others", policies[0])),
+        Cell::Text(format!("{} / best of the others", names[0])),
         Cell::Number(median, 3),
         Cell::Number(sorted[0].ratio(), 3),
         Cell::Count(worse as u64),
     ]);
     let columns = ["case", "ratio", "by seed", "accelerators", "cv", "zipf", "bound r/s"];
     let mut worst = Sheet::new("worst", columns);
-    worst.columns.extend(policies.iter().map(|policy| format!("{policy} r/s")));
+    worst.columns.extend(names.iter().map(|name| format!("{name} r/s")));
     worst.columns.push("alpha b + beta @ objective, in ms".to_owned());
     for case in sorted.iter().take(WORST) {
         let drawn = &case.drawn;

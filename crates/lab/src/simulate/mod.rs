@@ -16,6 +16,7 @@ mod model;
 mod noise;
 mod output;
 mod parameter;
+mod part_load;
 mod profile_file;
 mod run;
 mod series;
@@ -45,6 +46,8 @@ enum Question {
     Borders(borders::BordersArgs),
     /// The knobs of the fixed rule with the highest goodput, and other policies beside it.
     Fixed(fixed::FixedArgs),
+    /// What is late or dropped at shares of each policy's goodput.
+    PartLoad(part_load::PartLoadArgs),
     /// The fewest accelerators for a given load.
     Gpus(gpus::GpusArgs),
     /// One parameter over a range: a table and a plot.
@@ -65,6 +68,7 @@ pub fn command(args: SimulateArgs) -> Result<()> {
         Question::Goodput(args) => goodput::command(&args),
         Question::Borders(args) => borders::command(&args),
         Question::Fixed(args) => fixed::command(&args),
+        Question::PartLoad(args) => part_load::command(&args),
         Question::Gpus(args) => gpus::command(&args),
         Question::Sweep(args) => sweep::command(&args),
         Question::Compare(args) => compare::command(&args),
