@@ -301,8 +301,8 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         orloj:95 b4edd3e10aab31b2
         consolidate following 25e818d0837d772f
         eager following 183064f82336277e
-        adaptive 0b5d7851d0e975c5
-        adaptive following e5151bbc98c296a1
+        adaptive 0f7a47d301eeccf6
+        adaptive following 5d15fb0b3f01a82e
     "#]]
     .assert_eq(&text);
 }

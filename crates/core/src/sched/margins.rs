@@ -6,14 +6,17 @@
 
 use crate::slowdown::Slowdown;
 
-/// How many times its mean a batch is counted, for each of three questions. All are one where times
-/// do not vary.
+/// How many times its mean a batch is counted, for each of four questions. All are one where times do
+/// not vary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Margins {
     /// May one row more go into this batch?
     pub(crate) row: Slowdown,
     /// May the batch wait for one row more?
     pub(crate) wait: Slowdown,
+    /// May it wait whatever that gains, as every batch does that is deferred fully, or leaves
+    /// accelerators to others?
+    pub(crate) defer: Slowdown,
     /// Could a request still be in time, with luck?
     pub(crate) luck: Slowdown,
 }
@@ -21,14 +24,14 @@ pub(crate) struct Margins {
 /// The risk at which another row pays, where rows alone keep one accelerator busy.
 const ROW_RISK: f64 = 0.1;
 /// The risk at which waiting for another row pays, where rows alone keep half an accelerator busy.
-const WAIT_RISK: f64 = 0.05;
+const WAIT_RISK: f64 = 0.03;
 /// Waiting delays the others by the time until the next row comes, as well as by its cost: that is
 /// as much as rows are worth that keep half an accelerator busy.
 const WAIT_MORE: f64 = 0.5;
 /// Beyond even odds a row is left out in any case.
 const RISK_MAX: f64 = 0.5;
-/// Where a model defers fully, whatever the load, every batch waits for its last moment. So that
-/// hardly any is late, it waits until so many deviations before.
+/// Where a batch waits whatever that gains, it is the rule and no exception that it starts in the last
+/// moment. So that hardly any is late, that is so many deviations before.
 const DEFERRED_DEVIATIONS: f64 = 3.0;
 /// A request is hopeless that only a batch would meet which is so many deviations faster than the
 /// mean.
@@ -39,12 +42,15 @@ const SPREAD_MAX: f64 = 0.5;
 
 impl Margins {
     /// What is certain needs no margin.
-    pub(crate) const NONE: Margins =
-        Margins { row: Slowdown::ONE, wait: Slowdown::ONE, luck: Slowdown::ONE };
+    pub(crate) const NONE: Margins = Margins {
+        row: Slowdown::ONE,
+        wait: Slowdown::ONE,
+        defer: Slowdown::ONE,
+        luck: Slowdown::ONE,
+    };
 
     /// The margins of a model whose times have this spread and whose rows alone, without what each
-    /// batch costs, keep `rows_busy` accelerators busy. `defers`: it waits as long as it can,
-    /// whatever the load.
+    /// batch costs, keep `rows_busy` accelerators busy.
     ///
     /// One more row makes the batch longer by its cost, and each request of the batch a little more
     /// likely to be late. Requests come at a steady rate, so that adds up to the number of rows that
@@ -52,29 +58,30 @@ impl Margins {
     /// than a share of one request. So the risk that is worth taking falls with the rows that come
     /// while one runs: a large pool, where the next accelerator is free in a moment, plays safe, and
     /// one accelerator, where a row left behind waits for a whole batch, takes chances.
-    pub(crate) fn new(spread: f64, rows_busy: f64, defers: bool) -> Margins {
+    pub(crate) fn new(spread: f64, rows_busy: f64) -> Margins {
         if spread <= 0.0 {
             return Margins::NONE;
         }
         let spread = spread.min(SPREAD_MAX);
         let above = |deviations: f64| Slowdown::ONE.scaled_by(1.0 + deviations * spread);
         let row = deviations_at((ROW_RISK / rows_busy).min(RISK_MAX));
-        let wait = if defers {
-            DEFERRED_DEVIATIONS
-        } else {
-            deviations_at(WAIT_RISK / (WAIT_MORE + rows_busy))
-        };
-        Margins { row: above(row), wait: above(wait.max(row)), luck: above(-LUCK_DEVIATIONS) }
+        let wait = deviations_at(WAIT_RISK / (WAIT_MORE + rows_busy)).max(row);
+        Margins {
+            row: above(row),
+            wait: above(wait),
+            defer: above(DEFERRED_DEVIATIONS.max(wait)),
+            luck: above(-LUCK_DEVIATIONS),
+        }
     }
 
     /// Only what is certain to be late counts as late.
     pub(crate) fn lucky(self) -> Margins {
-        Margins { row: self.luck, wait: self.luck, ..self }
+        Margins { row: self.luck, wait: self.luck, defer: self.luck, ..self }
     }
 
     /// The mean counts.
     pub(crate) fn even(self) -> Margins {
-        Margins { row: Slowdown::ONE, wait: Slowdown::ONE, ..self }
+        Margins { luck: self.luck, ..Margins::NONE }
     }
 }
 
@@ -114,23 +121,22 @@ mod tests {
 
     #[test]
     fn certain_times_need_no_margin() {
-        assert_eq!(Margins::new(0.0, 5.0, false), Margins::NONE);
-        assert_eq!(Margins::new(0.0, 0.0, true), Margins::NONE);
+        assert_eq!(Margins::new(0.0, 5.0), Margins::NONE);
+        assert_eq!(Margins::new(0.0, 0.0), Margins::NONE);
     }
 
     #[test]
     fn the_more_rows_come_while_one_runs_the_less_is_risked() {
         let deviations = |slowdown: Slowdown| ((slowdown.as_f64() - 1.0) * 100.0).round() / 10.0;
         let of = |rows_busy| {
-            let Margins { row, wait, luck } = Margins::new(0.1, rows_busy, false);
-            [row, wait, luck].map(deviations)
+            let Margins { row, wait, defer, luck } = Margins::new(0.1, rows_busy);
+            [row, wait, defer, luck].map(deviations)
         };
-        assert_eq!(of(0.0), [0.0, 1.3, -1.0], "no load");
-        assert_eq!(of(0.3), [0.4, 1.6, -1.0], "one accelerator");
-        assert_eq!(of(4.7), [2.1, 2.4, -1.0], "eight");
-        assert_eq!(of(17.0), [2.6, 2.8, -1.0], "twenty-four");
-        assert_eq!(deviations(Margins::new(0.1, 4.7, true).wait), 3.0);
-        assert_eq!(Margins::new(9.0, 4.7, true), Margins::new(SPREAD_MAX, 4.7, true));
+        assert_eq!(of(0.0), [0.0, 1.6, 3.0, -1.0], "no load");
+        assert_eq!(of(0.3), [0.4, 1.8, 3.0, -1.0], "one accelerator");
+        assert_eq!(of(4.7), [2.1, 2.6, 3.0, -1.0], "eight");
+        assert_eq!(of(17.0), [2.6, 2.9, 3.0, -1.0], "twenty-four");
+        assert_eq!(Margins::new(9.0, 4.7), Margins::new(SPREAD_MAX, 4.7));
     }
 
     #[test]

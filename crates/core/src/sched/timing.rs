@@ -40,10 +40,10 @@ impl Timing<'_> {
         due - self.longest(rows, self.margins.row) - self.delays.lead(rows)
     }
 
-    /// The last moment until which a batch may wait that then has `rows` rows.
+    /// The last moment until which a batch may wait that then has `rows` rows, with this margin.
     #[inline]
-    pub(crate) fn latest_wait(&self, due: Time, rows: u32) -> Time {
-        due - self.longest(rows, self.margins.wait) - self.delays.lead(rows)
+    pub(crate) fn latest_wait(&self, due: Time, rows: u32, margin: Slowdown) -> Time {
+        due - self.longest(rows, margin) - self.delays.lead(rows)
     }
 
     /// The largest batch of at most `most` rows that, decided at `now` for an accelerator that is
@@ -140,13 +140,13 @@ mod tests {
     fn the_more_times_vary_the_fewer_rows_are_sure_to_be_in_time() {
         let profile = Profile::linear(ms(1.0), ms(5.0), 64).unwrap();
         let timing = |spread| {
-            let margins = Margins::new(spread, 1.0, false);
+            let margins = Margins::new(spread, 1.0);
             Timing { profile: &profile, delays: Delays::default(), margins }
         };
         let rows = |spread| timing(spread).rows_in_time(at(0.0), at(0.0), at(12.0), u32::MAX);
         assert_eq!([0.0, 0.1, 0.2].map(rows), [7, 5, 4]);
         let (certain, varying) = (timing(0.0), timing(0.1));
-        let waits = |timing: &Timing<'_>| timing.latest_wait(at(12.0), 4);
+        let waits = |timing: &Timing<'_>| timing.latest_wait(at(12.0), 4, timing.margins.wait);
         assert_eq!(waits(&certain), certain.latest_start(at(12.0), 4));
         assert!(waits(&varying) < varying.latest_start(at(12.0), 4));
         let request = |due| Request {

@@ -11,6 +11,7 @@ use super::margins::Margins;
 use super::message::ModelPlan;
 use super::mode::Mode;
 use super::timing::Timing;
+use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 
 /// When the batch of a candidate may be sent to an accelerator.
@@ -66,12 +67,12 @@ pub(crate) fn send_window(
             adaptive_exec(timing, now, outlook, plan).clamp(now, latest)
         }
         Mode::Adaptive | Mode::Consolidate => {
-            deferred_exec(timing, now, outlook).clamp(now, latest)
+            deferred_exec(timing, now, outlook, timing.margins.defer).clamp(now, latest)
         }
     };
     let urgent = match mode {
         Mode::Adaptive => {
-            let grown = frontrun(timing, outlook);
+            let grown = frontrun(timing, outlook, timing.margins.defer);
             grown.min(latest - plan.urgency).clamp(exec, latest)
         }
         Mode::Consolidate | Mode::Eager => exec,
@@ -98,9 +99,9 @@ pub(crate) fn drop_target(mode: Mode, timing: &Timing<'_>, budget: Span, rows_pe
 /// The last moment to send one request more than there is: from here on waiting can no longer make
 /// the batch larger.
 #[inline]
-fn frontrun(timing: &Timing<'_>, outlook: &Outlook) -> Time {
+fn frontrun(timing: &Timing<'_>, outlook: &Outlook, margin: Slowdown) -> Time {
     let grown = outlook.rows.saturating_add(outlook.request_rows);
-    timing.latest_wait(outlook.due, grown) - timing.delays.jitter
+    timing.latest_wait(outlook.due, grown, margin) - timing.delays.jitter
 }
 
 /// From when on waiting costs more than it gains at the measured load.
@@ -109,18 +110,18 @@ fn adaptive_exec(timing: &Timing<'_>, now: Time, outlook: &Outlook, plan: &Model
     if outlook.rows >= plan.threshold {
         return now;
     }
-    let early = deferred_exec(timing, now, outlook) - plan.early_start;
+    let early = deferred_exec(timing, now, outlook, timing.margins.wait) - plan.early_start;
     early.min(outlook.arrival + plan.wait_max) - plan.credit
 }
 
 /// From when on waiting can no longer make the batch larger, or gains nothing.
 #[inline]
-fn deferred_exec(timing: &Timing<'_>, now: Time, outlook: &Outlook) -> Time {
+fn deferred_exec(timing: &Timing<'_>, now: Time, outlook: &Outlook, margin: Slowdown) -> Time {
     let full = outlook.next.is_some() || outlook.low_waits;
     if full || !timing.profile.cheaper_beyond(outlook.rows) {
         return now;
     }
-    let frontrun = frontrun(timing, outlook);
+    let frontrun = frontrun(timing, outlook, margin);
     let companions = frontrun.since(outlook.arrival).0 as f64 * outlook.companions_per_ns;
     // Fewer than one request in all the time that the oldest can wait: it would wait alone.
     if companions < f64::from(outlook.request_rows) { now } else { frontrun }

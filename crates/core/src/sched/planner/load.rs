@@ -15,6 +15,9 @@ const USE_MAX: f64 = 0.86;
 /// share over what can be served.
 const OVERLOAD_WIDTH: f64 = 0.05;
 
+/// A single accelerator runs down a backlog only by batches that are this much larger than the load needs.
+const BACKLOG_ALONE: f64 = 1.5;
+
 /// No nanosecond of an accelerator is worth more nanoseconds of waiting.
 const PRICE_MAX: f64 = 1e6;
 
@@ -46,7 +49,12 @@ pub(super) fn find_full_batches(
 
 impl<'a> PoolLoad<'a> {
     pub(super) fn sizes(&self) -> BatchSizes {
-        BatchSizes { stretch: self.needed_stretch(), price: self.price_of_use(), calm: self.calm() }
+        BatchSizes {
+            stretch: self.needed_stretch(),
+            price: self.price_of_use(),
+            calm: self.calm(),
+            backlog: if self.accelerators > 1.0 { 1.0 } else { BACKLOG_ALONE },
+        }
     }
 
     fn active(&self) -> impl Iterator<Item = &'a PlannedModel> {

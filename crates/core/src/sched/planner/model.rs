@@ -197,7 +197,7 @@ impl PlannedModel {
     /// Its plan, but for what depends on the other models: level and urgency.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
     pub(super) fn decide(&self, sizes: &BatchSizes) -> ModelPlan {
-        let &BatchSizes { stretch, price, calm } = sizes;
+        let &BatchSizes { stretch, price, calm, backlog } = sizes;
         let credit = Span((self.losses.credit() * self.demand.slo.0 as f64) as u64);
         let rate = self.demand.rows_per_ns;
         if !self.is_active() {
@@ -215,7 +215,7 @@ impl PlannedModel {
         let wait_max = WAIT_MAX * f64::from(threshold - 1) / rate;
         ModelPlan {
             is_overloaded: calm <= 0.0,
-            target: rounded_up(needed),
+            target: rounded_up(1.0 + backlog * (needed - 1.0)),
             threshold,
             early_start: Span(early_start as u64),
             wait_max: Span(wait_max as u64),

@@ -11,4 +11,7 @@ pub(super) struct BatchSizes {
     pub(super) price: Option<f64>,
     /// One where full batches can serve the load, zero in overload.
     pub(super) calm: f64,
+    /// How many times larger than needed a batch may grow at the cost of heads that are dropped: one,
+    /// but where what a batch leaves behind has no other accelerator to go to.
+    pub(super) backlog: f64,
 }

@@ -213,7 +213,7 @@ impl Shard {
         let mut reported = 0;
         // A closed model is to be forgotten, and not to be heard of again.
         let open = self.models.slots.iter_mut().flatten().filter(|state| !state.is_closed());
-        for demand in open.filter_map(|state| state.report(&self.pool, now)) {
+        for demand in open.filter_map(|state| state.report(now)) {
             reported += 1;
             send(ShardToMatcher::Demand(demand));
         }
@@ -405,9 +405,8 @@ impl Shard {
     fn set_mode(&mut self, mode: Mode) {
         self.pool.mode = mode;
         self.report_due = Time::ZERO;
-        let Shard { pool, models, .. } = self;
-        models.update_all(|state| {
-            state.forget_plan(pool);
+        self.models.update_all(|state| {
+            state.forget_plan();
             true
         });
     }

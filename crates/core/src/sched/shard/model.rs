@@ -136,7 +136,7 @@ impl QueuedModel {
             stats: ModelStatistics::default(),
             terms,
         };
-        model.find_margins(pool);
+        model.find_margins();
         model
     }
 
@@ -350,20 +350,19 @@ impl QueuedModel {
         let Some(ratio) = ratio else { return false };
         if self.times.record(now, ratio) {
             self.rows_per_ns = self.arrivals.rows_per_ns(now);
-            self.find_margins(pool);
+            self.find_margins();
         }
         self.follow_times(pool)
     }
 
     /// Finds anew how sure its batches have to be of their deadlines. Of best effort none is lost for
     /// being late.
-    fn find_margins(&mut self, pool: &PoolView) {
+    fn find_margins(&mut self) {
         if self.terms.objective.is_soft() {
             return;
         }
         let rows_busy = self.rows_per_ns * self.timing.per_row();
-        let defers = pool.mode == Mode::Consolidate;
-        self.timing.set_margins(Margins::new(self.times.spread(), rows_busy, defers));
+        self.timing.set_margins(Margins::new(self.times.spread(), rows_busy));
     }
 
     /// Plans with the slowdown that was measured, as far as a mean request alone still takes no more
@@ -403,7 +402,7 @@ impl QueuedModel {
         let profile = Profile::clone(&self.terms.profile).at_slowdown(self.times.slowdown());
         self.timing.set_profile(profile, &pool.delays, pool.message);
         self.follow_times(pool);
-        self.find_margins(pool);
+        self.find_margins();
     }
 
     /// Plans with the pool's delays as they are now.
@@ -418,11 +417,10 @@ impl QueuedModel {
         is_new && !self.queue.is_empty()
     }
 
-    /// Forgets its plan, because the pool is scheduled in another mode.
-    pub(super) fn forget_plan(&mut self, pool: &PoolView) {
+    /// Forgets its plan.
+    pub(super) fn forget_plan(&mut self) {
         self.plan = ModelPlan::default();
         self.is_planned = false;
-        self.find_margins(pool);
     }
 
     /// Looks at it: drops what has to be dropped, and hands its candidate to `publish` if it changed.
@@ -531,13 +529,13 @@ impl QueuedModel {
     }
 
     /// What was measured of it, if the planner is to know: while requests come, and once after.
-    pub(super) fn report(&mut self, pool: &PoolView, now: Time) -> Option<ModelDemand> {
+    pub(super) fn report(&mut self, now: Time) -> Option<ModelDemand> {
         let is_present = self.is_present(now);
         let was_planned = std::mem::replace(&mut self.is_planned, is_present);
         let demand = (is_present || was_planned).then(|| self.demand(now, is_present));
         if let Some(demand) = &demand {
             self.rows_per_ns = demand.rows_per_ns;
-            self.find_margins(pool);
+            self.find_margins();
         }
         demand
     }

@@ -199,7 +199,7 @@ mod tests {
     fn what_may_end_early_needs_less_at_least() {
         let mut timing = timing(MS(2), Span::ZERO);
         assert_eq!(timing.least(), MS(6));
-        timing.set_margins(Margins::new(0.25, 1.0, false));
+        timing.set_margins(Margins::new(0.25, 1.0));
         assert_eq!(timing.least(), MS(5), "four less a deviation");
         assert_eq!(timing.per_row(), 1e6);
     }
