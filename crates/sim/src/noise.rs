@@ -72,14 +72,6 @@ pub enum Strikes {
     All,
 }
 
-impl Noise {
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        *self == Noise::default()
-    }
-}
-
 impl Bimodal {
     /// What a request costs on average, as a share of the full cost.
     #[must_use]
