@@ -62,10 +62,11 @@ pub enum PolicyKind {
 /// A name that is not a policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown policy `{name}`: use consolidate, adaptive, eager, timeout:MS (or timeout:MS:ROWS), target:ROWS, \
-     frontrun, latest, fixed:MARGIN:TARGET:ROWS, clockwork, nexus, shepherd or orloj (or orloj:PERCENT); for models with sizes also a mode with /padded, /equal, \
-     /buckets or /borders:S:S:...: requests padded to the bound, only equal ones together, buckets as BucketServe's, \
-     fixed borders"
+    "unknown policy `{name}`: use consolidate, adaptive, eager, timeout:MS (or timeout:MS:ROWS), \
+     target:ROWS, frontrun, latest, fixed:MARGIN:TARGET:ROWS, clockwork, nexus, shepherd or orloj \
+     (or orloj:PERCENT); for models with sizes also a mode with /padded, /equal, /buckets or \
+     /borders:S:S:...: requests padded to the bound, only equal ones together, buckets as \
+     BucketServe's, fixed borders"
 )]
 pub struct PolicyNameError {
     /// The name that was given.

@@ -64,6 +64,17 @@ fn noise_is_the_same_for_every_policy() {
 }
 
 #[test]
+fn nothing_waits_while_accelerators_are_idle() {
+    for accelerators in [1, 8, 1000] {
+        let scenario = scenario(16, accelerators);
+        let of = |policy: PolicyKind| batches(&scenario, policy, 20.0);
+        let eager = of(PolicyKind::Eager);
+        assert!(of(PolicyKind::Orloj { sure: 0 }) == eager, "{accelerators} accelerators");
+        assert!(of(PolicyKind::Orloj { sure: 95 }) == eager, "{accelerators} accelerators");
+    }
+}
+
+#[test]
 fn late_timers_hold_up_what_waits_and_nothing_else() {
     let timer = Delay::Constant(Span::from_millis(1));
     let late = Scenario { noise: Noise { timer, ..Noise::default() }, ..scenario(16, 4) };

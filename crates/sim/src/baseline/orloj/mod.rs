@@ -2,10 +2,10 @@
 //! execution times that are known only as distributions.
 //!
 //! Source: Yu, Qiu, Jin, Chowdhury, *Orloj: Predictably Serving Unpredictable DNNs*, arXiv
-//! 2209.00159, MLSys 2023. As in the paper, the time of a batch is a distribution, derived from
-//! empirical ones by the rule that a batch takes as long as its longest request; there is a queue
-//! for every batch size, ordered by a score that changes with time; and the size with the highest
-//! score goes first. The score is that of cost-based scheduling (Peha and Tobagi; Chi et al., *iCBS*,
+//! 2209.00159, MLSys 2023. As far as we know the paper, the time of a batch is a distribution,
+//! derived from empirical ones by the rule that a batch takes as long as its longest request; there
+//! is a queue for every batch size, ordered by a score that changes with time; and the size with the
+//! highest score goes first. The score is that of cost-based scheduling (Peha and Tobagi; Chi et al., *iCBS*,
 //! VLDB 2011, and *Distribution-based query scheduling*, VLDB 2013) for a cost that steps at the
 //! deadline: the chance to be in time now, less the chance after an exponential delay, over the
 //! mean time. So a request that is hardly in time any more scores low and steps back for others.
@@ -256,8 +256,10 @@ impl Policy for Orloj {
             for model in queued {
                 self.drop_late(now, model, todo);
                 let batch = self.best(now, free, model);
-                // Of equal ones the model whose head is due first.
-                if batch.score > best.0 {
+                // Of equal ones the model whose head is due first: with many accelerators nothing
+                // is lost by a turn.
+                let is_first = best.1.is_none() || batch.score > best.0;
+                if is_first && !batch.places.is_empty() {
                     best = (batch.score, Some((model, batch.places)));
                 }
             }
