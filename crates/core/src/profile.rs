@@ -185,9 +185,14 @@ impl Profile {
     /// Whether it is the same profile, at the same slowdown. Equal tables elsewhere count as
     /// others, so that no table has to be read.
     pub(crate) fn is(&self, other: &Profile) -> bool {
+        self.is_table_of(other) && self.slowdown == other.slowdown
+    }
+
+    /// Whether it is the same profile, perhaps at another slowdown.
+    pub(crate) fn is_table_of(&self, other: &Profile) -> bool {
         let is_same_spread = Arc::ptr_eq(&self.spread, &other.spread)
             || (self.spread.is_empty() && other.spread.is_empty());
-        Arc::ptr_eq(&self.exec, &other.exec) && is_same_spread && self.slowdown == other.slowdown
+        Arc::ptr_eq(&self.exec, &other.exec) && is_same_spread
     }
 
     /// The largest batch whose execution takes at most `budget`; zero when not even one row does.

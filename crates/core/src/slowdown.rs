@@ -40,9 +40,15 @@ impl Slowdown {
         if self == Slowdown::ONE {
             return table;
         }
-        let product = u128::from(table.0) * u128::from(self.0);
         let up = (1 << FRACTION) - 1;
-        Span(u64::try_from((product + up) >> FRACTION).unwrap_or(u64::MAX))
+        // Arithmetic with 128-bit numbers is slow and needed only for spans of hours.
+        match table.0.checked_mul(self.0.into()).and_then(|product| product.checked_add(up)) {
+            Some(product) => Span(product >> FRACTION),
+            None => {
+                let product = u128::from(table.0) * u128::from(self.0) + u128::from(up);
+                Span(u64::try_from(product >> FRACTION).unwrap_or(u64::MAX))
+            }
+        }
     }
 
     /// The longest execution of the table that fits `budget` at this slowdown: the exact inverse of
@@ -92,7 +98,7 @@ impl Slowdown {
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
     pub fn scaled_by(self, factor: f64) -> Slowdown {
-        Slowdown((f64::from(self.0) * factor).round() as u32)
+        Slowdown((f64::from(self.0) * factor + 0.5) as u32)
     }
 
     /// Its representation; a greater slowdown has a greater one.

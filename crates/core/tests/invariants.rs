@@ -187,8 +187,9 @@ struct World<'a> {
     /// How much longer than by its profile each model is planned to run, before and after the
     /// scheduler settled: after a silence what was measured is forgotten.
     slowdowns: [[Slowdown; 2]; 3],
-    /// How many times its mean a batch takes that runs a deviation faster, likewise.
-    lucks: [[Slowdown; 2]; 3],
+    /// How many times its mean a batch takes that runs a deviation faster, likewise, at the least and
+    /// at the most: plans follow the spread in steps of a sixteenth.
+    lucks: [[Slowdown; 4]; 3],
     /// The model that has each place now.
     models: [ModelId; 3],
     /// Models that were told to go, and whether they are gone.
@@ -239,7 +240,7 @@ impl<'a> World<'a> {
             ends: BinaryHeap::new(),
             batches: 0,
             slowdowns: [[Slowdown::ONE; 2]; 3],
-            lucks: [[Slowdown::ONE; 2]; 3],
+            lucks: [[Slowdown::ONE; 4]; 3],
             models: [0, 1, 2].map(ModelId::first),
             removed: BTreeMap::new(),
             log: Vec::new(),
@@ -467,8 +468,11 @@ impl<'a> World<'a> {
             self.slowdowns[number][moment] = stats.slowdown;
             // Of best effort none is lost for being late, so there is no margin.
             let is_soft = self.terms(*model).objective.is_soft();
-            let deviation = if is_soft { 0.0 } else { stats.spread.min(0.5) };
-            self.lucks[number][moment] = Slowdown::ONE.scaled_by(1.0 - deviation);
+            let spread = if is_soft { 0.0 } else { stats.spread };
+            for (at, step) in [(0, 15.0 / 16.0), (1, 16.0 / 15.0)] {
+                let deviation = f64::min(spread * step, 0.5);
+                self.lucks[number][2 * moment + at] = Slowdown::ONE.scaled_by(1.0 - deviation);
+            }
         }
     }
 
@@ -481,10 +485,10 @@ impl<'a> World<'a> {
 
     fn check_drop(&self, model: ModelId, request: &Request, reason: DropReason) {
         let terms = self.terms(model);
-        let alone = [0, 1].map(|moment| {
-            let slowdown = self.slowdowns[model.index()][moment];
+        let alone = [0, 1, 2, 3].map(|at| {
+            let slowdown = self.slowdowns[model.index()][at / 2];
             let exec = slowdown.stretch(terms.profile.exec(request.rows));
-            let exec = self.lucks[model.index()][moment].stretch(exec);
+            let exec = self.lucks[model.index()][at].stretch(exec);
             let end = self.now + self.delays.lead(request.rows) + exec;
             end + self.delays.response <= request.deadline
         });

@@ -28,7 +28,7 @@ const USUAL: usize = 16;
 pub(crate) struct Compared {
     /// How many times as long it ran.
     ratio: Slowdown,
-    /// The relative standard deviation of what is usual.
+    /// The relative standard deviation of what is usual, where it is far enough away to ask.
     spread: f64,
 }
 
@@ -36,7 +36,7 @@ impl Compared {
     /// Whether it ran longer than usual by more than this share, and by more than so many
     /// deviations.
     fn is_slower(self, share: f64, deviations: f64) -> bool {
-        self.ratio > Slowdown::ONE.scaled_by(1.0 + share.max(deviations * self.spread))
+        self.ratio.as_f64() > 1.0 + share.max(deviations * self.spread)
     }
 
     /// Whether it ran noticeably longer than usual.
@@ -46,8 +46,7 @@ impl Compared {
 
     /// Whether it ran noticeably shorter than usual.
     fn is_low(self) -> bool {
-        let more = 1.0 + HIGH.max(HIGH_DEVIATIONS * self.spread);
-        self.ratio < Slowdown::ONE.scaled_by(more.recip())
+        self.ratio.as_f64() * (1.0 + HIGH.max(HIGH_DEVIATIONS * self.spread)) < 1.0
     }
 }
 
@@ -84,9 +83,12 @@ impl UsualRatio {
         }
         sorted[at] = ratio;
         let (median, low) = (sorted[(count - 1) / 2], sorted[count * 4 / 25]);
+        let compared = Compared { ratio: ratio.over(median), spread: 0.0 };
+        if !compared.is_high() && !compared.is_low() {
+            return compared;
+        }
         // By the shorter half alone: the longer one may be an accelerator's that is slow.
-        let spread = if low == median { 0.0 } else { 1.0 - low.over(median).as_f64() };
-        Compared { ratio: ratio.over(median), spread }
+        Compared { spread: 1.0 - low.over(median).as_f64(), ..compared }
     }
 }
 

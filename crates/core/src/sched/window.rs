@@ -71,11 +71,12 @@ pub(crate) fn send_window(
         }
     };
     let urgent = match mode {
-        Mode::Adaptive => {
+        // The lowest level may take any accelerator at any time.
+        Mode::Adaptive if plan.level > 0 => {
             let grown = frontrun(timing, outlook, timing.margins.defer);
             grown.min(latest - plan.urgency).clamp(exec, latest)
         }
-        Mode::Consolidate | Mode::Eager => exec,
+        Mode::Adaptive | Mode::Consolidate | Mode::Eager => exec,
     };
     SendWindow { exec, urgent, latest }
 }
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn an_adaptive_batch_waits_for_what_the_load_asks() {
         let profile = batching();
-        let plan = ModelPlan { threshold: 3, wait_max: ms(20.0), ..no_plan() };
+        let plan = ModelPlan { threshold: 3, wait_max: ms(20.0), level: 1, ..no_plan() };
         let window = |plan: &ModelPlan, rows| {
             let timing = Timing { profile: &profile, delays: NO_DELAYS, margins: Margins::NONE };
             send_window(Mode::Adaptive, &timing, at(0.0), &outlook(rows), plan)
@@ -203,6 +204,8 @@ mod tests {
         let early = window(&ModelPlan { urgency: ms(1.5), ..plan }, 3);
         let urgent = SendWindow { urgent: at(2.5), ..enough };
         assert_eq!(early, urgent, "until one may not become free in time");
+        let lowest = window(&ModelPlan { level: 0, ..plan }, 3);
+        assert_eq!(lowest, SendWindow { urgent: at(0.0), ..enough }, "nobody keeps one from it");
     }
 
     #[test]

@@ -51,11 +51,18 @@ impl PlannedModel {
     }
 
     pub(super) fn note(&mut self, demand: ModelDemand) {
-        let is_same = demand.profile.is(&self.demand.profile) && demand.data == self.demand.data;
-        self.demand = demand;
-        if !is_same {
-            self.fit();
+        let before = std::mem::replace(&mut self.demand, demand);
+        let ModelDemand { profile, data, .. } = &self.demand;
+        if profile.is(&before.profile) && *data == before.data {
+            return;
         }
+        if !profile.is_table_of(&before.profile) {
+            return self.fit();
+        }
+        // All times are scaled alike, and to all rows the same is added: the same sizes are thrifty.
+        let slower = profile.slowdown().as_f64() / before.profile.slowdown().as_f64();
+        self.alpha = (self.alpha - before.data.0 as f64) * slower + data.0 as f64;
+        self.beta *= slower;
     }
 
     pub(super) fn high_demand(&self) -> HighDemand<'_> {

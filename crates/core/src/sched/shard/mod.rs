@@ -17,9 +17,10 @@ mod pool;
 mod published;
 mod sealing;
 mod situation;
+mod statistics;
 mod timing;
 
-pub use model::ModelStatistics;
+pub use statistics::ModelStatistics;
 
 use super::action::{Action, Actions};
 use super::event::{Event, ModelTerms};

@@ -10,6 +10,7 @@ use super::offering::tier;
 use super::pool::PoolView;
 use super::published::Published;
 use super::situation::Situation;
+use super::statistics::ModelStatistics;
 use super::timing::{ModelTiming, Stage};
 use crate::ids::{ModelId, RequestId};
 use crate::profile::Profile;
@@ -18,51 +19,12 @@ use crate::sched::action::{Action, Actions, Start};
 use crate::sched::class_queues::{Choice, ClassQueues};
 use crate::sched::event::ModelTerms;
 use crate::sched::low_share::{Deficit, debt_max};
-use crate::sched::margins::Margins;
 use crate::sched::message::{Candidate, Grant, ModelDemand, ModelPlan, Reply, SentBatch, Tier};
 use crate::sched::mode::Mode;
 use crate::sched::times::ModelTimes;
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
 use std::sync::Arc;
-
-/// Counters of one model since it was added.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ModelStatistics {
-    /// Batches started.
-    pub batches: u64,
-    /// Requests in them.
-    pub requests: u64,
-    /// Rows in them.
-    pub rows: u64,
-    /// Requests queued now.
-    pub queued: u64,
-    /// How many times longer than by the profile as it was loaded its batches run on average.
-    pub slowdown: Slowdown,
-    /// The relative standard deviation of how long its batches run.
-    pub spread: f64,
-    /// How many times its mean time a batch is counted, for being in time.
-    pub margin: Slowdown,
-    /// What the load asks of it. Outside the adaptive mode only what its high requests need.
-    pub plan: ModelPlan,
-    /// The first lane of its model, if that has several.
-    pub lane_of: Option<ModelId>,
-}
-
-impl ModelStatistics {
-    /// Adds another lane of the same model. What is measured and planned is that of the lane with the
-    /// most rows.
-    pub fn add(&mut self, lane: &ModelStatistics) {
-        if lane.rows > self.rows {
-            (self.slowdown, self.plan) = (lane.slowdown, lane.plan);
-            (self.spread, self.margin) = (lane.spread, lane.margin);
-        }
-        self.batches += lane.batches;
-        self.requests += lane.requests;
-        self.rows += lane.rows;
-        self.queued += lane.queued;
-    }
-}
 
 /// Whether a model takes requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +48,6 @@ pub(super) struct QueuedModel {
     arrivals: ModelArrivals,
     /// Rows that low requests are owed, because they waited while high ones ran.
     deficit: Deficit,
-    /// Measured arrivals of rows, as of the last look at its margins.
-    rows_per_ns: f64,
     /// What the pool's load asks of it.
     plan: ModelPlan,
     published: Published,
@@ -123,7 +83,6 @@ impl QueuedModel {
             queue: ClassQueues::new(patience),
             arrivals: ModelArrivals::new(slo),
             deficit: Deficit::default(),
-            rows_per_ns: 0.0,
             plan: ModelPlan::default(),
             published: Published::default(),
             counted: 0,
@@ -136,7 +95,7 @@ impl QueuedModel {
             stats: ModelStatistics::default(),
             terms,
         };
-        model.find_margins();
+        model.follow_spread(0.0);
         model
     }
 
@@ -349,20 +308,20 @@ impl QueuedModel {
         self.note_idle(now);
         let Some(ratio) = ratio else { return false };
         if self.times.record(now, ratio) {
-            self.rows_per_ns = self.arrivals.rows_per_ns(now);
-            self.find_margins();
+            let rows_per_ns = self.arrivals.rows_per_ns(now);
+            self.follow_spread(rows_per_ns);
         }
         self.follow_times(pool)
     }
 
-    /// Finds anew how sure its batches have to be of their deadlines. Of best effort none is lost for
-    /// being late.
-    fn find_margins(&mut self) {
-        if self.terms.objective.is_soft() {
-            return;
-        }
-        let rows_busy = self.rows_per_ns * self.timing.per_row();
-        self.timing.set_margins(Margins::new(self.times.spread(), rows_busy));
+    /// Plans with margins for the spread that was measured.
+    fn follow_spread(&mut self, rows_per_ns: f64) {
+        self.timing.follow_spread(self.spread(), rows_per_ns);
+    }
+
+    /// The spread that plans count with. Of best effort nothing is lost for being late.
+    fn spread(&self) -> f64 {
+        if self.terms.objective.is_soft() { 0.0 } else { self.times.spread() }
     }
 
     /// Plans with the slowdown that was measured, as far as a mean request alone still takes no more
@@ -400,9 +359,8 @@ impl QueuedModel {
         self.times.change_table(before, after, profile.spread(rows));
         self.terms.profile = profile;
         let profile = Profile::clone(&self.terms.profile).at_slowdown(self.times.slowdown());
-        self.timing.set_profile(profile, &pool.delays, pool.message);
+        self.timing.set_profile((profile, self.spread()), &pool.delays, pool.message);
         self.follow_times(pool);
-        self.find_margins();
     }
 
     /// Plans with the pool's delays as they are now.
@@ -500,7 +458,7 @@ impl QueuedModel {
             Start { batch, accelerator, model, requests, rows, begin, exec, slowdown, behind };
         todo.list.push(Action::Start(start));
         let lead = self.timing.delays_at(Stage::Granted).lead(rows);
-        let spread = Span::from_millis_f64(exec.as_millis_f64() * self.times.spread());
+        let spread = Slowdown::ONE.scaled_by(self.times.spread()).stretch(exec);
         SentBatch { ready, exec, spread, table, lead }
     }
 
@@ -534,8 +492,7 @@ impl QueuedModel {
         let was_planned = std::mem::replace(&mut self.is_planned, is_present);
         let demand = (is_present || was_planned).then(|| self.demand(now, is_present));
         if let Some(demand) = &demand {
-            self.rows_per_ns = demand.rows_per_ns;
-            self.find_margins();
+            self.follow_spread(demand.rows_per_ns);
         }
         demand
     }

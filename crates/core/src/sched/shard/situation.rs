@@ -14,6 +14,7 @@ use crate::profile::Profile;
 use crate::request::{Class, Objective, Request};
 use crate::sched::class_queues::ClassQueues;
 use crate::sched::low_share::Deficit;
+use crate::sched::margins::Margins;
 use crate::sched::message::ModelPlan;
 use crate::sched::timing::Timing;
 use crate::sched::window::Outlook;
@@ -74,16 +75,17 @@ impl Situation<'_> {
         let due = head.deadline - timing.delays.response;
         let queue = self.queue.leading_mut();
         let most = u32::try_from(queue.rows()).unwrap_or(u32::MAX).min(rows_max);
-        let mut fit = |margins| {
-            let timing = Timing { margins, ..timing };
-            queue.fit(timing.rows_in_time(now, free, due, most))
-        };
-        let (mut margins, mut prefix) = (timing.margins, fit(timing.margins));
+        let mut margins = timing.margins;
+        let mut prefix = queue.fit(timing.rows_in_time(now, free, due, most));
         // A margin is left free by choice. A request that needs it runs in it, and takes its chance:
         // late is no worse than dropped.
-        for pressed in [timing.margins.even(), timing.margins.lucky()] {
-            if prefix.count == 0 && margins != pressed {
-                (margins, prefix) = (pressed, fit(pressed));
+        if prefix.count == 0 && margins != Margins::NONE {
+            for pressed in [margins.even(), margins.lucky()] {
+                if prefix.count == 0 {
+                    margins = pressed;
+                    let timing = Timing { margins, ..timing };
+                    prefix = queue.fit(timing.rows_in_time(now, free, due, most));
+                }
             }
         }
         let next = queue.rows_behind(prefix.count);

@@ -49,6 +49,9 @@ pub(super) struct ModelTiming {
     least: [Span; 2],
     /// How much more than the mean counts for being in time.
     margins: Margins,
+    /// The spread and the rate of rows that the margins are for.
+    spread: f64,
+    rows_per_ns: f64,
 }
 
 impl ModelTiming {
@@ -61,6 +64,8 @@ impl ModelTiming {
             message: Span::ZERO,
             least: [Span::ZERO; 2],
             margins: Margins::NONE,
+            spread: 0.0,
+            rows_per_ns: 0.0,
         };
         timing.set_delays(delays, message);
         timing
@@ -99,9 +104,16 @@ impl ModelTiming {
         self.set_delays(delays, message);
     }
 
-    /// Plans with another loaded profile, at this slowdown, and these delays from now on.
-    pub(super) fn set_profile(&mut self, profile: Profile, delays: &Delays, message: Span) {
-        self.profile = profile;
+    /// Plans with another loaded profile, at this slowdown, whose times have this spread, and these
+    /// delays from now on.
+    pub(super) fn set_profile(
+        &mut self,
+        (profile, spread): (Profile, f64),
+        delays: &Delays,
+        message: Span,
+    ) {
+        (self.profile, self.spread) = (profile, spread);
+        self.find_margins();
         self.set_delays(delays, message);
     }
 
@@ -123,15 +135,25 @@ impl ModelTiming {
         self.margins
     }
 
-    /// Plans with these margins from now on.
-    pub(super) fn set_margins(&mut self, margins: Margins) {
-        self.margins = margins;
+    /// Plans with margins for this spread of execution times, at this rate of rows, from now on. What is
+    /// little different from before changes nothing.
+    #[inline]
+    pub(super) fn follow_spread(&mut self, spread: f64, rows_per_ns: f64) {
+        let is_same_rate = spread <= 0.0 || is_near(rows_per_ns, self.rows_per_ns);
+        if !is_near(spread, self.spread) || !is_same_rate {
+            (self.spread, self.rows_per_ns) = (spread, rows_per_ns);
+            self.find_margins();
+        }
+    }
+
+    fn find_margins(&mut self) {
+        self.margins = Margins::new(self.spread, self.rows_per_ns * self.per_row());
         self.find_least();
     }
 
     /// What another row adds to a batch, in nanoseconds, on average over all batches that meet the
     /// objective.
-    pub(super) fn per_row(&self) -> f64 {
+    fn per_row(&self) -> f64 {
         let rows = self.profile.rows_within(self.slo).max(2).min(self.profile.rows_max());
         let added = self.profile.exec(rows).saturating_sub(self.profile.exec(1));
         added.0 as f64 / f64::from(rows.saturating_sub(1).max(1))
@@ -148,6 +170,11 @@ impl ModelTiming {
     pub(super) fn least_now(&self, is_behind: bool) -> Span {
         self.least[usize::from(is_behind)]
     }
+}
+
+/// Whether a number is another only by a sixteenth.
+fn is_near(number: f64, known: f64) -> bool {
+    (number - known).abs() * 16.0 <= known
 }
 
 /// The delays together with those of a message and its answer, and a message's own, shrunk to three
@@ -199,8 +226,13 @@ mod tests {
     fn what_may_end_early_needs_less_at_least() {
         let mut timing = timing(MS(2), Span::ZERO);
         assert_eq!(timing.least(), MS(6));
-        timing.set_margins(Margins::new(0.25, 1.0));
+        timing.follow_spread(0.25, 1e-6);
         assert_eq!(timing.least(), MS(5), "four less a deviation");
-        assert_eq!(timing.per_row(), 1e6);
+        let margins = timing.margins();
+        assert_eq!(margins, Margins::new(0.25, 1.0), "a row takes a millisecond");
+        timing.follow_spread(0.26, 1.05e-6);
+        assert_eq!(timing.margins(), margins, "next to nothing");
+        timing.follow_spread(0.25, 2e-6);
+        assert_eq!(timing.margins(), Margins::new(0.25, 2.0));
     }
 }
