@@ -299,10 +299,10 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         shepherd 6a7da8f252f6fb40
         orloj c9f587825dc257b9
         orloj:95 b4edd3e10aab31b2
-        consolidate following 25e818d0837d772f
-        eager following 183064f82336277e
-        adaptive 0f7a47d301eeccf6
-        adaptive following 5d15fb0b3f01a82e
+        consolidate following 031bc8b52852d27b
+        eager following 2bbbc8ab16f03f1e
+        adaptive 90bc806b11000fed
+        adaptive following 6c0dfa5590d43db3
     "#]]
     .assert_eq(&text);
 }

@@ -31,7 +31,7 @@ const STEP: usize = 4;
 const STEP_SHARE: f64 = 0.125;
 const STEP_DEVIATIONS: f64 = 2.5;
 /// A mean of the newest ratios that is so many times its uncertainty away is a drift.
-const DRIFT_DEVIATIONS: f64 = 3.0;
+const DRIFT_DEVIATIONS: f64 = 4.0;
 /// What an update within that counts in the average.
 const AVERAGE: f64 = 1.0 / 32.0;
 /// What an update counts in the spread.
@@ -71,7 +71,7 @@ pub(crate) struct ModelTimes {
 struct Shown {
     mean: f64,
     spread: f64,
-    /// How far the mean may be off, about once in 500 times.
+    /// How far the mean may be off by chance; further hardly ever.
     uncertainty: f64,
 }
 
