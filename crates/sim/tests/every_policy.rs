@@ -286,7 +286,7 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         let _ = writeln!(text, "{policy}{world} {:016x}", hash.0);
     }
     expect![[r#"
-        consolidate 8719f083213f9089
+        consolidate 079169137350c3b7
         eager 7d7282a06ab76ea3
         timeout:3 4d3af212f7519bab
         timeout:8:4 cff469ea480867b9
@@ -299,10 +299,10 @@ fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         shepherd 6a7da8f252f6fb40
         orloj c9f587825dc257b9
         orloj:95 b4edd3e10aab31b2
-        consolidate following 031bc8b52852d27b
+        consolidate following 1225b8f5899f4429
         eager following 2bbbc8ab16f03f1e
-        adaptive 90bc806b11000fed
-        adaptive following 6c0dfa5590d43db3
+        adaptive 719133828ab3b74f
+        adaptive following 99a60c16f495c455
     "#]]
     .assert_eq(&text);
 }

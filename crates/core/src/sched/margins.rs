@@ -69,7 +69,7 @@ impl Margins {
         Margins {
             row: above(row),
             wait: above(wait),
-            defer: above(DEFERRED_DEVIATIONS.max(wait)),
+            defer: above(skewed(DEFERRED_DEVIATIONS, spread).max(wait)),
             luck: above(-LUCK_DEVIATIONS),
         }
     }
@@ -83,6 +83,12 @@ impl Margins {
     pub(crate) fn even(self) -> Margins {
         Margins { luck: self.luck, ..Margins::NONE }
     }
+}
+
+/// So many deviations of times that are skewed to the long side, as times are: of a log-normal variable,
+/// near enough. It matters far out.
+fn skewed(deviations: f64, spread: f64) -> f64 {
+    deviations * (1.0 + deviations * spread / 2.0)
 }
 
 /// Risks, and how many standard deviations above its mean a normal variable is with that risk.
@@ -132,10 +138,10 @@ mod tests {
             let Margins { row, wait, defer, luck } = Margins::new(0.1, rows_busy);
             [row, wait, defer, luck].map(deviations)
         };
-        assert_eq!(of(0.0), [0.0, 1.6, 3.0, -1.0], "no load");
-        assert_eq!(of(0.3), [0.4, 1.8, 3.0, -1.0], "one accelerator");
-        assert_eq!(of(4.7), [2.1, 2.6, 3.0, -1.0], "eight");
-        assert_eq!(of(17.0), [2.6, 2.9, 3.0, -1.0], "twenty-four");
+        assert_eq!(of(0.0), [0.0, 1.6, 3.5, -1.0], "no load");
+        assert_eq!(of(0.3), [0.4, 1.8, 3.5, -1.0], "one accelerator");
+        assert_eq!(of(4.7), [2.1, 2.6, 3.5, -1.0], "eight");
+        assert_eq!(of(17.0), [2.6, 2.9, 3.5, -1.0], "twenty-four");
         assert_eq!(Margins::new(9.0, 4.7), Margins::new(SPREAD_MAX, 4.7));
     }
 
