@@ -4,7 +4,7 @@
 //! They share everything that is not scheduling policy: queues are in order of deadline, a head
 //! that cannot meet its deadline even alone is dropped at once, and batches are planned with the
 //! delays that our own scheduler is told, and sent ahead by them. What each knows of how long batches
-//! take is its own: a [percentile](plan) by batch size, or what it measures.
+//! take is its own: a percentile by batch size, or what it measures.
 
 mod clairvoyant;
 mod clockwork;
