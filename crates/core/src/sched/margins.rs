@@ -2,7 +2,7 @@
 //! which follows from what it risks.
 //!
 //! In: the spread of execution times, and how the model's load stands to its rows' cost. Out:
-//! [`Margins`], as factors on a mean time. `docs/scheduling.md` derives them.
+//! [`Margins`], as factors on a mean time. `docs/decisions/0024-varying-times.md` derives them.
 
 use crate::slowdown::Slowdown;
 

@@ -1,16 +1,14 @@
 //! `symphony simulate fixed`: the knobs of the fixed rule with the highest goodput, and what other
 //! policies reach on the same requests.
 
-use super::file;
 use super::goodput::{self, search};
 use super::input::BadInput;
-use super::noise::NoiseArgs;
+use super::searched::SearchedArgs;
 use super::setup::Setup;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::workers::{cores, progress_bar};
 use anyhow::Result;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use symphony_core::Span;
 use symphony_sim::goodput::{BOUND_SLACK, Goodput};
 use symphony_sim::{FoundKnobs, KnobSearch, PolicyKind};
@@ -20,15 +18,11 @@ const MARGINS: RangeInclusive<f64> = 1.0..=10.0;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct FixedArgs {
-    /// The scenario file; its rate is not used.
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    #[command(flatten)]
+    searched: SearchedArgs,
     /// Policies to show beside it on the same requests [default: the scenario's].
     #[arg(long, value_delimiter = ',')]
     policy: Vec<PolicyKind>,
-    /// Seeds of the requests; the median counts [default: the scenario's, or 1, 2 and 3].
-    #[arg(long, value_delimiter = ',')]
-    seeds: Vec<u64>,
     /// Most knobs that are tried.
     #[arg(long, value_name = "N", default_value_t = 600)]
     tries: u32,
@@ -41,11 +35,6 @@ pub(super) struct FixedArgs {
     /// The most seconds that each run of the search measures.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     search_seconds: u32,
-    /// How many accelerators there are [default: the scenario's].
-    #[arg(long)]
-    accelerators: Option<u32>,
-    #[command(flatten)]
-    noise: NoiseArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -55,10 +44,7 @@ pub(super) fn command(args: &FixedArgs) -> Result<()> {
         let (low, high) = (MARGINS.start(), MARGINS.end());
         return Err(BadInput::error(format!("--margin-max: give a number from {low} to {high}")));
     }
-    let mut setup = file::read(&args.scenario)?;
-    setup.replace_seeds(&args.seeds);
-    args.noise.apply(&mut setup)?;
-    setup.replace_accelerators(args.accelerators)?;
+    let setup = args.searched.read()?;
     let knobs = find(&setup, args)?;
     let others = if args.policy.is_empty() { &setup.policies } else { &args.policy };
     let fixed = PolicyKind::Fixed(knobs.knobs);

@@ -1,41 +1,27 @@
 //! `symphony simulate goodput`: the highest rate that each policy sustains, beside what any could.
 
-use super::file;
-use super::noise::NoiseArgs;
+use super::searched::SearchedArgs;
 use super::setup::Setup;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::workers::{cores, progress_bar};
 use anyhow::Result;
-use std::path::PathBuf;
 use symphony_sim::PolicyKind;
 use symphony_sim::bound::{rate_limited, staggered};
 use symphony_sim::goodput::{BOUND_SLACK, Goodput, Sought};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct GoodputArgs {
-    /// The scenario file; its rate is not used.
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    #[command(flatten)]
+    searched: SearchedArgs,
     /// Policies to compare on the same requests [default: the scenario's, or consolidate].
     #[arg(long, value_delimiter = ',')]
     policy: Vec<PolicyKind>,
-    /// Seeds of the requests; the median counts [default: the scenario's, or 1, 2 and 3].
-    #[arg(long, value_delimiter = ',')]
-    seeds: Vec<u64>,
-    /// How many accelerators there are [default: the scenario's].
-    #[arg(long)]
-    accelerators: Option<u32>,
-    #[command(flatten)]
-    noise: NoiseArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
 
 pub(super) fn command(args: &GoodputArgs) -> Result<()> {
-    let mut setup = file::read(&args.scenario)?;
-    args.noise.apply(&mut setup)?;
-    setup.replace_accelerators(args.accelerators)?;
-    setup.replace_seeds(&args.seeds);
+    let setup = args.searched.read()?;
     let policies = setup.policies(&args.policy);
     let bar = progress_bar("searching", 1000);
     let found = search(&setup, &policies, cores(), |done| bar.set_position(thousandths(done)))?;

@@ -19,6 +19,7 @@ mod parameter;
 mod part_load;
 mod profile_file;
 mod run;
+mod searched;
 mod series;
 mod setup;
 mod sheet;

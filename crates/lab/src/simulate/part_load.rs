@@ -1,23 +1,20 @@
 //! `symphony simulate part-load`: what is late or dropped below the peak, at shares of what each
 //! policy holds.
 
-use super::file;
 use super::goodput::{self, search};
 use super::input::BadInput;
-use super::noise::NoiseArgs;
+use super::searched::SearchedArgs;
 use super::setup::Setup;
 use super::sheet::{Cell, FormatArgs, Sheet, show};
 use super::workers::{self, cores, progress_bar};
 use anyhow::Result;
-use std::path::PathBuf;
 use symphony_sim::goodput::Goodput;
 use symphony_sim::{PolicyKind, Report};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct PartLoadArgs {
-    /// The scenario file; its rate is not used.
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    #[command(flatten)]
+    searched: SearchedArgs,
     /// Shares of each policy's goodput at which it is run.
     #[arg(long, value_delimiter = ',', default_values_t = [0.25, 0.5, 0.75])]
     share: Vec<f64>,
@@ -27,14 +24,6 @@ pub(super) struct PartLoadArgs {
     /// Take shares of these requests per second, under every policy, instead of its own goodput.
     #[arg(long, value_name = "RATE")]
     of: Option<f64>,
-    /// Seeds of the requests; the median counts [default: the scenario's, or 1, 2 and 3].
-    #[arg(long, value_delimiter = ',')]
-    seeds: Vec<u64>,
-    /// How many accelerators there are [default: the scenario's].
-    #[arg(long)]
-    accelerators: Option<u32>,
-    #[command(flatten)]
-    noise: NoiseArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -49,10 +38,7 @@ pub(super) fn command(args: &PartLoadArgs) -> Result<()> {
             "--share {share}: give shares above 0, up to {SHARE_MAX}"
         )));
     }
-    let mut setup = file::read(&args.scenario)?;
-    setup.replace_seeds(&args.seeds);
-    args.noise.apply(&mut setup)?;
-    setup.replace_accelerators(args.accelerators)?;
+    let setup = args.searched.read()?;
     let policies = setup.policies(&args.policy);
     let whole = wholes(&setup, &policies, args.of)?;
     let loads = policies.iter().zip(whole).flat_map(|(policy, whole)| {
