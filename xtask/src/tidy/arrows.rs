@@ -8,13 +8,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("symphony-onnx", &[]),
     ("symphony-triton", &[]),
     ("symphony-exchange", &[]),
-    ("symphony-wire", &["symphony-core", "symphony-exchange"]),
+    ("symphony-tls", &[]),
+    ("symphony-wire", &["symphony-core", "symphony-exchange", "symphony-tls"]),
     ("symphony-workload", &["symphony-core"]),
     ("symphony-sim", &["symphony-core", "symphony-workload"]),
     ("symphony-dispatch", &["symphony-core", "symphony-wire", "symphony-exchange"]),
     ("symphony-backend", &["symphony-core", "symphony-wire", "symphony-onnx", "symphony-triton"]),
-    ("symphony-frontend", &["symphony-core", "symphony-wire", "symphony-triton"]),
-    ("symphony-client", &["symphony-wire"]),
+    ("symphony-frontend", &["symphony-core", "symphony-wire", "symphony-triton", "symphony-tls"]),
+    ("symphony-client", &["symphony-wire", "symphony-tls"]),
     (
         "symphony-control",
         &[
