@@ -7,12 +7,14 @@
 //! Should the thread fail itself, its accelerator is lost: the requests of the batch that ran are
 //! answered as failed, and those of every batch that it is sent later are scheduled again.
 
+mod carrier;
 mod execute;
 mod gap;
 mod port;
 #[cfg(test)]
 mod tests;
 
+pub use carrier::{InProcessCarrier, WorkerCarrier};
 pub use gap::{Gap, GapPort, Gaps};
 pub use port::{CHANGES_MAX, Probe, Refused, Unreachable, WorkerPort};
 
@@ -31,9 +33,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use symphony_core::{AcceleratorId, BatchId, ModelId, Span, Time};
 use symphony_wire::carrier::Timed;
-use symphony_wire::carrier::in_process::{InFlight, PlanBuffers, SchedulerPort, SubmitError};
+use symphony_wire::carrier::in_process::SubmitError;
 use symphony_wire::clock::Clock;
-use symphony_wire::message::{BatchPlan, Completion, Outcome};
+use symphony_wire::message::{BatchPlan, Completion};
 
 /// How often a thread looks whether another has ended.
 const STOP_AGAIN: Duration = Duration::from_millis(1);
@@ -46,70 +48,22 @@ pub struct Worker {
     thread: JoinHandle<()>,
 }
 
-/// What an accelerator's thread needs of the rest of the process.
-#[derive(Clone, Debug)]
-pub struct WorkerContext {
-    /// The process's clock.
-    pub clock: Clock,
-    /// Where the requests' tensors wait.
-    pub in_flight: Arc<InFlight>,
-    /// Where completions go.
-    pub scheduler: SchedulerPort,
-    /// Where the room of plans is given back to.
-    pub buffers: PlanBuffers,
-}
-
-impl WorkerContext {
-    /// Gives a batch back that has not begun: its requests are scheduled again, and the scheduler
-    /// is told that the batch has ended. Never blocks.
-    ///
-    /// # Errors
-    /// The scheduler does not take that the batch has ended.
-    pub fn hand_back(
-        &self,
-        accelerator: AcceleratorId,
-        plan: Timed<BatchPlan>,
-        why: &str,
-    ) -> Result<(), SubmitError> {
-        let Timed { at, message: BatchPlan { batch, model, requests, .. } } = plan;
-        for request in &requests {
-            if let Err(error) = self.scheduler.submit(Timed::new(at, request.submit(model)))
-                && let Some(pending) = self.in_flight.take(request.id)
-            {
-                pending.answer(Outcome::Failed(format!("{why}; {error}")));
-            }
-        }
-        self.buffers.give_back(requests);
-        self.not_run(accelerator, batch, model)
-    }
-
-    /// Tells the scheduler that a batch has ended from which nothing can be learned.
-    ///
-    /// # Errors
-    /// The scheduler does not take it.
-    pub fn not_run(
-        &self,
-        accelerator: AcceleratorId,
-        batch: BatchId,
-        model: ModelId,
-    ) -> Result<(), SubmitError> {
-        let (exec, stay) = (Span::ZERO, Span::ZERO);
-        let completion = Completion { accelerator, batch, model, exec, stay };
-        self.scheduler.completed(Timed::new(self.clock.now(), completion))
-    }
-}
-
 impl Worker {
     /// Starts the thread of an accelerator.
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn start(accelerator: AcceleratorId, context: WorkerContext) -> io::Result<Worker> {
+    pub fn start(
+        accelerator: AcceleratorId,
+        clock: Clock,
+        carrier: Arc<dyn WorkerCarrier>,
+    ) -> io::Result<Worker> {
         let (port, messages) = WorkerPort::new(accelerator);
         let (gaps, lender) = gaps(accelerator);
         let worker = WorkerThread {
             accelerator,
-            context,
+            clock,
+            carrier,
             changes: port.changes(),
             probes: port.probes(),
             lender,
@@ -159,7 +113,10 @@ impl Worker {
 /// What the thread owns.
 struct WorkerThread {
     accelerator: AcceleratorId,
-    context: WorkerContext,
+    /// The process's clock.
+    clock: Clock,
+    /// The way to the other roles.
+    carrier: Arc<dyn WorkerCarrier>,
     /// Loads and unloads that wait.
     changes: Arc<AtomicUsize>,
     /// Probes that wait.
@@ -213,7 +170,7 @@ impl WorkerThread {
         for message in messages.try_iter() {
             if let ToWorker::Run(plan) = message {
                 // A scheduler that does not take it has stopped, too.
-                let _ = self.context.hand_back(self.accelerator, plan, why);
+                let _ = self.carrier.hand_back(self.accelerator, plan, why);
             }
         }
     }
@@ -229,20 +186,20 @@ impl WorkerThread {
     /// every batch that it sends before it knows.
     fn lose(&mut self, messages: &Receiver<ToWorker>, panic: &str) {
         self.lender.end();
-        let (accelerator, context) = (self.accelerator, &self.context);
+        let (accelerator, carrier) = (self.accelerator, &self.carrier);
         tracing::error!(accelerator = accelerator.0, "the accelerator's thread panicked: {panic}");
         let unheard = |error| {
             tracing::error!(accelerator = accelerator.0, "cannot notify the scheduler: {error}");
         };
-        context.scheduler.lose(accelerator).unwrap_or_else(unheard);
+        carrier.lose(accelerator).unwrap_or_else(unheard);
         if let Some((batch, model)) = self.running.take() {
-            context.not_run(accelerator, batch, model).unwrap_or_else(unheard);
+            carrier.not_run(accelerator, batch, model).unwrap_or_else(unheard);
         }
         let why = format!("accelerator {} is lost", accelerator.0);
         for message in messages {
             match message {
                 ToWorker::Run(plan) => {
-                    context.hand_back(accelerator, plan, &why).unwrap_or_else(unheard);
+                    carrier.hand_back(accelerator, plan, &why).unwrap_or_else(unheard);
                 }
                 ToWorker::Load { .. } => drop(self.changes.fetch_sub(1, Ordering::AcqRel)),
                 ToWorker::Probe(_) => drop(self.probes.fetch_sub(1, Ordering::AcqRel)),
@@ -257,7 +214,7 @@ impl WorkerThread {
 
     /// Runs a batch, tells the scheduler that it has ended, and gives its plan's room back.
     fn execute(&mut self, plan: Timed<BatchPlan>) {
-        let clock = self.context.clock;
+        let clock = self.clock;
         let taken = clock.now();
         self.running = Some((plan.message.batch, plan.message.model));
         let exec = self.run(&plan, taken);
@@ -267,17 +224,17 @@ impl WorkerThread {
         let completion = Completion { accelerator, batch, model, exec, stay };
         let completion = Timed::new(finished, completion);
         // A scheduler that has stopped needs no completion; one that is behind has to have it.
-        while self.context.scheduler.completed(completion) == Err(SubmitError::Full) {
+        while self.carrier.completed(completion) == Err(SubmitError::Full) {
             thread::sleep(ROOM_AGAIN);
         }
         self.running = None;
-        self.context.buffers.give_back(requests);
+        self.carrier.give_back(requests);
     }
 
     /// Runs a batch to see how long it takes. A model that fails on it fails on such requests, too,
     /// and says why then.
     fn probe(&mut self, probe: &Probe) {
-        let clock = self.context.clock;
+        let clock = self.clock;
         let Some(resident) = self.models.get_mut(&probe.model) else { return };
         let taken = clock.now();
         if resident.assemble(probe.requests.iter()).is_err() {
@@ -290,8 +247,7 @@ impl WorkerThread {
 
     /// Runs a batch and answers its requests; returns the time it took to assemble and compute it.
     fn run(&mut self, plan: &Timed<BatchPlan>, taken: Time) -> Span {
-        let WorkerContext { clock, in_flight, .. } = &self.context;
-        let mut batch = take(in_flight, &plan.message);
+        let mut batch = take(self.carrier.as_ref(), &plan.message);
         // A plan for a model that had this one's place before finds none.
         let lane = plan.message.model;
         let model = self.lanes.get(&lane).copied().unwrap_or(lane);
@@ -299,7 +255,7 @@ impl WorkerThread {
             fail(&mut batch, "the model is not loaded on the accelerator that was to run it");
             return Span::ZERO;
         };
-        let run = BatchRun { clock: *clock, accelerator: self.accelerator, plan, taken };
+        let run = BatchRun { clock: self.clock, accelerator: self.accelerator, plan, taken };
         run.run(resident, &mut batch)
     }
 }

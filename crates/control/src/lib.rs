@@ -2,6 +2,8 @@
 //!
 //! - [`config`]: what a pool is started with.
 //! - [`pool`]: the threads of a pool, how they are watched, and how they end.
+//! - [`backends`]: where models are loaded and run, as the owner of the models sees it.
+//! - [`local`]: the accelerators of this process.
 //! - [`models`]: the models of a pool: loads, replaces and unloads them.
 //! - [`lanes`]: the thread that moves the borders of lanes.
 //! - [`models_thread`]: the thread that does so.
@@ -9,8 +11,10 @@
 //! The crate knows no command line, no configuration file and no protocol, and engines only through
 //! the interface of the backend.
 
+pub mod backends;
 pub mod config;
 pub mod lanes;
+pub mod local;
 pub mod models;
 pub mod models_thread;
 pub mod pool;

@@ -7,44 +7,30 @@
 //! scheduler in time, and refused as unloaded if they do not. They never reach another model,
 //! because every load gives its version an identity of its own.
 
-mod ahead;
 mod ids;
 mod lanes;
-mod refining;
 mod table;
 
+use crate::backends::{Backends, LoadedVersion};
 use crate::lanes::set_costs;
-use ahead::Ahead;
-use crossbeam_channel::bounded;
 use ids::FreeIds;
 use lanes::LaneKind;
-use refining::Refining;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use symphony_backend::loader::{LoadError, LoadProblem, LoadedModel, Loader, Stage};
-use symphony_backend::profiling::Measured;
+use std::time::Instant;
+use symphony_backend::loader::{LoadError, LoadProblem, LoadedFiles, Stage};
+use symphony_backend::profiling::ProfileOrigin;
 use symphony_backend::repository::{
     ConfigError, ModelDirectory, ModelSource, Note, Repository, Scan,
 };
-use symphony_backend::resident::Resident;
-use symphony_backend::worker::{Unreachable, WorkerPort};
 use symphony_core::sched::ModelTerms;
-use symphony_core::{ModelId, Profile, SizedProfile, Span};
 use symphony_wire::carrier::in_process::port::MODELS_MAX;
 use symphony_wire::carrier::in_process::{RepositoryQuestion, SchedulerPort, SharedCatalog};
 use symphony_wire::lanes::ModelLanes;
 use symphony_wire::message::{Intake, ModelState, RepositoryCommand, RepositoryError, ServedModel};
-use symphony_wire::tensor::Signature;
 use table::{ModelTable, ServedVersion};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
-
-/// How long to wait for an accelerator that is to take a model or to give one up: longer than
-/// batches run, if they end at all.
-const ACCELERATOR_WAIT: Duration = Duration::from_secs(10);
-/// How many messages a load may send to an accelerator: the new version, and to give up the old.
-const CHANGES: usize = 2;
 
 /// How many models an accelerator is told to give up before the first of them is waited for. It
 /// has room for more.
@@ -55,31 +41,20 @@ const TOGETHER: usize = 32;
 pub(crate) struct Destinations {
     pub(crate) catalog: SharedCatalog,
     pub(crate) scheduler: SchedulerPort,
-    pub(crate) workers: Vec<WorkerPort>,
 }
 
 /// Every model of the repository and where it stands. Owned by the thread that loads.
 #[derive(Debug)]
-pub struct Models {
+pub struct Models<B: Backends> {
     repository: Repository,
-    loader: Arc<Loader>,
-    /// Profiles that get better while their models serve.
-    refining: Refining,
-    /// Loads under way that a command has asked for.
-    ahead: Option<Ahead>,
+    backends: B,
     to: Destinations,
     table: ModelTable,
     /// Told when the scheduler knows of a version, before the catalog shows it.
     added: Vec<oneshot::Receiver<()>>,
     /// Versions that nothing serves any more, once the catalog shows that.
     retired: Vec<Arc<ServedModel>>,
-    /// Models that accelerators could not be told to give up, by the accelerator's place.
-    owed: Vec<(usize, ModelId)>,
     ids: FreeIds,
-    /// How long to wait for an accelerator.
-    wait: Duration,
-    /// The last wait for an accelerator was in vain.
-    is_stuck: bool,
 }
 
 /// What happens when a version that the settings choose cannot be loaded.
@@ -97,25 +72,29 @@ enum Otherwise {
 pub struct LoadReport {
     /// The model as it is served.
     pub model: Arc<ServedModel>,
-    /// How long its batches take.
-    pub measured: Measured,
+    /// Where its profile comes from.
+    pub origin: ProfileOrigin,
 }
 
-impl Models {
-    pub(crate) fn new(repository: Repository, loader: Loader, to: Destinations) -> Models {
+impl<B: Backends> Models<B> {
+    /// The models of a repository, none of which is loaded yet. They are loaded on these backends;
+    /// the scheduler plans them, and the catalog shows them.
+    #[must_use]
+    pub fn new(
+        repository: Repository,
+        backends: B,
+        catalog: SharedCatalog,
+        scheduler: SchedulerPort,
+    ) -> Models<B> {
+        let to = Destinations { catalog, scheduler };
         Models {
             repository,
-            loader: Arc::new(loader),
-            refining: Refining::default(),
-            ahead: None,
+            backends,
             table: ModelTable::new(to.catalog.clone()),
             to,
             added: Vec::new(),
             retired: Vec::new(),
-            owed: Vec::new(),
             ids: FreeIds::default(),
-            wait: ACCELERATOR_WAIT,
-            is_stuck: false,
         }
     }
 
@@ -142,7 +121,7 @@ impl Models {
             self.finish_in_time();
             report(&directory.name, &loaded);
         }
-        self.ahead = None;
+        self.backends.end_loads_ahead();
         self.finish();
         let publications = self.table.publications();
         tracing::debug!(models = models.len(), publications, "the repository is loaded");
@@ -190,7 +169,7 @@ impl Models {
             return;
         };
         loop {
-            let until = tokio::time::Instant::from_std(self.refining.next());
+            let until = tokio::time::Instant::from_std(self.backends.refine_at());
             let command = async { timeout_at(until, commands.recv()).await };
             match runtime.block_on(command) {
                 Ok(Some(question)) => self.carry_out(question),
@@ -203,14 +182,10 @@ impl Models {
     /// Has plans count with what batches take by now, and has an idle accelerator try out what is
     /// not known well.
     fn refine(&mut self) {
-        let now = Instant::now();
-        for (id, measured) in self.refining.changed(now, &self.loader) {
-            if let Some(model) = self.table.set_profile(id, &measured.plan) {
-                set_costs(&self.to.scheduler, &model, measured.by_size);
+        for (id, costs) in self.backends.refined(Instant::now()) {
+            if let Some(model) = self.table.set_profile(id, &costs.plan) {
+                set_costs(&self.to.scheduler, &model, costs.by_size);
             }
-        }
-        if let Some(worker) = self.to.workers.first() {
-            self.refining.probe(now, worker);
         }
         self.finish_in_time();
     }
@@ -233,7 +208,7 @@ impl Models {
             }
             self.finish_in_time();
         }
-        self.ahead = None;
+        self.backends.end_loads_ahead();
         for name in self.gone(&scan) {
             match self.unload(&name) {
                 Ok(()) => self.table.forget(&name),
@@ -270,16 +245,7 @@ impl Models {
             !served.is_some_and(|served| served.from.is_current(source))
         };
         let sources: Vec<_> = wanted.filter(is_new).collect();
-        // One alone is loaded when it is its turn.
-        if sources.len() > 1 {
-            self.ahead = Some(Ahead::start(&self.loader, sources));
-        }
-    }
-
-    /// What becomes of the load of a version: of the one under way, or of one from now on.
-    fn load_now(&self, source: ModelSource) -> Result<LoadedModel, LoadError> {
-        let ahead = self.ahead.as_ref().and_then(|ahead| ahead.take(&source.name, source.version));
-        ahead.unwrap_or_else(|| self.loader.load_version(source))
+        self.backends.load_ahead(sources);
     }
 
     /// Serves the versions of a model that its settings choose. Each that is loaded takes over at
@@ -356,10 +322,10 @@ impl Models {
         }
         // Asked before the work of loading, which would be for nothing.
         let possible = self.check_room().map_err(|problem| LoadError::new(name, problem));
-        let loaded = possible.and_then(|()| self.load_now(source));
-        let taken_over = loaded.and_then(|loaded| self.take_over(loaded));
+        let loaded = possible.and_then(|()| self.backends.load(source));
+        let taken_over = loaded.and_then(|(version, copies)| self.take_over(version, copies));
         let stage = if taken_over.is_ok() { Stage::Serving } else { Stage::Failed };
-        self.loader.tell(name, stage);
+        self.backends.tell(name, stage);
         taken_over.map(Some).map_err(|error| self.refuse_version(version, error))
     }
 
@@ -388,45 +354,25 @@ impl Models {
         if self.ids.is_exhausted() {
             return Err(LoadProblem::TooMany(MODELS_MAX));
         }
-        Ok(self.wait_for_room()?)
-    }
-
-    /// Waits until every accelerator has room for a change of the models. After a wait in vain the
-    /// next command is refused at once: there may be many.
-    fn wait_for_room(&mut self) -> Result<(), Unreachable> {
-        let until = Instant::now() + if self.is_stuck { Duration::ZERO } else { self.wait };
-        let mut workers = self.to.workers.iter();
-        let found = workers.try_for_each(|worker| worker.wait_for_room(CHANGES, until));
-        self.is_stuck = found.is_err();
-        found
+        Ok(self.backends.wait_for_room()?)
     }
 
     /// Puts a loaded version in service, in place of the same version as it was before.
-    fn take_over(&mut self, loaded: LoadedModel) -> Result<LoadReport, LoadError> {
-        let measured = loaded.measured;
-        let lanes = self.lanes(&loaded.signature, &measured, loaded.objective.span());
+    fn take_over(
+        &mut self,
+        loaded: LoadedVersion,
+        copies: B::Copies,
+    ) -> Result<LoadReport, LoadError> {
+        let lanes = self.lanes(&loaded);
         let lanes = lanes.map_err(|problem| LoadError::new(&loaded.name, problem))?;
         let id = lanes.ids()[0];
-        if let Err(error) = self.hand_out(lanes.ids(), loaded.residents) {
+        if let Err(error) = self.backends.hand_out(lanes.ids(), &loaded, copies) {
             lanes.ids().iter().for_each(|id| self.ids.give_back(*id));
             return Err(LoadError::new(&loaded.name, error.into()));
         }
-        let model = Arc::new(ServedModel {
-            id,
-            name: loaded.name,
-            version: loaded.version.to_string(),
-            signature: Signature::clone(&loaded.signature),
-            objective: loaded.objective,
-            rows_max: loaded.rows_max,
-            queue_max: loaded.queue_max,
-            class: loaded.class,
-            engine: loaded.engine.to_owned(),
-            platform: loaded.platform.to_owned(),
-            profile: Profile::clone(&measured.plan),
-            configuration: loaded.configuration,
-            lanes: Arc::new(lanes),
-        });
-        self.add(&model, loaded.loss_weight);
+        let (version, origin, loss_weight) = (loaded.version, loaded.origin, loaded.loss_weight);
+        let (model, from) = served(loaded, lanes);
+        self.add(&model, loss_weight);
         tracing::info!(
             model = %model.name,
             version = %model.version,
@@ -434,34 +380,20 @@ impl Models {
             engine = %model.engine,
             "serving"
         );
-        if let Some(learning) = loaded.learning {
-            let described = (model.name.clone(), model.signature.clone(), model.objective.span());
-            self.refining.add(id, described, measured.clone(), learning);
-        }
-        let served = ServedVersion { model: Arc::clone(&model), from: loaded.state };
-        let before = self.table.serve(loaded.version, served);
+        let served = ServedVersion { model: Arc::clone(&model), from };
+        let before = self.table.serve(version, served);
         self.retired.extend(before.map(|before| before.model));
-        Ok(LoadReport { model, measured })
+        Ok(LoadReport { model, origin })
     }
 
-    /// The lanes of a model with this signature, each under an identity of its own.
-    fn lanes(
-        &mut self,
-        signature: &Signature,
-        measured: &Measured,
-        slo: Span,
-    ) -> Result<ModelLanes, LoadProblem> {
-        let costs = if measured.by_size.is_fixed() {
-            let size = signature.size(&signature.sizes_max());
-            SizedProfile::fixed(size, Profile::clone(&measured.plan))
-        } else {
-            measured.by_size.clone()
-        };
-        let kind = LaneKind::of(signature, &costs);
+    /// The lanes of a version, each under an identity of its own.
+    fn lanes(&mut self, loaded: &LoadedVersion) -> Result<ModelLanes, LoadProblem> {
+        let costs = loaded.costs.sized(&loaded.signature);
+        let kind = LaneKind::of(&loaded.signature, &costs);
         let ids = self.ids.take_beside(kind.count(), self.to.scheduler.shards());
         let mut ids = ids.ok_or(LoadProblem::TooMany(MODELS_MAX))?;
-        let accelerators = u32::try_from(self.to.workers.len()).unwrap_or(u32::MAX);
-        let lanes = kind.lanes(&mut ids, &costs, slo, accelerators);
+        let accelerators = self.backends.accelerators();
+        let lanes = kind.lanes(&mut ids, &costs, loaded.objective.span(), accelerators);
         ids.into_iter().for_each(|id| self.ids.give_back(id));
         Ok(lanes)
     }
@@ -478,59 +410,6 @@ impl Models {
         }
     }
 
-    /// Gives each accelerator that runs its copy of a model, or none. The first lane has the name of
-    /// the model.
-    fn hand_out(&mut self, lanes: &[ModelId], residents: Vec<Resident>) -> Result<(), Unreachable> {
-        let mut residents = residents.into_iter();
-        for (at, worker) in self.to.workers.iter().enumerate() {
-            let Some(resident) = residents.next() else { break };
-            let id = lanes[0];
-            match worker.load_lanes(lanes, resident) {
-                Ok(()) => {}
-                // The others serve.
-                Err(error @ Unreachable::Stopped(_)) => tracing::error!(id = %id, "{error}"),
-                Err(error @ Unreachable::Stuck(_)) => {
-                    let mut waits = vec![self.wait; at];
-                    self.take_back(std::iter::once(id), &mut waits);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Frees models that accelerators give up: on this thread, because theirs have batches to run.
-    /// Waits for each accelerator no longer than said, and no more for one that was waited for in
-    /// vain: it frees the models itself, should it go on.
-    fn take_back(&mut self, ids: impl Iterator<Item = ModelId>, waits: &mut [Duration]) {
-        let mut given_up = Vec::new();
-        for id in ids {
-            for at in 0..waits.len() {
-                let (done, freed) = bounded(1);
-                match self.to.workers[at].unload(id, done) {
-                    Ok(()) => given_up.push((at, freed)),
-                    Err(Unreachable::Stuck(_)) => self.owed.push((at, id)),
-                    Err(Unreachable::Stopped(_)) => {}
-                }
-            }
-        }
-        for (at, freed) in given_up {
-            if freed.recv_timeout(waits[at]).is_err() {
-                waits[at] = Duration::ZERO;
-            }
-        }
-    }
-
-    /// Tells accelerators to give up what they could not be told before.
-    fn take_back_owed(&mut self) {
-        let workers = &self.to.workers;
-        // Nobody waits for what they give up: it is freed on their threads.
-        self.owed.retain(|(at, id)| {
-            let (done, _) = bounded(1);
-            matches!(workers[*at].unload(*id, done), Err(Unreachable::Stuck(_)))
-        });
-    }
-
     fn unload_named(&mut self, name: &str) -> Result<(), RepositoryError> {
         if !self.table.contains(name) {
             return Err(RepositoryError::Unknown(name.to_owned()));
@@ -540,7 +419,7 @@ impl Models {
 
     fn unload(&mut self, name: &str) -> Result<(), RepositoryError> {
         if self.table.is_served(name) {
-            self.wait_for_room().map_err(|error| {
+            self.backends.wait_for_room().map_err(|error| {
                 RepositoryError::Accelerator(format!("model {name:?} cannot be unloaded: {error}"))
             })?;
         }
@@ -564,16 +443,14 @@ impl Models {
         // A scheduler that has stopped knows of none, and is asked for none.
         self.added.drain(..).for_each(|added| drop(added.blocking_recv()));
         self.table.publish();
-        self.take_back_owed();
+        self.backends.take_back_owed();
         let retired = std::mem::take(&mut self.retired);
-        retired.iter().for_each(|model| self.refining.remove(model.id));
         // All are told before the first is waited for: their queues run empty together.
         let remove = |model: &Arc<ServedModel>| {
             let lanes = model.lanes.ids().iter();
             lanes.map(|lane| self.to.scheduler.remove_model(*lane)).collect::<Vec<_>>()
         };
         let removed: Vec<_> = retired.iter().map(remove).collect();
-        let mut waits = vec![self.wait; self.to.workers.len()];
         let mut removed = removed.into_iter();
         for some in retired.chunks(TOGETHER) {
             for removed in removed.by_ref().take(some.len()).flatten() {
@@ -581,11 +458,32 @@ impl Models {
                 let Ok(removed) = removed else { return };
                 let _ = removed.blocking_recv();
             }
-            self.take_back(some.iter().map(|model| model.id), &mut waits);
+            let ids: Vec<_> = some.iter().map(|model| model.id).collect();
+            self.backends.take_back(&ids);
             let lanes = some.iter().flat_map(|model| model.lanes.ids());
             lanes.for_each(|id| self.ids.give_back(*id));
         }
     }
+}
+
+/// A version as frontends see it, and what it was loaded from.
+fn served(loaded: LoadedVersion, lanes: ModelLanes) -> (Arc<ServedModel>, LoadedFiles) {
+    let model = Arc::new(ServedModel {
+        id: lanes.ids()[0],
+        name: loaded.name,
+        version: loaded.version.to_string(),
+        signature: loaded.signature,
+        objective: loaded.objective,
+        rows_max: loaded.rows_max,
+        queue_max: loaded.queue_max,
+        class: loaded.class,
+        engine: loaded.engine,
+        platform: loaded.platform,
+        profile: loaded.costs.plan,
+        configuration: loaded.configuration,
+        lanes: Arc::new(lanes),
+    });
+    (model, loaded.files)
 }
 
 /// The answer to a command whose load failed.
@@ -601,30 +499,31 @@ fn not_loaded(error: &LoadError) -> RepositoryError {
 mod tests {
     use super::table::SHOWN_AFTER;
     use super::*;
-    use crate::pool::Pool;
+    use crate::pool::{Pool, PoolModels};
     use crate::testing::{Folder, served, submit};
     use std::fs;
+    use std::time::Duration;
     use symphony_backend::worker::CHANGES_MAX;
     use symphony_core::AcceleratorId;
     use symphony_wire::carrier::in_process::Reply;
     use symphony_wire::message::{IndexEntry, Outcome};
 
     /// Has a command carried out, and returns its answer.
-    fn ask(models: &mut Models, command: RepositoryCommand) -> Result<(), RepositoryError> {
+    fn ask(models: &mut PoolModels, command: RepositoryCommand) -> Result<(), RepositoryError> {
         let (reply, answer) = Reply::new();
         models.carry_out(RepositoryQuestion { command, reply });
         answer.blocking_recv().unwrap()
     }
 
-    fn load(models: &mut Models, name: &str) -> Result<(), RepositoryError> {
+    fn load(models: &mut PoolModels, name: &str) -> Result<(), RepositoryError> {
         ask(models, RepositoryCommand::Load { model: name.to_owned() })
     }
 
-    fn unload(models: &mut Models, name: &str) -> Result<(), RepositoryError> {
+    fn unload(models: &mut PoolModels, name: &str) -> Result<(), RepositoryError> {
         ask(models, RepositoryCommand::Unload { model: name.to_owned() })
     }
 
-    fn reload(models: &mut Models) -> Result<(), RepositoryError> {
+    fn reload(models: &mut PoolModels) -> Result<(), RepositoryError> {
         ask(models, RepositoryCommand::Reload)
     }
 
@@ -639,7 +538,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         }
 
-        models.wait = Duration::from_millis(500);
+        models.backends.set_wait(Duration::from_millis(500));
         let mut loads = (0..2 * CHANGES_MAX).map(|number| {
             let name = format!("m{number}");
             folder.write(&name, 1);

@@ -1,5 +1,6 @@
 //! The thread that owns a pool's models: it loads the repository, then carries out commands.
 
+use crate::backends::Backends;
 use crate::models::{LoadReport, Models};
 use crate::threads::join_within;
 use std::io;
@@ -50,8 +51,8 @@ impl ModelsThread {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub fn start(
-        models: Models,
+    pub fn start<B: Backends + 'static>(
+        models: Models<B>,
         commands: mpsc::Receiver<RepositoryQuestion>,
         policy: StartPolicy,
         report: impl FnMut(&LoadReport) + Send + 'static,
@@ -86,8 +87,8 @@ impl ModelsThread {
     }
 }
 
-fn run(
-    mut models: Models,
+fn run<B: Backends>(
+    mut models: Models<B>,
     mut commands: mpsc::Receiver<RepositoryQuestion>,
     policy: StartPolicy,
     mut report: impl FnMut(&LoadReport),

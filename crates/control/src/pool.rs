@@ -7,7 +7,8 @@
 
 use crate::config::PoolConfig;
 use crate::lanes::LanesThread;
-use crate::models::{Destinations, Models};
+use crate::local::LocalBackend;
+use crate::models::Models;
 use crate::refused_plans::RefusedPlans;
 use crate::threads::join_within;
 use std::io;
@@ -16,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
-use symphony_backend::worker::{Gaps, Worker, WorkerContext, WorkerPort};
+use symphony_backend::worker::{Gaps, InProcessCarrier, Worker, WorkerPort};
 use symphony_core::{AcceleratorId, Objective, Span};
 use symphony_dispatch::{InFlightEffects, Settings, threads};
 use symphony_wire::carrier::in_process::{
@@ -48,6 +49,9 @@ pub enum PoolStartError {
 #[error("a thread of the scheduler has ended: the log says why")]
 pub struct BrokenPool;
 
+/// The models of a pool in this process.
+pub type PoolModels = Models<LocalBackend>;
+
 /// The running pool.
 #[derive(Debug)]
 pub struct Pool {
@@ -78,7 +82,7 @@ impl Pool {
         let in_flight = Arc::new(InFlight::new(config.in_flight_max));
         let (scheduler, inboxes) = scheduler(config.layout);
         let buffers = PlanBuffers::default();
-        let context = WorkerContext {
+        let carrier = InProcessCarrier {
             clock,
             in_flight: Arc::clone(&in_flight),
             scheduler: scheduler.clone(),
@@ -87,12 +91,12 @@ impl Pool {
         // More than that many threads cannot be started, whatever the number is.
         let accelerators = u32::try_from(config.loader.cores.accelerators).unwrap_or(u32::MAX);
         let workers = (0..accelerators)
-            .map(|number| Worker::start(AcceleratorId(number), context.clone()))
+            .map(|number| Worker::start(AcceleratorId(number), clock, Arc::new(carrier.clone())))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| PoolStartError::Threads("the accelerators", error))?;
         let ports: Vec<WorkerPort> = workers.iter().map(Worker::port).collect();
         let (running, scheduling) = watch::channel(());
-        let refused_plans = RefusedPlans::new(context, running);
+        let refused_plans = RefusedPlans::new(carrier, running);
         let send = move |accelerator: AcceleratorId, plan| {
             if let Err(refused) = ports[accelerator.index()].run(plan) {
                 refused_plans.settle(accelerator, refused);
@@ -129,14 +133,11 @@ impl Pool {
 
     /// The table of models to load into this pool.
     #[must_use]
-    pub fn models(&self, repository: Repository, loader: Loader) -> Models {
-        let to = Destinations {
-            catalog: self.catalog.clone(),
-            scheduler: self.scheduler.clone(),
-            workers: self.workers.iter().map(Worker::port).collect(),
-        };
+    pub fn models(&self, repository: Repository, loader: Loader) -> PoolModels {
         let gaps = Gaps::of(self.workers.iter().map(Worker::gaps).collect());
-        Models::new(repository, loader.in_gaps(gaps), to)
+        let workers = self.workers.iter().map(Worker::port).collect();
+        let backend = LocalBackend::new(loader.in_gaps(gaps), workers);
+        Models::new(repository, backend, self.catalog.clone(), self.scheduler.clone())
     }
 
     /// How many accelerators it has.

@@ -1,7 +1,7 @@
 //! What becomes of plans that an accelerator does not take.
 
 use std::sync::Arc;
-use symphony_backend::worker::{Refused, WorkerContext};
+use symphony_backend::worker::{InProcessCarrier, Refused, WorkerCarrier};
 use symphony_core::AcceleratorId;
 use symphony_wire::message::{BatchPlan, Outcome};
 use tokio::sync::watch;
@@ -10,14 +10,14 @@ use tokio::sync::watch;
 /// them.
 #[derive(Clone)]
 pub(crate) struct RefusedPlans {
-    context: WorkerContext,
+    carrier: InProcessCarrier,
     /// Dropped with the last of the scheduler's threads, which tells that they have ended.
     _scheduling: Arc<watch::Sender<()>>,
 }
 
 impl RefusedPlans {
-    pub(crate) fn new(context: WorkerContext, scheduling: watch::Sender<()>) -> RefusedPlans {
-        RefusedPlans { context, _scheduling: Arc::new(scheduling) }
+    pub(crate) fn new(carrier: InProcessCarrier, scheduling: watch::Sender<()>) -> RefusedPlans {
+        RefusedPlans { carrier, _scheduling: Arc::new(scheduling) }
     }
 
     pub(crate) fn settle(&self, accelerator: AcceleratorId, refused: Refused) {
@@ -27,11 +27,11 @@ impl RefusedPlans {
                 tracing::error!("{why}");
                 let BatchPlan { batch, model, .. } = &plan.message;
                 self.fail(&plan.message, &why);
-                self.context.not_run(accelerator, *batch, *model)
+                self.carrier.not_run(accelerator, *batch, *model)
             }
             Refused::Stopped(plan) => {
-                let lost = self.context.scheduler.lose(accelerator);
-                let back = self.context.hand_back(accelerator, plan, &why);
+                let lost = self.carrier.lose(accelerator);
+                let back = self.carrier.hand_back(accelerator, plan, &why);
                 lost.and(back)
             }
         };
@@ -42,7 +42,7 @@ impl RefusedPlans {
 
     fn fail(&self, plan: &BatchPlan, why: &str) {
         for request in &plan.requests {
-            if let Some(pending) = self.context.in_flight.take(request.id) {
+            if let Some(pending) = self.carrier.in_flight.take(request.id) {
                 pending.answer(Outcome::Failed(format!("the batch could not be run: {why}")));
             }
         }
@@ -67,10 +67,10 @@ mod tests {
         let in_flight = Arc::new(InFlight::new(1));
         let clock = Clock::start();
         let (table, buffers) = (Arc::clone(&in_flight), PlanBuffers::default());
-        let context = WorkerContext { clock, in_flight: table, scheduler, buffers };
+        let carrier = InProcessCarrier { clock, in_flight: table, scheduler, buffers };
         let (reply, mut outcome) = oneshot::channel();
         let id = in_flight.admit(Inputs::fixed(1, vec![]), reply).unwrap();
-        let now = context.clock.now();
+        let now = carrier.clock.now();
         let age = Span::ZERO;
         let plan = BatchPlan {
             batch: BatchId(5),
@@ -80,7 +80,7 @@ mod tests {
             exec: Span::ZERO,
         };
         let plan = Timed::new(now, plan);
-        RefusedPlans::new(context, watch::channel(()).0)
+        RefusedPlans::new(carrier, watch::channel(()).0)
             .settle(AcceleratorId(0), Refused::Full(plan));
         assert!(matches!(outcome.try_recv(), Ok(Outcome::Failed(_))));
         let mut completed = Vec::new();

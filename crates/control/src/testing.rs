@@ -2,8 +2,7 @@
 //! requests to these.
 
 use crate::config::PoolConfig;
-use crate::models::Models;
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolModels};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,13 +76,13 @@ impl Folder {
     }
 
     /// The models of this folder, to be loaded into a pool.
-    pub(crate) fn models_of(&self, pool: &Pool) -> Models {
+    pub(crate) fn models_of(&self, pool: &Pool) -> PoolModels {
         let repository = Repository::open(&self.models()).unwrap();
         pool.models(repository, Loader::new(self.config(pool.accelerators()).loader))
     }
 
     /// A pool that serves every model of this folder.
-    pub(crate) fn pool(&self, accelerators: usize) -> (Pool, Models) {
+    pub(crate) fn pool(&self, accelerators: usize) -> (Pool, PoolModels) {
         let pool = Pool::start(&self.config(accelerators)).unwrap();
         let mut models = self.models_of(&pool);
         models.load_all(|_, loaded| assert!(loaded.is_ok(), "{loaded:?}")).unwrap();

@@ -2,12 +2,13 @@
 //! request. A plan is a proposal: which of its requests can share a batch is decided here, by what
 //! they hold.
 
+use super::carrier::WorkerCarrier;
 use crate::batch::{AssemblyError, RefusedRequest};
 use crate::engine::guarded;
 use crate::resident::{BatchError, Resident};
 use symphony_core::{AcceleratorId, Span, Time};
 use symphony_wire::carrier::Timed;
-use symphony_wire::carrier::in_process::{InFlight, RunningRequest};
+use symphony_wire::carrier::in_process::RunningRequest;
 use symphony_wire::clock::Clock;
 use symphony_wire::message::{Answer, BatchPlan, Execution, Outcome, PlannedRequest};
 use symphony_wire::tensor::{Inputs, OutputTensor, Signature};
@@ -16,8 +17,8 @@ use symphony_wire::tensor::{Inputs, OutputTensor, Signature};
 type Waiting<'a> = Vec<(PlannedRequest, RunningRequest<'a>)>;
 
 /// The requests that still wait for an answer. Those whose client has left are dropped.
-pub(super) fn take<'a>(in_flight: &'a InFlight, plan: &BatchPlan) -> Waiting<'a> {
-    let take = |request: &PlannedRequest| Some((*request, in_flight.run(request.id)?));
+pub(super) fn take<'a>(carrier: &'a dyn WorkerCarrier, plan: &BatchPlan) -> Waiting<'a> {
+    let take = |request: &PlannedRequest| Some((*request, carrier.run(request.id)?));
     plan.requests.iter().filter_map(take).collect()
 }
 

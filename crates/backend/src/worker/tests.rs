@@ -9,7 +9,8 @@ use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use symphony_core::{BatchId, Class, Profile, Request, RequestId};
 use symphony_wire::carrier::in_process::{
-    FrontendToShard, Layout, MatcherInbox, MatcherQuestion, Received, ShardInbox, scheduler,
+    FrontendToShard, InFlight, Layout, MatcherInbox, MatcherQuestion, PlanBuffers, Received,
+    ShardInbox, scheduler,
 };
 use symphony_wire::message::{Execution, Outcome, PlannedRequest};
 use symphony_wire::tensor::{
@@ -93,7 +94,7 @@ struct Setup {
     worker: Worker,
     completions: MatcherInbox,
     requests: ShardInbox,
-    context: WorkerContext,
+    context: InProcessCarrier,
     batches: u64,
 }
 
@@ -105,8 +106,8 @@ impl Setup {
         let completions = thread.matcher.unwrap();
         let in_flight = Arc::new(InFlight::new(64));
         let (clock, buffers) = (Clock::start(), PlanBuffers::default());
-        let context = WorkerContext { clock, in_flight, scheduler, buffers };
-        let worker = Worker::start(AcceleratorId(3), context.clone()).unwrap();
+        let context = InProcessCarrier { clock, in_flight, scheduler, buffers };
+        let worker = Worker::start(AcceleratorId(3), clock, Arc::new(context.clone())).unwrap();
         worker.port().load(MODEL, resident(DataType::Uint8, 8)).unwrap();
         Setup { worker, completions, requests, context, batches: 0 }
     }

@@ -20,12 +20,12 @@ const CURL_ELEMENTS_MAX: usize = 256;
 
 /// One model that was loaded, on two lines.
 pub(crate) fn loaded(report: &LoadReport) -> String {
-    let LoadReport { model, measured } = report;
+    let LoadReport { model, origin } = report;
     let objective = match model.objective {
         Objective::Slo(slo) => format!("SLO {}", millis(slo)),
         Objective::Soft(aim) => format!("best effort, planned for {}", millis(aim)),
     };
-    let origin = match measured.origin {
+    let origin = match origin {
         ProfileOrigin::Measured => "measured now",
         ProfileOrigin::Cached => "measured earlier, checked",
         ProfileOrigin::Known => "as configured",
@@ -35,7 +35,7 @@ pub(crate) fn loaded(report: &LoadReport) -> String {
         model.name, model.version, model.engine, model.rows_max
     );
     for rows in SIZES_SHOWN.into_iter().filter(|rows| *rows <= model.rows_max) {
-        let _ = write!(text, " {rows}: {:.3}", measured.plan.exec(rows).as_millis_f64());
+        let _ = write!(text, " {rows}: {:.3}", model.profile.exec(rows).as_millis_f64());
     }
     text
 }

@@ -12,6 +12,7 @@
 
 use crate::message::Outcome;
 use crate::tensor::Inputs;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -57,18 +58,32 @@ impl Drop for Pending {
     }
 }
 
-/// One request that runs: its tensors are out of the table, its client waits there. Dropped without
-/// an outcome it answers `Failed`, as a [`Pending`] does.
-#[derive(Debug)]
+/// Who has to be told how requests end that run.
+pub trait Answers {
+    /// Gives a request its outcome; no effect when it has one.
+    fn settle(&self, id: RequestId, outcome: Outcome);
+
+    /// Whether nobody waits for its outcome any more.
+    fn is_abandoned(&self, id: RequestId) -> bool;
+}
+
+/// One request that runs: its tensors are here, its client waits elsewhere. Dropped without an
+/// outcome it answers `Failed`, as a [`Pending`] does.
 pub struct RunningRequest<'a> {
     /// The tensors.
     pub inputs: Inputs,
     id: RequestId,
     /// Until it is answered.
-    table: Option<&'a InFlight>,
+    answers: Option<&'a dyn Answers>,
 }
 
-impl RunningRequest<'_> {
+impl<'a> RunningRequest<'a> {
+    /// A request with these tensors, whose outcome goes to `answers`.
+    #[must_use]
+    pub fn new(id: RequestId, inputs: Inputs, answers: &'a dyn Answers) -> RunningRequest<'a> {
+        RunningRequest { inputs, id, answers: Some(answers) }
+    }
+
     /// Gives the request its outcome, unless it has been given up. A client that has left is no
     /// error.
     pub fn answer(mut self, outcome: Outcome) {
@@ -78,13 +93,19 @@ impl RunningRequest<'_> {
     /// Whether nobody waits any more: the client left, or was answered because this took too long.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.table.is_none_or(|table| table.is_abandoned(self.id))
+        self.answers.is_none_or(|answers| answers.is_abandoned(self.id))
     }
 
     fn settle(&mut self, outcome: impl FnOnce() -> Outcome) {
-        if let Some(table) = self.table.take() {
-            table.settle(self.id, outcome());
+        if let Some(answers) = self.answers.take() {
+            answers.settle(self.id, outcome());
         }
+    }
+}
+
+impl fmt::Debug for RunningRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningRequest").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -127,6 +148,8 @@ struct Slot {
     generation: u32,
     /// Until somebody takes them.
     inputs: Option<Inputs>,
+    /// A backend elsewhere has a copy of them, and runs the request.
+    is_fetched: bool,
     /// Until its request has its outcome; the slot is free without it.
     reply: Option<oneshot::Sender<Outcome>>,
 }
@@ -142,6 +165,7 @@ impl Segment {
     fn free(&mut self, slot: u32) -> Option<oneshot::Sender<Outcome>> {
         let entry = self.slots.get_mut(slot as usize)?;
         let reply = entry.reply.take()?;
+        entry.is_fetched = false;
         entry.generation = entry.generation.wrapping_add(1);
         self.free.push(slot);
         Some(reply)
@@ -201,8 +225,55 @@ impl InFlight {
     pub fn take(&self, id: RequestId) -> Option<Pending> {
         let (generation, slot, index) = self.parts(id)?;
         let mut segment = self.segment(index);
-        let inputs = segment.entry(generation, slot)?.inputs.take()?;
+        let entry = segment.entry(generation, slot).filter(|entry| !entry.is_fetched)?;
+        let inputs = entry.inputs.take()?;
         Some(self.pending(&mut segment, slot, inputs))
+    }
+
+    /// A copy of a request's tensors for a backend that runs it elsewhere; they stay here, for it may
+    /// have to be fetched again. `None` when it has its outcome, or its client has left.
+    #[must_use]
+    pub fn fetch(&self, id: RequestId) -> Option<Inputs> {
+        let (generation, slot, index) = self.parts(id)?;
+        let mut segment = self.segment(index);
+        let entry = segment.entry(generation, slot)?;
+        if entry.reply.as_ref().is_none_or(oneshot::Sender::is_closed) {
+            return None;
+        }
+        let inputs = entry.inputs.clone()?;
+        if !std::mem::replace(&mut entry.is_fetched, true) {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        Some(inputs)
+    }
+
+    /// The backend that had fetched a request is gone: the request waits again.
+    pub fn unfetch(&self, id: RequestId) {
+        let Some((generation, slot, index)) = self.parts(id) else { return };
+        let mut segment = self.segment(index);
+        let Some(entry) = segment.entry(generation, slot) else { return };
+        if std::mem::take(&mut entry.is_fetched) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Frees the requests that were fetched and whose clients have left: the backend that had them
+    /// may never answer. Returns which.
+    pub fn sweep(&self) -> Vec<RequestId> {
+        let mut freed = Vec::new();
+        for index in 0..SEGMENTS {
+            let mut segment = self.segment(index);
+            for slot in (0u32..).take(segment.slots.len()) {
+                let entry = &mut segment.slots[slot as usize];
+                let is_left = entry.reply.as_ref().is_some_and(oneshot::Sender::is_closed);
+                if entry.is_fetched && is_left {
+                    freed.push(RequestId::new(self.origin, number(entry.generation, slot, index)));
+                    entry.inputs = None;
+                    segment.free(slot);
+                }
+            }
+        }
+        freed
     }
 
     /// Takes a request's tensors out to run it; `None` when someone has taken it, or its client has
@@ -218,14 +289,7 @@ impl InFlight {
             segment.free(slot);
             return None;
         }
-        Some(RunningRequest { inputs, id, table: Some(self) })
-    }
-
-    fn is_abandoned(&self, id: RequestId) -> bool {
-        let Some((generation, slot, index)) = self.parts(id) else { return true };
-        let mut segment = self.segment(index);
-        let entry = segment.entry(generation, slot);
-        entry.and_then(|entry| entry.reply.as_ref()).is_none_or(oneshot::Sender::is_closed)
+        Some(RunningRequest::new(id, inputs, self))
     }
 
     /// Gives a request its outcome, whether or not it runs; no effect when it has one.
@@ -233,11 +297,13 @@ impl InFlight {
         let Some((generation, slot, index)) = self.parts(id) else { return };
         let mut segment = self.segment(index);
         let Some(entry) = segment.entry(generation, slot) else { return };
-        let waited = entry.inputs.take();
+        let inputs = entry.inputs.take();
+        let waited = inputs.is_some() && !entry.is_fetched;
         let reply = segment.free(slot);
         // Neither waking a client nor freeing memory is to hold up others.
         drop(segment);
-        self.count.fetch_sub(usize::from(waited.is_some()), Ordering::Relaxed);
+        drop(inputs);
+        self.count.fetch_sub(usize::from(waited), Ordering::Relaxed);
         if let Some(reply) = reply {
             // The receiver is gone only when the client is.
             let _ = reply.send(outcome);
@@ -253,7 +319,8 @@ impl InFlight {
             let slots = self.segment(index).slots.len();
             for slot in (0u32..).take(slots) {
                 let mut segment = self.segment(index);
-                let inputs = segment.slots.get_mut(slot as usize).and_then(|s| s.inputs.take());
+                let waiting = segment.slots.get_mut(slot as usize).filter(|slot| !slot.is_fetched);
+                let inputs = waiting.and_then(|slot| slot.inputs.take());
                 all.extend(inputs.map(|inputs| self.pending(&mut segment, slot, inputs)));
             }
         }
@@ -291,6 +358,19 @@ impl InFlight {
 
     fn segment(&self, index: usize) -> std::sync::MutexGuard<'_, Segment> {
         self.segments[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answers for InFlight {
+    fn settle(&self, id: RequestId, outcome: Outcome) {
+        InFlight::settle(self, id, outcome);
+    }
+
+    fn is_abandoned(&self, id: RequestId) -> bool {
+        let Some((generation, slot, index)) = self.parts(id) else { return true };
+        let mut segment = self.segment(index);
+        let entry = segment.entry(generation, slot);
+        entry.and_then(|entry| entry.reply.as_ref()).is_none_or(oneshot::Sender::is_closed)
     }
 }
 
@@ -434,6 +514,32 @@ mod tests {
         let running = table.run(id.unwrap()).unwrap();
         drop(outcome);
         assert!(running.is_abandoned());
+    }
+
+    #[test]
+    fn a_request_that_is_fetched_stays_until_its_outcome_or_until_its_client_has_left() {
+        let table = InFlight::new(2);
+        let (id, mut outcome) = admit(&table);
+        let id = id.unwrap();
+        assert!(table.fetch(id).is_some() && table.is_empty());
+        assert!(table.take(id).is_none() && table.take_all().is_empty(), "it runs");
+        assert!(table.fetch(id).is_some(), "another backend may have to run it");
+        table.unfetch(id);
+        assert_eq!(table.len(), 1);
+        assert!(table.fetch(id).is_some());
+        table.settle(id, Outcome::Failed("as asked".to_owned()));
+        assert!(matches!(outcome.try_recv(), Ok(Outcome::Failed(_))));
+        assert!(table.fetch(id).is_none() && table.is_empty());
+
+        let (id, outcome) = admit(&table);
+        let id = id.unwrap();
+        assert!(table.fetch(id).is_some());
+        assert!(table.sweep().is_empty(), "its client waits");
+        drop(outcome);
+        assert!(table.fetch(id).is_none());
+        assert_eq!(table.sweep(), [id]);
+        assert!(table.sweep().is_empty() && table.is_empty());
+        assert!(admit(&table).0.is_ok() && admit(&table).0.is_ok());
     }
 
     /// Threads admit requests and take their own and each other's, all at once: each request is

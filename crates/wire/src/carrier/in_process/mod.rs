@@ -23,6 +23,6 @@ pub use inbox::{
     FrontendToShard, Inbox, Layout, MatcherInbox, MatcherQuestion, Received, ServingCount,
     ShardInbox, ShardQuestion, ThreadInbox, home,
 };
-pub use inflight::{InFlight, Pending, RunningRequest, TooManyInFlight};
+pub use inflight::{Answers, InFlight, Pending, RunningRequest, TooManyInFlight};
 pub use port::{SchedulerPort, SubmitError, scheduler};
 pub use repository::{RepositoryPort, RepositoryQuestion, commands};
