@@ -1,6 +1,7 @@
 //! Identities. Each is a type of its own, so that a model is never taken for an accelerator, and
 //! none is given twice: a number that is used again comes with another generation or life.
 
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
 
@@ -9,23 +10,24 @@ use std::fmt;
 /// Its index is its place in dense tables. The owner of the models numbers them densely from zero,
 /// and uses an index again only with the next generation: a message that is still on its way for the
 /// model before never reaches the one that has its place now.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ModelId {
     index: u32,
     generation: u32,
 }
 
 /// One accelerator of a pool; low numbers are preferred.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AcceleratorId(pub u32);
 
 /// One batch, unique within the life of a scheduler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BatchId(pub u64);
 
 /// Where a request came from: a frontend, in one of its lives. A frontend that starts again is
 /// another origin, so that an answer to a request of its former life reaches nobody.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "(u16, u16)", into = "(u16, u16)")]
 pub struct Origin {
     frontend: u16,
     life: u16,
@@ -35,7 +37,7 @@ pub struct Origin {
 ///
 /// Kept in bytes, without the padding of whole words: every queued request holds one, and eleven
 /// bytes are what a [`Request`](crate::Request) of 32 has room for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RequestId {
     number: [u8; 8],
     origin: [u8; 3],
@@ -121,6 +123,28 @@ impl Origin {
     #[must_use]
     pub const fn life(self) -> u16 {
         self.life
+    }
+}
+
+/// A frontend or a life whose number is too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no origin: a frontend and a life are numbered below 4096")]
+pub struct NoOrigin((u16, u16));
+
+impl TryFrom<(u16, u16)> for Origin {
+    type Error = NoOrigin;
+
+    fn try_from((frontend, life): (u16, u16)) -> Result<Origin, NoOrigin> {
+        if frontend >= Origin::NUMBERS || life >= Origin::NUMBERS {
+            return Err(NoOrigin((frontend, life)));
+        }
+        Ok(Origin { frontend, life })
+    }
+}
+
+impl From<Origin> for (u16, u16) {
+    fn from(origin: Origin) -> (u16, u16) {
+        (origin.frontend, origin.life)
     }
 }
 

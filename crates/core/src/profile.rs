@@ -7,11 +7,13 @@
 
 use crate::slowdown::Slowdown;
 use crate::time::Span;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Mean execution time by batch size, and its spread: tables that never change and that clones share, and
 /// the slowdown at which executions run now. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ProfileTables", into = "ProfileTables")]
 pub struct Profile {
     /// `exec[b - 1]` is the execution time of `b` rows at a slowdown of one.
     exec: Arc<[Span]>,
@@ -22,6 +24,15 @@ pub struct Profile {
     cheaper_beyond: Arc<[bool]>,
     /// The smallest batch beyond which no row costs noticeably less.
     thrifty: u32,
+    slowdown: Slowdown,
+}
+
+/// A profile as it is written down: what its tables say, without what follows from them. Nothing that
+/// was read is a [`Profile`] before its tables have been looked through.
+#[derive(Serialize, Deserialize)]
+struct ProfileTables {
+    exec: Vec<Span>,
+    spread: Vec<u32>,
     slowdown: Slowdown,
 }
 
@@ -60,6 +71,14 @@ pub enum ProfileError {
         /// The execution time of the size before it.
         before: Span,
     },
+    /// The spread is not one of each batch size, or of none; or it is beyond what a profile keeps.
+    #[error(
+        "the spreads of a latency profile must be none, or one of each batch size and at most two"
+    )]
+    Spread,
+    /// Executions would take no time.
+    #[error("the slowdown of a latency profile must be positive")]
+    Slowdown,
     /// A sample for zero rows, or sizes out of order.
     #[error("the samples of a latency profile must have growing batch sizes from 1: got {rows}")]
     Order {
@@ -236,6 +255,33 @@ impl Profile {
         let alpha = if variance > 0.0 { covariance / variance } else { mean_l };
         let beta = (mean_l - alpha * mean_b).max(0.0);
         (Span::from_millis_f64(alpha / 1e6), Span::from_millis_f64(beta / 1e6))
+    }
+}
+
+impl TryFrom<ProfileTables> for Profile {
+    type Error = ProfileError;
+
+    fn try_from(tables: ProfileTables) -> Result<Profile, ProfileError> {
+        let ProfileTables { exec, spread, slowdown } = tables;
+        let is_kept = |share: &u32| f64::from(*share) <= SPREAD_MAX * MILLION;
+        if !(spread.is_empty() || spread.len() == exec.len()) || !spread.iter().all(is_kept) {
+            return Err(ProfileError::Spread);
+        }
+        if slowdown.bits() == 0 {
+            return Err(ProfileError::Slowdown);
+        }
+        // Shares that are all zero are kept as none.
+        let is_certain = spread.iter().all(|share| *share == 0);
+        let spread = if is_certain { Vec::new() } else { spread };
+        let profile = Profile::from_table(exec)?.at_slowdown(slowdown);
+        Ok(Profile { spread: spread.into(), ..profile })
+    }
+}
+
+impl From<Profile> for ProfileTables {
+    fn from(profile: Profile) -> ProfileTables {
+        let Profile { exec, spread, slowdown, .. } = profile;
+        ProfileTables { exec: exec.to_vec(), spread: spread.to_vec(), slowdown }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::ids::RequestId;
 use crate::time::{Span, Time};
+use serde::{Deserialize, Serialize};
 
 /// One inference of one or more rows. It is never split over batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Request {
 }
 
 /// The latency that the answers of a model should have, and what it means when they do not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Objective {
     /// Promised: a request is answered within it, or dropped.
     Slo(Span),
@@ -58,7 +59,9 @@ impl Objective {
 }
 
 /// The priority of a request among those of its pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Class {
     /// Served first.
     #[default]
@@ -82,7 +85,7 @@ impl Class {
 }
 
 /// Why a request is dropped: answered without running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum DropReason {
     /// It would not meet its deadline even alone and started now.
     Hopeless,
@@ -125,7 +128,7 @@ impl DropReason {
 }
 
 /// Delays between a decision and its effect, measured on the running system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delays {
     /// The control delay, scheduler to accelerator: from the decision until the backend acts on it.
     pub control: Span,

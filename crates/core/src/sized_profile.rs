@@ -7,9 +7,11 @@
 
 use crate::profile::{Profile, ProfileError};
 use crate::time::Span;
+use serde::{Deserialize, Serialize};
 
 /// Profiles by size. Execution times decrease neither with rows nor with size. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(u64, Profile)>", into = "Vec<(u64, Profile)>")]
 pub struct SizedProfile {
     /// By growing size. A larger size covers at most as many rows.
     measured: Vec<(u64, Profile)>,
@@ -157,6 +159,23 @@ impl SizedProfile {
         let above = &self.measured[at.min(self.measured.len() - 1)];
         let below = at.checked_sub(1).filter(|_| size < above.0);
         (below.and_then(|below| self.measured.get(below)), above)
+    }
+}
+
+impl TryFrom<Vec<(u64, Profile)>> for SizedProfile {
+    type Error = SizedProfileError;
+
+    fn try_from(measured: Vec<(u64, Profile)>) -> Result<SizedProfile, SizedProfileError> {
+        match <[(u64, Profile); 1]>::try_from(measured) {
+            Ok([(size, profile)]) => Ok(SizedProfile::fixed(size, profile)),
+            Err(measured) => SizedProfile::new(measured),
+        }
+    }
+}
+
+impl From<SizedProfile> for Vec<(u64, Profile)> {
+    fn from(sized: SizedProfile) -> Vec<(u64, Profile)> {
+        sized.measured
     }
 }
 

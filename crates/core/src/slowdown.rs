@@ -2,10 +2,11 @@
 //! machine computes the same. Knows nothing of what is measured or why.
 
 use crate::time::Span;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A ratio of execution times: [`Slowdown::ONE`] is as fast as the table, 2 takes twice as long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slowdown(u32);
 
 /// Bits after the binary point.

@@ -3,8 +3,14 @@
 //!
 //! In: a request's sizes and form, as its [`Signature`] tells them. Out: the lane that it is queued in.
 //! The rules are those of [`symphony_core::lanes`]. Routing between borders reads numbers that change
-//! now and then and takes no lock; routing by form takes one of the model's own. Between processes the
-//! borders would go one way as a message and the counts the other.
+//! now and then and takes no lock; routing by form takes one of the model's own.
+//!
+//! Between processes the lanes go one way as a value, their [image](LanesImage), and the counts the other:
+//! a frontend takes what it counted, and the owner adds it to its own.
+
+mod image;
+
+pub use image::{LanesImage, NoLanes, RoutingImage};
 
 use crate::tensor::{Inputs, Signature};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +67,8 @@ pub struct RequestLane {
     /// Batches of the lane take as long as this says from now on: the scheduler is to be told before
     /// the request is submitted.
     pub profile: Option<Arc<Profile>>,
+    /// The size that the lane is for from now on, where `profile` says that it is another.
+    pub size: Option<u64>,
     held: Option<(Arc<ModelLanes>, usize)>,
 }
 
@@ -135,10 +143,12 @@ impl ModelLanes {
     #[inline]
     pub fn route(self: &Arc<Self>, signature: &Signature, inputs: &Inputs) -> RequestLane {
         match &self.routing {
-            Routing::Alone(_) => RequestLane { id: self.ids[0], profile: None, held: None },
+            Routing::Alone(_) => {
+                RequestLane { id: self.ids[0], profile: None, size: None, held: None }
+            }
             Routing::Borders(table) => {
                 let number = table.route(signature.size(&inputs.sizes), inputs.rows);
-                RequestLane { id: self.ids[number], profile: None, held: None }
+                RequestLane { id: self.ids[number], profile: None, size: None, held: None }
             }
             Routing::Forms(forms) => self.route_by_form(forms, signature, inputs),
         }
@@ -155,7 +165,7 @@ impl ModelLanes {
         let routed = forms.lanes.route(form, size);
         let profile = routed.size.map(|size| Arc::new(forms.costs.at(size)));
         let held = Some((Arc::clone(self), routed.lane));
-        RequestLane { id: self.ids[routed.lane], profile, held }
+        RequestLane { id: self.ids[routed.lane], profile, size: routed.size, held }
     }
 
     /// Plans the borders anew, about once a second. `replace` has the scheduler plan a lane by another
@@ -191,6 +201,44 @@ impl ModelLanes {
         for (id, profile) in self.profiles() {
             replace(id, profile);
         }
+    }
+
+    /// Takes the rows that came since this was called last, by bucket of sizes, for the owner of the
+    /// model in another process. Empty where sizes need not be counted.
+    #[must_use]
+    pub fn take_counts(&self) -> Vec<u64> {
+        match &self.routing {
+            Routing::Borders(table) => {
+                table.came.iter().map(|came| came.swap(0, Ordering::Relaxed)).collect()
+            }
+            Routing::Alone(_) | Routing::Forms(_) => Vec::new(),
+        }
+    }
+
+    /// Adds rows that a frontend in another process counted. Counts by other buckets are of other lanes
+    /// and tell nothing of these.
+    pub fn add_counts(&self, counts: &[u64]) {
+        if let Routing::Borders(table) = &self.routing
+            && table.came.len() == counts.len()
+        {
+            for (came, more) in table.came.iter().zip(counts) {
+                came.fetch_add(*more, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What the batches of a lane take that is given to requests of this size; `None` where no lane of
+    /// the model has this name.
+    #[must_use]
+    pub fn profile_at(&self, lane: ModelId, size: u64) -> Option<Profile> {
+        if !self.ids.contains(&lane) {
+            return None;
+        }
+        Some(match &self.routing {
+            Routing::Alone(costs) => lock(costs).at(size),
+            Routing::Borders(table) => lock(&table.planned).lanes.costs().at(size),
+            Routing::Forms(forms) => lock(forms).costs.at(size),
+        })
     }
 
     /// The borders in force, where there are any.

@@ -7,11 +7,12 @@ pub use region::{ElementBytes, Runs, elements_in, join};
 pub use signature::{Dim, OpenDimension, Signature, TensorSpec};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// The element types of the open inference protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum DataType {
     Bool,
@@ -106,7 +107,7 @@ impl FromStr for DataType {
 }
 
 /// The inputs of one request, validated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inputs {
     /// Rows along the batch dimension, at least one.
     pub rows: u32,

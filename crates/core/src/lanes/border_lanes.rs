@@ -113,6 +113,18 @@ impl BorderLanes {
         self.profile.at(self.covered.get(lane).copied().unwrap_or(u64::MAX))
     }
 
+    /// What batches cost.
+    #[must_use]
+    pub fn costs(&self) -> &SizedProfile {
+        &self.profile
+    }
+
+    /// The objective.
+    #[must_use]
+    pub fn slo(&self) -> Span {
+        self.slo
+    }
+
     /// The buckets in which requests are to be counted.
     #[must_use]
     pub fn buckets(&self) -> &SizeBuckets {

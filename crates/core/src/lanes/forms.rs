@@ -14,6 +14,8 @@ pub struct FormLanes {
     borders: Vec<u64>,
     /// Requests so far.
     routed: u64,
+    /// Whether a form is given the lane that its number says, if that has no requests.
+    is_by_hash: bool,
 }
 
 /// A lane that is given to one form at a time.
@@ -43,7 +45,21 @@ impl FormLanes {
     pub fn new(mut borders: Vec<u64>) -> FormLanes {
         // The last takes what is larger.
         borders.truncate(OVERFLOW_LANES);
-        FormLanes { own: vec![FormLane::default(); FORM_LANES], borders, routed: 0 }
+        FormLanes {
+            own: vec![FormLane::default(); FORM_LANES],
+            borders,
+            routed: 0,
+            is_by_hash: false,
+        }
+    }
+
+    /// The same for one of several frontends, each of which gives lanes to forms without knowing what
+    /// the others do: a form is given the lane that its number says, where that has no requests, so that
+    /// its requests tend to meet those of other frontends. Where they do not, the batches of a lane
+    /// hold several forms, and take longer than planned.
+    #[must_use]
+    pub fn by_hash(self) -> FormLanes {
+        FormLanes { is_by_hash: true, ..self }
     }
 
     /// How many lanes there are: first those that are given to forms, then those for the overflow.
@@ -69,7 +85,7 @@ impl FormLanes {
     pub fn route(&mut self, form: u64, size: u64) -> Routed {
         self.routed += 1;
         let is_its = |lane: &FormLane| lane.given.is_some_and(|(given, _)| given == form);
-        let Some(number) = self.own.iter().position(is_its).or_else(|| self.free()) else {
+        let Some(number) = self.own.iter().position(is_its).or_else(|| self.free(form)) else {
             return Routed { lane: self.own.len() + lane_of(&self.borders, size), size: None };
         };
         let lane = &mut self.own[number];
@@ -95,8 +111,15 @@ impl FormLanes {
         self.own.iter().enumerate().filter_map(|(number, lane)| Some((number, lane.given?.1)))
     }
 
-    /// The lane without requests that was used longest ago.
-    fn free(&self) -> Option<usize> {
+    /// The lane that the form's number says, or else the one that was used longest ago; without
+    /// requests either way.
+    fn free(&self, form: u64) -> Option<usize> {
+        if self.is_by_hash
+            && let Ok(number) = usize::try_from(form % self.own.len().max(1) as u64)
+            && self.own.get(number).is_some_and(|lane| lane.requests == 0)
+        {
+            return Some(number);
+        }
         let idle = self.own.iter().enumerate().filter(|(_, lane)| lane.requests == 0);
         idle.min_by_key(|(_, lane)| lane.used).map(|(number, _)| number)
     }

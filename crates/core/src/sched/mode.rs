@@ -1,13 +1,14 @@
 //! The modes a pool can be scheduled in, by name. What each does is in [`window`](super::window),
 //! [`shard`](super::shard) and [`planner`](super::planner).
 
+use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 /// Characters that an error shows of an unknown name.
 const NAME_SHOWN_MAX: usize = 40;
 
 /// How a pool schedules its models.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// A batch waits until it can no longer grow, unless waiting gains nothing; under overload
     /// batches keep the size that the measured rate allows (window drop). Uses the fewest

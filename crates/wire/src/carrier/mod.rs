@@ -4,12 +4,13 @@
 //! more. What it adds to a message is [when its spans count from](Timed), and where an answer goes.
 //!
 //! - [`in_process`]: between the threads of one process.
+//! - [`link`]: between processes, by TCP or by a socket of one host.
 //!
-//! A carrier between processes has its place beside it. It reads messages off its socket or its
-//! memory, and hands them to the ports of [`in_process`] with the time at which it received them: the
-//! roles see these ports and no carrier beyond.
+//! What a link carries is handed to the ports of [`in_process`]: the roles see these and no carrier
+//! beyond.
 
 pub mod in_process;
+pub mod link;
 
 use symphony_core::Time;
 

@@ -3,6 +3,7 @@
 use crate::lanes::ModelLanes;
 use crate::tensor::Signature;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use symphony_core::{Class, ModelId, Objective, Profile};
 
@@ -38,7 +39,7 @@ pub struct ServedModel {
 }
 
 /// Where a model of the repository stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelState {
     /// Being loaded, profiled and warmed up.
     Loading,
@@ -49,7 +50,7 @@ pub enum ModelState {
 }
 
 /// One line of the repository index.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexEntry {
     /// Model name.
     pub name: String,
@@ -60,7 +61,7 @@ pub struct IndexEntry {
 }
 
 /// What the server does with requests that arrive. It only ever moves down this list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Intake {
     /// Requests are served.
     #[default]

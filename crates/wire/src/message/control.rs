@@ -1,5 +1,6 @@
 //! What is asked of the scheduler now and then, and what it answers.
 
+use serde::{Deserialize, Serialize};
 use symphony_core::sched::{AcceleratorState, Mode, ModelStatistics, ModelTerms};
 use symphony_core::{AcceleratorId, Delays, ModelId, Slowdown, Span};
 
@@ -13,7 +14,7 @@ pub struct AddModel {
 }
 
 /// Send batches to an accelerator, or no more of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serve {
     /// The accelerator.
     pub accelerator: AcceleratorId,
@@ -22,7 +23,7 @@ pub struct Serve {
 }
 
 /// Counters of one accelerator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceleratorStatistics {
     /// Batches completed.
     pub batches: u64,
@@ -35,7 +36,7 @@ pub struct AcceleratorStatistics {
 }
 
 /// What the newest batches of a model took, as multiples of what its profile says.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeasuredTimes {
     /// How many batches.
     pub batches: usize,
@@ -48,7 +49,7 @@ pub struct MeasuredTimes {
 }
 
 /// The scheduler's counters at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
 pub struct Statistics {
     /// The mode in force.
     pub mode: Mode,

@@ -10,20 +10,30 @@
 //! - [`batch`]: a batch on its way to an accelerator, and its end.
 //! - [`outcome`]: how a request ended.
 //! - [`control`]: what is asked of the scheduler now and then.
-//! - [`catalog`]: what is served right now.
+//! - [`catalog`]: what is served right now; [`image`]: the same as a value.
 //! - [`repository`]: what can be asked of the loader of models.
+//! - [`registration`]: what a backend says of itself; [`order`]: what it is told to do.
+//! - [`link`]: what two processes say to each other, by the pair that they are.
 
 pub mod batch;
 pub mod catalog;
 pub mod control;
+pub mod image;
+pub mod link;
+pub mod order;
 pub mod outcome;
+pub mod registration;
 pub mod repository;
 pub mod request;
+pub(crate) mod serde_bytes;
 
 pub use batch::{BatchPlan, Completion, PlannedRequest};
 pub use catalog::{IndexEntry, Intake, ModelState, ServedModel};
 pub use control::{AcceleratorStatistics, AddModel, MeasuredTimes, Serve, Statistics};
+pub use image::{CatalogImage, ServedImage};
+pub use order::{AnnouncedFile, FilePart, Order, OrderDone, Source};
 pub use outcome::{Answer, Execution, Outcome};
+pub use registration::{AcceleratorFacts, EngineFacts, LoadedFacts, Registration, RunningBatch};
 pub use repository::{RepositoryCommand, RepositoryError};
 pub use request::{Cancel, Submit};
 pub use symphony_core::sched::{AcceleratorState, Mode, ModelPlan, ModelStatistics, ModelTerms};

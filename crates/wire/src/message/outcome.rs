@@ -4,7 +4,7 @@ use crate::tensor::{Inputs, OutputTensor};
 use symphony_core::{AcceleratorId, DropReason, Span};
 
 /// How one request ended. Each gets exactly one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It ran.
     Done(Answer),
@@ -26,7 +26,7 @@ pub enum Outcome {
 }
 
 /// The result of a request that ran, and what it went through.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// Outputs in the signature's order.
     pub outputs: Vec<OutputTensor>,

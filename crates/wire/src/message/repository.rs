@@ -1,7 +1,9 @@
 //! What can be asked of the loader of models, and why it did not happen.
 
+use serde::{Deserialize, Serialize};
+
 /// What can be asked of the loader.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RepositoryCommand {
     /// Load the model, or load it again when its files changed.
     Load {
@@ -18,7 +20,7 @@ pub enum RepositoryCommand {
 }
 
 /// Why a load or unload did not happen.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum RepositoryError {
     /// There is no such model.
     #[error("model {0:?} is not in the repository: check the name, or add its directory first")]

@@ -6,11 +6,13 @@
 //! here knows a graph, a protocol or an engine.
 
 use super::{DataType, Inputs};
+use crate::message::serde_bytes;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// One dimension of an input or output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Dim {
     /// Always of this size.
     Fixed(usize),
@@ -23,7 +25,7 @@ pub enum Dim {
 }
 
 /// One input or output of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorSpec {
     /// Name in the graph.
     pub name: String,
@@ -34,9 +36,11 @@ pub struct TensorSpec {
     pub shape: Vec<Dim>,
     /// The contents where a request leaves the input out: one row of it, or the whole of a shared
     /// one. `None` for an input that has to be given.
+    #[serde(with = "serde_bytes::optional")]
     pub default: Option<Bytes>,
     /// The element, in its wire form, that padding is made of. `None` for an input that is never
     /// padded.
+    #[serde(with = "serde_bytes::optional")]
     pub fill: Option<Bytes>,
     /// Whether a request may give one row of it beside any number of rows of the other inputs.
     pub broadcast: bool,
@@ -107,7 +111,7 @@ fn metadata_size(dim: Dim) -> i64 {
 }
 
 /// A dimension whose size each request chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenDimension {
     /// Its name in the graph, or one that was made up for it.
     pub name: String,
@@ -116,7 +120,8 @@ pub struct OpenDimension {
 }
 
 /// What a model takes and gives.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "ReadSignature")]
 pub struct Signature {
     /// Inputs, in the graph's order.
     pub inputs: Vec<TensorSpec>,
@@ -127,6 +132,43 @@ pub struct Signature {
     /// The open dimension, if any, along which shorter requests are padded to the longest of their
     /// batch.
     pub padded: Option<u16>,
+}
+
+/// A signature as it was read, before anybody relies on its numbers.
+#[derive(Deserialize)]
+struct ReadSignature {
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    dimensions: Vec<OpenDimension>,
+    padded: Option<u16>,
+}
+
+/// An open dimension that a signature names and does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signature names open dimension {index} and has {count}")]
+pub struct NoSuchDimension {
+    /// The dimension named.
+    pub index: u16,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl TryFrom<ReadSignature> for Signature {
+    type Error = NoSuchDimension;
+
+    fn try_from(read: ReadSignature) -> Result<Signature, NoSuchDimension> {
+        let ReadSignature { inputs, outputs, dimensions, padded } = read;
+        let count = dimensions.len();
+        let shapes = inputs.iter().chain(&outputs).flat_map(|spec| &spec.shape);
+        let open = shapes.filter_map(|dim| match dim {
+            Dim::Open(index) => Some(*index),
+            Dim::Fixed(_) | Dim::Batch | Dim::Unknown => None,
+        });
+        match open.chain(padded).find(|index| usize::from(*index) >= count) {
+            Some(index) => Err(NoSuchDimension { index, count }),
+            None => Ok(Signature { inputs, outputs, dimensions, padded }),
+        }
+    }
 }
 
 impl Signature {

@@ -6,9 +6,10 @@ use crate::sched::drift::AcceleratorDrift;
 use crate::sched::message::{SentBatch, Tier};
 use crate::slowdown::Slowdown;
 use crate::time::{Span, Time};
+use serde::{Deserialize, Serialize};
 
 /// What an accelerator is in its pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AcceleratorState {
     /// It is granted batches.
     #[default]

@@ -5,6 +5,7 @@ use crate::ids::ModelId;
 use crate::profile::Profile;
 use crate::sched::traffic::RecentTraffic;
 use crate::time::Span;
+use serde::{Deserialize, Serialize};
 
 /// How long a plan of a few models is in use before it is made anew.
 const PLAN_AGE: Span = Span::from_millis(50);
@@ -59,7 +60,7 @@ pub struct ModelDemand {
 }
 
 /// How one model is scheduled until the next plan.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelPlan {
     /// Full batches do not suffice for the load: batches are deferred fully, and heads that stand in
     /// the way of the largest batches are dropped.
@@ -107,7 +108,7 @@ impl Default for ModelPlan {
 }
 
 /// What the high requests of one model need while low ones come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HighNeed {
     /// The largest batch that gathers in the time that its execution leaves; at least one row.
     pub gathered: u32,

@@ -3,9 +3,10 @@
 use crate::ids::ModelId;
 use crate::sched::message::ModelPlan;
 use crate::slowdown::Slowdown;
+use serde::{Deserialize, Serialize};
 
 /// Counters of one model since it was added.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelStatistics {
     /// Batches started.
     pub batches: u64,

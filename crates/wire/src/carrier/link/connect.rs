@@ -1,0 +1,108 @@
+//! Makes a link.
+
+use super::endpoint::Endpoint;
+use super::ends::{Greeted, Link};
+use super::error::LinkError;
+use super::hello::{HELLO_MAX, Hello, Terms};
+use super::reading::{Arrived, Reading};
+use super::settings::{LinkSettings, Security};
+use super::socket::Socket;
+use crate::clock;
+use crate::codec::{Body, DecodeError, Frame, FrameBuffer, kinds};
+use std::io;
+use std::net::SocketAddr;
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
+
+/// Connects to a process and says who this one is. Has to be called on a runtime.
+///
+/// # Errors
+/// Nobody is there, the peer refuses, or it takes longer than the settings allow.
+pub async fn connect<In: Frame, Out: Frame>(
+    to: &Endpoint,
+    own: Hello,
+    settings: &LinkSettings,
+) -> Result<Link<In, Out>, LinkError> {
+    let greet = async {
+        let socket = open(to, settings).await?;
+        let mut hello = FrameBuffer::default();
+        // A hello that is too long is refused by the peer as what it is.
+        let _ = hello.frame(usize::MAX, |writer| own.encode(settings.terms(), writer));
+        while !hello.is_empty() {
+            socket.writable().await?;
+            not_yet(socket.try_write(&mut hello))?;
+        }
+        let mut reading = Reading::new();
+        let (peer, terms) = greeting(&socket, &mut reading).await?;
+        Ok::<_, LinkError>(Greeted { socket, reading, peer, terms })
+    };
+    let greeted = timeout(settings.hello_timeout, greet).await;
+    let greeted =
+        greeted.map_err(|_| LinkError::NoHello(clock::span(settings.hello_timeout)))??;
+    Ok(greeted.link(settings, None))
+}
+
+async fn open(to: &Endpoint, settings: &LinkSettings) -> Result<Socket, LinkError> {
+    let unreachable = |error| LinkError::Unreachable(to.clone(), error);
+    match to {
+        Endpoint::Unix(path) => {
+            Ok(Socket::Unix(UnixStream::connect(path).await.map_err(unreachable)?))
+        }
+        Endpoint::Tcp(address) => {
+            let addresses: Vec<_> = lookup_host(address).await.map_err(unreachable)?.collect();
+            let is_allowed = |address: &SocketAddr| settings.security.allows(address);
+            if !addresses.iter().all(is_allowed) {
+                return Err(LinkError::Unprotected(to.clone()));
+            }
+            let stream = TcpStream::connect(&addresses[..]).await.map_err(unreachable)?;
+            stream.set_nodelay(true)?;
+            Ok(Socket::Tcp(stream))
+        }
+    }
+}
+
+impl Security {
+    /// Whether this host may speak with that address.
+    pub(super) fn allows(&self, address: &SocketAddr) -> bool {
+        match self {
+            Security::Plain => address.ip().to_canonical().is_loopback(),
+            Security::PlainAnywhere => true,
+        }
+    }
+}
+
+/// Reads who the peer is.
+pub(super) async fn greeting(
+    socket: &Socket,
+    reading: &mut Reading,
+) -> Result<(Hello, Terms), LinkError> {
+    loop {
+        if let Some(arrived) = reading.next(HELLO_MAX)? {
+            return first_words(&arrived);
+        }
+        socket.readable().await?;
+        if not_yet(reading.fill(socket))? == Some(0) {
+            return Err(LinkError::Closed("before it was said who is there".to_owned()));
+        }
+    }
+}
+
+fn first_words(arrived: &Arrived<'_>) -> Result<(Hello, Terms), LinkError> {
+    let body = match arrived {
+        Arrived::Small(body) => *body,
+        Arrived::Large(kind, bytes) => Body::owned(*kind, bytes),
+    };
+    match body.kind() {
+        kinds::HELLO => Hello::decode(body.all()),
+        kinds::REFUSED => Err(LinkError::Refused(body.text()?)),
+        kind => Err(DecodeError::Kind(kind).into()),
+    }
+}
+
+/// What was done, or nothing where the stream is not ready.
+pub(super) fn not_yet<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        done => done.map(Some),
+    }
+}

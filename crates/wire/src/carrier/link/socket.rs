@@ -1,0 +1,92 @@
+//! The byte stream below a link, whichever it is. Nothing here waits but what says so.
+
+use crate::codec::FrameBuffer;
+use bytes::buf::BufMut;
+use rustix::net::Shutdown;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connected byte stream.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.readable().await,
+            Socket::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// The same for the one reader of a link, who waits for other things as well.
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(stream) => stream.poll_read_ready(context),
+            Socket::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(stream) => stream.writable().await,
+            Socket::Unix(stream) => stream.writable().await,
+        }
+    }
+
+    /// Reads what is there into memory that has contents.
+    pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_read(into),
+            Socket::Unix(stream) => stream.try_read(into),
+        }
+    }
+
+    /// Reads what is there into memory that has none yet.
+    pub(crate) fn try_read_buf(&self, into: &mut impl BufMut) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_read_buf(into),
+            Socket::Unix(stream) => stream.try_read_buf(into),
+        }
+    }
+
+    /// Writes what the peer has room for from the front of a buffer.
+    pub(crate) fn try_write(&self, frames: &mut FrameBuffer) -> io::Result<()> {
+        let written = match frames.single() {
+            Some(piece) => self.try_write_piece(piece),
+            None => {
+                let mut pieces = Vec::new();
+                frames.pieces(&mut pieces);
+                self.try_write_pieces(&pieces)
+            }
+        }?;
+        frames.take(written);
+        Ok(())
+    }
+
+    fn try_write_piece(&self, piece: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_write(piece),
+            Socket::Unix(stream) => stream.try_write(piece),
+        }
+    }
+
+    fn try_write_pieces(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_write_vectored(pieces),
+            Socket::Unix(stream) => stream.try_write_vectored(pieces),
+        }
+    }
+
+    /// Tells the peer that nothing more comes, or that nothing more is read either. A stream that is
+    /// gone is no error.
+    pub(crate) fn shut(&self, how: Shutdown) {
+        let _ = match self {
+            Socket::Tcp(stream) => rustix::net::shutdown(stream, how),
+            Socket::Unix(stream) => rustix::net::shutdown(stream, how),
+        };
+    }
+}

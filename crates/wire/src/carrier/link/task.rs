@@ -1,0 +1,54 @@
+//! What a link does by itself: it sends heartbeats, writes what the socket had no room for, and ends.
+
+use super::sending::Shared;
+use rustix::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+
+/// For how long the last messages of a link may take to leave, and the peer to take note of its end.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Drives a link until it has ended.
+pub(crate) async fn run(shared: Arc<Shared>, heartbeat: Duration) {
+    let mut beats = interval(heartbeat.max(Duration::from_millis(1)));
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut left = None;
+    let mut until = None;
+    loop {
+        left = left.or_else(|| shared.take_left());
+        if until.is_none() && shared.is_closed() {
+            until = Some(Instant::now() + LINGER);
+        }
+        if until.is_some() && left.is_none() {
+            break;
+        }
+        tokio::select! {
+            () = shared.news.notified() => {}
+            ready = shared.socket.writable(), if left.is_some() => match ready {
+                Ok(()) => left = left.take().and_then(|frames| shared.write(frames)),
+                Err(_) => break,
+            },
+            _ = beats.tick(), if until.is_none() => shared.ping(),
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => break,
+        }
+    }
+    end(&shared, until.unwrap_or_else(Instant::now)).await;
+}
+
+/// Ends the stream so that the peer can still read the last words: a stream that is closed while
+/// something is unread is reset, and they may be lost.
+async fn end(shared: &Shared, until: Instant) {
+    let socket = &shared.socket;
+    socket.shut(Shutdown::Write);
+    let mut rest = [0; 4096];
+    while let Ok(Ok(())) = timeout_at(until, socket.readable()).await {
+        match socket.try_read(&mut rest) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+    }
+    socket.shut(Shutdown::Both);
+}
