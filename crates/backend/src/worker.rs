@@ -221,7 +221,9 @@ impl WorkerThread {
         let finished = clock.now();
         let BatchPlan { batch, model, requests, .. } = plan.message;
         let (accelerator, stay) = (self.accelerator, finished.since(taken));
-        let completion = Completion { accelerator, batch, model, exec, stay };
+        // Inputs are at hand here: to take them is part of the execution.
+        let (data, response) = (Span::ZERO, stay.saturating_sub(exec));
+        let completion = Completion { accelerator, batch, model, data, exec, response, stay };
         let completion = Timed::new(finished, completion);
         // A scheduler that has stopped needs no completion; one that is behind has to have it.
         while self.carrier.completed(completion) == Err(SubmitError::Full) {

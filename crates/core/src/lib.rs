@@ -4,13 +4,14 @@
 //! an argument, events come in, actions go out. The live system (`symphony-dispatch`) and the simulator
 //! (`symphony-sim`) are two drivers of the same code.
 //!
-//! [`sched`] holds the scheduler; the modules beside it hold the values that all crates share. The words
-//! are in `docs/glossary.md`.
+//! [`sched`] holds the scheduler, and [`recovery`] what is done again after a process was lost; the
+//! modules beside them hold the values that all crates share. The words are in `docs/glossary.md`.
 
 pub mod ids;
 pub mod lanes;
 mod power;
 pub mod profile;
+pub mod recovery;
 pub mod request;
 pub mod sched;
 pub mod sized_profile;

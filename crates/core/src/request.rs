@@ -130,9 +130,11 @@ impl DropReason {
 /// Delays between a decision and its effect, measured on the running system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delays {
-    /// The control delay, scheduler to accelerator: from the decision until the backend acts on it.
+    /// The control delay, scheduler to accelerator: from the decision until the backend acts on it,
+    /// and what fetching the inputs of any batch takes, however small it is.
     pub control: Span,
-    /// The data delay, per row: the backend fetches and places the input.
+    /// The data delay: what each row adds to fetching the inputs. A batch that runs meanwhile is not
+    /// held up by it.
     pub data: Span,
     /// The response delay, backend to client: from the end of execution until the answer is sent.
     pub response: Span,

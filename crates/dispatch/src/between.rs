@@ -21,7 +21,7 @@ pub(crate) enum FromMatcher {
     Decided(Time, MatcherToShard),
     /// A batch has ended, on an accelerator that is so much slower than the others.
     Measured(Timed<Completion>, Slowdown),
-    /// A batch is not waited for any more: its accelerator is dead.
+    /// A batch is not waited for any more: its accelerator is dead or gone.
     Lost(BatchId, AcceleratorId),
     /// How late the matcher's timers fire.
     Late(Span),

@@ -21,8 +21,8 @@ pub trait Effects: Send {
         let _ = batch;
     }
 
-    /// A batch is not waited for any more, for its accelerator has stopped answering. Its requests
-    /// need their outcome; an outcome that the accelerator still gives comes too late.
+    /// A batch is not waited for any more, for its accelerator has stopped answering or is gone. Its
+    /// requests need their outcome; an outcome that the accelerator still gives comes too late.
     fn lost(&mut self, batch: BatchId, accelerator: AcceleratorId) {
         let _ = (batch, accelerator);
     }

@@ -6,7 +6,8 @@ use crate::measure::Lateness;
 use crate::settings::Settings;
 use std::collections::BTreeSet;
 use symphony_core::sched::{
-    AcceleratorState, Action, Actions, Event, Matcher, MatcherToShard, Mode, ShardToMatcher,
+    ACCELERATORS_MAX, AcceleratorState, Action, Actions, Event, Loss, Matcher, MatcherToShard,
+    Mode, ShardToMatcher,
 };
 use symphony_core::{AcceleratorId, ModelId, Span, Time};
 use symphony_wire::carrier::Timed;
@@ -35,6 +36,7 @@ struct ToShards(Vec<Outbox<FromMatcher>>);
 /// What the matcher's thread knows of the pool beside what decides.
 struct LivePool {
     mode: Mode,
+    /// Accelerators are numbered below this.
     accelerators: u32,
     cost: Cost,
     /// Grants since its cost was last counted.
@@ -78,6 +80,12 @@ impl LiveMatcher {
             }
             Received::Question(MatcherQuestion::Serve(serve, reply)) => {
                 reply.answer(pool.serve(now, party, serve));
+            }
+            Received::Question(MatcherQuestion::Join(accelerator, reply)) => {
+                reply.answer(pool.join(now, party, accelerator));
+            }
+            Received::Question(MatcherQuestion::Gone(accelerator)) => {
+                pool.note_gone(now, party, accelerator);
             }
             Received::Question(MatcherQuestion::Lose(accelerator)) => {
                 pool.lose(now, party, accelerator);
@@ -179,10 +187,11 @@ impl LivePool {
         if accelerator.0 >= self.accelerators {
             return None;
         }
-        if self.lost.contains(&accelerator) {
-            return Some(AcceleratorState::Lost);
+        let before = self.state(party, accelerator);
+        if matches!(before, AcceleratorState::Lost | AcceleratorState::Gone) {
+            return Some(before);
         }
-        let before = party.state(accelerator).name();
+        let before = before.name();
         let event = if serves {
             Event::AddAccelerator { accelerator }
         } else {
@@ -197,6 +206,49 @@ impl LivePool {
             if serves { "the accelerator is to serve" } else { "the accelerator is drained" };
         tracing::info!(accelerator = number, before, state = state.name(), serving, "{what}");
         Some(state)
+    }
+
+    /// Has an accelerator serve that is new to the pool, or has the number of one that is gone, and
+    /// answers what it is then.
+    fn join(
+        &mut self,
+        now: Time,
+        party: &mut Matcher,
+        accelerator: AcceleratorId,
+    ) -> Option<AcceleratorState> {
+        if accelerator.0 >= ACCELERATORS_MAX {
+            return None;
+        }
+        if self.lost.contains(&accelerator) {
+            return Some(AcceleratorState::Lost);
+        }
+        self.accelerators = self.accelerators.max(accelerator.0 + 1);
+        party.on_event(now, &Event::AddAccelerator { accelerator }, |_| {});
+        let (state, serving) = (party.state(accelerator), party.serving());
+        self.serving.set(serving);
+        tracing::info!(accelerator = accelerator.0, serving, "the accelerator joins the pool");
+        Some(state)
+    }
+
+    /// Has no more batches sent to an accelerator before another joins by its number.
+    fn note_gone(&self, now: Time, party: &mut Matcher, accelerator: AcceleratorId) {
+        party.on_event(now, &Event::AcceleratorGone { accelerator }, |_| {});
+        let serving = party.serving();
+        self.serving.set(serving);
+        tracing::warn!(
+            accelerator = accelerator.0,
+            serving,
+            "the accelerator is gone: its batches are given up"
+        );
+    }
+
+    /// What an accelerator is in the pool.
+    fn state(&self, party: &Matcher, accelerator: AcceleratorId) -> AcceleratorState {
+        if self.lost.contains(&accelerator) {
+            AcceleratorState::Lost
+        } else {
+            party.state(accelerator)
+        }
     }
 
     /// Never has an accelerator serve again.
@@ -220,11 +272,7 @@ impl LivePool {
         all.accelerators.resize(self.accelerators as usize, AcceleratorStatistics::default());
         for (number, accelerator) in (0u32..).zip(&mut all.accelerators) {
             accelerator.slowdown = party.accelerator_slowdown(AcceleratorId(number));
-            accelerator.state = if self.lost.contains(&AcceleratorId(number)) {
-                AcceleratorState::Lost
-            } else {
-                party.state(AcceleratorId(number))
-            };
+            accelerator.state = self.state(party, AcceleratorId(number));
         }
     }
 }
@@ -269,16 +317,20 @@ impl ToShards {
             );
         }
         match *action {
-            Action::Lost { model, batch, accelerator, overdue } => {
+            Action::Lost { model, batch, accelerator, why: Loss::Overdue { by } } => {
                 tracing::error!(
                     accelerator = accelerator.0,
                     batch = batch.0,
                     model = %model,
-                    overdue_ms = overdue.as_millis_f64(),
+                    overdue_ms = by.as_millis_f64(),
                     serving,
                     "the accelerator has not completed a batch: it is taken out of the pool until \
                      it has, and the batch is given up"
                 );
+                self.send(model, FromMatcher::Lost(batch, accelerator));
+            }
+            // That it is gone was logged when that was heard of.
+            Action::Lost { model, batch, accelerator, why: Loss::Gone } => {
                 self.send(model, FromMatcher::Lost(batch, accelerator));
             }
             Action::Recovered { accelerator } => {

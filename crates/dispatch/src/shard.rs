@@ -7,11 +7,11 @@ use crate::settings::Settings;
 use crate::slowdowns::{Slowdowns, Subject};
 use crate::times::{Times, figures};
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use symphony_core::sched::{
     Action, Actions, Event, MatcherToShard, Mode, Shard, ShardToMatcher, Start,
 };
-use symphony_core::{AcceleratorId, BatchId, Delays, ModelId, Slowdown, Span, Time};
+use symphony_core::{AcceleratorId, BatchId, Delays, ModelId, Origin, Slowdown, Span, Time};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{
     FrontendToShard, Received, Reply, ShardInbox, ShardQuestion, Share,
@@ -46,6 +46,8 @@ struct ShardRecords {
     times: HashMap<ModelId, Times>,
     sent: HashMap<BatchId, LiveBatch>,
     models: BTreeMap<ModelId, Removal>,
+    /// Frontends' lives that are over, of which requests may still wait to be read.
+    forgetting: BTreeSet<Origin>,
     /// Batches of this shard by accelerator.
     accelerators: Vec<AcceleratorStatistics>,
     draining: Vec<Share<()>>,
@@ -73,6 +75,7 @@ struct LiveBatch {
     slowdown: Slowdown,
     /// Sent while another ran, so that it had to wait for that one.
     behind: bool,
+    rows: u32,
 }
 
 impl<E: Effects> LiveShard<E> {
@@ -93,6 +96,7 @@ impl<E: Effects> LiveShard<E> {
             times: HashMap::new(),
             sent: HashMap::new(),
             models: BTreeMap::new(),
+            forgetting: BTreeSet::new(),
             accelerators: Vec::new(),
             draining: Vec::new(),
             drained: Drained::No,
@@ -114,7 +118,9 @@ impl<E: Effects> LiveShard<E> {
             }
             Received::Question(question) => records.answer(now, party, question, todo),
         });
-        party.set_behind(taken >= most);
+        let is_behind = taken >= most;
+        party.set_behind(is_behind);
+        records.forget(now, party, todo, is_behind);
         let mut to_matcher = end.to_matcher.burst();
         party.report(now, |report| to_matcher.send(report));
     }
@@ -262,6 +268,7 @@ impl ShardRecords {
             }
             ShardQuestion::SetMode(mode, _share) => self.set_mode(now, party, mode, todo),
             ShardQuestion::Statistics(share) => share.add(|all| self.count(party, all)),
+            ShardQuestion::Forget(origin) => drop(self.forgetting.insert(origin)),
             ShardQuestion::Drain(share) => self.draining.push(share),
         }
     }
@@ -269,6 +276,17 @@ impl ShardRecords {
     fn set_mode(&self, now: Time, party: &mut Shard, mode: Mode, todo: &mut Actions) {
         if mode != party.mode() {
             party.on_event(now, Event::SetMode(mode), todo);
+        }
+    }
+
+    /// Lets go of the requests of frontends' lives that are over. Questions are read before requests
+    /// that came before them, so it does so until all that waited is read.
+    fn forget(&mut self, now: Time, party: &mut Shard, todo: &mut Actions, is_behind: bool) {
+        for &origin in &self.forgetting {
+            party.on_event(now, Event::ForgetOrigin { origin }, todo);
+        }
+        if !is_behind {
+            self.forgetting.clear();
         }
     }
 
@@ -286,8 +304,8 @@ impl ShardRecords {
     }
 
     fn started(&mut self, now: Time, start: &Start) {
-        let &Start { exec, slowdown, behind, .. } = start;
-        let sent = LiveBatch { decided: now, planned: exec, slowdown, behind };
+        let &Start { exec, slowdown, behind, rows, .. } = start;
+        let sent = LiveBatch { decided: now, planned: exec, slowdown, behind, rows };
         self.sent.insert(start.batch, sent);
     }
 
@@ -300,7 +318,7 @@ impl ShardRecords {
         accelerator_slowdown: Slowdown,
     ) {
         let Timed { at: ended, message: completion } = completion;
-        let &Completion { accelerator, batch, model, exec, stay } = completion;
+        let &Completion { accelerator, batch, model, exec, stay, .. } = completion;
         let Some(sent) = self.sent.remove(&batch) else { return };
         self.count_batch(accelerator, exec);
         if exec == Span::ZERO {
@@ -316,7 +334,7 @@ impl ShardRecords {
         // send the next batch ahead earlier, that would wait longer, and so on.
         let control = ended.since(sent.decided).saturating_sub(stay);
         let control = Some(control).filter(|_| !sent.behind);
-        self.meter.completed(completion, control);
+        self.meter.completed(completion, sent.rows, control);
     }
 
     fn count_batch(&mut self, accelerator: AcceleratorId, exec: Span) {

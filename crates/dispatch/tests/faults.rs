@@ -4,8 +4,8 @@
 mod support;
 
 use support::{MODEL, Rig};
-use symphony_core::sched::Mode;
-use symphony_core::{AcceleratorId, BatchId, DropReason, ModelId, Span, Time};
+use symphony_core::sched::{ACCELERATORS_MAX, AcceleratorState, Mode};
+use symphony_core::{AcceleratorId, BatchId, DropReason, ModelId, Origin, Span, Time};
 use symphony_dispatch::Settings;
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::port::REQUESTS_MAX;
@@ -177,6 +177,149 @@ fn clients_that_have_left_hold_up_nobody() {
     assert_eq!(pool.ended().1, 0);
 }
 
+/// Has another accelerator join, and takes the turns in which that is heard of.
+fn join(pool: &mut Pool, number: u32) -> Option<AcceleratorState> {
+    let mut joined = pool.rig.port.join(AcceleratorId(number)).expect("it runs");
+    pool.turn();
+    joined.try_recv().expect("an answer")
+}
+
+fn state(pool: &mut Pool, number: usize) -> AcceleratorState {
+    let mut statistics = pool.rig.port.statistics().expect("room");
+    pool.turn();
+    statistics.try_recv().expect("an answer").accelerators[number].state
+}
+
+#[test]
+fn what_an_accelerator_ran_that_went_fails_at_once_and_late_ends_change_nothing() {
+    for layout in LAYOUTS {
+        let mut pool = Pool::new(layout());
+        for _ in 0..100 {
+            pool.submit().expect("room");
+            pool.pass(1, 0);
+        }
+        pool.ended();
+        let (end, gone, plan) = pool.running.first().cloned().expect("one runs");
+        pool.rig.port.gone(gone).expect("it runs");
+        pool.turn();
+        let (mut failed, requests) = (0, plan.message.requests.len());
+        pool.waiting.retain_mut(|outcome| match outcome.try_recv() {
+            Ok(Outcome::Failed(why)) => {
+                assert!(why.contains("has stopped answering"), "{why}");
+                failed += 1;
+                false
+            }
+            _ => true,
+        });
+        assert!(failed >= requests, "{failed} of {requests}");
+        assert_eq!(state(&mut pool, gone.index()), AcceleratorState::Gone);
+        pool.running.retain(|(_, accelerator, _)| *accelerator != gone);
+        let late = support::completion(gone, &plan.message, plan.at, plan.message.exec, end);
+        pool.rig.port.completed(late).expect("room");
+        pool.pass(30, 1);
+        assert!(pool.running.iter().all(|(_, accelerator, _)| *accelerator != gone));
+        assert_eq!(pool.rig.port.serving(), Ok(1));
+        let mut resumed = pool.rig.port.serve(gone, true).expect("room");
+        pool.turn();
+        assert_eq!(resumed.try_recv(), Ok(Some(AcceleratorState::Gone)), "there is none to resume");
+        assert_eq!(join(&mut pool, gone.0), Some(AcceleratorState::Serving));
+        pool.pass(300, 1);
+        pool.ended();
+        pool.pass(100, 1);
+        assert_eq!(pool.ended().1, 0, "as before");
+        pool.expect_all_ended();
+    }
+}
+
+#[test]
+fn a_pool_grows_by_what_joins_and_has_holes_where_nothing_did() {
+    for layout in LAYOUTS {
+        let mut pool = Pool::new(layout());
+        assert_eq!(join(&mut pool, 5), Some(AcceleratorState::Serving));
+        assert_eq!(join(&mut pool, ACCELERATORS_MAX), None);
+        let mut unknown = pool.rig.port.serve(AcceleratorId(6), true).expect("room");
+        pool.turn();
+        assert_eq!(unknown.try_recv(), Ok(None), "nobody joined by this number");
+        let states = [0, 1, 2, 3, 4, 5].map(|number| state(&mut pool, number).name());
+        assert_eq!(states, ["serving", "serving", "away", "away", "away", "serving"]);
+        assert_eq!(pool.rig.port.serving(), Ok(3));
+        for number in [0, 1] {
+            pool.rig.port.gone(AcceleratorId(number)).expect("it runs");
+        }
+        for _ in 0..100 {
+            pool.pass(1, 1);
+            pool.pass(1, 0);
+        }
+        let (good, dropped) = pool.ended();
+        assert!(good > 75 && dropped == 0, "{good} good, {dropped} dropped");
+        let mut statistics = pool.rig.port.statistics().expect("room");
+        pool.turn();
+        let batches = statistics.try_recv().expect("an answer").accelerators;
+        let batches: Vec<_> = batches.iter().map(|accelerator| accelerator.batches > 0).collect();
+        assert_eq!(batches, [false, false, false, false, false, true]);
+        pool.expect_all_ended();
+    }
+}
+
+#[test]
+fn the_requests_of_a_frontend_that_is_over_leave_the_queue_with_those_on_their_way() {
+    for layout in LAYOUTS {
+        let mut pool = Pool::new(layout());
+        for number in [0, 1] {
+            pool.rig.port.gone(AcceleratorId(number)).expect("it runs");
+        }
+        let queued = |pool: &mut Pool| {
+            pool.turn();
+            let mut statistics = pool.rig.port.statistics().expect("room");
+            pool.turn();
+            statistics.try_recv().expect("an answer").models[0].1.queued
+        };
+        // More than are read before a decision, so that some are not read when it is said.
+        for _ in 0..3000 {
+            pool.submit().expect("room");
+        }
+        pool.turn();
+        let (id, _) = pool.rig.send(pool.now).expect("room");
+        for _ in 0..3000 {
+            pool.submit().expect("room");
+        }
+        let origin = id.origin();
+        pool.rig.port.forget(origin).expect("it runs");
+        for _ in 0..20 {
+            pool.turn();
+        }
+        assert_eq!(queued(&mut pool), 0);
+        pool.count();
+        assert_eq!((pool.good, pool.dropped.len()), (0, 0), "nobody is told");
+        // Other lives go on.
+        pool.waiting.clear();
+        pool.submit().expect("room");
+        assert_eq!(queued(&mut pool), 1);
+        let other = Origin::new(origin.frontend() + 1, origin.life());
+        pool.rig.port.forget(other).expect("it runs");
+        pool.turn();
+        assert_eq!(queued(&mut pool), 1);
+    }
+}
+
+#[test]
+fn a_request_without_time_left_is_dropped_at_once() {
+    for layout in LAYOUTS {
+        let mut pool = Pool::new(layout());
+        for (age, budget) in [(0, 0), (25, 0), (u64::MAX, 0), (u64::MAX, u64::MAX), (25, 24)] {
+            let (age, budget) = (Span::from_millis(age), Span::from_millis(budget));
+            let outcome = pool.rig.send_aged(pool.now, age, budget).expect("room");
+            pool.waiting.push(outcome);
+        }
+        pool.turn();
+        pool.count();
+        let hopeless = DropReason::Hopeless;
+        assert_eq!(pool.dropped, [hopeless; 3]);
+        pool.expect_all_ended();
+        assert_eq!(pool.good, 2);
+    }
+}
+
 #[test]
 fn completions_of_unknown_batches_and_accelerators_change_nothing() {
     for layout in LAYOUTS {
@@ -188,7 +331,8 @@ fn completions_of_unknown_batches_and_accelerators_change_nothing() {
         {
             let (accelerator, batch) = (AcceleratorId(accelerator), BatchId(batch));
             let (exec, stay) = (Span::from_millis(1), Span::from_millis(1));
-            let completion = Completion { accelerator, batch, model, exec, stay };
+            let completion = Completion::not_run(accelerator, batch, model);
+            let completion = Completion { exec, stay, ..completion };
             pool.rig.port.completed(Timed::new(pool.now, completion)).expect("room");
         }
         pool.pass(100, 1);

@@ -160,8 +160,7 @@ impl<S: FnMut(AcceleratorId, Timed<BatchPlan>) + Send> Live<S> {
             drop(self.inflight.take(request.id));
             self.waiting.remove(&self.numbers[&request.id]);
         }
-        let (model, exec, stay) = (plan.model, Span::ZERO, Span::ZERO);
-        let completion = Completion { accelerator, batch, model, exec, stay };
+        let completion = Completion::not_run(accelerator, batch, plan.model);
         self.port.completed(Timed::new(now, completion)).expect("room in the ring");
     }
 

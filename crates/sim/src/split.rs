@@ -195,10 +195,11 @@ impl Policy for SplitScheduler {
             Event::Complete { .. }
             | Event::AddAccelerator { .. }
             | Event::DrainAccelerator { .. }
+            | Event::AcceleratorGone { .. }
             | Event::SetBatchesMax(_) => {
                 self.matcher(now, |matcher, send| matcher.on_event(now, &event, send));
             }
-            Event::SetMode(_) | Event::SetDelays(_) => {
+            Event::SetMode(_) | Event::SetDelays(_) | Event::ForgetOrigin { .. } => {
                 for member in &mut self.shards {
                     member.shard.on_event(now, event.clone(), todo);
                 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use symphony_core::{AcceleratorId, BatchId, ModelId, RequestId, Span};
+use symphony_core::{AcceleratorId, BatchId, ModelId, RequestId};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{
     InFlight, PlanBuffers, RunningRequest, SchedulerPort, SubmitError,
@@ -101,8 +101,7 @@ impl WorkerCarrier for InProcessCarrier {
         batch: BatchId,
         model: ModelId,
     ) -> Result<(), SubmitError> {
-        let (exec, stay) = (Span::ZERO, Span::ZERO);
-        let completion = Completion { accelerator, batch, model, exec, stay };
+        let completion = Completion::not_run(accelerator, batch, model);
         self.scheduler.completed(Timed::new(self.clock.now(), completion))
     }
 

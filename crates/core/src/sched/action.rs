@@ -30,9 +30,8 @@ pub enum Action {
         /// The accelerator.
         accelerator: AcceleratorId,
     },
-    /// The accelerator is dead: this batch, or one before it, has not ended long after it should
-    /// have. The accelerator is granted nothing until it has ended all it was sent. The batch no
-    /// longer counts as running, and its requests are still without an outcome.
+    /// The batch is not waited for any more, because of what became of its accelerator. It no longer
+    /// counts as running, and its requests are still without an outcome.
     Lost {
         /// The batch's model.
         model: ModelId,
@@ -40,8 +39,8 @@ pub enum Action {
         batch: BatchId,
         /// The accelerator.
         accelerator: AcceleratorId,
-        /// How late its first batch is.
-        overdue: Span,
+        /// Why.
+        why: Loss,
     },
     /// A dead accelerator has ended all it was sent. It is granted batches again, unless it was
     /// drained.
@@ -49,6 +48,19 @@ pub enum Action {
         /// The accelerator.
         accelerator: AcceleratorId,
     },
+}
+
+/// Why a batch is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The accelerator is dead: this batch, or one before it, has not ended long after it should
+    /// have. It is granted nothing until it has ended all it was sent.
+    Overdue {
+        /// How late its first batch is.
+        by: Span,
+    },
+    /// The accelerator is gone, and what it was sent with it.
+    Gone,
 }
 
 /// A sealed batch.

@@ -3,7 +3,7 @@
 //! Knows nothing of time but deadlines, which it compares.
 
 use super::queue::{Queue, QueuePrefix};
-use crate::ids::RequestId;
+use crate::ids::{Origin, RequestId};
 use crate::request::{Class, Request};
 use crate::time::{Span, Time};
 use std::ops::Range;
@@ -105,6 +105,12 @@ impl ClassQueues {
     /// Takes a request out, which came with this deadline; `None` when it is not here.
     pub(crate) fn remove(&mut self, id: RequestId, deadline: Time) -> Option<Request> {
         self.high.remove(id, deadline).or_else(|| self.low.remove(id, deadline))
+    }
+
+    /// Takes out all requests of a frontend's life; whether there were some.
+    pub(crate) fn forget(&mut self, origin: Origin) -> bool {
+        let had_high = self.high.forget(origin);
+        self.low.forget(origin) || had_high
     }
 
     /// Takes out the low request that is due last, to make room for a high one.

@@ -2,7 +2,7 @@
 //! accelerators and settings.
 
 use super::mode::Mode;
-use crate::ids::{AcceleratorId, BatchId, ModelId, RequestId};
+use crate::ids::{AcceleratorId, BatchId, ModelId, Origin, RequestId};
 use crate::profile::Profile;
 use crate::request::{Delays, Objective, Request};
 use crate::time::{Span, Time};
@@ -81,7 +81,8 @@ pub enum Event {
         model: ModelId,
     },
     /// The accelerator is granted batches from now on. If it is dead, it serves once it has ended
-    /// its batches. Numbers from [`ACCELERATORS_MAX`](super::ACCELERATORS_MAX) on are ignored.
+    /// its batches. If it is gone, another has its number now, of which nothing is known yet and
+    /// which serves at once. Numbers from [`ACCELERATORS_MAX`](super::ACCELERATORS_MAX) on are ignored.
     AddAccelerator {
         /// The accelerator.
         accelerator: AcceleratorId,
@@ -91,6 +92,19 @@ pub enum Event {
     DrainAccelerator {
         /// The accelerator.
         accelerator: AcceleratorId,
+    },
+    /// The accelerator's process is gone. It is granted no more batches until it is added again, and
+    /// all that it was granted is lost: [`Action::Lost`](super::Action::Lost) tells of each batch
+    /// that was sent, and ends of these that still come have no effect.
+    AcceleratorGone {
+        /// The accelerator.
+        accelerator: AcceleratorId,
+    },
+    /// A frontend's life is over: its requests leave the queues, and nobody is told of them. Batches
+    /// that were sent run on.
+    ForgetOrigin {
+        /// The frontend, in the life that is over.
+        origin: Origin,
     },
     /// The pool is scheduled in another mode from now on.
     SetMode(Mode),

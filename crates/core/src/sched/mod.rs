@@ -65,7 +65,7 @@ mod scheduler;
 
 pub(crate) use timing::largest;
 
-pub use action::{Action, Actions, Start};
+pub use action::{Action, Actions, Loss, Start};
 pub use event::{Event, ModelTerms};
 pub use low_share::LOW_SHARE_DEFAULT;
 pub use matcher::{ACCELERATORS_MAX, AcceleratorState, Matcher, OVERDUE_AFTER};

@@ -1,6 +1,6 @@
 //! A queue of requests in deadline order, and the longest prefix of it that fits a batch.
 
-use crate::ids::RequestId;
+use crate::ids::{Origin, RequestId};
 use crate::request::Request;
 use crate::time::{Span, Time};
 use std::collections::VecDeque;
@@ -209,6 +209,29 @@ impl Queue {
         self.remove_at(self.find(id, deadline)?)
     }
 
+    /// Takes out all requests of a frontend's life; whether there were some.
+    pub(crate) fn forget(&mut self, origin: Origin) -> bool {
+        let (before, prefix) = (self.requests.len(), self.prefix.count);
+        let (mut at, mut gone) = (0, QueuePrefix::default());
+        let mut rows = 0;
+        self.requests.retain(|request| {
+            let (is_gone, is_inside) = (request.id.origin() == origin, at < prefix);
+            at += 1;
+            if is_gone {
+                rows += u64::from(request.rows);
+            }
+            if is_gone && is_inside {
+                gone.count += 1;
+                gone.rows += request.rows;
+            }
+            !is_gone
+        });
+        self.rows -= rows;
+        self.prefix.count -= gone.count;
+        self.prefix.rows -= gone.rows;
+        self.requests.len() < before
+    }
+
     /// Where a request stands, which came with this deadline.
     fn find(&self, id: RequestId, deadline: Time) -> Option<usize> {
         if !self.is_by_deadline() {
@@ -254,6 +277,7 @@ mod tests {
         Fit(u32),
         Take(usize),
         Remove(usize),
+        Forget(u16),
         TakeRange(usize, u32),
         PopTail,
     }
@@ -264,6 +288,7 @@ mod tests {
             2 => (0u32..20).prop_map(Step::Fit),
             1 => (0usize..4).prop_map(Step::Take),
             1 => (0usize..30).prop_map(Step::Remove),
+            1 => (0u16..2).prop_map(Step::Forget),
             1 => (0usize..9, 0u32..9).prop_map(|(from, rows)| Step::TakeRange(from, rows)),
             1 => Just(Step::PopTail),
         ];
@@ -279,9 +304,12 @@ mod tests {
             for (id, step) in (0u64..).zip(steps) {
                 match step {
                     Step::Push { deadline, rows } => {
-                        queue.push(request(id, deadline, rows));
-                        model.push(request(id, deadline, rows));
-                        model.sort_by_key(|r| (r.deadline, r.id));
+                        let origin = Origin::new(u16::from(!id.is_multiple_of(3)), 0);
+                        let id = RequestId::new(origin, id);
+                        let request = Request { id, ..request(0, deadline, rows) };
+                        queue.push(request);
+                        model.push(request);
+                        model.sort_by_key(|r| (r.deadline, r.id.number()));
                     }
                     Step::Fit(rows_max) => {
                         let mut expected = QueuePrefix::default();
@@ -315,6 +343,12 @@ mod tests {
                         let mut taken = Vec::new();
                         queue.take_range(range.clone(), rows, &mut taken);
                         prop_assert_eq!(taken, model.drain(range).collect::<Vec<_>>());
+                    }
+                    Step::Forget(frontend) => {
+                        let origin = Origin::new(frontend, 0);
+                        let before = model.len();
+                        model.retain(|r| r.id.origin() != origin);
+                        prop_assert_eq!(queue.forget(origin), model.len() < before);
                     }
                     Step::PopTail => prop_assert_eq!(queue.pop_tail(), model.pop()),
                 }

@@ -67,10 +67,28 @@ impl Rig {
         model: ModelId,
         now: Time,
     ) -> Result<(RequestId, oneshot::Receiver<Outcome>), SubmitError> {
+        self.submit_aged(model, now, (Span::ZERO, SLO))
+    }
+
+    /// The same for one that is so old already, and has so much time left.
+    pub fn send_aged(
+        &self,
+        now: Time,
+        age: Span,
+        budget: Span,
+    ) -> Result<oneshot::Receiver<Outcome>, SubmitError> {
+        self.submit_aged(MODEL, now, (age, budget)).map(|(_, outcome)| outcome)
+    }
+
+    fn submit_aged(
+        &self,
+        model: ModelId,
+        now: Time,
+        (age, budget): (Span, Span),
+    ) -> Result<(RequestId, oneshot::Receiver<Outcome>), SubmitError> {
         let (reply, outcome) = oneshot::channel();
         let id = self.inflight.admit(Inputs::fixed(1, vec![]), reply).expect("room");
-        let (age, class) = (Span::ZERO, Class::High);
-        let submit = Submit { model, id, age, budget: SLO, rows: 1, class };
+        let submit = Submit { model, id, age, budget, rows: 1, class: Class::High };
         let submitted = self.port.submit(Timed::new(now, submit));
         if submitted.is_err() {
             drop(self.inflight.take(id));
@@ -117,7 +135,9 @@ pub fn completion(
 ) -> Timed<Completion> {
     let &BatchPlan { batch, model, .. } = plan;
     let stay = finished.since(taken);
-    Timed::new(finished, Completion { accelerator, batch, model, exec, stay })
+    let response = stay.saturating_sub(exec);
+    let completion = Completion::not_run(accelerator, batch, model);
+    Timed::new(finished, Completion { exec, response, stay, ..completion })
 }
 
 /// Everybody looks at what has arrived, until nobody has anything to say.

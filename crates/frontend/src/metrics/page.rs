@@ -412,8 +412,9 @@ fn delays(page: &mut Page, statistics: &Statistics) {
     let name = "symphony_delay_seconds";
     let help = "Measured delays that plans leave room for, their 99th percentile.";
     page.family(name, MetricKind::Gauge, help);
-    let Delays { control, response, jitter, .. } = statistics.delays;
-    for (kind, delay) in [("control", control), ("response", response), ("jitter", jitter)] {
+    let Delays { control, data, response, jitter } = statistics.delays;
+    let kinds = [("control", control), ("data", data), ("response", response), ("jitter", jitter)];
+    for (kind, delay) in kinds {
         page.sample(name, &[("kind", kind)], delay.as_secs_f64());
     }
 }

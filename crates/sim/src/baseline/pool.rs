@@ -124,15 +124,15 @@ impl RivalPool {
             }
             // A rival has its own rule.
             Event::SetMode(_) | Event::SetBatchesMax(_) => {}
-            Event::AddAccelerator { .. } | Event::DrainAccelerator { .. } => {
-                unreachable!("a rival's accelerators stay")
-            }
+            Event::AddAccelerator { .. }
+            | Event::DrainAccelerator { .. }
+            | Event::AcceleratorGone { .. } => unreachable!("a rival's accelerators stay"),
             Event::SetDelays(delays) => self.delays = delays,
             Event::SetProfile { model, profile } => {
                 self.models[model.index()].terms.profile = self.planned(model, profile);
             }
-            Event::Cancel { .. } | Event::RemoveModel { .. } => {
-                unreachable!("the simulator neither cancels requests nor removes models")
+            Event::Cancel { .. } | Event::ForgetOrigin { .. } | Event::RemoveModel { .. } => {
+                unreachable!("no rival is asked to give up requests or models")
             }
         }
         Noted::Told

@@ -86,7 +86,9 @@ layout!(CompletedLayout {
     model: ModelLayout,
     accelerator: U32,
     reserved: U32,
+    data: U64,
     exec: U64,
+    response: U64,
     stay: U64,
 });
 layout!(HandedBackLayout { epoch: U64, batch: U64, accelerator: U32, reserved: U32 });
@@ -260,7 +262,9 @@ impl CompletedLayout {
             model: ModelLayout::of(completion.model),
             accelerator: completion.accelerator.0.into(),
             reserved: U32::ZERO,
+            data: completion.data.0.into(),
             exec: completion.exec.0.into(),
+            response: completion.response.0.into(),
             stay: completion.stay.0.into(),
         }
     }
@@ -270,7 +274,9 @@ impl CompletedLayout {
             accelerator: accelerator(self.accelerator)?,
             batch: BatchId(self.batch.get()),
             model: self.model.read()?,
+            data: Span(self.data.get()),
             exec: Span(self.exec.get()),
+            response: Span(self.response.get()),
             stay: Span(self.stay.get()),
         })
     }

@@ -59,16 +59,23 @@ pub struct Completion {
     pub batch: BatchId,
     /// Whose batch.
     pub model: ModelId,
-    /// Time to assemble the batch and run it: what the profile predicts.
+    /// From receiving the plan until the inputs of the batch were there. Zero where they are at
+    /// hand; it may pass while another batch runs.
+    pub data: Span,
+    /// Time to assemble the batch and run it: what the profile predicts. Zero when nothing ran.
     pub exec: Span,
-    /// From taking up the plan, `exec` included, until the last outcome was handed over.
+    /// From the end of execution until the last outcome was handed over.
+    pub response: Span,
+    /// From receiving the plan until the last outcome was handed over: the three above, and the wait
+    /// for a batch before. What the plan's round trip took beyond this was the way there and back.
     pub stay: Span,
 }
 
 impl Completion {
-    /// From the end of execution until the last outcome was handed over.
+    /// Tells that a batch has ended from which nothing can be learned, for nothing ran.
     #[must_use]
-    pub fn response(&self) -> Span {
-        self.stay.saturating_sub(self.exec)
+    pub fn not_run(accelerator: AcceleratorId, batch: BatchId, model: ModelId) -> Completion {
+        let none = Span::ZERO;
+        Completion { accelerator, batch, model, data: none, exec: none, response: none, stay: none }
     }
 }

@@ -20,6 +20,8 @@ pub enum AcceleratorState {
     Away,
     /// It has not ended a batch for so long that it is granted none until it has.
     Dead,
+    /// Its process is gone, with all that it was sent. It is granted nothing until it is added again.
+    Gone,
     /// Its thread has failed: it was drained, and is never added again. The matcher's driver keeps
     /// this state; to the matcher such an accelerator is away.
     Lost,
@@ -27,11 +29,12 @@ pub enum AcceleratorState {
 
 impl AcceleratorState {
     /// Every state.
-    pub const ALL: [AcceleratorState; 5] = [
+    pub const ALL: [AcceleratorState; 6] = [
         AcceleratorState::Serving,
         AcceleratorState::Draining,
         AcceleratorState::Away,
         AcceleratorState::Dead,
+        AcceleratorState::Gone,
         AcceleratorState::Lost,
     ];
 
@@ -43,6 +46,7 @@ impl AcceleratorState {
             AcceleratorState::Draining => "draining",
             AcceleratorState::Away => "away",
             AcceleratorState::Dead => "dead",
+            AcceleratorState::Gone => "gone",
             AcceleratorState::Lost => "lost",
         }
     }
@@ -58,6 +62,8 @@ pub(super) struct PoolAccelerator {
     pub(super) is_wanted: bool,
     /// Whether it has stopped answering. What it was sent no longer counts as running.
     pub(super) is_dead: bool,
+    /// Whether its process is gone.
+    pub(super) is_gone: bool,
     /// What it was sent, in order.
     pub(super) outstanding: [Option<Outstanding>; OUTSTANDING_MAX],
     /// When the first of these will have ended, as planned.
@@ -85,6 +91,8 @@ pub(super) struct PendingGrant {
     pub(super) granted: Granted,
     /// How long the batch ran, when its end is known before its beginning.
     pub(super) ended: Option<Span>,
+    /// Whether the accelerator went before the batch ended: if the batch was sent, it is lost.
+    pub(super) is_void: bool,
     /// By lower tier, whether a candidate of it was passed over.
     pub(super) passed_over: [bool; 2],
     /// Nanoseconds that its tier paid for it in advance, if that is a lower one.
@@ -104,9 +112,24 @@ impl PoolAccelerator {
         PoolAccelerator { is_wanted: true, ..PoolAccelerator::default() }
     }
 
+    /// The one that has this one's number after it, not added yet. A grant that is on its way would
+    /// bring it a batch that nobody waits for, so it is granted nothing before that is answered.
+    pub(super) fn gone(self) -> PoolAccelerator {
+        let voided = |pending: PendingGrant| PendingGrant {
+            is_void: pending.is_void || pending.ended.is_none(),
+            ..pending
+        };
+        PoolAccelerator {
+            is_wanted: self.is_wanted,
+            is_gone: true,
+            pending: self.pending.map(voided),
+            ..PoolAccelerator::default()
+        }
+    }
+
     #[inline]
     pub(super) fn is_serving(&self) -> bool {
-        self.is_wanted && !self.is_dead
+        self.is_wanted && !self.is_dead && !self.is_gone
     }
 
     /// Whether nothing that counts as running was sent or granted.
@@ -117,6 +140,7 @@ impl PoolAccelerator {
 
     pub(super) fn state(&self) -> AcceleratorState {
         match (self.is_dead, self.is_wanted, self.is_empty()) {
+            _ if self.is_gone => AcceleratorState::Gone,
             (true, ..) => AcceleratorState::Dead,
             (_, true, _) => AcceleratorState::Serving,
             (_, _, false) => AcceleratorState::Draining,
@@ -161,7 +185,8 @@ impl PoolAccelerator {
 
     /// A batch ended of which the shard has not said that it began: its end is kept until then.
     pub(super) fn end_unsent(&mut self, batch: BatchId, exec: Span) {
-        if let Some(pending) = self.pending.as_mut().filter(|p| p.granted.batch == batch) {
+        let pending = self.pending.as_mut();
+        if let Some(pending) = pending.filter(|p| p.granted.batch == batch && !p.is_void) {
             pending.ended = Some(exec);
         }
     }

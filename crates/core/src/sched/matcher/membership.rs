@@ -2,13 +2,14 @@
 //!
 //! Whether an accelerator is wanted and whether it answers are two things. A dead accelerator comes
 //! back by ending what it was sent, and then serves only if it is still wanted. Until then it keeps
-//! what it was sent, so that it never has more than two batches; nothing else counts them.
+//! what it was sent, so that it never has more than two batches; nothing else counts them. One that
+//! is gone keeps nothing, for it will never end anything: whoever is added by its number is another.
 
 use super::accelerator::{Outstanding, PoolAccelerator};
 use super::accelerators::Accelerators;
 use super::running::Running;
 use crate::ids::AcceleratorId;
-use crate::sched::action::Action;
+use crate::sched::action::{Action, Loss};
 use crate::time::{Span, Time};
 
 /// Accelerators are numbered below this, so that no number makes the table of them huge.
@@ -21,7 +22,7 @@ impl Accelerators {
         self.watch.set_after(after);
     }
 
-    /// Grants batches to an accelerator from now on, whether it is away, draining or new. All
+    /// Grants batches to an accelerator from now on, whether it is away, draining, gone or new. All
     /// numbers below a new one are away until they are added. A dead one serves once it has ended its
     /// batches. Numbers from [`ACCELERATORS_MAX`] on are ignored.
     pub(super) fn add(&mut self, now: Time, id: AcceleratorId) {
@@ -31,7 +32,9 @@ impl Accelerators {
         if self.list.len() <= id.index() {
             self.list.resize_with(id.index() + 1, PoolAccelerator::default);
         }
-        self.change(now, id, |accelerator| accelerator.is_wanted = true);
+        self.change(now, id, |accelerator| {
+            (accelerator.is_wanted, accelerator.is_gone) = (true, false);
+        });
     }
 
     /// Grants no more batches to an accelerator. [`Action::Drained`] tells when it runs nothing; at
@@ -43,6 +46,21 @@ impl Accelerators {
         }
         self.change(now, id, |accelerator| accelerator.is_wanted = false);
         self.note_drained(id);
+    }
+
+    /// An accelerator's process is gone: all that it was sent is lost, and what was learned of it is
+    /// forgotten.
+    pub(super) fn note_gone(&mut self, now: Time, id: AcceleratorId, running: &mut Running) {
+        let Some(&before) = self.list.get(id.index()) else { return };
+        self.change(now, id, |accelerator| *accelerator = before.gone());
+        // Those of a dead one are lost already.
+        let lost = before.outstanding.into_iter().flatten().filter(|_| !before.is_dead);
+        for lost in lost {
+            self.lose(id, &lost, Loss::Gone, running);
+        }
+        if !before.is_empty() {
+            self.note_drained(id);
+        }
     }
 
     /// Looks for overdue batches, if it is time to.
@@ -77,24 +95,29 @@ impl Accelerators {
     /// An accelerator is dead: its batches are lost.
     fn bury(&mut self, now: Time, id: AcceleratorId, running: &mut Running) {
         self.change(now, id, |accelerator| accelerator.is_dead = true);
+        let why = self.overdue(now, id);
         for lost in self.list[id.index()].outstanding.into_iter().flatten() {
-            self.lose(now, id, &lost, running);
+            self.lose(id, &lost, why, running);
         }
         self.note_drained(id);
     }
 
-    /// A batch that was sent to a dead accelerator does not count as running any more.
+    /// What is lost on a dead accelerator is lost because of its first batch.
+    pub(super) fn overdue(&self, now: Time, id: AcceleratorId) -> Loss {
+        Loss::Overdue { by: now.since(self.list[id.index()].first_end) }
+    }
+
+    /// A batch that was sent to an accelerator does not count as running any more.
     pub(super) fn lose(
         &mut self,
-        now: Time,
         id: AcceleratorId,
         lost: &Outstanding,
+        why: Loss,
         running: &mut Running,
     ) {
         running.remove(lost.granted);
         let (model, batch) = (lost.granted.model, lost.granted.batch);
-        let overdue = now.since(self.list[id.index()].first_end);
-        self.news.push(Action::Lost { model, batch, accelerator: id, overdue });
+        self.news.push(Action::Lost { model, batch, accelerator: id, why });
     }
 
     /// A dead accelerator ended a batch that was given up: with the last one it is back.

@@ -19,7 +19,7 @@ pub use accelerator::AcceleratorState;
 pub use membership::ACCELERATORS_MAX;
 pub use watch::OVERDUE_AFTER;
 
-use super::action::{Action, Actions};
+use super::action::{Action, Actions, Loss};
 use super::drift::UsualRatio;
 use super::event::Event;
 use super::low_share::{Deficit, LOW_SHARE_DEFAULT, debt_max};
@@ -136,6 +136,9 @@ impl Matcher {
             }
             Event::AddAccelerator { accelerator } => self.accelerators.add(now, accelerator),
             Event::DrainAccelerator { accelerator } => self.accelerators.drain(now, accelerator),
+            Event::AcceleratorGone { accelerator } => {
+                self.accelerators.note_gone(now, accelerator, &mut self.running);
+            }
             Event::SetMode(mode) => self.planner = Planner::new(mode, self.batches_max),
             Event::SetBatchesMax(batches_per_s) => {
                 self.batches_max = batches_per_s;
@@ -145,6 +148,7 @@ impl Matcher {
             | Event::Cancel { .. }
             | Event::AddModel { .. }
             | Event::RemoveModel { .. }
+            | Event::ForgetOrigin { .. }
             | Event::SetDelays(_)
             | Event::SetProfile { .. } => {}
         }
@@ -239,16 +243,21 @@ impl Matcher {
         let Reply { accelerator: id, batch, sent } = reply;
         let accelerator = self.accelerators.list.get_mut(id.index())?;
         let pending = accelerator.pending.take_if(|pending| pending.granted.batch == batch)?;
-        let PendingGrant { granted, ended, .. } = pending;
-        if let Some(sent) = sent {
-            let batch = Outstanding { granted, sent };
-            accelerator.send(batch);
-            // It died while the grant was on its way.
-            if accelerator.is_dead {
-                self.accelerators.lose(now, id, &batch, &mut self.running);
+        let PendingGrant { granted, ended, is_void, .. } = pending;
+        match sent.map(|sent| Outstanding { granted, sent }) {
+            None => self.running.remove(granted),
+            // The accelerator went while the grant was on its way.
+            Some(batch) if is_void => {
+                self.accelerators.lose(id, &batch, Loss::Gone, &mut self.running);
             }
-        } else {
-            self.running.remove(granted);
+            Some(batch) => {
+                accelerator.send(batch);
+                // Or died.
+                if accelerator.is_dead {
+                    let why = self.accelerators.overdue(now, id);
+                    self.accelerators.lose(id, &batch, why, &mut self.running);
+                }
+            }
         }
         self.account(&pending, sent);
         self.accelerators.release(now, id);
@@ -377,7 +386,8 @@ impl Matcher {
         self.next_batch += 1;
         let granted = Granted { batch, model, level: offer.level, tier: offer.tier };
         let accelerator = self.accelerators.take(id);
-        accelerator.pending = Some(PendingGrant { granted, ended: None, passed_over, prepaid });
+        accelerator.pending =
+            Some(PendingGrant { granted, ended: None, is_void: false, passed_over, prepaid });
         let (free, slowdown) = (accelerator.free, accelerator.slowdown());
         let behind = accelerator.outstanding[0].is_some();
         self.running.add(granted);

@@ -197,8 +197,27 @@ fn attend(matcher: &mut Matcher, now: Time) -> (Vec<Action>, usize) {
     (todo.list, ends)
 }
 
-fn lost(batch: u64, overdue: Span) -> Action {
-    Action::Lost { model: MODEL, batch: BatchId(batch), accelerator: FIRST, overdue }
+fn lost(batch: u64, by: Span) -> Action {
+    lost_by(batch, Loss::Overdue { by })
+}
+
+fn lost_by(batch: u64, why: Loss) -> Action {
+    Action::Lost { model: MODEL, batch: BatchId(batch), accelerator: FIRST, why }
+}
+
+fn lost_with_it(batch: u64) -> Action {
+    lost_by(batch, Loss::Gone)
+}
+
+/// The first accelerator's process goes.
+fn go(matcher: &mut Matcher, now: Time) {
+    let event = Event::AcceleratorGone { accelerator: FIRST };
+    matcher.on_event(now, &event, |message| panic!("{message:?}"));
+}
+
+/// Another one has its number, or it is wanted again.
+fn add(matcher: &mut Matcher, now: Time) {
+    matcher.accelerators.add(now, FIRST);
 }
 
 fn nothing() -> (Vec<Action>, usize) {
@@ -263,6 +282,100 @@ fn a_batch_that_a_dead_one_is_sent_late_is_lost_at_once() {
     assert_eq!(matcher.reply(at(1300), sent(at(10), grant, ms(1))), None);
     assert_eq!(attend(&mut matcher, at(1300)), (vec![lost(1, ms(1289))], 1));
     assert_eq!(matcher.running.of_model(MODEL), 0);
+}
+
+#[test]
+fn all_that_one_was_sent_is_lost_at_once_when_it_goes() {
+    let mut matcher = Matcher::new(Mode::Consolidate, 1);
+    assert_eq!(send(&mut matcher, at(0), at(20), ms(1)), Some(0));
+    assert_eq!(send(&mut matcher, at(10), at(20), ms(1)), Some(0));
+    go(&mut matcher, at(11));
+    let both = vec![lost_with_it(0), lost_with_it(1)];
+    assert_eq!(attend(&mut matcher, at(11)), (both, 2));
+    assert_eq!((matcher.running.of_model(MODEL), matcher.serving()), (0, 0));
+    assert_eq!(matcher.state(FIRST), AcceleratorState::Gone);
+    assert_eq!(send(&mut matcher, at(12), at(20), ms(0)), None);
+    go(&mut matcher, at(12));
+    for batch in [0, 1] {
+        assert_eq!(matcher.complete(at(13), FIRST, BatchId(batch), ms(10)), None);
+    }
+    assert_eq!(attend(&mut matcher, at(13)), nothing(), "said once");
+    add(&mut matcher, at(14));
+    assert_eq!((matcher.state(FIRST), matcher.serving()), (AcceleratorState::Serving, 1));
+    assert_eq!(send(&mut matcher, at(14), at(20), ms(0)), Some(0));
+    end(&mut matcher, at(24), 2);
+}
+
+#[test]
+fn one_that_is_dead_and_goes_has_nothing_more_to_lose() {
+    let mut matcher = Matcher::new(Mode::Consolidate, 1);
+    assert_eq!(send(&mut matcher, at(0), at(20), ms(0)), Some(0));
+    assert_eq!(attend(&mut matcher, at(1010)), (vec![lost(0, ms(1000))], 1));
+    go(&mut matcher, at(1011));
+    add(&mut matcher, at(1011));
+    assert_eq!(attend(&mut matcher, at(1011)), nothing(), "and is waited for no more");
+    assert_eq!(matcher.state(FIRST), AcceleratorState::Serving);
+    assert_eq!(send(&mut matcher, at(1011), at(1020), ms(0)), Some(0));
+}
+
+#[test]
+fn a_grant_on_its_way_to_one_that_went_is_not_its_successors() {
+    let mut matcher = Matcher::new(Mode::Consolidate, 1);
+    let grant = offer(&mut matcher, at(0), at(20), ms(0)).unwrap();
+    go(&mut matcher, at(1));
+    add(&mut matcher, at(1));
+    assert_eq!(offer(&mut matcher, at(2), at(20), ms(0)), None, "the grant is not answered");
+    assert_eq!(matcher.complete(at(2), FIRST, grant.batch, ms(2)), None);
+    assert_eq!(matcher.reply(at(3), sent(at(0), grant, ms(0))), None);
+    assert_eq!(attend(&mut matcher, at(3)), (vec![lost_with_it(0)], 1));
+    assert_eq!(send(&mut matcher, at(3), at(20), ms(0)), Some(0));
+    assert_eq!(matcher.running.of_model(MODEL), 1);
+}
+
+#[test]
+fn a_batch_that_ended_before_its_accelerator_went_is_not_lost() {
+    let mut matcher = Matcher::new(Mode::Consolidate, 1);
+    let grant = offer(&mut matcher, at(0), at(20), ms(0)).unwrap();
+    assert_eq!(matcher.complete(at(9), FIRST, grant.batch, ms(9)), None);
+    go(&mut matcher, at(10));
+    assert!(matcher.reply(at(11), sent(at(0), grant, ms(0))).is_some());
+    assert_eq!(attend(&mut matcher, at(11)), nothing());
+    assert_eq!(matcher.running.of_model(MODEL), 0);
+}
+
+#[test]
+fn one_that_goes_while_it_drains_is_drained() {
+    let mut matcher = Matcher::new(Mode::Consolidate, 1);
+    let drained = Action::Drained { accelerator: FIRST };
+    assert_eq!(send(&mut matcher, at(0), at(20), ms(0)), Some(0));
+    matcher.accelerators.drain(at(1), FIRST);
+    go(&mut matcher, at(2));
+    assert_eq!(attend(&mut matcher, at(2)), (vec![lost_with_it(0), drained.clone()], 1));
+    matcher.accelerators.drain(at(3), FIRST);
+    assert_eq!(attend(&mut matcher, at(3)), (vec![drained], 0), "whenever it is asked");
+    assert_eq!(matcher.state(FIRST), AcceleratorState::Gone);
+}
+
+#[test]
+fn the_successor_of_a_straggler_is_none() {
+    let mut matcher = Matcher::new(Mode::Consolidate, 3);
+    let mut batches = (0u64..).map(BatchId);
+    let mut rounds = 0..10;
+    while matcher.accelerator_slowdown(FIRST) == Slowdown::ONE {
+        let now = at(40 * rounds.next().expect("it is seen to be slow"));
+        for number in 0..3 {
+            assert_eq!(send(&mut matcher, now, now, ms(0)), Some(number));
+        }
+        for number in 0..3 {
+            let (id, batch) = (AcceleratorId(number), batches.next().unwrap());
+            let exec = if id == FIRST { ms(30) } else { ms(10) };
+            assert!(matcher.complete(now + exec, id, batch, exec).is_some());
+        }
+    }
+    go(&mut matcher, at(500));
+    add(&mut matcher, at(500));
+    assert_eq!(matcher.accelerator_slowdown(FIRST), Slowdown::ONE);
+    assert_eq!(send(&mut matcher, at(500), at(500), ms(0)), Some(0), "and is first again");
 }
 
 #[test]

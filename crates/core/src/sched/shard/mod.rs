@@ -30,7 +30,7 @@ use super::message::{
     plan_age,
 };
 use super::mode::Mode;
-use crate::ids::{ModelId, RequestId};
+use crate::ids::{ModelId, Origin, RequestId};
 use crate::profile::Profile;
 use crate::request::{Class, Delays, DropReason, Request};
 use crate::time::{Span, Time};
@@ -177,8 +177,10 @@ impl Shard {
             Event::SetMode(mode) => self.set_mode(mode),
             Event::SetDelays(delays) => self.set_delays(delays),
             Event::SetProfile { model, profile } => self.set_profile(model, profile),
+            Event::ForgetOrigin { origin } => self.forget(origin),
             Event::Complete { .. }
             | Event::AddAccelerator { .. }
+            | Event::AcceleratorGone { .. }
             | Event::DrainAccelerator { .. }
             | Event::SetBatchesMax(_) => {}
         }
@@ -332,6 +334,18 @@ impl Shard {
             let cancelled = state.cancel(request, deadline);
             lanes.recount(state);
             cancelled
+        });
+    }
+
+    /// Lets go of all requests of a frontend's life that is over.
+    fn forget(&mut self, origin: Origin) {
+        let Shard { models, lanes, .. } = self;
+        models.update_all(|state| {
+            let had_some = state.forget(origin);
+            if had_some {
+                lanes.recount(state);
+            }
+            had_some
         });
     }
 

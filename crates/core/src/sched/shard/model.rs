@@ -12,7 +12,7 @@ use super::published::Published;
 use super::situation::Situation;
 use super::statistics::ModelStatistics;
 use super::timing::{ModelTiming, Stage};
-use crate::ids::{ModelId, RequestId};
+use crate::ids::{ModelId, Origin, RequestId};
 use crate::profile::Profile;
 use crate::request::{Class, DropReason, Objective, Request};
 use crate::sched::action::{Action, Actions, Start};
@@ -298,6 +298,11 @@ impl QueuedModel {
     /// Takes a request out of its queue; whether it was there.
     pub(super) fn cancel(&mut self, request: RequestId, deadline: Time) -> bool {
         self.queue.remove(request, deadline).is_some()
+    }
+
+    /// Takes all requests of a frontend's life out of its queue; whether there were some.
+    pub(super) fn forget(&mut self, origin: Origin) -> bool {
+        self.queue.forget(origin)
     }
 
     /// A batch ended after running so many times as long as by the loaded profile; `None` when that is

@@ -70,7 +70,8 @@ impl Effects for Emulator {
         // Nothing delays it here but a batch before it, whose end the plan knows.
         let taken = if start.behind { start.begin.max(now) } else { now };
         let finished = taken + exec;
-        let completion = Completion { accelerator, batch, model, exec, stay: exec };
+        let (data, response, stay) = (Span::ZERO, Span::ZERO, exec);
+        let completion = Completion { accelerator, batch, model, data, exec, response, stay };
         let completion = Timed::new(finished, completion);
         let place = self.free.pop().unwrap_or_else(|| {
             self.running.push(Running { completion, requests: Vec::new() });

@@ -10,7 +10,7 @@ use crate::message::{AcceleratorState, AddModel, Completion, Mode, Serve, Statis
 use crossbeam_channel::{Receiver, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use symphony_core::{AcceleratorId, ModelId, Profile, Request, RequestId, Time};
+use symphony_core::{AcceleratorId, ModelId, Origin, Profile, Request, RequestId, Time};
 use symphony_exchange::{Doorbell, Receiver as Ring};
 
 /// How a scheduler is laid out on threads.
@@ -141,6 +141,9 @@ pub enum ShardQuestion {
     SetMode(Mode, Share<()>),
     /// Add the counters of all models.
     Statistics(Share<Statistics>),
+    /// The life of a frontend is over: let go of its requests, those that were submitted before this
+    /// was asked and wait to be read too. Not answered.
+    Forget(Origin),
     /// Let every queue run empty (each request runs or is dropped by its deadline), then stop.
     Drain(Share<()>),
 }
@@ -155,7 +158,12 @@ pub enum MatcherQuestion {
     /// Send batches to an accelerator, or no more. Answered with what it is then; `None` when the
     /// pool has no such accelerator.
     Serve(Serve, Reply<Option<AcceleratorState>>),
-    /// Never send a batch to an accelerator again: nothing runs there any more. Not answered.
+    /// Send batches to an accelerator that is new to the pool, or that has the number of one that is
+    /// gone. Answered with what it is then; `None` when there can be no accelerator of this number.
+    Join(AcceleratorId, Reply<Option<AcceleratorState>>),
+    /// An accelerator's process is gone, with what was sent to it. Not answered.
+    Gone(AcceleratorId),
+    /// Never send a batch to an accelerator again: its thread has failed. Not answered.
     Lose(AcceleratorId),
 }
 

@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use symphony_core::{AcceleratorId, ModelId, Profile};
+use symphony_core::{AcceleratorId, ModelId, Origin, Profile};
 use symphony_exchange::{Doorbell, Full, Ringer, Sender as Ring, ring};
 use tokio::sync::oneshot;
 
@@ -41,6 +41,8 @@ pub enum SubmitError {
     #[error("the scheduler has stopped")]
     Stopped,
 }
+
+pub use symphony_core::sched::ACCELERATORS_MAX;
 
 /// The way into the scheduler; clones lead to the same one.
 #[derive(Clone)]
@@ -283,7 +285,8 @@ impl SchedulerPort {
     }
 
     /// Sends batches to an accelerator from now on, or lets it run empty, without waiting for room.
-    /// The receiver tells what it is then; `None` when the pool has no such accelerator.
+    /// The receiver tells what it is then; `None` when the pool has no such accelerator. One that is
+    /// gone stays gone until another [joins](SchedulerPort::join) by its number.
     ///
     /// # Errors
     /// The inbox is full or the scheduler has stopped; nothing has changed.
@@ -295,6 +298,41 @@ impl SchedulerPort {
         let (reply, changed) = Reply::new();
         self.0.matcher.ask(MatcherQuestion::Serve(Serve { accelerator, serves }, reply))?;
         Ok(changed)
+    }
+
+    /// Sends batches to an accelerator from now on that is new to the pool, or that has the number of
+    /// one that is [gone](SchedulerPort::gone): nothing is known of it yet, and it serves at once.
+    /// Waits for room. The receiver tells what it is then; `None` when its number is not below
+    /// [`ACCELERATORS_MAX`].
+    ///
+    /// # Errors
+    /// The scheduler has stopped.
+    pub fn join(
+        &self,
+        accelerator: AcceleratorId,
+    ) -> Result<oneshot::Receiver<Option<AcceleratorState>>, SubmitError> {
+        let (reply, joined) = Reply::new();
+        self.0.matcher.send(Rare::Question(MatcherQuestion::Join(accelerator, reply)))?;
+        Ok(joined)
+    }
+
+    /// An accelerator's process is gone: it gets no more batches, and those that it was sent are lost
+    /// at once. Waits for room.
+    ///
+    /// # Errors
+    /// The scheduler has stopped.
+    pub fn gone(&self, accelerator: AcceleratorId) -> Result<(), SubmitError> {
+        self.0.matcher.send(Rare::Question(MatcherQuestion::Gone(accelerator)))
+    }
+
+    /// The life of a frontend is over: its queued requests are let go of, and nobody is told of them.
+    /// That includes every request which was submitted before, by whatever thread. Waits for room.
+    ///
+    /// # Errors
+    /// The scheduler has stopped.
+    pub fn forget(&self, origin: Origin) -> Result<(), SubmitError> {
+        let question = || Rare::Question(ShardQuestion::Forget(origin));
+        self.0.shards.iter().try_for_each(|shard| shard.send(question()))
     }
 
     /// Never sends batches to an accelerator again: its thread has failed. Does not wait for room.

@@ -1,168 +1,32 @@
 //! Random histories of a pool: whatever happens, the scheduler keeps its promises.
 
+mod history;
+
+use history::{ACCELERATORS, FRONTENDS, Happening, History, LATE, histories};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use symphony_core::sched::{
-    AcceleratorState, Action, Actions, Event, Mode, ModelTerms, OVERDUE_AFTER, Policy, Scheduler,
-    Start,
+    AcceleratorState, Action, Actions, Event, Loss, Mode, ModelTerms, OVERDUE_AFTER, Policy,
+    Scheduler, Start,
 };
 use symphony_core::{
-    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Objective, Profile, Request,
-    RequestId, Slowdown, Span, Time,
+    AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Objective, Origin, Profile,
+    Request, RequestId, Slowdown, Span, Time,
 };
-
-/// One thing that happens from outside.
-#[derive(Clone, Debug)]
-enum Happening {
-    Arrive {
-        model: u32,
-        rows: u32,
-        slo_us: u64,
-        class: Class,
-        /// Where the model has no objective: whether the request has a limit of its own.
-        limited: bool,
-    },
-    CancelOldest,
-    MeasureDelays {
-        control_us: u64,
-        data_us: u64,
-        jitter_us: u64,
-    },
-    /// Its times were measured again, and spread by so many thousandths.
-    MeasureSpread {
-        model: u32,
-        thousandths: u32,
-    },
-    Remove {
-        model: u32,
-    },
-    /// Again, once the last trace of it is gone.
-    Add {
-        model: u32,
-    },
-    /// The pool goes by another mode from now on.
-    Switch {
-        mode: Mode,
-    },
-    AddAccelerator {
-        accelerator: u32,
-    },
-    DrainAccelerator {
-        accelerator: u32,
-    },
-    /// One completes a batch that it never had.
-    CompleteUnknown {
-        accelerator: u32,
-    },
-    /// Nothing comes for long enough that whatever does not end is noticed.
-    Silence,
-}
-
-#[derive(Clone, Debug)]
-struct History {
-    mode: Mode,
-    accelerators: u32,
-    low_share: f64,
-    profiles: Vec<(u64, u64, u32)>,
-    /// Whether each model is best effort.
-    soft: Vec<bool>,
-    /// Executions take this share of the profile, in percent, one after the other.
-    speeds: Vec<u64>,
-    /// One in so many executions takes [`LATE`] times as long.
-    late_every: usize,
-    /// And one in so many does not end.
-    endless_every: usize,
-    /// And this share of that on each accelerator.
-    slowness: Vec<u64>,
-    /// Whether plans follow what was measured.
-    follows: bool,
-    happenings: Vec<(u64, Happening)>,
-}
-
-fn modes() -> impl Strategy<Value = Mode> {
-    prop_oneof![Just(Mode::Consolidate), Just(Mode::Adaptive), Just(Mode::Eager)]
-}
-
-/// Accelerators that a history may name: one more than it may begin with.
-const ACCELERATORS: u32 = 5;
-
-/// How many times longer than it should a late execution takes: mostly long enough for its
-/// accelerator to be taken for dead.
-const LATE: u64 = 300;
-
-fn histories() -> impl Strategy<Value = History> {
-    let happening = prop_oneof![
-        20 => (0u32..3, 1u32..6, 500u64..60_000, prop::sample::select(&Class::ALL), any::<bool>())
-            .prop_map(|(model, rows, slo_us, class, limited)| {
-                Happening::Arrive { model, rows, slo_us, class, limited }
-            }),
-        2 => Just(Happening::CancelOldest),
-        1 => (0u64..3000, 0u64..300, 0u64..2000).prop_map(|(control_us, data_us, jitter_us)| {
-            Happening::MeasureDelays { control_us, data_us, jitter_us }
-        }),
-        1 => (0u32..3, 0u32..1000)
-            .prop_map(|(model, thousandths)| Happening::MeasureSpread { model, thousandths }),
-        1 => (0u32..3).prop_map(|model| Happening::Remove { model }),
-        1 => (0u32..3).prop_map(|model| Happening::Add { model }),
-        1 => modes().prop_map(|mode| Happening::Switch { mode }),
-        1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::AddAccelerator { accelerator }),
-        1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::DrainAccelerator { accelerator }),
-        1 => (0..=ACCELERATORS)
-            .prop_map(|accelerator| Happening::CompleteUnknown { accelerator }),
-        1 => Just(Happening::Silence),
-    ];
-    let seldom = || prop_oneof![Just(usize::MAX), 5usize..60];
-    (
-        modes(),
-        1..ACCELERATORS,
-        prop::sample::select(&[0.0, 0.05, 1.0]),
-        prop::collection::vec(((0u64..2000, 1u64..8000, 1u32..20), any::<bool>()), 3),
-        prop::collection::vec(50u64..150, 1..8),
-        (seldom(), seldom()),
-        prop::collection::vec(
-            prop_oneof![3 => Just(100u64), 1 => 100u64..900],
-            ACCELERATORS as usize,
-        ),
-        any::<bool>(),
-        prop::collection::vec((0u64..3000, happening), 1..150),
-    )
-        .prop_map(
-            |(
-                mode,
-                accelerators,
-                low_share,
-                models,
-                speeds,
-                odd,
-                slowness,
-                follows,
-                happenings,
-            )| {
-                let (profiles, soft) = models.into_iter().unzip();
-                History {
-                    mode,
-                    accelerators,
-                    low_share,
-                    profiles,
-                    soft,
-                    speeds,
-                    late_every: odd.0,
-                    endless_every: odd.1,
-                    slowness,
-                    follows,
-                    happenings,
-                }
-            },
-        )
-}
 
 /// The objective of every model.
 const SLO: Span = Span::from_micros(40_000);
 
 /// How long a request of best effort may take that has no limit of its own.
 const UNLIMITED: Span = Span::from_secs(200);
+
+/// The frontend of a request.
+fn origin(number: u64) -> Origin {
+    let frontend = number % u64::from(FRONTENDS);
+    Origin::new(u16::try_from(frontend).expect("there are few"), 0)
+}
 
 /// A pool that runs what the scheduler says and checks it.
 struct World<'a> {
@@ -180,6 +44,8 @@ struct World<'a> {
     /// By accelerator, its batches, and before when none of them may be taken for overdue.
     running: Vec<Vec<(BatchId, Time)>>,
     members: Vec<Member>,
+    /// Accelerators below this number were there at some time.
+    known: usize,
     /// When each accelerator ends what it was sent.
     busy_until: Vec<Time>,
     ends: BinaryHeap<Reverse<(Time, BatchId, AcceleratorId, Span)>>,
@@ -201,6 +67,8 @@ struct World<'a> {
 #[derive(Clone, Debug, Default)]
 struct Member {
     is_wanted: bool,
+    /// Its process went, and it was not added since.
+    is_gone: bool,
     /// Batches that were given up and have not ended.
     lost: BTreeSet<BatchId>,
     /// It was told to drain, and has not said that it did.
@@ -211,7 +79,7 @@ struct Member {
 
 impl Member {
     fn is_serving(&self) -> bool {
-        self.is_wanted && self.lost.is_empty()
+        self.is_wanted && self.lost.is_empty() && !self.is_gone
     }
 }
 
@@ -236,6 +104,7 @@ impl<'a> World<'a> {
             open: BTreeMap::new(),
             running: vec![Vec::new(); count],
             members: (0..ACCELERATORS).map(member).collect(),
+            known: history.accelerators as usize,
             busy_until: vec![Time::ZERO; count],
             ends: BinaryHeap::new(),
             batches: 0,
@@ -275,11 +144,13 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, number: u64, happening: &Happening) {
         match *happening {
-            Happening::Arrive { model, rows, slo_us, class, limited } => {
+            Happening::Arrive { model, rows, slo_us, class, limited, age_us } => {
                 let is_limited = limited || !self.is_soft(self.models[model as usize]);
                 let limit = if is_limited { Span::from_micros(slo_us) } else { UNLIMITED };
-                let deadline = self.now + limit;
-                let (id, arrival) = (RequestId::only(number), self.now);
+                let arrival = self.now - Span::from_micros(age_us);
+                // One that comes a second time may have nothing left.
+                let deadline = (arrival + limit).max(self.now);
+                let id = RequestId::new(origin(number), number);
                 let request = Request { id, arrival, deadline, rows, class };
                 self.arrive(self.models[model as usize], request);
             }
@@ -323,15 +194,17 @@ impl<'a> World<'a> {
                 self.mode = mode;
                 self.event(Event::SetMode(mode));
             }
-            Happening::AddAccelerator { accelerator } => {
-                let member = &mut self.members[accelerator as usize];
-                (member.is_wanted, member.is_draining) = (true, false);
-                self.event(Event::AddAccelerator { accelerator: AcceleratorId(accelerator) });
-            }
+            Happening::AddAccelerator { accelerator } => self.join(AcceleratorId(accelerator)),
             Happening::DrainAccelerator { accelerator } => {
                 let member = &mut self.members[accelerator as usize];
                 (member.is_wanted, member.is_draining) = (false, true);
                 self.event(Event::DrainAccelerator { accelerator: AcceleratorId(accelerator) });
+            }
+            Happening::Go { accelerator } => self.go(AcceleratorId(accelerator)),
+            Happening::Forget { frontend } => {
+                let origin = Origin::new(frontend, 0);
+                self.open.retain(|id, _| id.origin() != origin);
+                self.event(Event::ForgetOrigin { origin });
             }
             Happening::CompleteUnknown { accelerator } => {
                 let accelerator = AcceleratorId(accelerator);
@@ -394,7 +267,9 @@ impl<'a> World<'a> {
                     let asked = std::mem::take(&mut member.is_draining);
                     assert!(asked, "{}", self.story("drained unasked"));
                 }
-                Action::Lost { batch, accelerator, .. } => self.lose(*batch, *accelerator),
+                Action::Lost { batch, accelerator, why, .. } => {
+                    self.lose(*batch, *accelerator, *why);
+                }
                 Action::Recovered { accelerator } => {
                     let member = &mut self.members[accelerator.index()];
                     let is_back = std::mem::take(&mut member.is_back);
@@ -437,10 +312,33 @@ impl<'a> World<'a> {
         self.event(Event::SetProfile { model: before, profile });
     }
 
-    fn lose(&mut self, batch: BatchId, accelerator: AcceleratorId) {
+    /// An accelerator is to serve, from now on or again.
+    fn join(&mut self, accelerator: AcceleratorId) {
+        let member = &mut self.members[accelerator.index()];
+        (member.is_wanted, member.is_draining, member.is_gone) = (true, false, false);
+        self.known = self.known.max(accelerator.index() + 1);
+        self.event(Event::AddAccelerator { accelerator });
+    }
+
+    /// The process of an accelerator goes, and never ends what it was sent.
+    fn go(&mut self, accelerator: AcceleratorId) {
+        let at = accelerator.index();
+        self.busy_until[at] = self.now;
+        self.ends.retain(|Reverse((_, _, of, _))| *of != accelerator);
+        let member = &mut self.members[at];
+        // Numbers that nobody added are away.
+        member.is_gone = at < self.known;
+        member.lost.clear();
+        self.event(Event::AcceleratorGone { accelerator });
+    }
+
+    fn lose(&mut self, batch: BatchId, accelerator: AcceleratorId, why: Loss) {
         let (running, overdue) = self.running[accelerator.index()].remove(0);
         assert_eq!(running, batch, "{}", self.story("lost out of order"));
         let member = &mut self.members[accelerator.index()];
+        if why == Loss::Gone {
+            return assert!(member.is_gone, "{}", self.story("lost with one that is there"));
+        }
         let is_first = member.lost.is_empty();
         member.lost.insert(batch);
         assert!(!is_first || self.now >= overdue, "{}", self.story("given up too early"));
@@ -450,6 +348,7 @@ impl<'a> World<'a> {
         for (number, member) in (0u32..).zip(&self.members) {
             let runs = !self.running[number as usize].is_empty();
             let expected = match (member.is_wanted, runs) {
+                _ if member.is_gone => AcceleratorState::Gone,
                 _ if !member.lost.is_empty() => AcceleratorState::Dead,
                 (true, _) => AcceleratorState::Serving,
                 (false, true) => AcceleratorState::Draining,
