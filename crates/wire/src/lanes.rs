@@ -375,4 +375,87 @@ mod tests {
         lanes.set_costs(slower, |id, profile| told.push((id, profile.exec(1))));
         assert_eq!(told, [(ids(1)[0], Span::from_secs(2))]);
     }
+
+    /// A size for each lane of a frontend, or the border between.
+    fn routes(lanes: &Arc<ModelLanes>) -> Vec<ModelId> {
+        let signature = signature(true);
+        (1..=512).map(|size| lanes.route(&signature, &request(size)).id).collect()
+    }
+
+    #[test]
+    fn a_frontend_elsewhere_routes_as_the_owner_does_and_follows_its_borders() {
+        let lanes = BorderLanes::new(costs(), Span::from_millis(25), 8, BORDER_LANES);
+        let owner = Arc::new(ModelLanes::between_borders(ids(BORDER_LANES), lanes));
+        let frontend = Arc::new(ModelLanes::of_image(&owner.image()).unwrap());
+        assert_eq!(routes(&frontend), routes(&owner));
+
+        // What the frontend counts moves the owner's borders, and those the frontend's.
+        owner.replan(Time::ZERO, 8, |_, _| {});
+        assert!(frontend.take_counts().iter().sum::<u64>() == 512);
+        for number in 0..30_000 {
+            frontend.route(&signature(true), &request(20 + number % 10));
+        }
+        let before = owner.borders();
+        owner.add_counts(&frontend.take_counts());
+        assert_eq!(frontend.take_counts().iter().sum::<u64>(), 0, "they are told once");
+        owner.replan(Time::ZERO + SECOND, 8, |_, _| {});
+        assert_ne!(owner.borders(), before);
+        assert_ne!(routes(&frontend), routes(&owner));
+        assert!(frontend.update(&owner.image()));
+        assert_eq!(frontend.image(), owner.image());
+        assert_eq!(routes(&frontend), routes(&owner));
+    }
+
+    #[test]
+    fn equal_forms_of_two_frontends_meet_in_one_lane() {
+        let forms = FormLanes::new(vec![512]);
+        let owner = ModelLanes::of_forms(ids(forms.len()), forms, costs());
+        let frontends = [(); 2].map(|()| Arc::new(ModelLanes::of_image(&owner.image()).unwrap()));
+        let signature = signature(false);
+        // Each sees the same five forms, in another order.
+        let forms = [[3, 50, 99, 200, 301], [301, 99, 3, 200, 50]];
+        let mut lanes = [vec![], vec![]];
+        for ((lanes, frontend), forms) in lanes.iter_mut().zip(&frontends).zip(forms) {
+            for size in forms {
+                let lane = frontend.route(&signature, &request(size));
+                assert_eq!(lane.size, Some(u64::try_from(size).unwrap()));
+                let profile = owner.profile_at(lane.id, lane.size.unwrap()).unwrap();
+                assert_eq!(profile.exec(1), lane.profile.as_ref().unwrap().exec(1));
+                lanes.push((size, lane));
+            }
+            lanes.sort_by_key(|(size, _)| *size);
+        }
+        let same = lanes[0].iter().zip(&lanes[1]).filter(|(one, other)| one.1.id == other.1.id);
+        assert!(same.count() >= 4, "one pair of forms may want the same lane");
+        assert_eq!(owner.profile_at(ModelId::first(999), 3), None);
+    }
+
+    #[test]
+    fn images_that_are_none_of_lanes_are_refused() {
+        let image = |count: usize, routing| LanesImage { ids: ids(count), costs: costs(), routing };
+        let borders = |borders: &[u64]| RoutingImage::Borders {
+            borders: borders.to_vec(),
+            slo: Span::from_millis(25),
+        };
+        let forms = |overflow: &[u64]| RoutingImage::Forms { overflow: overflow.to_vec() };
+        let lanes = FormLanes::new(vec![512]).len();
+        for (image, expected) in [
+            (image(0, RoutingImage::Alone), NoLanes::Names),
+            (image(2, RoutingImage::Alone), NoLanes::Names),
+            (image(0, borders(&[512])), NoLanes::Names),
+            (image(99, borders(&[512])), NoLanes::Names),
+            (image(1, borders(&[100, 512])), NoLanes::Names),
+            (image(3, borders(&[100, 100, 512])), NoLanes::Borders),
+            (image(3, borders(&[])), NoLanes::Borders),
+            (image(3, forms(&[512])), NoLanes::Names),
+            (image(lanes, forms(&[5, 4])), NoLanes::Borders),
+            (image(lanes, forms(&[])), NoLanes::Borders),
+            (image(lanes + 4, forms(&[1, 2, 3, 4, 5])), NoLanes::Names),
+        ] {
+            assert_eq!(ModelLanes::of_image(&image).err(), Some(expected), "{image:?}");
+        }
+        let alone = ModelLanes::alone(ids(1)[0], costs());
+        assert!(!alone.update(&image(1, borders(&[512]))), "a model does not change its kind");
+        assert!(alone.update(&image(1, RoutingImage::Alone)));
+    }
 }

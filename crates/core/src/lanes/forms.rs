@@ -163,4 +163,18 @@ mod tests {
         assert_eq!(lanes.given().nth(1), Some((1, 1)));
         assert_eq!(lanes.len(), FORM_LANES + 1);
     }
+
+    #[test]
+    fn a_form_is_given_the_lane_that_its_number_says_where_that_has_no_requests() {
+        let mut lanes = FormLanes::new(vec![512]).by_hash();
+        let count = FORM_LANES as u64;
+        assert_eq!(lanes.route(count + 5, 7).lane, 5);
+        assert_eq!(lanes.route(count + 5, 7).lane, 5, "it keeps it");
+        let other = lanes.route(2 * count + 5, 7).lane;
+        assert_ne!(other, 5, "it is taken");
+        (0..2).for_each(|_| lanes.done(5));
+        lanes.done(other);
+        assert_eq!(lanes.route(2 * count + 5, 7).lane, other, "its lane is still its own");
+        assert_eq!(lanes.route(3 * count + 5, 7).lane, 5);
+    }
 }

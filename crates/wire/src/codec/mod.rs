@@ -24,6 +24,9 @@ pub(crate) mod layout;
 pub(crate) mod reading;
 pub(crate) mod writing;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::DecodeError;
 pub use frame::Frame;
 pub use layout::{HEADER, Header};

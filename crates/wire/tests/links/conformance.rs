@@ -11,7 +11,7 @@ use symphony_wire::message::link::{
 };
 use symphony_wire::tensor::Inputs;
 
-pub(crate) fn submit(number: u64) -> FrontendToScheduler {
+fn submit(number: u64) -> FrontendToScheduler {
     FrontendToScheduler::Submit(Submit {
         model: ModelId::first(3),
         id: RequestId::only(number),
@@ -132,19 +132,6 @@ async fn a_link_lasts_as_long_as_its_receiver(carrier: Carrier) {
     drop(frontend);
     assert!(sender.is_closed());
     assert!(matches!(backend.receiver.next().await, Err(LinkError::Closed(_))));
-}
-
-macro_rules! over_every_carrier {
-    ($($test:ident),* $(,)?) => {
-        mod tcp {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { super::$test(super::Carrier::Tcp).await })*
-        }
-        mod unix {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { super::$test(super::Carrier::Unix).await })*
-        }
-    };
 }
 
 over_every_carrier!(

@@ -18,6 +18,8 @@ const FIRST_BUFFER: usize = 1 << 10;
 /// A body of this size gets memory of its own. Tensors of smaller ones are copied, so that one of them
 /// does not keep a whole buffer.
 const LARGE_MIN: usize = 16 << 10;
+/// Memory that a large frame gets before any of it has come; more follows what comes.
+const LARGE_FIRST: usize = 1 << 20;
 /// What is read at once after a large frame: where the next is large as well, little of it is read
 /// before it has its memory.
 const AFTER_LARGE: usize = 1 << 10;
@@ -42,6 +44,18 @@ struct Large {
     body: BytesMut,
 }
 
+impl Large {
+    /// Reads what is there of the body. Its memory grows as it comes: whoever claims a length and sends
+    /// nothing holds little of it.
+    fn fill(&mut self, socket: &Socket) -> io::Result<usize> {
+        let missing = self.length - self.body.len();
+        if self.body.len() == self.body.capacity() {
+            self.body.reserve(missing.min(self.body.len()));
+        }
+        socket.try_read_buf(&mut (&mut self.body).limit(missing))
+    }
+}
+
 /// A frame that has arrived.
 pub(crate) enum Arrived<'a> {
     Small(Body<'a>),
@@ -64,8 +78,7 @@ impl Reading {
     /// Reads what is there, at most as much as there is room for. Zero at the end of the stream.
     pub(crate) fn fill(&mut self, socket: &Socket) -> io::Result<usize> {
         if let Some(large) = &mut self.large {
-            let missing = large.length - large.body.len();
-            return socket.try_read_buf(&mut (&mut large.body).limit(missing));
+            return large.fill(socket);
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -118,7 +131,7 @@ impl Reading {
 
     /// Gives a large frame its memory, and what of it has been read.
     fn begin_large(&mut self, kind: u8, length: usize) {
-        let mut body = BytesMut::with_capacity(length);
+        let mut body = BytesMut::with_capacity(length.min(LARGE_FIRST));
         let from = self.start + HEADER;
         let until = self.end.min(from + length);
         body.extend_from_slice(&self.buffer[from..until]);
