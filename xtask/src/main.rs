@@ -6,6 +6,8 @@
 mod bounded;
 mod build_times;
 mod command;
+mod debian;
+mod etcd;
 mod files;
 mod house;
 mod instructions;

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::command;
+use crate::etcd;
 use crate::perf_analyzer;
 use crate::workspace::Workspace;
 
@@ -20,6 +21,7 @@ pub(crate) struct Environment {
     folder: PathBuf,
     onnxruntime: PathBuf,
     perf_analyzer: PathBuf,
+    etcd: PathBuf,
 }
 
 impl Environment {
@@ -44,6 +46,7 @@ impl Environment {
                 &workspace.target.join("perf_analyzer"),
                 &python_in(&folder),
             )?,
+            etcd: etcd::prepare(&workspace.target.join("etcd"))?,
             folder,
         })
     }
@@ -59,6 +62,7 @@ impl Environment {
             ("ORT_DYLIB_PATH", self.onnxruntime.clone()),
             ("SYMPHONY_TEST_PYTHON", self.python()),
             ("SYMPHONY_TEST_PERF_ANALYZER", self.perf_analyzer.clone()),
+            ("SYMPHONY_TEST_ETCD", self.etcd.clone()),
         ]
     }
 }

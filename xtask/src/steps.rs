@@ -27,7 +27,7 @@ pub(crate) enum TestStep {
     Clippy,
     /// The documentation of every crate: links that lead nowhere are fatal
     Docs,
-    /// The environment of the tests: a Python with its packages, perf_analyzer
+    /// The environment of the tests: a Python with its packages, perf_analyzer, etcd
     Python,
     /// Unit, property, whole-system and doc tests
     Test,

@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("symphony-exchange", &[]),
     ("symphony-tls", &[]),
     ("symphony-wire", &["symphony-core", "symphony-exchange", "symphony-tls"]),
+    ("symphony-lease", &[]),
     ("symphony-workload", &["symphony-core"]),
     ("symphony-sim", &["symphony-core", "symphony-workload"]),
     ("symphony-dispatch", &["symphony-core", "symphony-wire", "symphony-exchange"]),
