@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first error")]
 
+#[path = "links/authority.rs"]
+mod authority;
 #[path = "links/carriers.rs"]
 #[expect(dead_code, reason = "shared with the suite of all carriers")]
 mod carriers;
@@ -27,7 +29,7 @@ fn resident() -> usize {
 /// A peer that asks for all it can: it reads no answer to a thousand heartbeats, and then claims a
 /// frame of sixty megabytes, of which it sends the beginning.
 async fn greedy(listener: &Listener) -> (RawPeer, Backend) {
-    let mut peer = RawPeer::greeted(listener).await;
+    let mut peer = RawPeer::greeted(Carrier::Tcp, listener).await;
     let link: Backend = listener.accept().await.welcome(&hello("backend"));
     let beats: Vec<u8> = (0..1000).flat_map(|_| frame(PING, &[0; 8])).collect();
     peer.write(&beats).await;

@@ -1,8 +1,11 @@
 //! The carriers, each with the endpoint that it listens at.
 
+use super::authority::Authority;
+use std::sync::LazyLock;
 use std::time::Duration;
+use symphony_tls::Identity;
 use symphony_wire::carrier::link::{
-    Endpoint, Hello, Link, LinkPurpose, LinkSettings, Listener, Role, connect,
+    Endpoint, Hello, Link, LinkPurpose, LinkSettings, Listener, Role, Security, connect,
 };
 use symphony_wire::clock::Clock;
 use symphony_wire::message::link::{
@@ -14,6 +17,9 @@ use tempfile::TempDir;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Carrier {
     Tcp,
+    /// The same under TLS.
+    Tls,
+    /// A socket of this host.
     Unix,
 }
 
@@ -27,14 +33,34 @@ impl Carrier {
     pub(crate) fn place(self) -> Place {
         let directory = tempfile::tempdir().unwrap();
         let endpoint = match self {
-            Carrier::Tcp => Endpoint::Tcp("127.0.0.1:0".to_owned()),
+            Carrier::Tcp | Carrier::Tls => Endpoint::Tcp("127.0.0.1:0".to_owned()),
             Carrier::Unix => Endpoint::Unix(directory.path().join("link")),
         };
         Place { endpoint, _directory: directory }
     }
 }
 
-/// Settings that let a loaded machine take its time.
+impl Carrier {
+    /// Settings that let a loaded machine take its time.
+    pub(crate) fn settings(self) -> LinkSettings {
+        let security = match self {
+            Carrier::Tcp | Carrier::Unix => Security::Plain,
+            Carrier::Tls => Security::Tls(identity()),
+        };
+        LinkSettings { security, ..settings() }
+    }
+}
+
+/// Every role of a test has the same certificate.
+fn identity() -> Identity {
+    static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
+        let (authority, files) = (Authority::new("the test's"), tempfile::tempdir().unwrap());
+        authority.role(&authority, files.path(), "role")
+    });
+    IDENTITY.clone()
+}
+
+/// The same without protection.
 pub(crate) fn settings() -> LinkSettings {
     LinkSettings {
         heartbeat: Duration::from_millis(50),

@@ -1,6 +1,6 @@
 //! What two well-behaved ends see.
 
-use super::carriers::{Asking, Backend, Carrier, Frontend, Scheduling, hello, pair, settings};
+use super::carriers::{Asking, Backend, Carrier, Frontend, Scheduling, hello, pair};
 use bytes::Bytes;
 use std::time::Duration;
 use symphony_core::{BatchId, Class, ModelId, RequestId, Span};
@@ -27,13 +27,14 @@ fn tensor(length: usize, seed: usize) -> Bytes {
 }
 
 async fn both_ends_know_each_other(carrier: Carrier) {
-    let (frontend, backend, listener): (Frontend, Backend, _) = pair(carrier, &settings()).await;
+    let (frontend, backend, listener): (Frontend, Backend, _) =
+        pair(carrier, &carrier.settings()).await;
     assert_eq!((frontend.peer, backend.peer), (hello("backend"), hello("frontend")));
     assert!(!listener.address().to_string().ends_with(":0"));
 }
 
 async fn messages_arrive_in_order(carrier: Carrier) {
-    let settings = settings();
+    let settings = carrier.settings();
     let (frontend, mut scheduler, _listener): (Asking, Scheduling, _) =
         pair(carrier, &settings).await;
     let count = 50_000;
@@ -59,7 +60,7 @@ async fn messages_arrive_in_order(carrier: Carrier) {
 
 async fn tensors_of_every_length_arrive_whole(carrier: Carrier) {
     let (frontend, mut backend, _listener): (Frontend, Backend, _) =
-        pair(carrier, &settings()).await;
+        pair(carrier, &carrier.settings()).await;
     let lengths = [0, 1, 100, 2047, 2048, 16_000, 16_384, 65_528, 65_536, 70_000, 3_000_000];
     let inputs = |number: usize| Inputs {
         rows: 3,
@@ -81,7 +82,7 @@ async fn tensors_of_every_length_arrive_whole(carrier: Carrier) {
 
 async fn messages_go_both_ways(carrier: Carrier) {
     let (mut frontend, mut backend, _listener): (Frontend, Backend, _) =
-        pair(carrier, &settings()).await;
+        pair(carrier, &carrier.settings()).await;
     for number in 0..100 {
         let fetch = Fetch { epoch: 1, batch: BatchId(number), numbers: vec![number, number + 1] };
         backend.sender.send(&BackendToFrontend::Fetch(fetch.clone())).unwrap();
@@ -95,7 +96,7 @@ async fn messages_go_both_ways(carrier: Carrier) {
 
 async fn heartbeats_measure_the_round_trip(carrier: Carrier) {
     let (mut frontend, mut backend, _listener): (Frontend, Backend, _) =
-        pair(carrier, &settings()).await;
+        pair(carrier, &carrier.settings()).await;
     let sender = frontend.sender.clone();
     let measured = async {
         while sender.round_trip().is_none() {
@@ -113,7 +114,7 @@ async fn heartbeats_measure_the_round_trip(carrier: Carrier) {
 
 async fn the_peer_is_told_why_a_link_is_closed(carrier: Carrier) {
     let (frontend, mut backend, _listener): (Frontend, Backend, _) =
-        pair(carrier, &settings()).await;
+        pair(carrier, &carrier.settings()).await;
     frontend.sender.send(&FrontendToBackend::Left { number: 1 }).unwrap();
     frontend.sender.close("it is late");
     let refused = frontend.sender.send(&FrontendToBackend::Left { number: 2 });
@@ -127,7 +128,7 @@ async fn the_peer_is_told_why_a_link_is_closed(carrier: Carrier) {
 
 async fn a_link_lasts_as_long_as_its_receiver(carrier: Carrier) {
     let (frontend, mut backend, _listener): (Frontend, Backend, _) =
-        pair(carrier, &settings()).await;
+        pair(carrier, &carrier.settings()).await;
     let sender = frontend.sender.clone();
     drop(frontend);
     assert!(sender.is_closed());

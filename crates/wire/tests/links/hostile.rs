@@ -1,7 +1,7 @@
 //! What becomes of a peer that does not keep to the rules: it is refused, its link ends, and nobody
 //! else notices.
 
-use super::carriers::{Backend, Carrier, Frontend, Place, hello, pair, settings};
+use super::carriers::{Backend, Carrier, Frontend, Place, hello, pair};
 use super::raw::{RawPeer, claiming, frame, hello_bytes};
 use bytes::Bytes;
 use std::time::Duration;
@@ -39,9 +39,9 @@ async fn still_works(listener: &Listener, settings: &LinkSettings) {
 
 /// What the receiving end makes of a peer that says this after its hello.
 async fn after_hello(carrier: Carrier, bytes: &[u8]) -> (LinkError, String) {
-    let settings = settings();
+    let settings = carrier.settings();
     let (listener, _place) = listen(carrier, &settings).await;
-    let mut peer = RawPeer::greeted(&listener).await;
+    let mut peer = RawPeer::greeted(carrier, &listener).await;
     let mut link: Backend = listener.accept().await.welcome(&hello("backend"));
     peer.write(bytes).await;
     let end = loop {
@@ -57,7 +57,7 @@ async fn after_hello(carrier: Carrier, bytes: &[u8]) -> (LinkError, String) {
 }
 
 async fn a_stranger_is_refused(carrier: Carrier) {
-    let settings = LinkSettings { hello_timeout: Duration::from_millis(300), ..settings() };
+    let settings = LinkSettings { hello_timeout: Duration::from_millis(300), ..carrier.settings() };
     let (listener, _place) = listen(carrier, &settings).await;
     let good = hello_bytes(&settings).await;
     let other_version = {
@@ -85,7 +85,7 @@ async fn a_stranger_is_refused(carrier: Carrier) {
         ("a hello too short", frame(HELLO, b"SYMPHONY\x01\0\0\0"), "ends before its facts"),
     ];
     for (what, bytes, expected) in cases {
-        let mut peer = RawPeer::connect(&listener).await;
+        let mut peer = RawPeer::connect(carrier, &listener).await;
         peer.write(&bytes).await;
         let words = peer.last_words().await;
         assert!(words.contains(expected), "{what}: {words:?}");
@@ -94,7 +94,7 @@ async fn a_stranger_is_refused(carrier: Carrier) {
 }
 
 async fn random_bytes_are_refused(carrier: Carrier) {
-    let settings = LinkSettings { hello_timeout: Duration::from_millis(100), ..settings() };
+    let settings = LinkSettings { hello_timeout: Duration::from_millis(100), ..carrier.settings() };
     let (listener, _place) = listen(carrier, &settings).await;
     let mut state = 0x5eed_u32;
     for length in 1..60 {
@@ -104,7 +104,7 @@ async fn random_bytes_are_refused(carrier: Carrier) {
                 state.to_le_bytes()[3]
             })
             .collect();
-        let mut peer = RawPeer::connect(&listener).await;
+        let mut peer = RawPeer::connect(carrier, &listener).await;
         peer.write(&bytes).await;
         drop(peer);
     }
@@ -112,18 +112,18 @@ async fn random_bytes_are_refused(carrier: Carrier) {
 }
 
 async fn many_who_say_nothing_hold_nobody_up(carrier: Carrier) {
-    let settings = settings();
+    let settings = carrier.settings();
     let (listener, _place) = listen(carrier, &settings).await;
     let mut silent = Vec::new();
     for _ in 0..100 {
-        silent.push(RawPeer::connect(&listener).await);
+        silent.push(RawPeer::connect(carrier, &listener).await);
     }
     timeout(LONG, still_works(&listener, &settings)).await.expect("within the bound");
     drop(silent);
 }
 
 async fn a_peer_is_refused_with_a_reason(carrier: Carrier) {
-    let settings = settings();
+    let settings = carrier.settings();
     let (listener, _place) = listen(carrier, &settings).await;
     let connecting = connect::<BackendToFrontend, FrontendToBackend>(
         listener.address(),
@@ -138,7 +138,7 @@ async fn a_peer_is_refused_with_a_reason(carrier: Carrier) {
 }
 
 async fn what_is_no_message_ends_the_link(carrier: Carrier) {
-    let hello = hello_bytes(&settings()).await;
+    let hello = hello_bytes(&carrier.settings()).await;
     let cases: [(&str, Vec<u8>, &str); 6] = [
         ("two hellos", hello, "kind 0"),
         ("four gigabytes", claiming(INPUTS, u32::MAX, &[1; 100]), "4294967295 bytes"),
@@ -156,11 +156,11 @@ async fn what_is_no_message_ends_the_link(carrier: Carrier) {
 }
 
 async fn a_link_cut_within_a_frame_gives_no_half_message(carrier: Carrier) {
-    let settings = settings();
+    let settings = carrier.settings();
     let (listener, _place) = listen(carrier, &settings).await;
     // Cut in a header, in a small frame and in a large one.
     for cut in [3, 10, 20_000] {
-        let mut peer = RawPeer::greeted(&listener).await;
+        let mut peer = RawPeer::greeted(carrier, &listener).await;
         let mut link: Backend = listener.accept().await.welcome(&hello("backend"));
         let whole = claiming(INPUTS, 1 << 20, &[0; 30_000]);
         peer.write(&frame(98, &[5, 0, 0, 0, 0, 0, 0, 0])).await;
@@ -176,10 +176,10 @@ async fn a_link_cut_within_a_frame_gives_no_half_message(carrier: Carrier) {
 
 async fn a_peer_that_has_gone_silent_is_noticed(carrier: Carrier) {
     let settings =
-        LinkSettings { heartbeat: Duration::from_millis(50), missed_max: 3, ..settings() };
+        LinkSettings { heartbeat: Duration::from_millis(50), missed_max: 3, ..carrier.settings() };
     let (listener, _place) = listen(carrier, &settings).await;
     // Half open: the stream stands, and nobody is at its other end any more.
-    let peer = RawPeer::greeted(&listener).await;
+    let peer = RawPeer::greeted(carrier, &listener).await;
     let mut link: Backend = listener.accept().await.welcome(&hello("backend"));
     let begun = std::time::Instant::now();
     let end = timeout(LONG, link.receiver.next()).await.expect("an end").unwrap_err();
@@ -196,7 +196,7 @@ async fn a_peer_that_has_gone_silent_is_noticed(carrier: Carrier) {
 
 async fn a_live_peer_with_nothing_to_say_is_no_silent_one(carrier: Carrier) {
     let settings =
-        LinkSettings { heartbeat: Duration::from_millis(20), missed_max: 50, ..settings() };
+        LinkSettings { heartbeat: Duration::from_millis(20), missed_max: 50, ..carrier.settings() };
     let (mut frontend, mut backend, _listener): (Frontend, Backend, _) =
         pair(carrier, &settings).await;
     let quiet = async {
@@ -210,9 +210,9 @@ async fn a_live_peer_with_nothing_to_say_is_no_silent_one(carrier: Carrier) {
 }
 
 async fn what_waits_for_a_slow_peer_is_bounded(carrier: Carrier) {
-    let settings = LinkSettings { out_max: 1 << 20, ..settings() };
+    let settings = LinkSettings { out_max: 1 << 20, ..carrier.settings() };
     let (listener, _place) = listen(carrier, &settings).await;
-    let slow = RawPeer::greeted(&listener).await;
+    let slow = RawPeer::greeted(carrier, &listener).await;
     let link: Frontend = listener.accept().await.welcome(&hello("frontend"));
     let inputs = Inputs::fixed(1, vec![Bytes::from(vec![1; 100_000])]);
     let message = FrontendToBackend::Inputs { number: 1, inputs };
@@ -231,7 +231,7 @@ async fn what_waits_for_a_slow_peer_is_bounded(carrier: Carrier) {
 }
 
 async fn a_slow_peer_gets_everything_in_the_end(carrier: Carrier) {
-    let settings = LinkSettings { out_max: 1 << 20, ..settings() };
+    let settings = LinkSettings { out_max: 1 << 20, ..carrier.settings() };
     let (frontend, mut backend, _listener): (Frontend, Backend, _) = pair(carrier, &settings).await;
     let count = 200_u8;
     let sending = async {
@@ -257,7 +257,7 @@ async fn a_slow_peer_gets_everything_in_the_end(carrier: Carrier) {
 }
 
 async fn a_message_beyond_what_the_peer_takes_is_not_sent(carrier: Carrier) {
-    let settings = LinkSettings { frame_max: 10_000, ..settings() };
+    let settings = LinkSettings { frame_max: 10_000, ..carrier.settings() };
     let (frontend, mut backend, _listener): (Frontend, Backend, _) = pair(carrier, &settings).await;
     let inputs = Inputs::fixed(1, vec![Bytes::from(vec![1; 20_000])]);
     let refused = frontend.sender.send(&FrontendToBackend::Inputs { number: 1, inputs });

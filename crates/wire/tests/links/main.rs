@@ -1,6 +1,7 @@
 //! One suite for every carrier that connects processes: what a link promises, it promises over each.
 //!
 //! - `carriers`: the carriers, and what a test needs of one. `raw`: a peer without manners.
+//! - `authority`, `trust`: certificates, and whom a link under TLS trusts.
 //! - `conformance`: what two well-behaved ends see.
 //! - `hostile`: what becomes of a peer that does not keep to the rules.
 
@@ -13,6 +14,10 @@ macro_rules! over_every_carrier {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() { super::$test(super::Carrier::Tcp).await })*
         }
+        mod tls {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { super::$test(super::Carrier::Tls).await })*
+        }
         mod unix {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() { super::$test(super::Carrier::Unix).await })*
@@ -20,7 +25,9 @@ macro_rules! over_every_carrier {
     };
 }
 
+mod authority;
 mod carriers;
 mod conformance;
 mod hostile;
 mod raw;
+mod trust;

@@ -1,11 +1,12 @@
 //! A peer that writes bytes of its own choosing.
 
-use super::carriers::{hello, settings};
+use super::carriers::{Carrier, hello, settings};
 use std::time::Duration;
-use symphony_wire::carrier::link::{Endpoint, LinkSettings, Listener, connect};
+use symphony_wire::carrier::link::{Endpoint, LinkSettings, Listener, Security, connect};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// Nothing takes longer on any machine.
 const LONG: Duration = Duration::from_secs(20);
@@ -17,16 +18,22 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(crate) struct RawPeer(pub(crate) Box<dyn Stream>);
 
 impl RawPeer {
-    pub(crate) async fn connect(listener: &Listener) -> RawPeer {
-        RawPeer(match listener.address() {
-            Endpoint::Tcp(address) => Box::new(TcpStream::connect(address).await.unwrap()),
-            Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await.unwrap()),
+    pub(crate) async fn connect(carrier: Carrier, listener: &Listener) -> RawPeer {
+        RawPeer(match (listener.address(), carrier.settings().security) {
+            (Endpoint::Tcp(address), Security::Tls(identity)) => {
+                let stream = TcpStream::connect(address).await.unwrap();
+                let connector = TlsConnector::from(identity.client());
+                let name = "127.0.0.1".try_into().unwrap();
+                Box::new(connector.connect(name, stream).await.unwrap())
+            }
+            (Endpoint::Tcp(address), _) => Box::new(TcpStream::connect(address).await.unwrap()),
+            (Endpoint::Unix(path), _) => Box::new(UnixStream::connect(path).await.unwrap()),
         })
     }
 
     /// The same once it has said who it is, and was welcomed.
-    pub(crate) async fn greeted(listener: &Listener) -> RawPeer {
-        let mut peer = RawPeer::connect(listener).await;
+    pub(crate) async fn greeted(carrier: Carrier, listener: &Listener) -> RawPeer {
+        let mut peer = RawPeer::connect(carrier, listener).await;
         peer.write(&hello_bytes(&settings()).await).await;
         peer
     }
@@ -34,6 +41,7 @@ impl RawPeer {
     /// Writes, whether anybody reads it or not.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes).await;
+        let _ = self.0.flush().await;
     }
 
     /// Everything that the other end says until it ends the stream.
@@ -65,10 +73,12 @@ pub(crate) fn claiming(kind: u8, length: u32, body: &[u8]) -> Vec<u8> {
 pub(crate) async fn hello_bytes(settings: &LinkSettings) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+    // What it says is the same, whatever protects it.
+    let settings = LinkSettings { security: Security::Plain, ..settings.clone() };
     let saying = connect::<
         symphony_wire::message::link::BackendToFrontend,
         symphony_wire::message::link::FrontendToBackend,
-    >(&endpoint, hello("raw"), settings);
+    >(&endpoint, hello("raw"), &settings);
     let hearing = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut header = [0; 8];

@@ -6,10 +6,11 @@ use super::error::LinkError;
 use super::hello::{HELLO_MAX, Hello, Terms};
 use super::reading::{Arrived, Reading};
 use super::settings::{LinkSettings, Security};
-use super::socket::Socket;
+use super::socket::{Socket, not_yet};
+use super::stream::Stream;
+use super::tls::Protected;
 use crate::clock;
 use crate::codec::{Body, DecodeError, Frame, FrameBuffer, kinds};
-use std::io;
 use std::net::SocketAddr;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
@@ -24,17 +25,17 @@ pub async fn connect<In: Frame, Out: Frame>(
     settings: &LinkSettings,
 ) -> Result<Link<In, Out>, LinkError> {
     let greet = async {
-        let socket = open(to, settings).await?;
+        let stream = open(to, settings).await?;
         let mut hello = FrameBuffer::default();
         // A hello that is too long is refused by the peer as what it is.
         let _ = hello.frame(usize::MAX, |writer| own.encode(settings.terms(), writer));
         while !hello.is_empty() {
-            socket.writable().await?;
-            not_yet(socket.try_write(&mut hello))?;
+            stream.writable().await?;
+            not_yet(stream.try_write(&mut hello))?;
         }
         let mut reading = Reading::new();
-        let (peer, terms) = greeting(&socket, &mut reading).await?;
-        Ok::<_, LinkError>(Greeted { socket, reading, peer, terms })
+        let (peer, terms) = greeting(&stream, &mut reading).await?;
+        Ok::<_, LinkError>(Greeted { stream, reading, peer, terms })
     };
     let greeted = timeout(settings.hello_timeout, greet).await;
     let greeted =
@@ -42,11 +43,12 @@ pub async fn connect<In: Frame, Out: Frame>(
     Ok(greeted.link(settings, None))
 }
 
-async fn open(to: &Endpoint, settings: &LinkSettings) -> Result<Socket, LinkError> {
+async fn open(to: &Endpoint, settings: &LinkSettings) -> Result<Stream, LinkError> {
     let unreachable = |error| LinkError::Unreachable(to.clone(), error);
     match to {
         Endpoint::Unix(path) => {
-            Ok(Socket::Unix(UnixStream::connect(path).await.map_err(unreachable)?))
+            let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+            Ok(Stream::Plain(Socket::Unix(stream)))
         }
         Endpoint::Tcp(address) => {
             let addresses: Vec<_> = lookup_host(address).await.map_err(unreachable)?.collect();
@@ -56,7 +58,15 @@ async fn open(to: &Endpoint, settings: &LinkSettings) -> Result<Socket, LinkErro
             }
             let stream = TcpStream::connect(&addresses[..]).await.map_err(unreachable)?;
             stream.set_nodelay(true)?;
-            Ok(Socket::Tcp(stream))
+            let socket = Socket::Tcp(stream);
+            let Security::Tls(identity) = &settings.security else {
+                return Ok(Stream::Plain(socket));
+            };
+            let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            let protected = Protected::connected(socket, host, identity).await;
+            let protected = protected.map_err(|error| LinkError::Untrusted(error.to_string()))?;
+            Ok(Stream::Tls(Box::new(protected)))
         }
     }
 }
@@ -66,23 +76,27 @@ impl Security {
     pub(super) fn allows(&self, address: &SocketAddr) -> bool {
         match self {
             Security::Plain => address.ip().to_canonical().is_loopback(),
-            Security::PlainAnywhere => true,
+            Security::PlainAnywhere | Security::Tls(_) => true,
         }
     }
 }
 
 /// Reads who the peer is.
 pub(super) async fn greeting(
-    socket: &Socket,
+    stream: &Stream,
     reading: &mut Reading,
 ) -> Result<(Hello, Terms), LinkError> {
     loop {
         if let Some(arrived) = reading.next(HELLO_MAX)? {
             return first_words(&arrived);
         }
-        socket.readable().await?;
-        if not_yet(reading.fill(socket))? == Some(0) {
-            return Err(LinkError::Closed("before it was said who is there".to_owned()));
+        // What came with the end of a handshake is there without the socket being readable.
+        match not_yet(reading.fill(stream))? {
+            Some(0) => {
+                return Err(LinkError::Closed("before it was said who is there".to_owned()));
+            }
+            Some(_) => {}
+            None => stream.readable().await?,
         }
     }
 }
@@ -96,13 +110,5 @@ fn first_words(arrived: &Arrived<'_>) -> Result<(Hello, Terms), LinkError> {
         kinds::HELLO => Hello::decode(body.all()),
         kinds::REFUSED => Err(LinkError::Refused(body.text()?)),
         kind => Err(DecodeError::Kind(kind).into()),
-    }
-}
-
-/// What was done, or nothing where the stream is not ready.
-pub(super) fn not_yet<T>(done: io::Result<T>) -> io::Result<Option<T>> {
-    match done {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        done => done.map(Some),
     }
 }

@@ -5,7 +5,7 @@ use super::reading::Reading;
 use super::receiving::LinkReceiver;
 use super::sending::{LinkSender, Shared};
 use super::settings::LinkSettings;
-use super::socket::Socket;
+use super::stream::Stream;
 use super::task;
 use crate::codec::Frame;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct Link<In, Out> {
 
 /// A stream whose hellos have been said.
 pub(super) struct Greeted {
-    pub(super) socket: Socket,
+    pub(super) stream: Stream,
     pub(super) reading: Reading,
     pub(super) peer: Hello,
     pub(super) terms: Terms,
@@ -37,7 +37,7 @@ impl Greeted {
         own: Option<&Hello>,
     ) -> Link<In, Out> {
         self.reading.grow();
-        let shared = Arc::new(Shared::new(self.socket, settings, self.terms.frame_max));
+        let shared = Arc::new(Shared::new(self.stream, settings, self.terms.frame_max));
         if let Some(own) = own {
             // The first message of a link has room, and a hello can be written.
             let _ = shared.send(|to| own.encode(settings.terms(), to));

@@ -17,6 +17,9 @@ pub enum LinkError {
          plain links where the network is safe"
     )]
     Unprotected(Endpoint),
+    /// TLS found something wrong with the peer; the text says of it what.
+    #[error("the peer is not trusted: {0}")]
+    Untrusted(String),
     /// The peer has not said who it is in time.
     #[error("the peer has not said who it is within {0}")]
     NoHello(Span),

@@ -1,15 +1,17 @@
 //! Takes links. Peers say who they are at the same time, each within a bound, so that one that says
 //! nothing holds nobody up.
 
-use super::connect::{greeting, not_yet};
+use super::connect::greeting;
 use super::endpoint::Endpoint;
 use super::ends::{Greeted, Link};
 use super::error::LinkError;
 use super::hello::Hello;
 use super::reading::Reading;
 use super::refusals::RefusalLog;
-use super::settings::LinkSettings;
-use super::socket::Socket;
+use super::settings::{LinkSettings, Security};
+use super::socket::{Socket, not_yet};
+use super::stream::Stream;
+use super::tls::Protected;
 use crate::clock;
 use crate::codec::{Frame, FrameBuffer, kinds};
 use rustix::net::Shutdown;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixStream, lookup_host};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Bound on peers that have not said who they are; more wait in the system's queue.
 const STRANGERS_MAX: usize = 256;
@@ -67,6 +69,13 @@ impl Listener {
                 if !addresses.iter().all(|address| settings.security.allows(address)) {
                     let problem = LinkError::Unprotected(endpoint.clone());
                     return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+                }
+                if let Security::Tls(identity) = &settings.security
+                    && !identity.is_mutual()
+                {
+                    let problem =
+                        "the authority whose certificates the other roles show is not set";
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
                 }
                 let listener = TcpListener::bind(&addresses[..]).await?;
                 let address = Endpoint::Tcp(listener.local_addr()?.to_string());
@@ -136,7 +145,7 @@ impl Incoming {
     /// Refuses the link. The peer reads why, and it is logged, once a minute for each peer.
     pub fn refuse(self, why: &str) {
         self.refusals.refused(&self.from, why);
-        tokio::spawn(refuse(self.greeted.socket, why.to_owned()));
+        tokio::spawn(refuse(self.greeted.stream, why.to_owned()));
     }
 }
 
@@ -209,39 +218,55 @@ async fn greet(
     to: mpsc::Sender<Incoming>,
 ) {
     let mut reading = Reading::new();
-    let within = settings.hello_timeout;
-    let heard = match timeout(within, greeting(&socket, &mut reading)).await {
-        Ok(heard) => heard,
-        Err(_) => Err(LinkError::NoHello(clock::span(within))),
+    let until = Instant::now() + settings.hello_timeout;
+    let late = || LinkError::NoHello(clock::span(settings.hello_timeout));
+    let stream = match timeout_at(until, protect(socket, &settings.security)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(untrusted)) => return refusals.refused(&from, &untrusted.to_string()),
+        Err(_) => return refusals.refused(&from, &late().to_string()),
     };
-    match heard {
+    let heard = timeout_at(until, greeting(&stream, &mut reading)).await;
+    match heard.unwrap_or_else(|_| Err(late())) {
         Ok((peer, terms)) => {
-            let greeted = Greeted { socket, reading, peer, terms };
+            let greeted = Greeted { stream, reading, peer, terms };
             // Where nobody welcomes it any more the peer sees the end of the stream.
             let _ = to.send(Incoming { greeted, from, settings, refusals }).await;
         }
         Err(error) => {
             refusals.refused(&from, &error.to_string());
-            refuse(socket, error.to_string()).await;
+            refuse(stream, error.to_string()).await;
         }
     }
 }
 
+/// Has a peer show who it is, where that is wanted.
+async fn protect(socket: Socket, security: &Security) -> Result<Stream, LinkError> {
+    match (security, &socket) {
+        (Security::Tls(identity), Socket::Tcp(_)) => {
+            let protected = Protected::accepted(socket, identity).await;
+            let protected = protected.map_err(|error| LinkError::Untrusted(error.to_string()))?;
+            Ok(Stream::Tls(Box::new(protected)))
+        }
+        _ => Ok(Stream::Plain(socket)),
+    }
+}
+
 /// Tells a peer that it is refused, and waits until it has read that.
-async fn refuse(socket: Socket, why: String) {
+async fn refuse(stream: Stream, why: String) {
     let told = async {
         let mut words = FrameBuffer::default();
         let _ = words.frame(usize::MAX, |to| _ = to.kind(kinds::REFUSED).bytes(why.as_bytes()));
         while !words.is_empty() {
-            socket.writable().await?;
-            not_yet(socket.try_write(&mut words))?;
+            stream.writable().await?;
+            not_yet(stream.try_write(&mut words))?;
         }
-        socket.shut(Shutdown::Write);
+        stream.shut(Shutdown::Write);
         let mut rest = [0; 1024];
         loop {
-            socket.readable().await?;
-            if not_yet(socket.try_read(&mut rest))? == Some(0) {
-                return io::Result::Ok(());
+            match not_yet(stream.try_read(&mut rest))? {
+                Some(0) => return io::Result::Ok(()),
+                Some(_) => {}
+                None => stream.readable().await?,
             }
         }
     };

@@ -16,7 +16,7 @@
 //! - `hello`: who speaks. `listener`: takes links. `connect`: makes one.
 //! - `sending`, `receiving`: the two ends. `task`: what a link does by itself.
 //! - `heartbeat`: round trips. `refusals`: what is logged of peers that are refused.
-//! - `socket`, `reading`: the stream of bytes, and frames out of it.
+//! - `socket`, `tls`, `stream`: the stream of bytes, plain or protected. `reading`: frames out of it.
 
 mod connect;
 mod endpoint;
@@ -31,7 +31,9 @@ mod refusals;
 mod sending;
 mod settings;
 mod socket;
+mod stream;
 mod task;
+mod tls;
 
 pub use connect::connect;
 pub use endpoint::{Endpoint, NoEndpoint};

@@ -4,7 +4,7 @@
 //! there. A large frame gets memory of its own, into which the rest of it is read: its tensors go on
 //! lying there.
 
-use super::socket::Socket;
+use super::stream::Stream;
 use crate::codec::{Body, DecodeError, HEADER, Header};
 use bytes::buf::BufMut;
 use bytes::{Bytes, BytesMut};
@@ -47,12 +47,12 @@ struct Large {
 impl Large {
     /// Reads what is there of the body. Its memory grows as it comes: whoever claims a length and sends
     /// nothing holds little of it.
-    fn fill(&mut self, socket: &Socket) -> io::Result<usize> {
+    fn fill(&mut self, stream: &Stream) -> io::Result<usize> {
         let missing = self.length - self.body.len();
         if self.body.len() == self.body.capacity() {
             self.body.reserve(missing.min(self.body.len()));
         }
-        socket.try_read_buf(&mut (&mut self.body).limit(missing))
+        stream.try_read_buf(&mut (&mut self.body).limit(missing))
     }
 }
 
@@ -76,9 +76,9 @@ impl Reading {
     }
 
     /// Reads what is there, at most as much as there is room for. Zero at the end of the stream.
-    pub(crate) fn fill(&mut self, socket: &Socket) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self, stream: &Stream) -> io::Result<usize> {
         if let Some(large) = &mut self.large {
-            return large.fill(socket);
+            return large.fill(stream);
         }
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -87,7 +87,7 @@ impl Reading {
             (self.start, self.end) = (0, self.end - self.start);
         }
         let until = self.buffer.len().min(self.end + self.at_once);
-        let read = socket.try_read(&mut self.buffer[self.end..until])?;
+        let read = stream.try_read(&mut self.buffer[self.end..until])?;
         self.end += read;
         if read == self.at_once {
             self.at_once = BUFFER;

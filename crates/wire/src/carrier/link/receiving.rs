@@ -117,11 +117,11 @@ impl<In: Frame> LinkReceiver<In> {
     async fn fill(&mut self) -> Result<(), LinkError> {
         let read = poll_fn(|context| {
             loop {
-                match self.reading.fill(&self.shared.socket) {
+                match self.reading.fill(&self.shared.stream) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     read => return Poll::Ready(read.map_err(LinkError::from)),
                 }
-                match self.shared.socket.poll_readable(context) {
+                match self.shared.stream.poll_readable(context) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                     Poll::Pending => {}

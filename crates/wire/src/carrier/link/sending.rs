@@ -8,7 +8,7 @@
 
 use super::heartbeat::RoundTrips;
 use super::settings::LinkSettings;
-use super::socket::Socket;
+use super::stream::Stream;
 use crate::clock::Clock;
 use crate::codec::writing::Unwritten;
 use crate::codec::{Frame, FrameBuffer, FrameWriter, kinds};
@@ -59,7 +59,7 @@ pub struct NotAllSent {
 /// What both ends of a process's side of a link share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) socket: Socket,
+    pub(crate) stream: Stream,
     pub(crate) clock: Clock,
     pub(crate) round_trips: RoundTrips,
     /// Something waits for the task.
@@ -84,7 +84,7 @@ struct Out {
 }
 
 impl Shared {
-    pub(crate) fn new(socket: Socket, settings: &LinkSettings, peer_max: usize) -> Shared {
+    pub(crate) fn new(stream: Stream, settings: &LinkSettings, peer_max: usize) -> Shared {
         let out = Out {
             filling: FrameBuffer::default(),
             idle: Some(FrameBuffer::default()),
@@ -93,7 +93,7 @@ impl Shared {
             closed: None,
         };
         Shared {
-            socket,
+            stream,
             clock: settings.clock,
             round_trips: RoundTrips::default(),
             news: Notify::new(),
@@ -165,19 +165,19 @@ impl Shared {
     /// Writes a buffer, and what was added meanwhile. What could not be written is given back.
     pub(crate) fn write(&self, mut frames: FrameBuffer) -> Option<FrameBuffer> {
         for _ in 0..WRITES_MAX {
-            if !frames.is_empty() {
-                match self.socket.try_write(&mut frames) {
+            if !frames.is_empty() || self.stream.is_holding() {
+                match self.stream.try_write(&mut frames) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(frames),
                     Err(error) => {
                         self.end(&format!("writing failed: {error}"));
-                        frames.clear();
+                        return None;
                     }
                     Ok(()) => {}
                 }
             }
             let mut out = self.out();
             out.leaving = frames.len();
-            if frames.is_empty() {
+            if frames.is_empty() && !self.stream.is_holding() {
                 if out.filling.is_empty() {
                     out.idle = Some(frames);
                     return None;

@@ -3,6 +3,7 @@
 use super::hello::Terms;
 use crate::clock::Clock;
 use std::time::Duration;
+use symphony_tls::Identity;
 
 /// How a process holds its ends of links.
 #[derive(Clone, Debug)]
@@ -32,6 +33,9 @@ pub enum Security {
     Plain,
     /// Nothing, and any host is spoken to: somebody has said that the network is safe.
     PlainAnywhere,
+    /// TLS on every TCP connection, and both ends show a certificate of an authority that the other
+    /// trusts. A socket in the file system of this host is plain: the rights to its path protect it.
+    Tls(Identity),
 }
 
 impl LinkSettings {

@@ -1,4 +1,4 @@
-//! The byte stream below a link, whichever it is. Nothing here waits but what says so.
+//! The sockets that links go over. Nothing here waits but what says so.
 
 use crate::codec::FrameBuffer;
 use bytes::buf::BufMut;
@@ -67,7 +67,7 @@ impl Socket {
         Ok(())
     }
 
-    fn try_write_piece(&self, piece: &[u8]) -> io::Result<usize> {
+    pub(crate) fn try_write_piece(&self, piece: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.try_write(piece),
             Socket::Unix(stream) => stream.try_write(piece),
@@ -88,5 +88,13 @@ impl Socket {
             Socket::Tcp(stream) => rustix::net::shutdown(stream, how),
             Socket::Unix(stream) => rustix::net::shutdown(stream, how),
         };
+    }
+}
+
+/// What was done, or nothing where the stream is not ready.
+pub(crate) fn not_yet<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        done => done.map(Some),
     }
 }

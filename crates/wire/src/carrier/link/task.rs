@@ -25,7 +25,7 @@ pub(crate) async fn run(shared: Arc<Shared>, heartbeat: Duration) {
         }
         tokio::select! {
             () = shared.news.notified() => {}
-            ready = shared.socket.writable(), if left.is_some() => match ready {
+            ready = shared.stream.writable(), if left.is_some() => match ready {
                 Ok(()) => left = left.take().and_then(|frames| shared.write(frames)),
                 Err(_) => break,
             },
@@ -39,16 +39,16 @@ pub(crate) async fn run(shared: Arc<Shared>, heartbeat: Duration) {
 /// Ends the stream so that the peer can still read the last words: a stream that is closed while
 /// something is unread is reset, and they may be lost.
 async fn end(shared: &Shared, until: Instant) {
-    let socket = &shared.socket;
-    socket.shut(Shutdown::Write);
+    let stream = &shared.stream;
+    stream.shut(Shutdown::Write);
     let mut rest = [0; 4096];
-    while let Ok(Ok(())) = timeout_at(until, socket.readable()).await {
-        match socket.try_read(&mut rest) {
+    while let Ok(Ok(())) = timeout_at(until, stream.readable()).await {
+        match stream.try_read(&mut rest) {
             Ok(0) => break,
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => break,
         }
     }
-    socket.shut(Shutdown::Both);
+    stream.shut(Shutdown::Both);
 }
