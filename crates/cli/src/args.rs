@@ -116,6 +116,10 @@ pub(crate) struct ServeArgs {
     /// Port for /metrics; 0 takes a free one [default: 8002].
     #[arg(long, value_name = "PORT")]
     pub(crate) metrics_port: Option<u16>,
+    /// A port of its own, for HTTP and gRPC, for calls that change the server; 0 takes a free one
+    /// [default: none].
+    #[arg(long, value_name = "PORT")]
+    pub(crate) admin_port: Option<u16>,
     /// Write the ports as JSON to this file once the server is ready.
     #[arg(long, value_name = "FILE")]
     pub(crate) ports_file: Option<PathBuf>,

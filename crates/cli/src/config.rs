@@ -3,7 +3,7 @@
 use crate::args::{LogFormat, PoolArgs, ServeArgs};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use symphony_control::models_thread::StartPolicy;
 use symphony_core::sched::{LOW_SHARE_DEFAULT, Mode, OVERDUE_AFTER};
 use symphony_core::{Objective, Span};
 use symphony_exchange::Spin;
-use symphony_frontend::{FrontendConfig, request_bytes_max_default};
+use symphony_frontend::{AdminPort, FrontendConfig, Security, TlsFiles, request_bytes_max_default};
 use symphony_wire::carrier::in_process::Layout;
 use symphony_wire::carrier::in_process::inflight::IN_FLIGHT_MAX_DEFAULT;
 use tracing::level_filters::LevelFilter;
@@ -47,6 +47,13 @@ struct ServerFile {
     threads: Option<u32>,
     drain_seconds: Option<u32>,
     shutdown_delay_s: Option<u32>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    keys_file: Option<PathBuf>,
+    admin_host: Option<IpAddr>,
+    admin_port: Option<u16>,
+    metrics_protected: Option<bool>,
     /// What `request_bytes_max_mib` was called before: read to say so.
     tensor_bytes_max_mib: Option<toml::Value>,
 }
@@ -305,6 +312,38 @@ impl ServerFile {
                 Some(seconds) => Some(Duration::from_secs(seconds.into())),
             },
             drain: self.drain_seconds.map_or(usual.drain, |s| Duration::from_secs(s.into())),
+            security: self.security(args.admin_port)?,
+        })
+    }
+
+    /// Who may ask what; the flag first.
+    fn security(&self, admin_port: Option<u16>) -> Result<Security> {
+        let tls = match (&self.tls_certificate, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles {
+                certificate: certificate.clone(),
+                key: key.clone(),
+                ca: self.tls_client_ca.clone(),
+            }),
+            (None, None) if self.tls_client_ca.is_some() => {
+                bail!("server.tls_client_ca: give server.tls_certificate and server.tls_key too")
+            }
+            (None, None) => None,
+            (Some(_), None) => bail!("server.tls_certificate: give its key too, server.tls_key"),
+            (None, Some(_)) => bail!("server.tls_key: give its server.tls_certificate too"),
+        };
+        let admin = match (admin_port.or(self.admin_port), self.admin_host) {
+            (Some(port), host) => {
+                let host = host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_string();
+                Some(AdminPort { host, port })
+            }
+            (None, Some(_)) => bail!("server.admin_host: give server.admin_port too"),
+            (None, None) => None,
+        };
+        Ok(Security {
+            tls,
+            keys_file: self.keys_file.clone(),
+            admin,
+            protects_metrics: self.metrics_protected.unwrap_or(false),
         })
     }
 
@@ -419,6 +458,34 @@ mod tests {
         assert_eq!(delay("shutdown_delay_s = 5").unwrap(), Duration::from_secs(5));
         let error = delay("shutdown_delay_s = 3601").unwrap_err().to_string();
         assert_eq!(error, "server.shutdown_delay_s = 3601: give 0, not at all, to 3600");
+    }
+
+    #[test]
+    fn what_guards_the_server_is_whole_or_refused() {
+        let security = |text: &str, flag| {
+            toml::from_str::<ServerFile>(text).unwrap().security(flag).map_err(|e| e.to_string())
+        };
+        let none = security("", None).unwrap();
+        assert!(none.tls.is_none() && none.keys_file.is_none() && none.admin.is_none());
+        assert!(!none.protects_metrics);
+        let all = "tls_certificate = \"c\"\ntls_key = \"k\"\ntls_client_ca = \"ca\"\n\
+                   keys_file = \"keys\"\nadmin_host = \"0.0.0.0\"\nadmin_port = 9\n\
+                   metrics_protected = true";
+        let all = security(all, None).unwrap();
+        assert_eq!(all.tls.unwrap().ca.unwrap(), Path::new("ca"));
+        assert_eq!(all.admin.unwrap(), AdminPort { host: "0.0.0.0".to_owned(), port: 9 });
+        assert!(all.protects_metrics);
+        let admin = security("admin_port = 9", Some(0)).unwrap().admin.unwrap();
+        assert_eq!(admin, AdminPort { host: "127.0.0.1".to_owned(), port: 0 });
+        for (text, part) in [
+            ("tls_certificate = \"c\"", "give its key too"),
+            ("tls_key = \"k\"", "give its server.tls_certificate"),
+            ("tls_client_ca = \"ca\"", "give server.tls_certificate and server.tls_key"),
+            ("admin_host = \"::1\"", "give server.admin_port too"),
+        ] {
+            let error = security(text, None).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! sending something that a client has to ignore, an interim response. The system of a client that
 //! has left refuses it, and that ends the connection with everything on it.
 
+use crate::socket::Socket;
 use http::{Request, Version};
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::os::fd::AsFd;
@@ -61,7 +62,7 @@ impl Drop for Answering {
 
 /// A client's socket.
 pub(crate) struct ClientStream {
-    stream: TcpStream,
+    socket: Socket,
     dialogue: Dialogue,
     /// A client that takes nothing of its answer for this long is given up.
     write_timeout: Duration,
@@ -82,24 +83,18 @@ enum Presence {
 }
 
 impl ClientStream {
-    pub(crate) fn new(
-        stream: TcpStream,
-        dialogue: Dialogue,
-        write_timeout: Duration,
-    ) -> ClientStream {
+    pub(crate) fn new(socket: Socket, dialogue: Dialogue, write_timeout: Duration) -> ClientStream {
         let presence = Presence::Sending;
-        ClientStream { stream, dialogue, write_timeout, is_flushed: true, stuck: None, presence }
+        ClientStream { socket, dialogue, write_timeout, is_flushed: true, stuck: None, presence }
     }
 
     /// Ready when the client has left.
     fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<Error> {
         if matches!(self.presence, Presence::Sending) {
-            let mut byte = [0];
-            let mut byte = ReadBuf::new(&mut byte);
-            match ready!(self.stream.poll_peek(context, &mut byte)) {
-                Ok(0) => self.presence = self.ask(),
+            match ready!(self.socket.poll_sent(context)) {
+                Ok(false) => self.presence = self.ask(context),
                 // It has sent more meanwhile, which is read after the answer.
-                Ok(_) => return Poll::Pending,
+                Ok(true) => return Poll::Pending,
                 Err(error) => return Poll::Ready(error),
             }
         }
@@ -108,13 +103,13 @@ impl ClientStream {
     }
 
     /// Asks a client whose sending has ended whether it is still there.
-    fn ask(&self) -> Presence {
+    fn ask(&mut self, context: &mut Context<'_>) -> Presence {
         if !self.is_flushed || !self.dialogue.is_askable() {
             return Presence::Silent;
         }
-        match self.stream.try_write(INTERIM) {
+        match self.socket.write_now(context, INTERIM) {
             Ok(written) if written == INTERIM.len() => {
-                refusal(&self.stream).map_or(Presence::Silent, Presence::Ended)
+                refusal(self.socket.tcp()).map_or(Presence::Silent, Presence::Ended)
             }
             // With half of it sent, no answer can be understood any more.
             Ok(_) => Presence::Ended(Box::pin(std::future::ready(()))),
@@ -155,7 +150,7 @@ impl AsyncRead for ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
 
@@ -165,7 +160,7 @@ impl AsyncWrite for ClientStream {
         context: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, data);
+        let written = Pin::new(&mut self.socket).poll_write(context, data);
         self.written(context, written)
     }
 
@@ -174,7 +169,7 @@ impl AsyncWrite for ClientStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let written = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
         self.written(context, written)
     }
 
@@ -182,9 +177,14 @@ impl AsyncWrite for ClientStream {
         true
     }
 
-    /// There is nothing to flush. The server calls this each time that it has polled the connection
-    /// and has nothing left to write, so this is where to see whether the client has left.
+    /// Only under TLS there is anything to flush. The server calls this each time that it has polled
+    /// the connection and has nothing left to write, so this is where to see whether the client has
+    /// left.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if matches!(self.socket, Socket::Tls(_)) {
+            let flushed = Pin::new(&mut self.socket).poll_flush(context).map_ok(|()| 0);
+            ready!(self.written(context, flushed))?;
+        }
         self.is_flushed = true;
         if self.dialogue.is_answering()
             && let Poll::Ready(left) = self.poll_left(context)
@@ -195,6 +195,6 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }

@@ -3,9 +3,11 @@
 //!
 //! Knows no protocol: `http` and `grpc` each translate [`InferError::kind`] to their own codes.
 
+use crate::keys::KeysError;
 use crate::quote::shortened;
 use std::time::Duration;
 use symphony_core::{DropReason, Span};
+use symphony_tls::TlsError;
 use symphony_wire::carrier::in_process::SubmitError;
 use symphony_wire::message::RepositoryError;
 
@@ -15,7 +17,7 @@ pub enum FrontendError {
     /// A port could not be had.
     #[error(
         "cannot listen on {host}:{port} for {protocol}: {reason}; \
-         choose another address with --host or another port with {flag} (0 takes a free one)"
+         choose another address with {host_flag} or another port with {flag} (0 takes a free one)"
     )]
     Bind {
         /// The host asked for.
@@ -24,11 +26,19 @@ pub enum FrontendError {
         port: u16,
         /// What it is for.
         protocol: &'static str,
-        /// The command-line flag that sets it.
+        /// What sets the host: a flag or a key.
+        host_flag: &'static str,
+        /// The command-line flag that sets the port.
         flag: &'static str,
         /// What the system said. Not the error's source, whose text would follow once more.
         reason: std::io::Error,
     },
+    /// A certificate, a key or an authority cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The clients' keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The gRPC reflection service could not be built from the compiled protocol.
     #[error("the compiled protocol description cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -43,6 +53,10 @@ pub enum ErrorKind {
     Unsupported,
     /// There is no such model, version or route.
     NotFound,
+    /// The client shows no key that is known.
+    Unauthenticated,
+    /// The client may not do this, or not here.
+    Forbidden,
     /// More than a configured size.
     TooLarge,
     /// The request did not arrive in time.
@@ -134,6 +148,12 @@ pub enum InferError {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// The client shows no key, or one that is not known.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// The client's key, or the place where it asks, does not allow this.
+    #[error("{0}")]
+    Forbidden(String),
     /// The body, compressed or not, is over the limit.
     #[error(
         "the {what} is larger than the limit of {limit} bytes; \
@@ -197,6 +217,8 @@ impl InferError {
             InferError::Invalid(_) => ErrorKind::Invalid,
             InferError::Unsupported(_) => ErrorKind::Unsupported,
             InferError::NotFound(_) => ErrorKind::NotFound,
+            InferError::Unauthenticated(_) => ErrorKind::Unauthenticated,
+            InferError::Forbidden(_) => ErrorKind::Forbidden,
             InferError::TooLarge { .. } => ErrorKind::TooLarge,
             InferError::Stalled(_) => ErrorKind::Stalled,
             InferError::Overloaded { .. } => ErrorKind::Overloaded,

@@ -5,6 +5,7 @@
 //! in-flight table and hands the metadata to the scheduler; then it waits for the outcome, never
 //! past the deadline. It knows no engine and takes no scheduling decision.
 
+mod access;
 mod admission;
 mod admit;
 mod admitted;
@@ -16,10 +17,12 @@ mod connection;
 mod context;
 mod deadline;
 mod describe;
+mod entrance;
 mod error;
 mod grpc;
 mod http;
 mod in_process;
+mod keys;
 mod listing;
 mod metrics;
 mod models;
@@ -31,22 +34,30 @@ mod quote;
 mod readiness;
 mod record;
 mod request;
+mod security;
 mod serve;
 mod services;
+mod socket;
 mod statistics;
 mod stop;
+mod strangers;
 
 pub use budget::request_bytes_max_default;
 pub use error::{ErrorKind, FrontendError, InferError, Limit, Missed};
 pub use in_process::InProcess;
+pub use keys::KeysError;
 pub use request::{InferResponse, InputTensor, OutputOf};
+pub use security::{AdminPort, Security};
 pub use services::Services;
+pub use symphony_tls::TlsFiles;
 
 use admission::{AdmissionBounds, REQUEST_ROWS_MAX_DEFAULT};
 use arriving::BodyLimits;
 use context::ApiContext;
+use entrance::Entrance;
 use grpc::{GrpcApi, GrpcServices};
 use http::HttpApi;
+use security::{Guards, Sockets};
 use serve::{ConnectionLimits, Port, Protocol};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -109,6 +120,8 @@ pub struct FrontendConfig {
     pub connection_age_max: Option<Duration>,
     /// At shutdown, how long open connections may take to end by themselves.
     pub drain: Duration,
+    /// Who may ask what, and how connections are protected.
+    pub security: Security,
 }
 
 impl Default for FrontendConfig {
@@ -126,6 +139,7 @@ impl Default for FrontendConfig {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             connection_age_max: None,
             drain: Duration::from_secs(5),
+            security: Security::default(),
         }
     }
 }
@@ -139,6 +153,8 @@ pub struct Addresses {
     pub grpc: SocketAddr,
     /// Metrics.
     pub metrics: SocketAddr,
+    /// Calls that change the server, over HTTP and gRPC, where they have a port of their own.
+    pub admin: Option<SocketAddr>,
 }
 
 /// The servers, before they are bound to ports.
@@ -151,37 +167,39 @@ impl Frontend {
     /// # Errors
     /// A port cannot be had; names it and the flag that changes it.
     pub async fn bind(config: FrontendConfig, services: Services) -> Result<Bound, FrontendError> {
-        let host = config.host.as_str();
-        let http = Port::bind(host, config.http_port, "HTTP", "--http-port").await?;
-        let grpc = Port::bind(host, config.grpc_port, "gRPC", "--grpc-port").await?;
-        let metrics = Port::bind(host, config.metrics_port, "metrics", "--metrics-port").await?;
+        let sockets = Sockets::bind(&config).await?;
         let bounds = AdmissionBounds {
             request_bytes: config.request_bytes_max,
             request: config.request_max,
             request_rows: config.request_rows_max,
         };
         let context = Arc::new(ApiContext::new(&services, bounds));
+        let guards = Guards::open(&config.security, &sockets, Arc::clone(&context.metrics))?;
+        let access = Arc::clone(&guards.access);
         let (stopper, stop) = Stopper::new();
         let limits = BodyLimits {
             budget: Arc::clone(context.budget()),
             size_max: config.body_max,
             timeout: config.body_timeout,
         };
-        let services_grpc = GrpcServices::new(GrpcApi {
+        let api = GrpcApi {
             context: Arc::clone(&context),
             repository: services.repository.clone(),
             limits: limits.clone(),
             stop: stop.clone(),
-        })?;
-        let api =
-            HttpApi { context: Arc::clone(&context), repository: services.repository, limits };
-        let ports = [
-            (http, Protocol::Http(Arc::new(api))),
-            (grpc, Protocol::Grpc(Arc::clone(&context), Arc::new(services_grpc))),
-            (metrics, Protocol::Metrics(Arc::clone(&context))),
-        ];
+        };
+        let grpc = Arc::new(GrpcServices::new(api, Arc::clone(&access))?);
+        let http = Arc::new(HttpApi {
+            context: Arc::clone(&context),
+            repository: services.repository,
+            access,
+            limits,
+        });
+        let addresses = sockets.addresses();
+        let ports = guards.ports(sockets, &context, &http, &grpc);
         Ok(Bound {
             ports,
+            addresses,
             context,
             limits: ConnectionLimits {
                 count_max: config.connections_max,
@@ -198,7 +216,8 @@ impl Frontend {
 /// The servers, bound to their ports.
 #[derive(Debug)]
 pub struct Bound {
-    ports: [(Port, Protocol); 3],
+    ports: Vec<(Port, Entrance, Protocol)>,
+    addresses: Addresses,
     context: Arc<ApiContext>,
     limits: ConnectionLimits,
     drain: Duration,
@@ -210,8 +229,7 @@ impl Bound {
     /// Where they listen.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
-        let [http, grpc, metrics] = &self.ports;
-        Addresses { http: http.0.address, grpc: grpc.0.address, metrics: metrics.0.address }
+        self.addresses
     }
 
     /// A client in this process, counted together with those on sockets.
@@ -227,9 +245,10 @@ impl Bound {
     /// `shutdown`: until then requests are refused by an answer, not by a closed port.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let limits = self.limits;
-        let ports = self
-            .ports
-            .map(|(port, protocol)| tokio::spawn(port.serve(protocol, limits, self.stop.clone())));
+        let ports = self.ports.into_iter().map(|(port, entrance, protocol)| {
+            tokio::spawn(port.serve(protocol, entrance, limits, self.stop.clone()))
+        });
+        let ports: Vec<_> = ports.collect();
         shutdown.await;
         self.stopper.stop();
         let ended = futures_util::future::join_all(ports);

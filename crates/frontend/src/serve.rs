@@ -2,12 +2,15 @@
 //!
 //! Knows no protocol beyond how a connection is driven.
 
+use crate::access::{Access, Door};
 use crate::connection::{ClientStream, Dialogue};
 use crate::context::ApiContext;
+use crate::entrance::{Entrance, HTTP2};
 use crate::error::FrontendError;
 use crate::grpc::GrpcServices;
 use crate::http::{HttpApi, answer_metrics};
 use crate::metrics::{Gauge, Metrics};
+use crate::socket::Socket;
 use crate::stop::{Phase, Stop};
 use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::{http1, http2};
@@ -35,6 +38,9 @@ const PING_WAIT: Duration = Duration::from_secs(20);
 /// Pause after accepting failed, as it does when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Pause between two looks at the first bytes of a connection, when they come one by one.
+const PEEK_PAUSE: Duration = Duration::from_millis(5);
+
 /// How much of a request over HTTP is read ahead of those that use it.
 const READ_AHEAD: usize = 64 << 10;
 
@@ -57,12 +63,12 @@ impl Port {
     /// Binds a port; 0 takes a free one.
     ///
     /// # Errors
-    /// It cannot be had; names the port and the flag.
+    /// It cannot be had; names the port and the flags that choose host and port.
     pub(crate) async fn bind(
         host: &str,
         port: u16,
         protocol: &'static str,
-        flag: &'static str,
+        (host_flag, flag): (&'static str, &'static str),
     ) -> Result<Port, FrontendError> {
         let bound = async {
             let listener = TcpListener::bind((host, port)).await?;
@@ -73,6 +79,7 @@ impl Port {
             host: host.to_owned(),
             port,
             protocol,
+            host_flag,
             flag,
             reason,
         })
@@ -80,10 +87,16 @@ impl Port {
 
     /// Accepts connections until the stop, then waits for the open ones to end, at most until
     /// the cut.
-    pub(crate) async fn serve(self, protocol: Protocol, limits: ConnectionLimits, stop: Stop) {
+    pub(crate) async fn serve(
+        self,
+        protocol: Protocol,
+        entrance: Entrance,
+        limits: ConnectionLimits,
+        stop: Stop,
+    ) {
         let room = Arc::new(Semaphore::new(limits.count_max as usize));
         tokio::select! {
-            () = self.accept(&protocol, limits, &room, &stop) => {}
+            () = self.accept(&protocol, &entrance, limits, &room, &stop) => {}
             () = stop.clone().stopped() => {}
         }
         drop(self.listener);
@@ -98,6 +111,7 @@ impl Port {
     async fn accept(
         &self,
         protocol: &Protocol,
+        entrance: &Entrance,
         limits: ConnectionLimits,
         room: &Arc<Semaphore>,
         stop: &Stop,
@@ -105,8 +119,8 @@ impl Port {
         let mut number = 0_u32;
         // The semaphore is never closed.
         while let Ok(permit) = Arc::clone(room).acquire_owned().await {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match self.listener.accept().await {
+                Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -117,8 +131,17 @@ impl Port {
             let _ = stream.set_nodelay(true);
             number = number.wrapping_add(1);
             let age_max = limits.age_max.map(|age| spread(age, number));
-            let client = Accepted { stream, age_max, write_timeout: limits.write_timeout };
-            let connection = protocol.drive(client, stop);
+            let accepted = Accepted {
+                age_max,
+                write_timeout: limits.write_timeout,
+                door: entrance.door(peer),
+                access: Arc::clone(&entrance.access),
+            };
+            let connection = if entrance.identity.is_some() {
+                accepted.shake_hands(stream, entrance.clone(), protocol.clone(), stop.clone())
+            } else {
+                protocol.drive(accepted.with(Socket::Plain(stream)), stop)
+            };
             let cut = stop.clone().reached(Phase::Cutting);
             tokio::spawn(async move {
                 let _permit = permit;
@@ -152,30 +175,80 @@ fn spread(age: Duration, number: u32) -> Duration {
 
 /// A client that has just come.
 struct Accepted {
-    stream: TcpStream,
     age_max: Option<Duration>,
     write_timeout: Duration,
+    door: Door,
+    access: Arc<Access>,
 }
 
 impl Accepted {
-    fn into_stream(self, dialogue: Dialogue) -> TokioIo<ClientStream> {
-        TokioIo::new(ClientStream::new(self.stream, dialogue, self.write_timeout))
+    fn with(self, socket: Socket) -> Client {
+        Client { socket, accepted: self }
+    }
+
+    /// The future that serves a connection under TLS.
+    fn shake_hands(
+        self,
+        stream: TcpStream,
+        entrance: Entrance,
+        protocol: Protocol,
+        stop: Stop,
+    ) -> Connection {
+        Box::pin(async move {
+            if let Some(socket) = entrance.admit(stream, self.door.peer).await {
+                protocol.drive(self.with(socket), &stop).await;
+            }
+        })
     }
 }
 
+/// A client that can be spoken with.
+struct Client {
+    socket: Socket,
+    accepted: Accepted,
+}
+
+impl Client {
+    fn into_stream(self, dialogue: Dialogue) -> TokioIo<ClientStream> {
+        TokioIo::new(ClientStream::new(self.socket, dialogue, self.accepted.write_timeout))
+    }
+
+    /// Tells of a client that could not be understood, once its connection has ended.
+    fn teller(&self) -> impl FnOnce(hyper::Error) + Send + use<> {
+        let (access, peer) = (Arc::clone(&self.accepted.access), self.accepted.door.peer);
+        move |error| {
+            if let Some(reason) = misunderstood(&error) {
+                access.malformed(peer, &reason);
+            }
+        }
+    }
+}
+
+/// Why a connection ended, where that is because its client does not speak the protocol.
+fn misunderstood(error: &hyper::Error) -> Option<String> {
+    if error.is_parse() {
+        return Some(format!("this is not HTTP: {error}"));
+    }
+    let source = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    source.is_library().then(|| format!("this is not HTTP/2: {source}"))
+}
+
 /// What is spoken on a port, and who answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Protocol {
     Http(Arc<HttpApi>),
     Grpc(Arc<ApiContext>, Arc<GrpcServices>),
-    Metrics(Arc<ApiContext>),
+    /// HTTP/1.1 or gRPC, as the client begins.
+    Either(Arc<HttpApi>, Arc<ApiContext>, Arc<GrpcServices>),
+    /// Metrics, and whether not everybody may see them.
+    Metrics(Arc<ApiContext>, bool),
 }
 
 type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Protocol {
     /// The future that serves one connection. How a connection ended is the client's affair.
-    fn drive(&self, client: Accepted, stop: &Stop) -> Connection {
+    fn drive(&self, client: Client, stop: &Stop) -> Connection {
         let stop = stop.clone();
         match self {
             Protocol::Http(api) => Box::pin(serve_http(client, Arc::clone(api), stop)),
@@ -183,24 +256,36 @@ impl Protocol {
                 let open = Open::new(context, |metrics| &metrics.grpc_connections);
                 Box::pin(serve_grpc(client, Arc::clone(api), stop, open))
             }
-            Protocol::Metrics(context) => {
-                Box::pin(serve_metrics(client, Arc::clone(context), stop))
+            Protocol::Either(http, context, grpc) => {
+                let http = Protocol::Http(Arc::clone(http));
+                let grpc = Protocol::Grpc(Arc::clone(context), Arc::clone(grpc));
+                Box::pin(async move {
+                    match begins(&client.socket, stop.clone()).await {
+                        Some(Begins::Http1) => http.drive(client, &stop).await,
+                        Some(Begins::Http2) => grpc.drive(client, &stop).await,
+                        None => {}
+                    }
+                })
+            }
+            Protocol::Metrics(context, is_guarded) => {
+                Box::pin(serve_metrics(client, Arc::clone(context), *is_guarded, stop))
             }
         }
     }
 }
 
-fn serve_http(client: Accepted, api: Arc<HttpApi>, stop: Stop) -> impl Future<Output = ()> {
+fn serve_http(client: Client, api: Arc<HttpApi>, stop: Stop) -> impl Future<Output = ()> {
     let open = Open::new(&api.context, |metrics| &metrics.http_connections);
     let dialogue = Dialogue::default();
     let opened = Instant::now();
-    let age_max = client.age_max;
+    let Accepted { age_max, door, .. } = client.accepted;
+    let tell = client.teller();
     let stream = client.into_stream(dialogue.clone());
     let answer = service_fn(move |request| {
         let api = Arc::clone(&api);
         let answering = dialogue.begin(&request);
         async move {
-            let mut response = api.answer(request).await;
+            let mut response = api.answer(request, door).await;
             drop(answering);
             if age_max.is_some_and(|age| opened.elapsed() >= age) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -209,15 +294,17 @@ fn serve_http(client: Accepted, api: Arc<HttpApi>, stop: Stop) -> impl Future<Ou
         }
     });
     async move {
-        until_end(http1().serve_connection(stream, answer), stop.stopped()).await;
+        let ended = until_end(http1().serve_connection(stream, answer), stop.stopped()).await;
+        ended.unwrap_or_else(tell);
         drop(open);
     }
 }
 
-async fn serve_grpc(client: Accepted, api: Arc<GrpcServices>, stop: Stop, open: Open) {
-    let age_max = client.age_max;
-    if speaks(&client.stream, stop.clone()).await {
-        let service = service_fn(move |request| api.answer(request));
+async fn serve_grpc(mut client: Client, api: Arc<GrpcServices>, stop: Stop, open: Open) {
+    let Accepted { age_max, door, .. } = client.accepted;
+    if speaks(&mut client.socket, stop.clone()).await {
+        let tell = client.teller();
+        let service = service_fn(move |request| api.answer(request, door));
         let connection = http2().serve_connection(client.into_stream(Dialogue::default()), service);
         let old = async {
             match age_max {
@@ -231,40 +318,81 @@ async fn serve_grpc(client: Accepted, api: Arc<GrpcServices>, stop: Stop, open: 
                 () = old => {}
             }
         };
-        until_end(connection, ending).await;
+        until_end(connection, ending).await.unwrap_or_else(tell);
     }
     drop(open);
 }
 
-async fn serve_metrics(client: Accepted, context: Arc<ApiContext>, stop: Stop) {
+async fn serve_metrics(client: Client, context: Arc<ApiContext>, is_guarded: bool, stop: Stop) {
+    let (access, door) = (Arc::clone(&client.accepted.access), client.accepted.door);
     let answer = service_fn(move |request| {
-        let context = Arc::clone(&context);
-        async move { Ok::<_, Infallible>(answer_metrics(&context, request).await) }
+        let (context, access) = (Arc::clone(&context), Arc::clone(&access));
+        async move {
+            let guard = is_guarded.then_some((&*access, door));
+            Ok::<_, Infallible>(answer_metrics(&context, guard, request).await)
+        }
     });
+    let tell = client.teller();
     let stream = client.into_stream(Dialogue::default());
-    until_end(http1().serve_connection(stream, answer), stop.stopped()).await;
+    let ended = until_end(http1().serve_connection(stream, answer), stop.stopped()).await;
+    ended.unwrap_or_else(tell);
 }
 
 /// Serves a connection to its end; once `ending` is ready, it ends after what is under way.
-async fn until_end<C: GracefulConnection>(connection: C, ending: impl Future<Output = ()>) {
+async fn until_end<C: GracefulConnection>(
+    connection: C,
+    ending: impl Future<Output = ()>,
+) -> Result<(), C::Error> {
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         biased;
-        _ = connection.as_mut() => return,
+        ended = connection.as_mut() => return ended,
         () = ending => connection.as_mut().graceful_shutdown(),
     }
-    let _ = connection.await;
+    connection.await
 }
 
 /// Whether a client says anything at all, before its time or the server's is over. HTTP/2 itself
 /// waits for ever for the first byte, pings only after it, and does not stop before it.
-async fn speaks(stream: &TcpStream, stop: Stop) -> bool {
-    let mut first = [0];
+async fn speaks(socket: &mut Socket, stop: Stop) -> bool {
+    let sent = std::future::poll_fn(|context| socket.poll_sent(context));
     tokio::select! {
-        read = tokio::time::timeout(HEAD_WAIT, stream.peek(&mut first)) => {
-            matches!(read, Ok(Ok(1..)))
-        }
+        sent = tokio::time::timeout(HEAD_WAIT, sent) => matches!(sent, Ok(Ok(true))),
         () = stop.stopped() => false,
+    }
+}
+
+/// How a client begins to speak.
+enum Begins {
+    Http1,
+    Http2,
+}
+
+/// What a client speaks: as both ends have agreed under TLS, or by its first bytes. `None` when it
+/// says nothing before its time or the server's is over.
+async fn begins(socket: &Socket, stop: Stop) -> Option<Begins> {
+    let Socket::Plain(stream) = socket else {
+        let is_http2 = socket.protocol() == Some(HTTP2);
+        return Some(if is_http2 { Begins::Http2 } else { Begins::Http1 });
+    };
+    tokio::select! {
+        begins = tokio::time::timeout(HEAD_WAIT, first_bytes(stream)) => begins.ok().flatten(),
+        () = stop.stopped() => None,
+    }
+}
+
+async fn first_bytes(stream: &TcpStream) -> Option<Begins> {
+    /// HTTP/2 begins so, and no request of HTTP/1.1 does.
+    const PREFACE: &[u8] = b"PRI";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut first).await.ok()? {
+            0 => return None,
+            length if first[..length] == *PREFACE => return Some(Begins::Http2),
+            length if !PREFACE.starts_with(&first[..length]) => return Some(Begins::Http1),
+            // The rest is on its way.
+            _ => tokio::time::sleep(PEEK_PAUSE).await,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use symphony_backend::profiling::ProfileOrigin;
 use symphony_control::models::LoadReport;
 use symphony_core::{Objective, Span};
+use symphony_frontend::{Addresses, Security, TlsFiles};
 use symphony_wire::message::ServedModel;
 use symphony_wire::tensor::{DataType, Signature, TensorSpec};
 
@@ -40,6 +41,18 @@ pub(crate) fn loaded(report: &LoadReport) -> String {
     text
 }
 
+/// Where the server listens.
+pub(crate) fn ready(addresses: Addresses, security: &Security) -> String {
+    let Addresses { http, grpc, metrics, admin } = addresses;
+    let has_tls = security.tls.is_some();
+    let tls = if has_tls { " (TLS)" } else { "" };
+    let scheme = if has_tls && security.protects_metrics { "https" } else { "http" };
+    let admin = admin.map_or_else(String::new, |admin| format!(", admin calls {admin}{tls}"));
+    format!(
+        "ready: HTTP {http}{tls}, gRPC {grpc}{tls}, metrics {scheme}://{metrics}/metrics{admin}"
+    )
+}
+
 /// Which models have no objective, and how to find one; `None` when all have one.
 pub(crate) fn without_objective<'a>(
     models: impl Iterator<Item = &'a ServedModel>,
@@ -65,6 +78,7 @@ pub(crate) fn without_objective<'a>(
 pub(crate) fn curl<'a>(
     models: impl Iterator<Item = &'a ServedModel>,
     http: SocketAddr,
+    security: &Security,
 ) -> Option<String> {
     let size = |model: &&ServedModel| {
         let inputs = model.signature.inputs.iter();
@@ -77,7 +91,19 @@ pub(crate) fn curl<'a>(
     let inputs = model.signature.inputs.iter();
     let inputs: Vec<_> = inputs.map(|spec| example(&model.signature, spec)).collect();
     let body = serde_json::json!({ "inputs": inputs });
-    Some(format!("curl -s http://{http}/v2/models/{}/infer -d '{body}'", model.name))
+    let (options, scheme) = match &security.tls {
+        Some(TlsFiles { ca, .. }) => {
+            let own = if ca.is_some() { " --cert CERTIFICATE --key KEY" } else { "" };
+            (format!(" --cacert CA{own}"), "https")
+        }
+        None => (String::new(), "http"),
+    };
+    let key = match &security.keys_file {
+        Some(_) => " -H \"Authorization: Bearer $SYMPHONY_KEY\"",
+        None => "",
+    };
+    let name = &model.name;
+    Some(format!("curl -s{options}{key} {scheme}://{http}/v2/models/{name}/infer -d '{body}'"))
 }
 
 fn has_json_form(model: &ServedModel) -> bool {

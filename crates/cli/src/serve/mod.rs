@@ -147,14 +147,14 @@ fn announce(
     addresses: Addresses,
     ports_file: Option<PortsFile>,
 ) -> Result<()> {
-    let Addresses { http, grpc, metrics } = addresses;
-    say(format_args!("ready: HTTP {http}, gRPC {grpc}, metrics http://{metrics}/metrics"));
+    let security = &config.frontend.security;
+    say(format_args!("{}", announce::ready(addresses, security)));
     let served = catalog.load();
     let models = || served.served().map(AsRef::as_ref);
     if let Some(line) = announce::without_objective(models(), &config.models) {
         say(format_args!("{line}"));
     }
-    if let Some(curl) = announce::curl(models(), http) {
+    if let Some(curl) = announce::curl(models(), addresses.http, security) {
         say(format_args!("try:\n  {curl}"));
     }
     ports_file.map_or(Ok(()), |file| file.publish(addresses))

@@ -38,11 +38,14 @@ impl PortsFile {
     /// # Errors
     /// The file cannot be written; names it.
     pub(crate) fn publish(mut self, addresses: Addresses) -> Result<()> {
-        let ports = serde_json::json!({
+        let mut ports = serde_json::json!({
             "http": addresses.http.port(),
             "grpc": addresses.grpc.port(),
             "metrics": addresses.metrics.port(),
         });
+        if let Some(admin) = addresses.admin {
+            ports["admin"] = admin.port().into();
+        }
         let written = self.file.write_all(ports.to_string().as_bytes());
         written
             .and_then(|()| std::fs::rename(&self.unfinished, &self.path))
@@ -73,7 +76,7 @@ mod tests {
         let ports = PortsFile::prepare(path.clone()).unwrap();
         assert!(!path.exists());
         let at = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-        ports.publish(Addresses { http: at(1), grpc: at(2), metrics: at(3) }).unwrap();
+        ports.publish(Addresses { http: at(1), grpc: at(2), metrics: at(3), admin: None }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, r#"{"http":1,"grpc":2,"metrics":3}"#);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

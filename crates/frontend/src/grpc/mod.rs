@@ -7,6 +7,7 @@ mod health;
 mod messages;
 mod status;
 
+use crate::access::{Access, Door, Need};
 use crate::arriving::BodyLimits;
 use crate::budget::HeldBytes;
 use crate::context::ApiContext;
@@ -64,25 +65,49 @@ pub(crate) struct GrpcApi {
 #[derive(Debug)]
 pub(crate) struct GrpcServices {
     routes: Routes,
+    access: Arc<Access>,
     limits: BodyLimits,
 }
 
 impl GrpcServices {
     /// # Errors
     /// The compiled protocol description is broken.
-    pub(crate) fn new(api: GrpcApi) -> Result<GrpcServices, FrontendError> {
+    pub(crate) fn new(api: GrpcApi, access: Arc<Access>) -> Result<GrpcServices, FrontendError> {
         let limits = api.limits.clone();
-        Ok(GrpcServices { routes: routes(api)?, limits })
+        Ok(GrpcServices { routes: routes(api)?, access, limits })
     }
 
     /// Answers one call.
     pub(crate) fn answer(
         &self,
         request: http::Request<Incoming>,
+        door: Door,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<> {
-        let (mut head, body) = request.into_parts();
-        let messages = CallMessages::new(&mut head, body, &self.limits, message_max(&self.limits));
-        self.routes.clone().call(http::Request::from_parts(head, messages))
+        let allowed = self.access.check(door, need(request.uri().path()), request.headers());
+        let call = allowed.map(|()| {
+            let (mut head, body) = request.into_parts();
+            let limits = &self.limits;
+            let messages = CallMessages::new(&mut head, body, limits, message_max(limits));
+            self.routes.clone().call(http::Request::from_parts(head, messages))
+        });
+        async move {
+            match call {
+                Ok(call) => call.await,
+                Err(error) => Ok(status(&error).into_http()),
+            }
+        }
+    }
+}
+
+/// What a call needs of its client, by its path.
+fn need(path: &str) -> Need {
+    const HEALTH: &str = "/grpc.health.v1.Health/";
+    match path.strip_prefix("/inference.GRPCInferenceService/") {
+        Some("ServerLive" | "ServerReady" | "ModelReady") => Need::Nothing,
+        Some("ModelInfer" | "ModelStreamInfer") => Need::Infer,
+        Some("RepositoryModelLoad" | "RepositoryModelUnload") => Need::Admin,
+        None if path.starts_with(HEALTH) => Need::Nothing,
+        _ => Need::Known,
     }
 }
 

@@ -10,6 +10,8 @@ pub(super) fn status(error: &InferError) -> Status {
         ErrorKind::Invalid => Code::InvalidArgument,
         ErrorKind::Unsupported => Code::Unimplemented,
         ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::Forbidden => Code::PermissionDenied,
         ErrorKind::TooLarge | ErrorKind::Overloaded => Code::ResourceExhausted,
         ErrorKind::Unavailable => Code::Unavailable,
         ErrorKind::Deadline | ErrorKind::Stalled => Code::DeadlineExceeded,

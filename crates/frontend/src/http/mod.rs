@@ -12,6 +12,7 @@ mod object;
 mod predict;
 mod route;
 
+use crate::access::{Access, Door, Need};
 use crate::arriving::{Arriving, BodyLimits};
 use crate::budget::HeldBytes;
 use crate::coding::Coding;
@@ -32,7 +33,7 @@ use dialect::{Dialect, OpenProtocol};
 use encode::Encoded;
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue,
-    RETRY_AFTER,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -59,6 +60,7 @@ const INLINE_MAX: usize = 256 * 1024;
 pub(crate) struct HttpApi {
     pub(crate) context: Arc<ApiContext>,
     pub(crate) repository: RepositoryPort,
+    pub(crate) access: Arc<Access>,
     /// Within which limits bodies arrive.
     pub(crate) limits: BodyLimits,
 }
@@ -77,8 +79,8 @@ impl From<InferError> for Refused {
 
 impl HttpApi {
     /// Answers one request of the protocol.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Pieces> {
-        match self.route(request.map(|body| Arriving::new(body, &self.limits))).await {
+    pub(crate) async fn answer(&self, request: Request<Incoming>, door: Door) -> Response<Pieces> {
+        match self.route(request.map(|body| Arriving::new(body, &self.limits)), door).await {
             Ok(response) => response,
             Err(Refused::Error(error)) => refusal(&error),
             Err(Refused::Methods(methods)) => {
@@ -96,15 +98,22 @@ impl HttpApi {
     async fn route(
         &self,
         request: Request<Arriving<Incoming>>,
+        door: Door,
     ) -> Result<Response<Pieces>, Refused> {
         let path = request.uri().path();
-        let route = Route::of(path)
-            .ok_or_else(|| InferError::NotFound(format!("there is no {:?} here", brief(path))))?;
         let sent = match *request.method() {
             Method::HEAD => &Method::GET,
             ref other => other,
         };
         let changes = *sent == Method::POST;
+        let route = Route::of(path);
+        let need = route.as_ref().map_or(Need::Known, |route| route.need(changes));
+        if let Err(error) = self.access.check(door, need, request.headers()) {
+            request.into_body().discard();
+            return Err(error.into());
+        }
+        let route = route
+            .ok_or_else(|| InferError::NotFound(format!("there is no {:?} here", brief(path))))?;
         let methods = route.methods();
         if !methods.is_empty() && !methods.contains(sent) {
             return Err(Refused::Methods(methods));
@@ -333,10 +342,17 @@ impl RepositoryRequest {
 }
 
 /// The metrics page, and nothing else, for the metrics port.
+///
+/// `guard`: who decides whether the client may see them, where not everybody may.
 pub(crate) async fn answer_metrics(
     context: &ApiContext,
+    guard: Option<(&Access, Door)>,
     request: Request<Incoming>,
 ) -> Response<Pieces> {
+    let allowed = guard.map(|(access, door)| access.check(door, Need::Known, request.headers()));
+    if let Some(Err(error)) = allowed {
+        return refusal(&error);
+    }
     if request.uri().path() != "/metrics" {
         return error_body(StatusCode::NOT_FOUND, "metrics are at /metrics");
     }
@@ -484,6 +500,8 @@ fn refusal(error: &InferError) -> Response<Pieces> {
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::Stalled => StatusCode::REQUEST_TIMEOUT,
         ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
@@ -492,6 +510,9 @@ fn refusal(error: &InferError) -> Response<Pieces> {
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut response = error_body(status, &error.message());
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if status == StatusCode::REQUEST_TIMEOUT {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }

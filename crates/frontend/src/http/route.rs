@@ -1,5 +1,6 @@
 //! Which resource a path names. Knows the paths, not what is done with them.
 
+use crate::access::Need;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
@@ -80,6 +81,30 @@ impl Route {
             Some((&"v1", rest)) => v1(rest),
             Some((&"", [])) => Some(Route::Alive),
             _ => None,
+        }
+    }
+
+    /// What it needs of a client; `changes` says what is done with a route that takes two methods.
+    pub(super) fn need(&self, changes: bool) -> Need {
+        match self {
+            Route::Alive
+            | Route::Live
+            | Route::Ready
+            | Route::Model(ModelPath { what: Of::Ready, .. }) => Need::Nothing,
+            Route::Model(ModelPath { what: Of::Infer | Of::Predict, .. }) => Need::Infer,
+            Route::Load(_) | Route::Unload(_) | Route::Serve { .. } => Need::Admin,
+            Route::Mode if changes => Need::Admin,
+            Route::Mode
+            | Route::ModelNames
+            | Route::Server
+            | Route::Model(_)
+            | Route::Models
+            | Route::Statistics
+            | Route::Index
+            | Route::Accelerators
+            | Route::RegionStatus
+            | Route::RegionUnregister
+            | Route::Unsupported(_) => Need::Known,
         }
     }
 

@@ -292,13 +292,17 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge,
     pub(crate) http_connections: Gauge,
     pub(crate) grpc_connections: Gauge,
+    /// Ended before a request was understood on them: no handshake, or not this protocol.
+    pub(crate) refused_connections: Counter,
 }
 
 /// Classes of refusal and their names.
-pub(crate) const REFUSED: [(ErrorKind, &str); 7] = [
+pub(crate) const REFUSED: [(ErrorKind, &str); 9] = [
     (ErrorKind::Invalid, "invalid"),
     (ErrorKind::Unsupported, "unsupported"),
     (ErrorKind::NotFound, "not_found"),
+    (ErrorKind::Unauthenticated, "unauthenticated"),
+    (ErrorKind::Forbidden, "forbidden"),
     (ErrorKind::TooLarge, "too_large"),
     (ErrorKind::Stalled, "stalled"),
     (ErrorKind::Overloaded, "overloaded"),
@@ -315,6 +319,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             http_connections: Gauge::default(),
             grpc_connections: Gauge::default(),
+            refused_connections: Counter::default(),
         }
     }
 

@@ -212,10 +212,19 @@ fn classes(page: &mut Page, models: &[Arc<ModelMetrics>]) {
 fn process(page: &mut Page, sources: &Sources<'_>) {
     let metrics = sources.metrics;
     let name = "symphony_refused_total";
-    page.family(name, MetricKind::Counter, "Refused inference requests, known model or not.");
+    page.family(
+        name,
+        MetricKind::Counter,
+        "Refused inference requests, known model or not, and calls without the right key.",
+    );
     for ((_, reason), count) in REFUSED.iter().zip(&metrics.refused) {
         page.sample(name, &[("reason", reason)], Counter::get(count));
     }
+    let name = "symphony_refused_connections_total";
+    let help = "Connections ended because their client did not complete the TLS handshake, or did \
+                not speak the protocol of the port.";
+    page.family(name, MetricKind::Counter, help);
+    page.sample(name, &[], metrics.refused_connections.get());
     let name = "symphony_request_bytes_refused_total";
     page.family(
         name,
