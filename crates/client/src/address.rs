@@ -3,9 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a server answers HTTP: a host, a port, and the path that its routes are under.
+/// Where a server answers HTTP: a host, a port, and the path that its routes are under; and whether
+/// it does so under TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerAddress {
+pub(crate) struct ServerAddress {
+    is_tls: bool,
     host: String,
     port: u16,
     /// Empty, or a path with a slash before it and none behind it.
@@ -14,7 +16,7 @@ pub struct ServerAddress {
 
 /// A text that names no server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadAddress(String);
+pub(crate) struct BadAddress(String);
 
 impl fmt::Display for BadAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,9 +28,13 @@ impl std::error::Error for BadAddress {}
 
 impl ServerAddress {
     /// A server on this machine.
-    #[must_use]
-    pub fn local(port: u16) -> ServerAddress {
-        ServerAddress { host: "127.0.0.1".to_owned(), port, prefix: String::new() }
+    pub(crate) fn local(port: u16) -> ServerAddress {
+        let host = "127.0.0.1".to_owned();
+        ServerAddress { is_tls: false, host, port, prefix: String::new() }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// What to connect to.
@@ -50,7 +56,8 @@ impl ServerAddress {
 
 impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}{}", self.host, self.port, self.prefix)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.prefix)
     }
 }
 
@@ -63,16 +70,18 @@ impl FromStr for ServerAddress {
         };
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: http::Uri = whole.parse().map_err(|_| bad("is no address"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            _ => return Err(bad("is not plain HTTP, which is all that is spoken here")),
-        }
+        let (is_tls, port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(bad("is neither HTTP nor HTTPS")),
+        };
         if uri.query().is_some() {
             return Err(bad("has a query"));
         }
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| bad("has no host"))?;
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(ServerAddress { host: host.to_owned(), port: uri.port_u16().unwrap_or(80), prefix })
+        let port = uri.port_u16().unwrap_or(port);
+        Ok(ServerAddress { is_tls, host: host.to_owned(), port, prefix })
     }
 }
 
@@ -87,7 +96,9 @@ mod tests {
             ("localhost:9000/", Ok("http://localhost:9000")),
             ("http://models.example", Ok("http://models.example:80")),
             ("http://[::1]:8000/serving", Ok("http://[::1]:8000/serving")),
-            ("https://127.0.0.1:8000", Err("is not plain HTTP")),
+            ("https://127.0.0.1:8000", Ok("https://127.0.0.1:8000")),
+            ("https://models.example/x", Ok("https://models.example:443/x")),
+            ("grpc://127.0.0.1:8001", Err("is neither HTTP nor HTTPS")),
             ("http://127.0.0.1:8000?x=1", Err("has a query")),
             ("http://:8000", Err("address")),
             ("", Err("address")),

@@ -1,7 +1,8 @@
 //! Questions to a server, and what it says when it cannot answer them.
 
 use crate::address::ServerAddress;
-use crate::connections::{Connections, HttpReply};
+use crate::connections::{Connections, HandshakeFailed, HttpReply};
+use crate::target::Target;
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -19,12 +20,16 @@ pub(crate) struct AskedServer {
 impl AskedServer {
     /// # Errors
     /// Nobody answers there; says how to start a server.
-    pub(crate) async fn find(address: &ServerAddress) -> Result<AskedServer> {
-        let connections = Connections::open(address, 1).await.with_context(|| {
-            format!(
+    pub(crate) async fn find(target: &Target) -> Result<AskedServer> {
+        let address = &target.address;
+        let connections = Connections::open(target, 1).await.map_err(|error| {
+            if error.is::<HandshakeFailed>() {
+                return error;
+            }
+            error.context(format!(
                 "no server answers at {address}: start one with `symphony serve --models DIR`, \
                  or say where it is with --url"
-            )
+            ))
         })?;
         Ok(AskedServer { connections, address: address.clone() })
     }
@@ -87,12 +92,16 @@ impl AskedServer {
 /// What a server says where it gives no result.
 pub(crate) fn refusal(reply: &HttpReply) -> anyhow::Error {
     let told = serde_json::from_slice::<Value>(&reply.body).ok();
+    let hint = match reply.status {
+        StatusCode::UNAUTHORIZED => " (give the key with SYMPHONY_KEY or --key)",
+        _ => "",
+    };
     match told.as_ref().and_then(|told| told.get("error")?.as_str()) {
-        Some(text) => anyhow!("the server answers {}: {text}", reply.status),
+        Some(text) => anyhow!("the server answers {}: {text}{hint}", reply.status),
         None => {
             let text = String::from_utf8_lossy(&reply.body);
             let text: String = text.trim().chars().take(TEXT_MAX).collect();
-            anyhow!("the server answers {}: {text}", reply.status)
+            anyhow!("the server answers {}: {text}{hint}", reply.status)
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `symphony infer`: asks a running server for one inference, or for many of the same.
 
-use crate::address::ServerAddress;
 use crate::answer;
 use crate::asking::AskedServer;
 use crate::console::print_line;
@@ -10,6 +9,7 @@ use crate::output::{self, OutputArg};
 use crate::payload::{Encoding, HttpPayload};
 use crate::repeated::{RepeatedRequest, repeat};
 use crate::tally::Tally;
+use crate::target::{ServerArgs, Target};
 use anyhow::{Context, Result, bail, ensure};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,9 +50,8 @@ pub struct InferArgs {
     /// Seed of random inputs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the server answers HTTP.
-    #[arg(long, default_value = "http://127.0.0.1:8000")]
-    url: ServerAddress,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// More connections than this are no test of latency any more.
@@ -84,7 +83,8 @@ fn limit(ms: f64) -> Result<Duration> {
 }
 
 async fn infer(args: &InferArgs, limit: Option<Duration>) -> Result<()> {
-    let server = AskedServer::find(&args.url).await?;
+    let target = Target::open(&args.server)?;
+    let server = AskedServer::find(&target).await?;
     let model = metadata::inputs(&server, &args.model, &args.model_version).await?;
     let payload = HttpPayload {
         model: args.model.clone(),
@@ -94,7 +94,7 @@ async fn infer(args: &InferArgs, limit: Option<Duration>) -> Result<()> {
     };
     let connections = usize::try_from(args.concurrency.min(args.repeat))?;
     let request =
-        RepeatedRequest::connect(&args.url, connections, &payload, Encoding::Binary).await?;
+        RepeatedRequest::connect(&target, connections, &payload, Encoding::Binary).await?;
     if args.repeat > 1 {
         return many(args, Arc::new(request)).await;
     }

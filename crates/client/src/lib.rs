@@ -18,10 +18,11 @@ mod payload;
 mod repeated;
 pub mod table;
 pub mod tally;
+mod target;
 mod values;
 
-pub use address::ServerAddress;
 pub use infer::{InferArgs, command as infer};
 pub use models::{ModelsArgs, command as models, listing};
 pub use payload::{Encoding, HttpPayload, NamedTensor};
 pub use repeated::{Client, RepeatedRequest};
+pub use target::Target;

@@ -1,9 +1,9 @@
 //! `symphony models`: lists what a running server serves.
 
-use crate::address::ServerAddress;
 use crate::asking::AskedServer;
 use crate::console::print_line;
 use crate::table::{aligned, titles};
+use crate::target::{ServerArgs, Target};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,9 +15,8 @@ pub struct ModelsArgs {
     /// Print the server's list as JSON.
     #[arg(long)]
     json: bool,
-    /// Where the server answers HTTP.
-    #[arg(long, default_value = "http://127.0.0.1:8000")]
-    url: ServerAddress,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// One version of a model, as a server lists it. Only this server says more than its state.
@@ -73,9 +72,9 @@ pub fn command(args: &ModelsArgs) -> Result<()> {
 ///
 /// # Errors
 /// No server answers there, or it is of another make.
-pub async fn listing(address: &ServerAddress) -> Result<Value> {
-    let listing = AskedServer::find(address).await?.get("/v2/models").await?;
-    listing.with_context(|| format!("{address} does not list its models"))
+pub async fn listing(target: &Target) -> Result<Value> {
+    let listing = AskedServer::find(target).await?.get("/v2/models").await?;
+    listing.with_context(|| format!("{} does not list its models", target.address))
 }
 
 /// The list of this server, or the repository index of one of another make.
@@ -84,12 +83,13 @@ async fn list(args: &ModelsArgs) -> Result<Vec<Value>> {
     struct Listing {
         models: Vec<Value>,
     }
-    let server = AskedServer::find(&args.url).await?;
+    let target = Target::open(&args.server)?;
+    let server = AskedServer::find(&target).await?;
     if let Some(Listing { models }) = server.get("/v2/models").await? {
         return Ok(models);
     }
     let index = server.post("/v2/repository/index").await?;
-    index.with_context(|| format!("{} lists no models", args.url))
+    index.with_context(|| format!("{} lists no models", target.address))
 }
 
 const COLUMNS: [&str; 14] = [

@@ -1,9 +1,9 @@
 //! One request, sent again and again: by a benchmark, or to see what a server's latency is.
 
-use crate::address::ServerAddress;
 use crate::connections::{Connections, HttpReply};
 use crate::payload::{Encoding, HttpPayload};
 use crate::tally::{Outcome, Tally};
+use crate::target::Target;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -31,14 +31,14 @@ impl RepeatedRequest {
     /// # Errors
     /// A connection cannot be had, or the tensors cannot be written so.
     pub async fn connect(
-        address: &ServerAddress,
+        target: &Target,
         connections: usize,
         payload: &HttpPayload,
         encoding: Encoding,
     ) -> Result<RepeatedRequest> {
         Ok(RepeatedRequest {
-            connections: Connections::open(address, connections).await?,
-            request: payload.request(address, encoding)?,
+            connections: Connections::open(target, connections).await?,
+            request: payload.request(&target.address, encoding)?,
         })
     }
 

@@ -113,7 +113,9 @@ impl ClientStream {
             }
             // With half of it sent, no answer can be understood any more.
             Ok(_) => Presence::Ended(Box::pin(std::future::ready(()))),
-            Err(_) => Presence::Silent,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Presence::Silent,
+            // Its system has refused something already.
+            Err(_) => Presence::Ended(Box::pin(std::future::ready(()))),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::serve::{Port, Protocol};
 use crate::{Addresses, FrontendConfig};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use symphony_tls::{Identity, TlsFiles};
@@ -112,12 +113,7 @@ impl Guards {
         http: &Arc<HttpApi>,
         grpc: &Arc<GrpcServices>,
     ) -> Vec<(Port, Entrance, Protocol)> {
-        let admin = sockets.admin.as_ref().map(|port| port.address.port());
-        let from = |port: &Port| match admin {
-            Some(admin) => AdminCalls::OnPort(admin),
-            None if port.address.ip().is_loopback() => AdminCalls::Everywhere,
-            None => AdminCalls::ThisMachine(port.address),
-        };
+        let admin = sockets.admin.as_ref().map(|port| port.address);
         let entrance = |protocols, admin| Entrance {
             identity: self.identity.clone(),
             protocols,
@@ -134,7 +130,7 @@ impl Guards {
             at_metrics.identity = None;
         }
         let metrics = Protocol::Metrics(Arc::clone(context), self.protects_metrics);
-        let (at_http, at_grpc) = (from(&http_port), from(&grpc_port));
+        let (at_http, at_grpc) = (taken(http_port.address, admin), taken(grpc_port.address, admin));
         let mut ports = vec![
             (http_port, entrance(&[HTTP1], at_http), by_http),
             (grpc_port, entrance(&[HTTP2], at_grpc), by_grpc),
@@ -143,6 +139,15 @@ impl Guards {
         let at_admin = entrance(&[HTTP2, HTTP1], AdminCalls::Everywhere);
         ports.extend(admin_port.map(|port| (port, at_admin, either)));
         ports
+    }
+}
+
+/// From where a data port takes calls that change the server.
+fn taken(data: SocketAddr, admin: Option<SocketAddr>) -> AdminCalls {
+    match admin {
+        Some(admin) => AdminCalls::OnPort(admin.port()),
+        None if data.ip().to_canonical().is_loopback() => AdminCalls::Everywhere,
+        None => AdminCalls::ThisMachine(data),
     }
 }
 
@@ -163,5 +168,27 @@ fn warn(sockets: &Sockets, has_tls: bool, has_keys: bool) {
              under [server])",
             admin.address
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_port_takes_what_changes_the_server_from_this_machine_at_most_when_it_is_open() {
+        let at = |text: &str| text.parse().unwrap();
+        for (data, admin, expected) in [
+            ("127.0.0.1:8000", None, "Everywhere"),
+            ("[::1]:8000", None, "Everywhere"),
+            ("0.0.0.0:8000", None, "ThisMachine(0.0.0.0:8000)"),
+            ("[::]:8000", None, "ThisMachine([::]:8000)"),
+            ("10.0.0.7:8000", None, "ThisMachine(10.0.0.7:8000)"),
+            ("0.0.0.0:8000", Some("0.0.0.0:8003"), "OnPort(8003)"),
+            ("127.0.0.1:8000", Some("127.0.0.1:8003"), "OnPort(8003)"),
+        ] {
+            let taken = taken(at(data), admin.map(at));
+            assert_eq!(format!("{taken:?}"), expected, "{data} {admin:?}");
+        }
     }
 }

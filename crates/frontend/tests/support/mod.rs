@@ -15,7 +15,7 @@ use symphony_core::{
     AcceleratorId, Class, Delays, DropReason, ModelId, Objective, Profile, Request, RequestId,
     SizedProfile, Slowdown, Span,
 };
-use symphony_frontend::{Addresses, Frontend, FrontendConfig, InProcess, Services};
+use symphony_frontend::{Addresses, Frontend, FrontendConfig, FrontendError, InProcess, Services};
 use symphony_wire::carrier::in_process::repository;
 use symphony_wire::carrier::in_process::{
     FrontendToShard, InFlight, Layout, MatcherQuestion, Pending, Received, RepositoryQuestion,
@@ -185,16 +185,7 @@ impl Rig {
             repository,
             clock: Clock::start(),
         };
-        let mut config = FrontendConfig {
-            http_port: 0,
-            grpc_port: 0,
-            metrics_port: 0,
-            body_max: BODY_MAX,
-            request_rows_max: REQUEST_ROWS_MAX,
-            ..FrontendConfig::default()
-        };
-        change(&mut config);
-        let bound = Frontend::bind(config, services).await.unwrap();
+        let bound = Frontend::bind(config(change), services).await.unwrap();
         let addresses = bound.addresses();
         let in_process = bound.in_process();
         let (shutdown, stopped) = oneshot::channel::<()>();
@@ -226,6 +217,19 @@ impl Rig {
             shutdown,
             serving,
         }
+    }
+
+    /// Why a frontend does not start.
+    pub async fn refused_with(change: impl FnOnce(&mut FrontendConfig)) -> FrontendError {
+        let (scheduler, _inboxes) = scheduler(Layout::TOGETHER);
+        let services = Services {
+            catalog: SharedCatalog::default(),
+            inflight: Arc::new(InFlight::new(IN_FLIGHT_MAX)),
+            scheduler,
+            repository: repository::commands().0,
+            clock: Clock::start(),
+        };
+        Frontend::bind(config(change), services).await.unwrap_err()
     }
 
     /// Answers every request held back until now; how many there were.
@@ -313,6 +317,19 @@ impl Rig {
         let found = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         found.map_or(0.0, |value| value.parse().unwrap())
     }
+}
+
+fn config(change: impl FnOnce(&mut FrontendConfig)) -> FrontendConfig {
+    let mut config = FrontendConfig {
+        http_port: 0,
+        grpc_port: 0,
+        metrics_port: 0,
+        body_max: BODY_MAX,
+        request_rows_max: REQUEST_ROWS_MAX,
+        ..FrontendConfig::default()
+    };
+    change(&mut config);
+    config
 }
 
 /// Most models keep an objective. One that a backend ignores has little time, and some have none.
@@ -549,16 +566,42 @@ pub async fn send(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Reply {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let mut request = http::Request::builder().method(method).uri(path).header("host", "test");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
+    Connection::over(TcpStream::connect(address).await.unwrap())
+        .await
+        .send(method, path, headers, body)
+        .await
+        .unwrap()
+}
+
+/// A connection that stays for several requests.
+pub struct Connection(hyper::client::conn::http1::SendRequest<Full<Bytes>>);
+
+impl Connection {
+    pub async fn over<S>(stream: S) -> Connection
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Connection(sender)
     }
-    let response = sender.send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
-    let (head, body) = response.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    Reply { status: head.status.as_u16(), headers: head.headers, body }
+
+    pub async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> hyper::Result<Reply> {
+        self.0.ready().await?;
+        let mut request = http::Request::builder().method(method).uri(path).header("host", "test");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.0.send_request(request.body(Full::new(body)).unwrap()).await?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
+    }
 }

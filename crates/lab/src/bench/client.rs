@@ -11,7 +11,7 @@ use anyhow::Result;
 use grpc::GrpcClient;
 use serde::Serialize;
 use symphony_client::tally::Outcome;
-use symphony_client::{Encoding, RepeatedRequest, ServerAddress};
+use symphony_client::{Encoding, RepeatedRequest, Target};
 use symphony_frontend::{InProcess, InferError, Missed};
 
 /// What is spoken with a server, and how tensors are written.
@@ -55,8 +55,8 @@ impl RemoteClient {
         connections: usize,
         payload: &Payload,
     ) -> Result<RemoteClient> {
-        let (address, body) = (ServerAddress::local(ports.http), payload.over_http());
-        let http = |encoding| RepeatedRequest::connect(&address, connections, &body, encoding);
+        let (target, body) = (Target::local(ports.http), payload.over_http());
+        let http = |encoding| RepeatedRequest::connect(&target, connections, &body, encoding);
         Ok(match protocol {
             Protocol::Grpc => {
                 RemoteClient::Grpc(GrpcClient::connect(ports.grpc, connections, payload).await?)

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use symphony_backend::loader::{LoadedModel, Loader};
 use symphony_client::table::{percent, titles};
 use symphony_client::tally::{Counts, Percentiles};
-use symphony_client::{ServerAddress, listing};
+use symphony_client::{Target, listing};
 use symphony_core::sched::Mode;
 use symphony_core::{Delays, ModelId, Profile, Slowdown, Span};
 use symphony_wire::clock;
@@ -282,7 +282,7 @@ impl Offer<'_> {
                     RemoteClient::connect(Protocol::Grpc, server.ports, CONNECTIONS, payload);
                 let clients = [Arc::new(client.await?)];
                 let tally = load::open(&clients, plan, Pacing::Sleep, objective).await?.remove(0);
-                let told = listing(&ServerAddress::local(server.ports.http)).await?;
+                let told = listing(&Target::local(server.ports.http)).await?;
                 anyhow::Ok((tally, told))
             })?;
         tally.expect_no_failure()?;

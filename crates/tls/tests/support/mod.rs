@@ -1,5 +1,6 @@
 //! Authorities, certificates and the log of a test.
 
+#![allow(dead_code, reason = "each test file uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use rcgen::{
