@@ -7,8 +7,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use symphony_tls::rustls::pki_types::ServerName;
-use symphony_tls::trusting;
+use symphony_tls::{trusting, trusting_as};
 use tokio_rustls::TlsConnector;
 
 /// The environment's name for the key.
@@ -27,6 +28,12 @@ pub(crate) struct ServerArgs {
     /// The CA certificates, in PEM form, that vouch for the server [default: the system's].
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// A certificate of this client, for servers that ask for one.
+    #[arg(long, value_name = "FILE", requires = "cert_key")]
+    cert: Option<PathBuf>,
+    /// The key of that certificate.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    cert_key: Option<PathBuf>,
 }
 
 /// A text that nothing shows.
@@ -53,11 +60,10 @@ pub struct Target {
     pub(crate) address: ServerAddress,
     /// The value of `Authorization`.
     pub(crate) authorization: Option<HeaderValue>,
-    pub(crate) tls: Option<TlsEnd>,
+    pub(crate) tls: Option<Arc<TlsEnd>>,
 }
 
 /// How to speak with it under TLS.
-#[derive(Clone)]
 pub(crate) struct TlsEnd {
     pub(crate) connector: TlsConnector,
     /// What its certificate has to be for.
@@ -89,7 +95,12 @@ impl Target {
             let (host, _) = address.socket();
             let name = ServerName::try_from(host.to_owned())
                 .with_context(|| format!("{host:?} is no name that a certificate can be for"))?;
-            Some(TlsEnd { connector: trusting(args.ca.as_deref())?.into(), name })
+            let ca = args.ca.as_deref();
+            let config = match (&args.cert, &args.cert_key) {
+                (Some(certificate), Some(key)) => trusting_as(ca, certificate, key)?,
+                _ => trusting(ca)?,
+            };
+            Some(Arc::new(TlsEnd { connector: config.into(), name }))
         } else {
             None
         };
@@ -110,7 +121,8 @@ mod tests {
     use super::*;
 
     fn args(url: &str, key: &str) -> ServerArgs {
-        ServerArgs { url: url.parse().unwrap(), key: Some(Secret(key.to_owned())), ca: None }
+        let key = Some(Secret(key.to_owned()));
+        ServerArgs { url: url.parse().unwrap(), key, ca: None, cert: None, cert_key: None }
     }
 
     #[test]

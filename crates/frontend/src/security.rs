@@ -2,6 +2,7 @@
 //! which calls each takes.
 
 use crate::access::{Access, AdminCalls};
+use crate::config::{Addresses, AdminPort, FrontendConfig, Security};
 use crate::context::ApiContext;
 use crate::entrance::{Entrance, HTTP1, HTTP2};
 use crate::error::FrontendError;
@@ -10,34 +11,9 @@ use crate::http::HttpApi;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::serve::{Port, Protocol};
-use crate::{Addresses, FrontendConfig};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use symphony_tls::{Identity, TlsFiles};
-
-/// Who may ask what, and how connections are protected.
-#[derive(Clone, Debug, Default)]
-pub struct Security {
-    /// The server's certificate; with it, clients connect under TLS. With an authority, they have to
-    /// show a certificate of it.
-    pub tls: Option<TlsFiles>,
-    /// The clients' keys; without it everybody is served.
-    pub keys_file: Option<PathBuf>,
-    /// A port of its own for calls that change the server.
-    pub admin: Option<AdminPort>,
-    /// Whether the metrics page asks for what the other ports ask for.
-    pub protects_metrics: bool,
-}
-
-/// Where calls that change the server are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminPort {
-    /// Address or name to listen on.
-    pub host: String,
-    /// The port; 0 takes a free one.
-    pub port: u16,
-}
+use symphony_tls::Identity;
 
 /// Every port, bound.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! What a process shows of itself and whom it trusts, always as its files are now.
 
 use crate::error::TlsError;
-use crate::expiry::{ExpiryWarning, Validity, utc};
-use crate::pem::{AUTHORITY, CERTIFICATE, KEY, certificates, content, private_key};
+use crate::expiry::{ExpiryWarning, utc};
+use crate::own::certified_key;
+use crate::pem::{AUTHORITY, CERTIFICATE, content};
 use crate::provider;
 use crate::trust::Authorities;
 use crate::watch::{FileLook, FileWatch, FilesSeen};
@@ -10,10 +11,10 @@ use arc_swap::ArcSwap;
 use rustls::client::Resumption;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -128,31 +129,6 @@ impl Loaded {
         };
         Ok(Loaded { ends, expiries, ends_at: validity.ends })
     }
-}
-
-/// The certificate with its key, and the life of the chain: as long as that of its shortest.
-fn certified_key(certificate: &Path, key: &Path) -> Result<(CertifiedKey, Validity), TlsError> {
-    let chain = certificates(CERTIFICATE, certificate)?;
-    let lives: Result<Vec<Validity>, String> = chain.iter().map(Validity::of).collect();
-    let lives = lives.map_err(|reason| content(CERTIFICATE, certificate, reason))?;
-    let shortest = lives.into_iter().min_by_key(|life| life.ends);
-    let validity =
-        shortest.ok_or_else(|| content(CERTIFICATE, certificate, "holds no certificate"))?;
-    let certified = CertifiedKey::from_der(chain, private_key(key)?, &provider());
-    let certified = certified.map_err(|error| match error {
-        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            TlsError::Mismatch { key: key.to_owned(), certificate: certificate.to_owned() }
-        }
-        rustls::Error::InvalidCertificate(reason) => {
-            content(CERTIFICATE, certificate, format!("cannot be used: {reason}"))
-        }
-        other => content(
-            KEY,
-            key,
-            format!("cannot be used ({other}): RSA from 2048 bits, P-256, P-384 and Ed25519 can"),
-        ),
-    })?;
-    Ok((certified, validity))
 }
 
 fn server(

@@ -3,7 +3,7 @@
 //!
 //! - [`Identity`]: what this process shows of itself, and whom it lets in. Its files are read again
 //!   when they change; connections that are open stay as they are.
-//! - [`trusting`]: for a client that shows nothing of itself.
+//! - [`trusting`], [`trusting_as`]: for a client that asks once and ends, such as a command.
 //! - [`reason`]: why a handshake failed, in words for the log.
 //! - [`FileWatch`]: how changed files are noticed, for other credentials that are kept in files.
 //!
@@ -12,6 +12,7 @@
 mod error;
 mod expiry;
 mod identity;
+mod own;
 mod pem;
 mod reason;
 mod trust;
@@ -21,7 +22,7 @@ pub use error::TlsError;
 pub use identity::{Identity, TlsFiles};
 pub use pem::read_bounded;
 pub use reason::reason;
-pub use trust::trusting;
+pub use trust::{trusting, trusting_as};
 pub use watch::{FileLook, FileWatch, FilesSeen};
 
 /// TLS itself: its configurations are what this crate makes.

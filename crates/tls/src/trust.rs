@@ -2,10 +2,13 @@
 
 use crate::error::TlsError;
 use crate::expiry::Validity;
+use crate::own::certified_key;
 use crate::pem::{AUTHORITY, certificates, content};
 use crate::provider;
+use rustls::client::WantsClientCert;
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,16 +44,32 @@ impl Authorities {
 /// # Errors
 /// The file cannot be used, or the system has no authorities; names it.
 pub fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    Ok(Arc::new(client(ca)?.with_no_client_auth()))
+}
+
+/// As [`trusting`], for a client that shows a certificate.
+///
+/// # Errors
+/// As [`trusting`], and the certificate or its key cannot be used.
+pub fn trusting_as(
+    ca: Option<&Path>,
+    certificate: &Path,
+    key: &Path,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let (certified, _) = certified_key(certificate, key)?;
+    let shown = Arc::new(SingleCertAndKey::from(certified));
+    Ok(Arc::new(client(ca)?.with_client_cert_resolver(shown)))
+}
+
+fn client(ca: Option<&Path>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TlsError> {
     let roots = match ca {
         Some(path) => Authorities::read(path)?.roots,
         None => Arc::new(system()?),
     };
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError::NoSystemRoots { reason: error.to_string() })?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .map_err(|error| TlsError::NoSystemRoots { reason: error.to_string() })?;
+    Ok(config.with_root_certificates(roots))
 }
 
 fn system() -> Result<RootCertStore, TlsError> {

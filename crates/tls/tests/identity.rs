@@ -10,7 +10,7 @@ use std::sync::Arc;
 use support::{Authority, Folder, Life, log, until};
 use symphony_tls::rustls::pki_types::ServerName;
 use symphony_tls::rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
-use symphony_tls::{Identity, TlsError, TlsFiles, reason, trusting};
+use symphony_tls::{Identity, TlsError, TlsFiles, reason, trusting, trusting_as};
 
 /// One connection: says "hello" there and back, or why each end refuses the other.
 fn talk(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Result<(), Refused> {
@@ -102,6 +102,9 @@ fn who_is_refused_is_told_why() {
         "of a CA that is not trusted here",
         "does not trust the CA of our certificate",
     );
+    let known = folder.role("known", &ours, Life::Current);
+    let known = trusting_as(known.ca.as_deref(), &known.certificate, &known.key).unwrap();
+    talk(known, server.server()).unwrap();
     let nobody = trusting(Some(&folder.ca(&ours))).unwrap();
     check(talk(nobody, server.server()), "shows no certificate", "we show none");
     // The other way around: a client refuses a server.

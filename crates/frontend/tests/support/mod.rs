@@ -1,14 +1,19 @@
 //! A served system without scheduler and engine: a thread that takes submissions and gives each
 //! the outcome that its model's behaviour says, and a plain HTTP client.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test file uses its part of this"
+)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod connection;
+
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+pub use connection::{Connection, Reply, send};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use symphony_core::{
@@ -29,7 +34,6 @@ use symphony_wire::message::{
     Statistics,
 };
 use symphony_wire::tensor::{DataType, Dim, OpenDimension, OutputTensor, Signature, TensorSpec};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// What happens to the requests of a model.
@@ -535,73 +539,3 @@ impl Stub {
 /// What the batches of every model took.
 pub const TIMES: MeasuredTimes =
     MeasuredTimes { batches: 64, mean: 1.25, p95: 1.75, spread: 0.125 };
-
-/// An HTTP answer.
-#[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: http::HeaderMap,
-    pub body: Bytes,
-}
-
-impl Reply {
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-/// One request on its own connection.
-pub async fn send(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: Bytes,
-) -> Reply {
-    Connection::over(TcpStream::connect(address).await.unwrap())
-        .await
-        .send(method, path, headers, body)
-        .await
-        .unwrap()
-}
-
-/// A connection that stays for several requests.
-pub struct Connection(hyper::client::conn::http1::SendRequest<Full<Bytes>>);
-
-impl Connection {
-    pub async fn over<S>(stream: S) -> Connection
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        Connection(sender)
-    }
-
-    pub async fn send(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Bytes,
-    ) -> hyper::Result<Reply> {
-        self.0.ready().await?;
-        let mut request = http::Request::builder().method(method).uri(path).header("host", "test");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = self.0.send_request(request.body(Full::new(body)).unwrap()).await?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok(Reply { status: head.status.as_u16(), headers: head.headers, body })
-    }
-}
