@@ -2,11 +2,13 @@
 
 use crate::admission::REQUEST_ROWS_MAX_DEFAULT;
 use crate::budget::request_bytes_max_default;
+use crate::error::FrontendError;
+use crate::keys::Keys;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use symphony_core::{Objective, Span};
-use symphony_tls::TlsFiles;
+use symphony_tls::{Identity, TlsFiles};
 
 /// Bound on a request's body where the configuration sets none: 64 MiB.
 pub const BODY_MAX_DEFAULT: usize = 64 << 20;
@@ -95,6 +97,18 @@ pub struct Security {
     pub admin: Option<AdminPort>,
     /// Whether the metrics page asks for what the other ports ask for.
     pub protects_metrics: bool,
+}
+
+impl Security {
+    /// Reads the files, and forgets what is in them.
+    ///
+    /// # Errors
+    /// A file cannot be used; names it.
+    pub fn check(&self) -> Result<(), FrontendError> {
+        self.tls.clone().map(Identity::open).transpose()?;
+        self.keys_file.clone().map(Keys::open).transpose()?;
+        Ok(())
+    }
 }
 
 /// Where calls that change the server are taken.

@@ -195,7 +195,11 @@ impl Accepted {
         stop: Stop,
     ) -> Connection {
         Box::pin(async move {
-            if let Some(socket) = entrance.admit(stream, self.door.peer).await {
+            let socket = tokio::select! {
+                socket = entrance.admit(stream, self.door.peer) => socket,
+                () = stop.clone().stopped() => None,
+            };
+            if let Some(socket) = socket {
                 protocol.drive(self.with(socket), &stop).await;
             }
         })

@@ -259,7 +259,9 @@ async fn files_that_cannot_be_used_end_the_start_and_are_named() {
         (tls(&folder.path("missing.pem")), "cannot read the certificate", "missing.pem"),
     ];
     for (security, what, name) in cases {
+        let checked = security.check().unwrap_err().to_string();
         let error = Rig::refused_with(|config| config.security = security).await.to_string();
+        assert_eq!(checked, error);
         assert!(error.contains(what) && error.contains(name), "{error}");
     }
 }

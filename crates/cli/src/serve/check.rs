@@ -18,6 +18,7 @@ pub(super) struct Check {
 impl Check {
     /// Checks every model of a repository.
     pub(super) fn repository(self, config: &ServeConfig, repository: &Repository) -> Result<()> {
+        config.frontend.security.check()?;
         let loader = Loader::new(config.process.pool.loader.clone());
         let Scan { models, skipped } = repository.scan()?;
         for directory in &skipped {
