@@ -200,6 +200,27 @@ fn a_sweep_prints_csv_and_draws() {
 }
 
 #[test]
+fn processes_that_fail_break_nothing() {
+    let folder = folder(SCENARIO);
+    let figures = json(folder.path(), "faults --json --seeds 1200 --seed 5 --scenario backends");
+    let row = &figures["faults"][0];
+    let count = |key: &str| row[key].as_u64().expect("a count");
+    assert_eq!((row["scenario"].as_str(), count("seeds")), (Some("backends"), 1200));
+    let ends = ["good", "late", "dropped", "failed", "timed out", "with their frontend"];
+    assert_eq!(count("requests"), ends.map(count).iter().sum::<u64>(), "{row}");
+    assert!(count("lost batches") > 100 && count("scheduled again") > 100, "{row}");
+    let told = simulate(folder.path(), "faults --seed 6 --scenario schedulers --timeline");
+    let told = String::from_utf8(told.stdout).expect("text");
+    assert!(told.contains("epoch 1") && told.contains("--- "), "{told}");
+    for (bad, word) in [("--seeds 0", "--seeds"), ("--scenario sharks", "sharks")] {
+        let refused = simulate(folder.path(), &format!("faults {bad}"));
+        assert_eq!(refused.status.code(), Some(2));
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(why.contains(word), "{why}");
+    }
+}
+
+#[test]
 fn a_timeline_is_drawn_and_traced() {
     let folder = folder(SCENARIO);
     let timeline = "timeline s.toml --policy consolidate,eager --plot t.svg --trace t.json";

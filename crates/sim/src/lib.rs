@@ -10,6 +10,7 @@ pub mod bound;
 mod contender;
 mod delay;
 mod drift;
+pub mod faults;
 pub mod goodput;
 mod knobs;
 mod lanes;

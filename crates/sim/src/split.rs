@@ -11,7 +11,7 @@ use crate::lanes::LaneRule;
 use crate::{Contender, Delay};
 use std::collections::VecDeque;
 use symphony_core::sched::{
-    Actions, Event, Matcher, MatcherToShard, Mode, Policy, Shard, ShardToMatcher,
+    Actions, Event, Matcher, MatcherToShard, Mode, ModelStatistics, Policy, Shard, ShardToMatcher,
 };
 use symphony_core::{ModelId, Span, Time};
 use symphony_workload::random::Random;
@@ -133,6 +133,19 @@ impl SplitScheduler {
     #[must_use]
     pub fn with_fixed_profiles(self) -> SplitScheduler {
         SplitScheduler { matcher: self.matcher.with_fixed_profiles(), ..self }
+    }
+
+    /// Takes an accelerator for dead by this bound; see [`Matcher::set_overdue_after`].
+    #[must_use]
+    pub fn with_overdue_after(mut self, after: Span) -> SplitScheduler {
+        self.matcher.set_overdue_after(after);
+        self
+    }
+
+    /// Counters of a model.
+    #[must_use]
+    pub fn stats(&self, model: ModelId) -> Option<ModelStatistics> {
+        self.shards[model.index() % self.shards.len()].shard.stats(model)
     }
 
     /// Keeps this share for low requests that wait, as the whole scheduler does.

@@ -6,6 +6,7 @@
 mod borders;
 mod compare;
 mod delays;
+mod faults;
 mod file;
 mod fixed;
 mod goodput;
@@ -55,6 +56,8 @@ enum Question {
     Sweep(sweep::SweepArgs),
     /// Policies on scenarios drawn at random: shares of the rate-limited bound, and who wins.
     Compare(compare::CompareArgs),
+    /// Processes of a cluster that fail at random: whether what has to be true stays true.
+    Faults(faults::FaultsArgs),
     /// Draw which batch ran where and when.
     Timeline(timeline::TimelineArgs),
 }
@@ -73,6 +76,7 @@ pub fn command(args: SimulateArgs) -> Result<()> {
         Question::Gpus(args) => gpus::command(&args),
         Question::Sweep(args) => sweep::command(&args),
         Question::Compare(args) => compare::command(&args),
+        Question::Faults(args) => faults::command(&args),
         Question::Timeline(args) => timeline::command(&args),
     }
 }
