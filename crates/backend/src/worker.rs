@@ -151,6 +151,10 @@ impl WorkerThread {
                     // Nobody waiting is no reason to keep it.
                     let _ = done.send(self.models.remove(&model));
                 }
+                ToWorker::Rename { model, lanes } => {
+                    self.changes.fetch_sub(1, Ordering::AcqRel);
+                    self.rename(model, &lanes);
+                }
                 ToWorker::Run(plan) => {
                     self.execute(plan);
                     self.lender.batch_ended();
@@ -182,6 +186,14 @@ impl WorkerThread {
         self.models.insert(*first, resident);
     }
 
+    /// Runs a model's batches by other lanes than before.
+    fn rename(&mut self, model: ModelId, lanes: &[ModelId]) {
+        self.lanes.retain(|_, of| *of != model);
+        if let Some(resident) = self.models.remove(&model) {
+            self.load(lanes, resident);
+        }
+    }
+
     /// The thread has failed and runs nothing from now on. The scheduler is notified, and gets back
     /// every batch that it sends before it knows.
     fn lose(&mut self, messages: &Receiver<ToWorker>, panic: &str) {
@@ -201,7 +213,9 @@ impl WorkerThread {
                 ToWorker::Run(plan) => {
                     carrier.hand_back(accelerator, plan, &why).unwrap_or_else(unheard);
                 }
-                ToWorker::Load { .. } => drop(self.changes.fetch_sub(1, Ordering::AcqRel)),
+                ToWorker::Load { .. } | ToWorker::Rename { .. } => {
+                    self.changes.fetch_sub(1, Ordering::AcqRel);
+                }
                 ToWorker::Probe(_) => drop(self.probes.fetch_sub(1, Ordering::AcqRel)),
                 ToWorker::Unload { model, done } => {
                     self.changes.fetch_sub(1, Ordering::AcqRel);

@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// The running thread; dropped, it ends.
 #[derive(Debug)]
-pub(crate) struct LanesThread {
+pub struct LanesThread {
     /// Nothing is ever sent: the thread ends when this is gone.
     _running: Sender<Infallible>,
     thread: JoinHandle<()>,
@@ -31,7 +31,7 @@ impl LanesThread {
     ///
     /// # Errors
     /// The system has no room for another thread.
-    pub(crate) fn start(
+    pub fn start(
         catalog: SharedCatalog,
         scheduler: SchedulerPort,
         clock: Clock,
@@ -51,7 +51,7 @@ impl LanesThread {
     }
 
     /// The thread, which is about to end.
-    pub(crate) fn stop(self) -> JoinHandle<()> {
+    pub fn stop(self) -> JoinHandle<()> {
         self.thread
     }
 }

@@ -98,6 +98,13 @@ impl<B: Backends> Models<B> {
         }
     }
 
+    /// Numbers models from this generation on, so that none has an identity that was given before.
+    #[must_use]
+    pub fn numbered_from(mut self, generation: u32) -> Models<B> {
+        self.ids = FreeIds::from_generation(generation);
+        self
+    }
+
     /// Loads every model of the repository, and reports each when its load has ended. Gives up when
     /// the server shuts down. Returns how many models the repository has.
     ///

@@ -91,6 +91,9 @@ pub enum LoadProblem {
     /// Its files changed while they were read.
     #[error("its files changed while they were read: load it again when they are complete")]
     Changed,
+    /// No backend of the cluster can load it; the text names one and its reason.
+    #[error("{0}")]
+    Backends(String),
     /// It could not be measured.
     #[error(transparent)]
     Profiling(#[from] ProfilingError),

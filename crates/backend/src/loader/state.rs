@@ -1,7 +1,7 @@
 //! The state of a model's files according to the file system. Reading hundreds of megabytes only to
 //! find that nothing changed would take time from the models that are being served.
 
-use crate::repository::{ConfigError, ModelKind, ModelSource, OnnxSource};
+use crate::repository::{ConfigError, FingerprintBuilder, ModelKind, ModelSource, OnnxSource};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,44 @@ impl LoadedFiles {
     pub(super) fn new(source: &ModelSource) -> LoadedFiles {
         let settings = source.settings.texts().map(str::to_owned);
         LoadedFiles { version: source.version, settings, files: Vec::new() }
+    }
+
+    /// The state of a version's settings and files, without opening these: its ONNX file, and
+    /// whatever lies beside it.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn of(source: &ModelSource) -> Result<LoadedFiles, ConfigError> {
+        let mut state = LoadedFiles::new(source);
+        let ModelKind::Onnx { file: OnnxSource::File(path), .. } = &source.kind else {
+            return Ok(state);
+        };
+        state.add(path)?;
+        let beside = path.parent().unwrap_or(path);
+        let failed = |source| ConfigError::Read { path: beside.to_owned(), source };
+        let entries = fs::read_dir(beside).map_err(failed)?;
+        let files = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let mut others: Vec<_> = files.filter(|file| file != path && file.is_file()).collect();
+        others.sort();
+        others.iter().try_for_each(|file| state.add(file))?;
+        Ok(state)
+    }
+
+    /// What tells this state from another on every machine that sees the same files: names, sizes and
+    /// times of modification.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut all = FingerprintBuilder::default().number(self.version);
+        for text in &self.settings {
+            all = all.text(text);
+        }
+        for (path, stamp) in &self.files {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let (seconds, nanoseconds) = stamp.modified;
+            all = all.text(&name).number(stamp.size);
+            all = all.number(seconds.cast_unsigned()).number(nanoseconds.cast_unsigned());
+        }
+        all.finish().to_string()
     }
 
     /// Adds a file in its current state.

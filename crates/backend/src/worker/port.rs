@@ -32,6 +32,11 @@ pub(super) enum ToWorker {
         model: ModelId,
         done: Sender<Option<Box<Resident>>>,
     },
+    /// The plans for a model that is loaded name these lanes from now on.
+    Rename {
+        model: ModelId,
+        lanes: Vec<ModelId>,
+    },
     Run(Timed<BatchPlan>),
     Probe(Probe),
     Stop,
@@ -183,6 +188,15 @@ impl WorkerPort {
         done: Sender<Option<Box<Resident>>>,
     ) -> Result<(), Unreachable> {
         self.change(ToWorker::Unload { model, done })
+    }
+
+    /// Has a model that is loaded run the plans for other lanes than before; the first is its name.
+    /// Does not wait.
+    ///
+    /// # Errors
+    /// There is no room, or the thread has ended; nothing has changed.
+    pub fn rename(&self, model: ModelId, lanes: &[ModelId]) -> Result<(), Unreachable> {
+        self.change(ToWorker::Rename { model, lanes: lanes.to_vec() })
     }
 
     fn change(&self, message: ToWorker) -> Result<(), Unreachable> {

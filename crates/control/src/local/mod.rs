@@ -65,6 +65,23 @@ impl LocalBackend {
         }
     }
 
+    /// Has accelerators run the plans for other lanes with a model that is handed out: another
+    /// scheduler calls it by these names.
+    ///
+    /// # Errors
+    /// One of them cannot be told.
+    pub fn rename(&mut self, model: ModelId, lanes: &[ModelId]) -> Result<(), Unreachable> {
+        self.refining.rename(model, lanes[0]);
+        for worker in &self.workers {
+            match worker.rename(model, lanes) {
+                // The others serve.
+                Ok(()) | Err(Unreachable::Stopped(_)) => {}
+                Err(error @ Unreachable::Stuck(_)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Waits no longer than this for an accelerator.
     #[cfg(test)]
     pub(crate) fn set_wait(&mut self, wait: Duration) {

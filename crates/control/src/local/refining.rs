@@ -61,6 +61,13 @@ impl Refining {
         self.models.insert(id, Refined { name, signature, slo, known, learning });
     }
 
+    /// A model has another name from now on.
+    pub(super) fn rename(&mut self, from: ModelId, to: ModelId) {
+        if let Some(model) = self.models.remove(&from) {
+            self.models.insert(to, model);
+        }
+    }
+
     pub(super) fn remove(&mut self, id: ModelId) {
         self.models.remove(&id);
     }

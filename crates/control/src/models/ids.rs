@@ -12,9 +12,16 @@ pub(super) struct FreeIds {
     returned: BTreeSet<ModelId>,
     /// No place from here on was ever used.
     next: u32,
+    /// Of the first model that has a place.
+    generation: u32,
 }
 
 impl FreeIds {
+    /// Identities of this generation and later ones.
+    pub(super) fn from_generation(generation: u32) -> FreeIds {
+        FreeIds { generation, ..FreeIds::default() }
+    }
+
     pub(super) fn is_exhausted(&self) -> bool {
         self.returned.is_empty() && self.next as usize >= MODELS_MAX
     }
@@ -22,7 +29,7 @@ impl FreeIds {
     pub(super) fn take(&mut self) -> ModelId {
         self.returned.pop_first().unwrap_or_else(|| {
             self.next += 1;
-            ModelId::first(self.next - 1)
+            ModelId::new(self.next - 1, self.generation)
         })
     }
 
@@ -39,7 +46,7 @@ impl FreeIds {
                 self.returned.remove(&id);
                 taken.push(id);
             } else if (self.next as usize) < MODELS_MAX {
-                let id = ModelId::first(self.next);
+                let id = ModelId::new(self.next, self.generation);
                 self.next += 1;
                 self.returned.insert(id);
             } else {

@@ -159,6 +159,12 @@ impl Ledger {
         }
     }
 
+    /// The model of a batch that is waited for.
+    #[must_use]
+    pub fn model(&self, batch: BatchId) -> Option<ModelId> {
+        self.sent.get(&batch).map(|sent| sent.model)
+    }
+
     /// Batches that are waited for.
     #[must_use]
     pub fn batches(&self) -> usize {

@@ -3,8 +3,8 @@
 use super::error::DecodeError;
 use super::frame::Frame;
 use super::kinds::{
-    BACKEND_REFUSED, BACKEND_WELCOME, COMPLETED, DONE, FILE, FRONTENDS, GAPS, HANDED_BACK, LOST,
-    ORDER, PLAN, REFINED, REGISTER,
+    BACKEND_REFUSED, BACKEND_WELCOME, COMPLETED, DONE, FILE, FRONTENDS, GAPS, HANDED_BACK, LEAVING,
+    LOST, ORDER, PLAN, REFINED, REGISTER,
 };
 use super::layout::{
     CompletedLayout, FileLayout, HandedBackLayout, ModelLayout, PlanLayout, PlannedLayout,
@@ -130,6 +130,7 @@ impl Frame for BackendToScheduler {
                 to.kind(REFINED).put(&ModelLayout::of(*model)).value(costs)
             }
             BackendToScheduler::Gaps(gaps) => to.kind(GAPS).value(gaps),
+            BackendToScheduler::Leaving => to.kind(LEAVING),
         };
     }
 
@@ -166,6 +167,7 @@ impl Frame for BackendToScheduler {
                 Ok(BackendToScheduler::Refined { model, costs: body.value()? })
             }
             GAPS => Ok(BackendToScheduler::Gaps(body.value()?)),
+            LEAVING => body.end(BackendToScheduler::Leaving),
             kind => Err(DecodeError::Kind(kind)),
         }
     }

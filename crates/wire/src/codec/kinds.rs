@@ -42,6 +42,7 @@ pub(crate) const LOST: u8 = 67;
 pub(crate) const DONE: u8 = 68;
 pub(crate) const REFINED: u8 = 69;
 pub(crate) const GAPS: u8 = 70;
+pub(crate) const LEAVING: u8 = 71;
 
 // From a backend to a frontend.
 pub(crate) const FETCH: u8 = 80;

@@ -76,6 +76,12 @@ impl SharedCatalog {
         self.0.load()
     }
 
+    /// The catalog as it is now, to be kept.
+    #[must_use]
+    pub fn load_full(&self) -> Arc<Catalog> {
+        self.0.load_full()
+    }
+
     /// Replaces the catalog by a changed copy. `change` runs again when another thread was
     /// faster, so it must not do anything else.
     pub fn update(&self, change: impl Fn(&mut Catalog)) {

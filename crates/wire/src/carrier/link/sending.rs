@@ -300,6 +300,12 @@ impl<Out: Frame> LinkSender<Out> {
         Some(Span(self.round_trip()?.0 / 2))
     }
 
+    /// Whether both send on the same link.
+    #[must_use]
+    pub fn is_same(&self, other: &LinkSender<Out>) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Whether the link has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {

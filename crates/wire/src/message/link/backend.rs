@@ -94,6 +94,9 @@ pub enum BackendToScheduler {
     },
     /// How well its accelerators are kept busy.
     Gaps(Vec<AcceleratorGaps>),
+    /// Its process was told to end: nothing more is to be planned for it. It ends once it is ordered to
+    /// [drain](Order::Drain).
+    Leaving,
 }
 
 /// A batch that does not run, with what the scheduler finds its requests by.
