@@ -1,6 +1,9 @@
 //! The configuration: file and flags become one validated [`ServeConfig`], once.
 
-use crate::args::{LogFormat, PoolArgs, ServeArgs};
+use crate::args::{
+    BackendArgs, FrontendArgs, ListenArgs, LogFormat, PoolArgs, SchedulerArgs, ServeArgs,
+};
+use crate::cluster_config::{ClusterFile, SchedulingConfig};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,6 +29,7 @@ struct File {
     server: ServerFile,
     scheduler: SchedulerFile,
     backend: BackendFile,
+    cluster: ClusterFile,
     log: LogFile,
 }
 
@@ -128,10 +132,10 @@ impl ServeConfig {
         let (file, source) = File::read(args.pool.config.as_deref())?;
         let server = ServerBounds::of(&file.server)?;
         Ok(ServeConfig {
-            frontend: file.server.frontend(&args)?,
+            frontend: file.server.frontend(&args.listen)?,
             threads: file.server.threads(cores())?,
             models: args.models,
-            ports_file: args.ports_file,
+            ports_file: args.listen.ports_file,
             start: StartPolicy { skip_failed: args.skip_failed, allow_empty: args.allow_empty },
             shutdown_delay: file.server.shutdown_delay()?,
             process: ProcessConfig::from_parts(
@@ -140,6 +144,108 @@ impl ServeConfig {
                 &source,
                 server,
             )?,
+        })
+    }
+}
+
+/// A frontend that is a process of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct FrontendRole {
+    pub(crate) cluster: symphony_cluster::frontend::FrontendConfig,
+    pub(crate) frontend: FrontendConfig,
+    pub(crate) threads: usize,
+    pub(crate) ports_file: Option<PathBuf>,
+    pub(crate) shutdown_delay: Duration,
+    pub(crate) request_max: Span,
+    pub(crate) log: LogConfig,
+}
+
+impl FrontendRole {
+    pub(crate) fn resolve(args: FrontendArgs) -> Result<FrontendRole> {
+        let (file, _) = File::read(args.role.config.as_deref())?;
+        let server = ServerBounds::of(&file.server)?;
+        let name = args.role.name.clone();
+        Ok(FrontendRole {
+            cluster: file.cluster.frontend(name, &args, server.in_flight_max)?,
+            frontend: file.server.frontend(&args.listen)?,
+            threads: file.server.threads(cores())?,
+            ports_file: args.listen.ports_file,
+            shutdown_delay: file.server.shutdown_delay()?,
+            request_max: server.request_max,
+            log: LogConfig::resolve(args.role.log_format, args.role.log_level, file.log)?,
+        })
+    }
+}
+
+/// A scheduler that is a process of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct SchedulerRole {
+    pub(crate) models: PathBuf,
+    pub(crate) cluster: symphony_cluster::scheduler::SchedulerConfig,
+    pub(crate) lease: symphony_lease::LeaseAddress,
+    pub(crate) start: StartPolicy,
+    pub(crate) ports_file: Option<PathBuf>,
+    pub(crate) log: LogConfig,
+}
+
+impl SchedulerRole {
+    pub(crate) fn resolve(args: SchedulerArgs) -> Result<SchedulerRole> {
+        let (file, _) = File::read(args.role.config.as_deref())?;
+        let scheduling = SchedulingConfig {
+            mode: file.scheduler.mode(args.mode)?,
+            low_share: file.scheduler.low_share()?,
+            overdue_after: file.scheduler.overdue_after()?,
+            layout: file.scheduler.layout()?,
+            spin: file.scheduler.spin()?,
+        };
+        Ok(SchedulerRole {
+            cluster: file.cluster.scheduler(&args, &scheduling)?,
+            lease: file.cluster.lease(&args)?,
+            // A model that cannot be loaded is no reason to leave the others without a scheduler.
+            start: StartPolicy { skip_failed: true, allow_empty: args.allow_empty },
+            models: args.models,
+            ports_file: args.ports_file,
+            log: LogConfig::resolve(args.role.log_format, args.role.log_level, file.log)?,
+        })
+    }
+}
+
+/// A backend that is a process of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct BackendRole {
+    pub(crate) cluster: symphony_cluster::backend::BackendConfig,
+    pub(crate) loader: LoaderConfig,
+    pub(crate) log: LogConfig,
+}
+
+impl BackendRole {
+    pub(crate) fn resolve(args: BackendArgs) -> Result<BackendRole> {
+        let (file, source) = File::read(args.role.config.as_deref())?;
+        let backend = BackendFile {
+            accelerators: args.accelerators.map(plain).or(file.backend.accelerators),
+            threads: args.threads.map(plain).or(file.backend.threads),
+            cache_dir: args.cache_dir.clone().or(file.backend.cache_dir),
+            onnxruntime: args.onnxruntime.clone().or(file.backend.onnxruntime),
+        };
+        let loader = LoaderConfig::resolve(backend, &source, cores())?;
+        Ok(BackendRole {
+            cluster: file.cluster.backend(&args, loader.cores.accelerators)?,
+            loader,
+            log: LogConfig::resolve(args.role.log_format, args.role.log_level, file.log)?,
+        })
+    }
+}
+
+impl LogConfig {
+    fn resolve(
+        format: Option<LogFormat>,
+        level: Option<String>,
+        file: LogFile,
+    ) -> Result<LogConfig> {
+        let level = level.or(file.level);
+        Ok(LogConfig {
+            format: format.or(file.format).unwrap_or(LogFormat::Text),
+            level: level.as_deref().map_or(Ok(LevelFilter::INFO), parse_level)?,
         })
     }
 }
@@ -183,7 +289,6 @@ impl ProcessConfig {
             cache_dir: args.cache_dir.or(backend.cache_dir),
             onnxruntime: args.onnxruntime.or(backend.onnxruntime),
         };
-        let level = args.log_level.or(log.level);
         Ok(ProcessConfig {
             pool: PoolConfig {
                 mode: scheduler.mode(args.mode)?,
@@ -195,10 +300,7 @@ impl ProcessConfig {
                 in_flight_max: server.in_flight_max,
                 request_max: server.request_max,
             },
-            log: LogConfig {
-                format: args.log_format.or(log.format).unwrap_or(LogFormat::Text),
-                level: level.as_deref().map_or(Ok(LevelFilter::INFO), parse_level)?,
-            },
+            log: LogConfig::resolve(args.log_format, args.log_level, log)?,
         })
     }
 }
@@ -280,7 +382,7 @@ impl SchedulerFile {
 
 impl ServerFile {
     /// The frontend's configuration, flags first.
-    fn frontend(&self, args: &ServeArgs) -> Result<FrontendConfig> {
+    fn frontend(&self, args: &ListenArgs) -> Result<FrontendConfig> {
         let usual = FrontendConfig::default();
         let host = args.host.or(self.host).map_or(usual.host, |host| host.to_string());
         let body_max = match self.body_max_mib {

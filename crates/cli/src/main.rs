@@ -3,11 +3,15 @@
 //! feature `lab`, on by default, builds in.
 
 mod args;
+mod cluster_config;
 mod config;
 mod console;
 mod convert;
 mod logging;
+mod ports;
+mod roles;
 mod serve;
+mod signals;
 
 use anyhow::Result;
 use args::{Args, Command};
@@ -31,6 +35,10 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Serve(args) => serve::command(args),
+        Command::Frontend(args) => roles::frontend::command(args),
+        Command::Scheduler(args) => roles::scheduler::command(args),
+        Command::Backend(args) => roles::backend::command(args),
+        Command::Up(args) => roles::up::command(&args),
         Command::Infer(args) => symphony_client::infer(&args),
         Command::Models(args) => symphony_client::models(&args),
         Command::Convert(args) => convert::command(&args),

@@ -28,6 +28,17 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "symphony-cluster",
+        &[
+            "symphony-core",
+            "symphony-wire",
+            "symphony-exchange",
+            "symphony-dispatch",
+            "symphony-backend",
+            "symphony-control",
+        ],
+    ),
+    (
         "symphony-lab",
         &[
             "symphony-core",
@@ -48,10 +59,13 @@ const ARROWS: &[(&str, &[&str])] = &[
             "symphony-core",
             "symphony-wire",
             "symphony-exchange",
+            "symphony-lease",
+            "symphony-dispatch",
             "symphony-backend",
             "symphony-frontend",
             "symphony-client",
             "symphony-control",
+            "symphony-cluster",
             "symphony-lab",
         ],
     ),

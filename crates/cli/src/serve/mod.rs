@@ -2,21 +2,19 @@
 
 mod announce;
 mod check;
-mod ports;
 mod progress;
 mod shutdown;
-mod signals;
 
 use crate::args::ServeArgs;
 use crate::config::ServeConfig;
 use crate::console::say;
 use crate::logging;
+use crate::ports::PortsFile;
+use crate::signals::Signals;
 use anyhow::{Context, Result, anyhow, bail};
 use check::Check;
-use ports::PortsFile;
 use progress::LoadProgress;
 use shutdown::{Running, RunningFrontend, serve_on, shut_down};
-use signals::Signals;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;

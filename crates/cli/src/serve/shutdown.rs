@@ -1,6 +1,6 @@
 //! The end of a server, in order: readiness, requests, connections, threads.
 
-use super::signals::Signals;
+use crate::signals::Signals;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
 use symphony_control::models_thread::ModelsThread;

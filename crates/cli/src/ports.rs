@@ -37,7 +37,7 @@ impl PortsFile {
     ///
     /// # Errors
     /// The file cannot be written; names it.
-    pub(crate) fn publish(mut self, addresses: Addresses) -> Result<()> {
+    pub(crate) fn publish(self, addresses: Addresses) -> Result<()> {
         let mut ports = serde_json::json!({
             "http": addresses.http.port(),
             "grpc": addresses.grpc.port(),
@@ -46,6 +46,14 @@ impl PortsFile {
         if let Some(admin) = addresses.admin {
             ports["admin"] = admin.port().into();
         }
+        self.publish_value(&ports)
+    }
+
+    /// The process is ready, and is to be found there.
+    ///
+    /// # Errors
+    /// The file cannot be written; names it.
+    pub(crate) fn publish_value(mut self, ports: &serde_json::Value) -> Result<()> {
         let written = self.file.write_all(ports.to_string().as_bytes());
         written
             .and_then(|()| std::fs::rename(&self.unfinished, &self.path))

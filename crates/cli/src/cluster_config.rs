@@ -1,0 +1,140 @@
+//! The section `[cluster]`: what the processes of a cluster have in common.
+
+use crate::args::{BackendArgs, FrontendArgs, SchedulerArgs};
+use anyhow::{Result, bail};
+use serde::Deserialize;
+use std::time::Duration;
+use symphony_cluster::backend::BackendConfig;
+use symphony_cluster::frontend::FrontendConfig;
+use symphony_cluster::scheduler::SchedulerConfig;
+use symphony_core::Span;
+use symphony_core::sched::Mode;
+use symphony_dispatch::Settings;
+use symphony_exchange::Spin;
+use symphony_lease::LeaseAddress;
+use symphony_wire::carrier::in_process::Layout;
+use symphony_wire::carrier::link::{Endpoint, LinkSettings, Security};
+use symphony_wire::clock::Clock;
+use symphony_wire::message::AcceleratorFacts;
+
+/// Where a scheduler listens if nobody says otherwise.
+const LISTEN_DEFAULT: &str = "127.0.0.1:7000";
+/// Where a frontend's inputs are fetched if nobody says otherwise.
+const DATA_DEFAULT: &str = "127.0.0.1:0";
+
+/// `[cluster]` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ClusterFile {
+    heartbeat_ms: Option<u32>,
+    missed_max: Option<u32>,
+    frame_max_mib: Option<u32>,
+    plain_anywhere: Option<bool>,
+    lease: Option<String>,
+}
+
+/// How a scheduler schedules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SchedulingConfig {
+    pub(crate) mode: Mode,
+    pub(crate) low_share: f64,
+    pub(crate) overdue_after: Span,
+    pub(crate) layout: Layout,
+    pub(crate) spin: Spin,
+}
+
+/// The name of a process that was given none: its host and its number there.
+fn own_name(name: Option<String>) -> String {
+    name.unwrap_or_else(|| {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        format!("{host}-{}", std::process::id())
+    })
+}
+
+impl ClusterFile {
+    fn links(&self) -> Result<LinkSettings> {
+        let usual = LinkSettings::new(Clock::start());
+        let heartbeat = match self.heartbeat_ms {
+            None => usual.heartbeat,
+            Some(ms @ 1..=10_000) => Duration::from_millis(ms.into()),
+            Some(ms) => bail!("cluster.heartbeat_ms = {ms}: give 1 to 10000"),
+        };
+        let missed_max = match self.missed_max {
+            None => usual.missed_max,
+            Some(count @ 2..=1000) => count,
+            Some(count) => bail!(
+                "cluster.missed_max = {count}: give 2 to 1000; one late heartbeat is no failure"
+            ),
+        };
+        let frame_max = match self.frame_max_mib {
+            None => usual.frame_max,
+            Some(mib @ 1..=2047) => (mib as usize) << 20,
+            Some(mib) => bail!("cluster.frame_max_mib = {mib}: give 1 to 2047"),
+        };
+        let security = match self.plain_anywhere {
+            Some(true) => Security::PlainAnywhere,
+            Some(false) | None => Security::Plain,
+        };
+        Ok(LinkSettings { heartbeat, missed_max, frame_max, security, ..usual })
+    }
+
+    pub(crate) fn frontend(
+        &self,
+        name: Option<String>,
+        args: &FrontendArgs,
+        in_flight_max: usize,
+    ) -> Result<FrontendConfig> {
+        let listen = args.listen_data.clone().map_or_else(|| DATA_DEFAULT.parse(), Ok)?;
+        Ok(FrontendConfig {
+            name: own_name(name),
+            schedulers: args.scheduler.clone(),
+            listen,
+            advertised: args.advertise_data.clone(),
+            links: self.links()?,
+            in_flight_max,
+        })
+    }
+
+    pub(crate) fn scheduler(
+        &self,
+        args: &SchedulerArgs,
+        scheduling: &SchedulingConfig,
+    ) -> Result<SchedulerConfig> {
+        let &SchedulingConfig { mode, low_share, overdue_after, layout, spin } = scheduling;
+        Ok(SchedulerConfig {
+            name: own_name(args.role.name.clone()),
+            listen: listen(args)?,
+            links: self.links()?,
+            settings: Settings { mode, accelerators: 0, low_share, overdue_after },
+            layout,
+            spin,
+        })
+    }
+
+    /// The lease: the flag's, the file's, or a file that no other scheduler has.
+    pub(crate) fn lease(&self, args: &SchedulerArgs) -> Result<LeaseAddress> {
+        if let Some(lease) = &args.lease {
+            return Ok(lease.clone());
+        }
+        if let Some(lease) = &self.lease {
+            return Ok(lease.parse()?);
+        }
+        let own = std::env::temp_dir().join(format!("symphony-{}.lease", std::process::id()));
+        Ok(LeaseAddress::File(own))
+    }
+
+    pub(crate) fn backend(&self, args: &BackendArgs, accelerators: usize) -> Result<BackendConfig> {
+        let facts = AcceleratorFacts { kind: "cpu".to_owned(), memory: 0 };
+        Ok(BackendConfig {
+            name: own_name(args.role.name.clone()),
+            schedulers: args.scheduler.clone(),
+            links: self.links()?,
+            accelerators: vec![facts; accelerators],
+            engines: Vec::new(),
+        })
+    }
+}
+
+fn listen(args: &SchedulerArgs) -> Result<Endpoint> {
+    Ok(args.listen.clone().map_or_else(|| LISTEN_DEFAULT.parse(), Ok)?)
+}

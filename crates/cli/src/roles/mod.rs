@@ -1,0 +1,7 @@
+//! The roles as processes of their own, and a local cluster of them.
+
+pub(crate) mod backend;
+pub(crate) mod frontend;
+mod runtime;
+pub(crate) mod scheduler;
+pub(crate) mod up;

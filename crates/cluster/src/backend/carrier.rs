@@ -1,0 +1,146 @@
+//! What an accelerator's thread sees of the cluster: the inputs that were fetched, the frontends that
+//! outcomes go to, and the scheduler that completions go to.
+
+use super::fetching::ReadyBatch;
+use super::lock::lock;
+use super::sent::SentBatch;
+use super::shared::Shared;
+use symphony_backend::worker::{Refused, WorkerCarrier};
+use symphony_core::{AcceleratorId, BatchId, ModelId, RequestId};
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::in_process::{Answers, RunningRequest, SubmitError};
+use symphony_wire::carrier::link::SendError;
+use symphony_wire::message::link::{BackendToFrontend, BackendToScheduler, HandedBack};
+use symphony_wire::message::{BatchPlan, Completion, Outcome, PlannedRequest};
+
+impl Shared {
+    /// Runs a batch whose inputs are there, as far as they are to be had.
+    pub(crate) fn run_batch(&self, batch: ReadyBatch) {
+        let ReadyBatch { key, place, plan } = batch;
+        let number = {
+            let mut sent = lock(&self.sent);
+            let Some((number, known)) = sent.by_key(key) else { return };
+            known.ready = self.clock.now();
+            number
+        };
+        let plan = Timed::new(plan.at, BatchPlan { batch: number, ..plan.message });
+        let Some(worker) = self.workers.get().and_then(|workers| workers.get(place)) else {
+            return;
+        };
+        if let Err(refused) = worker.run(plan) {
+            let why = format!("accelerator {place} of backend {:?}: {refused}", self.config.name);
+            let (Refused::Full(plan) | Refused::Stopped(plan)) = refused;
+            tracing::error!("{why}");
+            let _ = self.hand_back(worker.accelerator(), plan, &why);
+        }
+    }
+
+    /// What the accelerator of this place is called in the pool.
+    fn number_of(&self, place: AcceleratorId) -> AcceleratorId {
+        self.numbers.load().get(place.index()).copied().unwrap_or(place)
+    }
+
+    fn send(&self, message: &BackendToScheduler) -> Result<(), SubmitError> {
+        let Some(sender) = lock(&self.active).as_ref().map(|active| active.sender.clone()) else {
+            // Whoever takes over asks what runs.
+            return Ok(());
+        };
+        match sender.send(message) {
+            Err(SendError::Full) => Err(SubmitError::Full),
+            // The end of the link is noticed where it is read.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Answers for Shared {
+    fn settle(&self, id: RequestId, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Done(mut answer) => {
+                answer.execution.accelerator = self.number_of(answer.execution.accelerator);
+                Outcome::Done(answer)
+            }
+            other => other,
+        };
+        let Some(sender) = lock(&self.data).sender(id.origin()) else { return };
+        let message = BackendToFrontend::Outcome { number: id.number(), outcome };
+        if let Err(error) = sender.send(&message) {
+            tracing::warn!(%id, "an outcome is not sent to its frontend: {error}");
+        }
+    }
+
+    fn is_abandoned(&self, id: RequestId) -> bool {
+        lock(&self.data).is_abandoned(id)
+    }
+}
+
+impl WorkerCarrier for Shared {
+    fn run(&self, id: RequestId) -> Option<RunningRequest<'_>> {
+        let inputs = lock(&self.fetching).take(id)?;
+        Some(RunningRequest::new(id, inputs, self))
+    }
+
+    fn completed(&self, completion: Timed<Completion>) -> Result<(), SubmitError> {
+        let Completion { accelerator, batch, .. } = completion.message;
+        let known = lock(&self.sent).batches.get(&batch).copied();
+        let Some(SentBatch { key, received, ready, .. }) = known else { return Ok(()) };
+        let completion = Completion {
+            accelerator: self.number_of(accelerator),
+            batch: key.batch,
+            data: ready.since(received),
+            stay: completion.at.since(received),
+            ..completion.message
+        };
+        self.send(&BackendToScheduler::Completed { epoch: key.epoch, completion })?;
+        lock(&self.sent).batches.remove(&batch);
+        self.look_whether_drained();
+        Ok(())
+    }
+
+    fn hand_back(
+        &self,
+        accelerator: AcceleratorId,
+        plan: Timed<BatchPlan>,
+        why: &str,
+    ) -> Result<(), SubmitError> {
+        lock(&self.fetching).forget(&plan.message);
+        self.return_batch(accelerator, plan.message.batch, why)
+    }
+
+    fn not_run(
+        &self,
+        accelerator: AcceleratorId,
+        batch: BatchId,
+        _model: ModelId,
+    ) -> Result<(), SubmitError> {
+        self.return_batch(accelerator, batch, "the accelerator's thread has failed")
+    }
+
+    fn lose(&self, accelerator: AcceleratorId) -> Result<(), SubmitError> {
+        self.send(&BackendToScheduler::Lost { accelerator: self.number_of(accelerator) })
+    }
+
+    fn give_back(&self, requests: Vec<PlannedRequest>) {
+        drop(requests);
+    }
+}
+
+impl Shared {
+    fn return_batch(
+        &self,
+        accelerator: AcceleratorId,
+        batch: BatchId,
+        why: &str,
+    ) -> Result<(), SubmitError> {
+        let Some(SentBatch { key, .. }) = lock(&self.sent).batches.remove(&batch) else {
+            return Ok(());
+        };
+        self.look_whether_drained();
+        self.send(&BackendToScheduler::HandedBack(HandedBack {
+            epoch: key.epoch,
+            accelerator: self.number_of(accelerator),
+            batch: key.batch,
+            why: why.to_owned(),
+        }))
+    }
+}

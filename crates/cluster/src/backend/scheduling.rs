@@ -1,0 +1,183 @@
+//! The links to the schedulers. That of the highest epoch is active: its plans run, its orders are
+//! carried out. A standby's link is silent until it takes over.
+
+use super::fetching::BatchKey;
+use super::frontends;
+use super::lock::lock;
+use super::orders::Work;
+use super::sent::SentBatch;
+use super::shared::{Active, Shared};
+use crate::life::life;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use symphony_core::AcceleratorId;
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::link::{Link, LinkReceiver, LinkSender};
+use symphony_wire::message::link::{BackendToScheduler, SchedulerToBackend, SentPlan};
+use symphony_wire::message::{Order, Registration};
+
+/// Why a link ends from this side.
+struct End(String);
+
+/// Serves the link to one scheduler until it ends.
+pub(crate) async fn serve(link: Link<SchedulerToBackend, BackendToScheduler>, shared: Arc<Shared>) {
+    let Link { peer, sender, mut receiver } = link;
+    let why = receive(&shared, &sender, &mut receiver).await;
+    let mut active = lock(&shared.active);
+    if active.take_if(|active| active.sender.is_same(&sender)).is_some() {
+        tracing::warn!(scheduler = %peer.name, "the link to the active scheduler has ended: {why}");
+    }
+}
+
+async fn receive(
+    shared: &Arc<Shared>,
+    sender: &LinkSender<BackendToScheduler>,
+    receiver: &mut LinkReceiver<SchedulerToBackend>,
+) -> String {
+    loop {
+        let mut end = None;
+        let received = receiver
+            .drain(|message| {
+                if end.is_none() {
+                    end = shared.take(sender, message).err();
+                }
+            })
+            .await;
+        match (received, end) {
+            (Err(error), _) => return error.to_string(),
+            (Ok(_), Some(End(why))) => {
+                sender.close(&why);
+                return why;
+            }
+            (Ok(_), None) => {}
+        }
+    }
+}
+
+impl Shared {
+    fn take(
+        self: &Arc<Self>,
+        sender: &LinkSender<BackendToScheduler>,
+        Timed { at, message }: Timed<SchedulerToBackend>,
+    ) -> Result<(), End> {
+        if let SchedulerToBackend::Welcome { epoch, accelerators } = message {
+            return self.welcomed(sender, epoch, accelerators);
+        }
+        if !self.is_active(sender) {
+            return match message {
+                SchedulerToBackend::Refused { text } => {
+                    tracing::warn!("the scheduler refuses this backend: {text}");
+                    self.begin_life();
+                    Err(End(text))
+                }
+                _ => Err(End("another scheduler has taken over".to_owned())),
+            };
+        }
+        match message {
+            SchedulerToBackend::Plan(plan) => self.planned(Timed::new(at, plan)),
+            SchedulerToBackend::Order { order, .. } if matches!(*order, Order::Drain) => {
+                self.drain();
+            }
+            SchedulerToBackend::Order { number, order } => {
+                self.models.send(Work::Order { number, order: *order, to: sender.clone() });
+            }
+            SchedulerToBackend::Frontends(all) => frontends::connect_to(self, all),
+            SchedulerToBackend::Refused { text } => {
+                self.begin_life();
+                return Err(End(text));
+            }
+            SchedulerToBackend::Welcome { .. } | SchedulerToBackend::File(_) => {}
+        }
+        Ok(())
+    }
+
+    fn is_active(&self, sender: &LinkSender<BackendToScheduler>) -> bool {
+        lock(&self.active).as_ref().is_some_and(|active| active.sender.is_same(sender))
+    }
+
+    /// A scheduler says that it is the one. Without numbers for the accelerators it asks what this
+    /// backend has; with them the backend is in its pool.
+    fn welcomed(
+        self: &Arc<Self>,
+        sender: &LinkSender<BackendToScheduler>,
+        epoch: u64,
+        accelerators: Vec<AcceleratorId>,
+    ) -> Result<(), End> {
+        if epoch < self.epoch.fetch_max(epoch, Ordering::AcqRel) {
+            return Err(End(format!("epoch {epoch} is over: another scheduler has taken over")));
+        }
+        if accelerators.is_empty() {
+            let registration = Box::new(self.registration());
+            let register = BackendToScheduler::Register(registration);
+            return sender.send(&register).map_err(|error| End(error.to_string()));
+        }
+        if accelerators.len() != self.config.accelerators.len() {
+            return Err(End("the scheduler numbers other accelerators than there are".to_owned()));
+        }
+        tracing::info!(epoch, ?accelerators, "in the pool of the scheduler");
+        self.numbers.store(Arc::new(accelerators));
+        *lock(&self.active) = Some(Active { epoch, sender: sender.clone() });
+        self.tell_leaving();
+        Ok(())
+    }
+
+    fn registration(&self) -> Registration {
+        Registration {
+            name: self.config.name.clone(),
+            life: self.life(),
+            accelerators: self.config.accelerators.clone(),
+            engines: self.config.engines.clone(),
+            loaded: self.offered.all(),
+            running: lock(&self.sent).running(self.clock.now()),
+        }
+    }
+
+    /// A plan has come: its inputs are asked for at once, while the batch before still runs.
+    fn planned(&self, Timed { at, message }: Timed<SentPlan>) {
+        let SentPlan { epoch, accelerator, plan } = message;
+        let place = self.numbers.load().iter().position(|number| *number == accelerator);
+        let Some(place) = place.filter(|_| epoch == self.epoch.load(Ordering::Acquire)) else {
+            tracing::warn!(
+                epoch,
+                accelerator = accelerator.0,
+                "a plan is refused: not of this pool"
+            );
+            return;
+        };
+        let key = BatchKey { epoch, batch: plan.batch };
+        let (exec, received) = (plan.exec, self.clock.now());
+        lock(&self.sent).add(SentBatch { key, place, received, ready: received, exec });
+        let to_fetch = lock(&self.fetching).planned(key, place, Timed::new(at, plan));
+        for wanted in to_fetch {
+            self.fetch(&wanted);
+        }
+        self.waits.notify_one();
+    }
+
+    /// Tells the scheduler that this backend is about to end.
+    pub(crate) fn tell_leaving(&self) {
+        if !*self.is_leaving.borrow() {
+            return;
+        }
+        if let Some(active) = &*lock(&self.active) {
+            let _ = active.sender.send(&BackendToScheduler::Leaving);
+        }
+    }
+
+    /// Nothing is planned for this backend from now on.
+    fn drain(&self) {
+        lock(&self.sent).is_last = true;
+        self.look_whether_drained();
+    }
+
+    /// This life is over: what was fetched in it is forgotten, and frontends are told the next.
+    fn begin_life(self: &Arc<Self>) {
+        self.life.store(life(), Ordering::Release);
+        let given_up = lock(&self.fetching).clear();
+        {
+            let mut sent = lock(&self.sent);
+            given_up.iter().for_each(|batch| sent.forget(batch.key));
+        }
+        frontends::connect_again(self);
+    }
+}

@@ -1,0 +1,292 @@
+//! The task that owns the membership: what it is told goes in, and it carries out the steps that come
+//! out.
+
+use super::acting::Acting;
+use super::members::{LoadReply, Registered, Told};
+use super::membership::{Arrival, BackendKey, Load, Membership, Step, VersionKey};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use symphony_core::AcceleratorId;
+use symphony_wire::carrier::link::LinkSender;
+use symphony_wire::message::link::{SchedulerToBackend, SchedulerToFrontend};
+use symphony_wire::message::{LoadedFacts, Order, OrderDone, Registration, Source};
+use tokio::sync::{mpsc, oneshot};
+
+/// Keeps the members for as long as anybody can tell it anything.
+pub(crate) async fn run(mut work: mpsc::Receiver<Told>, acting: Arc<Acting>) {
+    let mut keeper = Keeper {
+        acting,
+        membership: Membership::default(),
+        senders: BTreeMap::new(),
+        paths: HashMap::new(),
+        facts: HashMap::new(),
+        loads: HashMap::new(),
+        binds: Vec::new(),
+        unloads: Vec::new(),
+        steps: Vec::new(),
+    };
+    while let Some(told) = work.recv().await {
+        keeper.take(told);
+        keeper.carry_out();
+        keeper.answer_loads();
+        keeper.answer_binds();
+        keeper.answer_unloads();
+    }
+}
+
+struct Keeper {
+    acting: Arc<Acting>,
+    membership: Membership,
+    senders: BTreeMap<BackendKey, LinkSender<SchedulerToBackend>>,
+    /// Where the directory of a version's repository is.
+    paths: HashMap<VersionKey, PathBuf>,
+    /// What the first backend said of a version that it had loaded.
+    facts: HashMap<VersionKey, LoadedFacts>,
+    /// Whoever waits for loads.
+    loads: HashMap<VersionKey, Vec<LoadReply>>,
+    /// Whoever waits for versions to be bound.
+    binds: Vec<(VersionKey, oneshot::Sender<()>)>,
+    /// Whoever waits for unloads, with the orders that have no answer.
+    unloads: Vec<(Vec<u64>, oneshot::Sender<()>)>,
+    steps: Vec<Step>,
+}
+
+impl Keeper {
+    fn take(&mut self, told: Told) {
+        let steps = &mut self.steps;
+        match told {
+            Told::Arrived { registration, sender, reply } => {
+                // Whoever asked is gone only with its link.
+                let _ = reply.send(self.arrived(&registration, sender));
+            }
+            Told::Left(key) => self.left(key),
+            Told::Leaving(key) => self.leaving(key),
+            Told::Answered { backend, number, result } => {
+                self.answered(backend, number, result);
+            }
+            Told::Idle { backend, place } => self.membership.idle(backend, place, steps),
+            Told::Seek { version, path, reply } => {
+                self.paths.insert(version.clone(), path);
+                self.loads.entry(version.clone()).or_default().extend(reply);
+                self.membership.seek(version, steps);
+            }
+            Told::Bind { version, lanes, reply } => {
+                self.membership.bind(version.clone(), lanes, steps);
+                self.binds.push((version, reply));
+            }
+            Told::Unbind { model, reply } => {
+                let orders = self.membership.unbind(model, steps);
+                self.unloads.push((orders, reply));
+            }
+            Told::Frontends => self.tell_frontends(),
+        }
+    }
+
+    fn tell_frontends(&self) {
+        let addresses = self.acting.routes.addresses();
+        self.acting.routes.tell_backends(&SchedulerToBackend::Frontends(addresses));
+    }
+
+    fn arrived(
+        &mut self,
+        registration: &Registration,
+        sender: LinkSender<SchedulerToBackend>,
+    ) -> Result<Registered, String> {
+        let loaded = registration.loaded.iter().map(|facts| (key_of(facts), facts.clone()));
+        let loaded: Vec<_> = loaded.collect();
+        let running = registration.running.iter().map(|batch| batch.accelerator as usize);
+        let arrival = Arrival {
+            name: registration.name.clone(),
+            life: registration.life,
+            accelerators: registration.accelerators.len(),
+            loaded: loaded.iter().map(|(key, _)| key.clone()).collect(),
+            running: running.filter(|place| *place < registration.accelerators.len()).collect(),
+        };
+        // Its numbers go to it before the first order, and its link is known before the first step.
+        let mut steps = Vec::new();
+        let arrived = self.membership.arrived(arrival, &mut steps);
+        let (key, accelerators) = arrived.map_err(|refusal| refusal.to_string())?;
+        for (version, facts) in loaded {
+            self.facts.entry(version).or_insert(facts);
+        }
+        let welcome = SchedulerToBackend::Welcome {
+            epoch: self.acting.epoch,
+            accelerators: accelerators.clone(),
+        };
+        let frontends = SchedulerToBackend::Frontends(self.acting.routes.addresses());
+        // A link that has ended already is noticed where it is read.
+        let _ = sender.send_all([&welcome, &frontends]);
+        self.acting.routes.set_accelerators(&accelerators, Some(&sender));
+        self.senders.insert(key, sender);
+        self.show();
+        tracing::info!(
+            backend = %registration.name,
+            life = registration.life,
+            ?accelerators,
+            loaded = registration.loaded.len(),
+            running = registration.running.len(),
+            "a backend is in the pool"
+        );
+        self.steps.append(&mut steps);
+        Ok(Registered { key, accelerators })
+    }
+
+    fn left(&mut self, key: BackendKey) {
+        let Some((name, life)) = self.membership.identity(key) else { return };
+        let gone = SchedulerToFrontend::BackendGone { name: name.to_owned(), life };
+        self.senders.remove(&key);
+        // Before its batches are given up: their requests are fetched again by others.
+        self.acting.routes.tell_all(&gone);
+        self.membership.left(key, &mut self.steps);
+        self.show();
+    }
+
+    /// A backend is about to end: nothing more is planned for it, then it is told so.
+    fn leaving(&mut self, key: BackendKey) {
+        self.membership.leaving(key, &mut self.steps);
+        self.carry_out();
+        let Some(sender) = self.senders.get(&key).cloned() else { return };
+        let accelerators = self.membership.accelerators_of(key);
+        let port = self.acting.port.clone();
+        tokio::spawn(async move {
+            for accelerator in accelerators {
+                // The answer comes when the scheduler's threads plan nothing for it any more.
+                if let Ok(drained) = port.serve(accelerator, false) {
+                    let _ = drained.await;
+                }
+            }
+            // Plans that were sent before are before this on the same link.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let drain = SchedulerToBackend::Order { number: 0, order: Box::new(Order::Drain) };
+            let _ = sender.send(&drain);
+        });
+    }
+
+    fn answered(&mut self, backend: BackendKey, number: u64, result: Result<OrderDone, String>) {
+        let answer = result.map(|done| {
+            if let OrderDone::Loaded(facts) = done
+                && let Some(version) = self.membership.ordered(backend, number)
+            {
+                self.facts.insert(version, *facts);
+            }
+        });
+        if let Err(why) = &answer {
+            let backend = self.membership.identity(backend).map_or("", |(name, _)| name);
+            tracing::error!(backend, "an order is not carried out: {why}");
+        }
+        self.membership.answered(backend, number, answer, &mut self.steps);
+    }
+
+    /// Tells whoever waits for a load what came of it.
+    fn answer_loads(&mut self) {
+        let Keeper { loads, membership, facts, .. } = self;
+        loads.retain(|version, replies| {
+            let result = match membership.load(version) {
+                Load::UnderWay => return true,
+                Load::Failed(why) => {
+                    membership.give_up(version);
+                    Err(why)
+                }
+                Load::Loaded => facts.get(version).cloned().ok_or_else(|| {
+                    format!("nothing is known of model {:?}, which was loaded", version.name)
+                }),
+            };
+            for reply in replies.drain(..) {
+                let _ = reply.send(result.clone());
+            }
+            false
+        });
+    }
+
+    fn answer_binds(&mut self) {
+        let membership = &self.membership;
+        let done = |(version, _): &mut (VersionKey, _)| membership.is_bound(version);
+        for (_, reply) in self.binds.extract_if(.., done) {
+            let _ = reply.send(());
+        }
+    }
+
+    fn answer_unloads(&mut self) {
+        let membership = &self.membership;
+        let done = |(orders, _): &mut (Vec<u64>, _)| {
+            orders.retain(|number| membership.is_open(*number));
+            orders.is_empty()
+        };
+        for (_, reply) in self.unloads.extract_if(.., done) {
+            let _ = reply.send(());
+        }
+    }
+
+    fn show(&self) {
+        let count = u32::try_from(self.membership.accelerators()).unwrap_or(u32::MAX);
+        self.acting.members.set_accelerators(count);
+        self.acting.routes.set_backends(self.senders.values().cloned().collect());
+    }
+
+    fn carry_out(&mut self) {
+        for step in std::mem::take(&mut self.steps) {
+            match step {
+                Step::Load { backend, number, version } => self.load(backend, number, version),
+                Step::Bind { backend, number, version, lanes } => {
+                    let VersionKey { name, version, .. } = version;
+                    self.order(backend, number, Order::Bind { name, version, lanes });
+                }
+                Step::Unload { backend, number, model } => {
+                    self.order(backend, number, Order::Unload { model });
+                }
+                Step::Serve(accelerators) => self.join(&accelerators),
+                Step::Drain(accelerators) => self.drain(&accelerators),
+                Step::Gone(accelerators) => self.gone(&accelerators),
+            }
+        }
+    }
+
+    fn load(&self, backend: BackendKey, number: u64, version: VersionKey) {
+        let Some(path) = self.paths.get(&version).cloned() else { return };
+        let VersionKey { name, version, .. } = version;
+        let source = Source::Shared { path };
+        self.order(backend, number, Order::Load { source, name, version });
+    }
+
+    fn order(&self, backend: BackendKey, number: u64, order: Order) {
+        let Some(sender) = self.senders.get(&backend) else { return };
+        let order = SchedulerToBackend::Order { number, order: Box::new(order) };
+        if let Err(error) = sender.send(&order) {
+            // It comes back, and is told everything anew.
+            sender.close(&error.to_string());
+        }
+    }
+
+    /// Sends batches to accelerators. A scheduler that has stopped sends none.
+    fn join(&self, accelerators: &[AcceleratorId]) {
+        for accelerator in accelerators {
+            let _ = self.acting.port.join(*accelerator);
+        }
+        tracing::info!(?accelerators, "accelerators serve");
+    }
+
+    fn drain(&self, accelerators: &[AcceleratorId]) {
+        for accelerator in accelerators {
+            let _ = self.acting.port.serve(*accelerator, false);
+        }
+        tracing::info!(?accelerators, "accelerators get no more batches");
+    }
+
+    fn gone(&self, accelerators: &[AcceleratorId]) {
+        self.acting.routes.set_accelerators(accelerators, None);
+        for accelerator in accelerators {
+            let _ = self.acting.port.gone(*accelerator);
+        }
+        tracing::warn!(?accelerators, "accelerators are gone, and with them what they ran");
+    }
+}
+
+fn key_of(facts: &LoadedFacts) -> VersionKey {
+    VersionKey {
+        name: facts.name.clone(),
+        version: facts.version,
+        fingerprint: facts.fingerprint.clone(),
+    }
+}

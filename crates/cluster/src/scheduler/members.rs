@@ -1,0 +1,181 @@
+//! The way to the task that owns the membership, for links and for the owner of the models.
+
+use super::membership::{BackendKey, VersionKey};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use symphony_core::{AcceleratorId, ModelId, SizedProfile};
+use symphony_wire::carrier::link::LinkSender;
+use symphony_wire::message::link::{AcceleratorGaps, SchedulerToBackend};
+use symphony_wire::message::{LoadedFacts, OrderDone, Registration};
+use tokio::sync::{mpsc, oneshot};
+
+/// Bound on messages that wait for the task.
+const MESSAGES_MAX: usize = 4096;
+
+/// A backend that is in the pool.
+#[derive(Clone, Debug)]
+pub(crate) struct Registered {
+    pub(crate) key: BackendKey,
+    /// What its accelerators are called, by place.
+    pub(crate) accelerators: Vec<AcceleratorId>,
+}
+
+/// What the task is told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    Arrived {
+        registration: Box<Registration>,
+        sender: LinkSender<SchedulerToBackend>,
+        reply: oneshot::Sender<Result<Registered, String>>,
+    },
+    Left(BackendKey),
+    Leaving(BackendKey),
+    Answered {
+        backend: BackendKey,
+        number: u64,
+        result: Result<OrderDone, String>,
+    },
+    Idle {
+        backend: BackendKey,
+        place: usize,
+    },
+    /// Load a version wherever there is a backend.
+    Seek {
+        version: VersionKey,
+        path: PathBuf,
+        reply: Option<LoadReply>,
+    },
+    Bind {
+        version: VersionKey,
+        lanes: Vec<ModelId>,
+        reply: oneshot::Sender<()>,
+    },
+    Unbind {
+        model: ModelId,
+        reply: oneshot::Sender<()>,
+    },
+    Frontends,
+}
+
+/// Told what came of a load.
+pub(crate) type LoadReply = oneshot::Sender<Result<LoadedFacts, String>>;
+
+/// The way to the task.
+#[derive(Clone, Debug)]
+pub(crate) struct Members {
+    told: mpsc::Sender<Told>,
+    shown: Arc<Shown>,
+}
+
+/// What others read of the members.
+#[derive(Debug, Default)]
+struct Shown {
+    accelerators: AtomicU32,
+    refined: Mutex<BTreeMap<ModelId, SizedProfile>>,
+    gaps: Mutex<BTreeMap<AcceleratorId, AcceleratorGaps>>,
+}
+
+/// The way to the task, and what it reads.
+pub(crate) fn port() -> (Members, mpsc::Receiver<Told>) {
+    let (told, work) = mpsc::channel(MESSAGES_MAX);
+    (Members { told, shown: Arc::default() }, work)
+}
+
+impl Members {
+    /// A backend has registered: its key and the numbers of its accelerators.
+    pub(crate) async fn arrived(
+        &self,
+        registration: Registration,
+        sender: LinkSender<SchedulerToBackend>,
+    ) -> Result<Registered, String> {
+        let (reply, answer) = oneshot::channel();
+        let registration = Box::new(registration);
+        self.tell(Told::Arrived { registration, sender, reply });
+        answer.await.unwrap_or_else(|_| Err("the scheduler is shutting down".to_owned()))
+    }
+
+    pub(crate) fn left(&self, backend: BackendKey) {
+        self.tell(Told::Left(backend));
+    }
+
+    pub(crate) fn leaving(&self, backend: BackendKey) {
+        self.tell(Told::Leaving(backend));
+    }
+
+    pub(crate) fn answered(
+        &self,
+        backend: BackendKey,
+        number: u64,
+        result: Result<OrderDone, String>,
+    ) {
+        self.tell(Told::Answered { backend, number, result });
+    }
+
+    pub(crate) fn idle(&self, backend: BackendKey, place: usize) {
+        self.tell(Told::Idle { backend, place });
+    }
+
+    /// Has backends load a version. Without a reply nobody waits for it.
+    pub(crate) fn seek(&self, version: VersionKey, path: PathBuf, reply: Option<LoadReply>) {
+        self.tell(Told::Seek { version, path, reply });
+    }
+
+    /// Has backends run the plans for these lanes with a version; the receiver tells when all that
+    /// serve do.
+    pub(crate) fn bind(&self, version: VersionKey, lanes: Vec<ModelId>) -> oneshot::Receiver<()> {
+        let (reply, bound) = oneshot::channel();
+        self.tell(Told::Bind { version, lanes, reply });
+        bound
+    }
+
+    /// Has backends give a model up; the receiver tells when all have.
+    pub(crate) fn unbind(&self, model: ModelId) -> oneshot::Receiver<()> {
+        let (reply, done) = oneshot::channel();
+        self.tell(Told::Unbind { model, reply });
+        done
+    }
+
+    /// A frontend has come or gone: backends are told.
+    pub(crate) fn tell_frontends(&self) {
+        self.tell(Told::Frontends);
+    }
+
+    /// What the batches of a model take was measured again.
+    pub(crate) fn refined(&self, model: ModelId, costs: SizedProfile) {
+        locked(&self.shown.refined).insert(model, costs);
+    }
+
+    /// The models that were measured again since this was asked last.
+    pub(crate) fn take_refined(&self) -> BTreeMap<ModelId, SizedProfile> {
+        std::mem::take(&mut *locked(&self.shown.refined))
+    }
+
+    /// How well accelerators are kept busy.
+    pub(crate) fn gaps(&self, gaps: Vec<AcceleratorGaps>) {
+        let mut known = locked(&self.shown.gaps);
+        known.extend(gaps.into_iter().map(|gaps| (gaps.accelerator, gaps)));
+    }
+
+    /// There are so many accelerators.
+    pub(crate) fn set_accelerators(&self, count: u32) {
+        self.shown.accelerators.store(count, Ordering::Relaxed);
+    }
+
+    /// How many accelerators there are.
+    pub(crate) fn accelerators(&self) -> u32 {
+        self.shown.accelerators.load(Ordering::Relaxed)
+    }
+
+    /// Messages come from tasks and from threads; the task reads faster than they come.
+    fn tell(&self, told: Told) {
+        if let Err(error) = self.told.try_send(told) {
+            tracing::error!("the task that keeps the members cannot be told: {error}");
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,165 @@
+//! The link to one backend: its registration, the ends of its batches, and the end of its life.
+
+use super::acting::{Acting, until_acting};
+use super::effects::settle;
+use super::members::Registered;
+use super::membership::BackendKey;
+use std::sync::Arc;
+use symphony_core::AcceleratorId;
+use symphony_wire::carrier::Timed;
+use symphony_wire::carrier::link::{Hello, Incoming, Link, LinkSender};
+use symphony_wire::message::link::{BackendToScheduler, HandedBack, SchedulerToBackend};
+use symphony_wire::message::{Completion, Registration};
+use tokio::sync::watch;
+
+pub(crate) async fn serve(
+    incoming: Incoming,
+    own: &Hello,
+    mut standing_by: watch::Receiver<Option<Arc<Acting>>>,
+) {
+    let link: Link<BackendToScheduler, SchedulerToBackend> = incoming.welcome(own);
+    let Link { peer, sender, mut receiver } = link;
+    let Some(acting) = until_acting(&mut receiver, &mut standing_by).await else { return };
+    // Without numbers for its accelerators, the backend is asked what it has.
+    let asked = SchedulerToBackend::Welcome { epoch: acting.epoch, accelerators: Vec::new() };
+    if sender.send(&asked).is_err() {
+        return;
+    }
+    let mut backend = BackendLink { acting, sender, name: peer.name, registered: None };
+    let ended = loop {
+        let mut registration = None;
+        let received = receiver
+            .drain(|message| {
+                if let Some(of_backend) = backend.take(message) {
+                    registration = Some(of_backend);
+                }
+            })
+            .await;
+        if let Err(error) = received {
+            break error.to_string();
+        }
+        if let Some(registration) = registration
+            && let Err(why) = backend.register(*registration).await
+        {
+            break why;
+        }
+    };
+    if let Some(Registered { key, .. }) = backend.registered {
+        tracing::warn!(backend = %backend.name, "a backend is gone: {ended}");
+        backend.acting.members.left(key);
+    }
+}
+
+struct BackendLink {
+    acting: Arc<Acting>,
+    sender: LinkSender<SchedulerToBackend>,
+    name: String,
+    /// Once it is in the pool.
+    registered: Option<Registered>,
+}
+
+impl BackendLink {
+    /// Takes the backend into the pool.
+    ///
+    /// # Errors
+    /// It is refused, and told so.
+    async fn register(&mut self, registration: Registration) -> Result<(), String> {
+        if self.registered.is_some() {
+            return Err("it has registered twice".to_owned());
+        }
+        match self.acting.members.arrived(registration, self.sender.clone()).await {
+            Ok(registered) => {
+                self.registered = Some(registered);
+                Ok(())
+            }
+            Err(text) => {
+                tracing::warn!(backend = %self.name, "a backend is refused: {text}");
+                let _ = self.sender.send(&SchedulerToBackend::Refused { text: text.clone() });
+                self.sender.close(&text);
+                Err(text)
+            }
+        }
+    }
+
+    /// Takes what the backend says. A registration is returned.
+    fn take(&self, Timed { at, message }: Timed<BackendToScheduler>) -> Option<Box<Registration>> {
+        if let BackendToScheduler::Register(registration) = message {
+            return Some(registration);
+        }
+        let Some(registered) = &self.registered else {
+            self.sender.close("a backend registers before it says anything else");
+            return None;
+        };
+        let members = &self.acting.members;
+        match message {
+            BackendToScheduler::Completed { epoch, completion } => {
+                self.completed(registered, epoch, Timed::new(at, completion));
+            }
+            BackendToScheduler::HandedBack(back) => self.handed_back(registered, at, &back),
+            BackendToScheduler::Lost { accelerator } if registered.has(accelerator) => {
+                tracing::error!(backend = %self.name, accelerator = accelerator.0, "it is lost");
+                let _ = self.acting.port.lose(accelerator);
+            }
+            BackendToScheduler::Done { number, result } => {
+                members.answered(registered.key, number, result);
+            }
+            BackendToScheduler::Refined { model, costs } => members.refined(model, *costs),
+            BackendToScheduler::Gaps(gaps) => members.gaps(gaps),
+            BackendToScheduler::Leaving => members.leaving(registered.key),
+            BackendToScheduler::Register(_) | BackendToScheduler::Lost { .. } => {}
+        }
+        None
+    }
+
+    /// A batch has ended. One that an earlier scheduler had planned makes its accelerator free.
+    fn completed(&self, registered: &Registered, epoch: u64, completion: Timed<Completion>) {
+        let accelerator = completion.message.accelerator;
+        if epoch != self.acting.epoch {
+            return self.idle(registered, accelerator);
+        }
+        if !registered.has(accelerator) {
+            return self.sender.close("the end of a batch on another backend's accelerator");
+        }
+        // A scheduler that has stopped needs no completion; its way has room for every batch.
+        if let Err(error) = self.acting.port.completed(completion) {
+            tracing::error!("the end of a batch is not noticed: {error}");
+        }
+    }
+
+    /// A batch does not run: its requests are queued again.
+    fn handed_back(&self, registered: &Registered, at: symphony_core::Time, back: &HandedBack) {
+        if back.epoch != self.acting.epoch {
+            return self.idle(registered, back.accelerator);
+        }
+        if !registered.has(back.accelerator) {
+            return self.sender.close("a batch of another backend's accelerator");
+        }
+        tracing::warn!(backend = %self.name, batch = back.batch.0, "a batch comes back: {}", back.why);
+        let Acting { effects, port, routes, clock, .. } = &*self.acting;
+        let handed_back = effects.handed_back(clock.now(), back.batch);
+        let Some((model, verdicts)) = handed_back else { return };
+        settle(clock.now(), verdicts, effects, port, routes);
+        let completion = Completion::not_run(back.accelerator, back.batch, model);
+        let _ = port.completed(Timed::new(at, completion));
+    }
+
+    fn idle(&self, registered: &Registered, accelerator: AcceleratorId) {
+        let place = registered.accelerators.iter().position(|own| *own == accelerator);
+        if let Some(place) = place {
+            self.acting.members.idle(registered.key, place);
+        }
+    }
+}
+
+impl Registered {
+    fn has(&self, accelerator: AcceleratorId) -> bool {
+        self.accelerators.contains(&accelerator)
+    }
+}
+
+/// The key of a backend, for logs.
+impl std::fmt::Display for BackendKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
