@@ -3,6 +3,7 @@
 use crate::args::{BackendArgs, FrontendArgs, SchedulerArgs};
 use anyhow::{Result, bail};
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
 use symphony_cluster::backend::BackendConfig;
 use symphony_cluster::frontend::FrontendConfig;
@@ -12,6 +13,7 @@ use symphony_core::sched::Mode;
 use symphony_dispatch::Settings;
 use symphony_exchange::Spin;
 use symphony_lease::LeaseAddress;
+use symphony_tls::{Identity, TlsFiles};
 use symphony_wire::carrier::in_process::Layout;
 use symphony_wire::carrier::link::{Endpoint, LinkSettings, Security};
 use symphony_wire::clock::Clock;
@@ -30,6 +32,9 @@ pub(crate) struct ClusterFile {
     missed_max: Option<u32>,
     frame_max_mib: Option<u32>,
     plain_anywhere: Option<bool>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_ca: Option<PathBuf>,
     lease: Option<String>,
 }
 
@@ -71,11 +76,31 @@ impl ClusterFile {
             Some(mib @ 1..=2047) => (mib as usize) << 20,
             Some(mib) => bail!("cluster.frame_max_mib = {mib}: give 1 to 2047"),
         };
-        let security = match self.plain_anywhere {
-            Some(true) => Security::PlainAnywhere,
-            Some(false) | None => Security::Plain,
-        };
+        let security = self.security()?;
         Ok(LinkSettings { heartbeat, missed_max, frame_max, security, ..usual })
+    }
+
+    /// What protects links. Half of a protection is none.
+    fn security(&self) -> Result<Security> {
+        let plain_anywhere = self.plain_anywhere.unwrap_or(false);
+        let files = (&self.tls_certificate, &self.tls_key, &self.tls_ca);
+        match files {
+            (None, None, None) if plain_anywhere => Ok(Security::PlainAnywhere),
+            (None, None, None) => Ok(Security::Plain),
+            (Some(_), Some(_), Some(_)) if plain_anywhere => bail!(
+                "cluster.plain_anywhere = true beside cluster.tls_certificate: links are protected \
+                 or they are not; leave one of them out"
+            ),
+            (Some(certificate), Some(key), Some(ca)) => {
+                let (certificate, key) = (certificate.clone(), key.clone());
+                let files = TlsFiles { certificate, key, ca: Some(ca.clone()) };
+                Ok(Security::Tls(Identity::open(files)?))
+            }
+            _ => bail!(
+                "cluster.tls_certificate, cluster.tls_key and cluster.tls_ca belong together: every \
+                 process shows a certificate, and trusts those of one authority"
+            ),
+        }
     }
 
     pub(crate) fn frontend(
@@ -137,4 +162,45 @@ impl ClusterFile {
 
 fn listen(args: &SchedulerArgs) -> Result<Endpoint> {
     Ok(args.listen.clone().map_or_else(|| LISTEN_DEFAULT.parse(), Ok)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let file: ClusterFile = toml::from_str(text).unwrap();
+        format!("{:#}", file.links().unwrap_err())
+    }
+
+    #[test]
+    fn links_are_plain_on_this_host_unless_the_file_says_otherwise() {
+        let links = |text: &str| toml::from_str::<ClusterFile>(text).unwrap().links().unwrap();
+        assert!(matches!(links("").security, Security::Plain));
+        assert!(matches!(links("plain_anywhere = true").security, Security::PlainAnywhere));
+        let set = links("heartbeat_ms = 20\nmissed_max = 5\nframe_max_mib = 1");
+        assert_eq!((set.heartbeat, set.missed_max), (Duration::from_millis(20), 5));
+        assert_eq!(set.frame_max, 1 << 20);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_the_name_of_its_key() {
+        for (text, part) in [
+            ("heartbeat_ms = 0", "cluster.heartbeat_ms = 0: give 1 to 10000"),
+            ("missed_max = 1", "cluster.missed_max = 1: give 2 to 1000"),
+            ("frame_max_mib = 4096", "cluster.frame_max_mib = 4096: give 1 to 2047"),
+            ("tls_key = \"/k\"", "tls_key and cluster.tls_ca belong together"),
+            (
+                "tls_certificate = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"",
+                "/c",
+            ),
+            (
+                "plain_anywhere = true\ntls_certificate = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"",
+                "leave one of them out",
+            ),
+        ] {
+            let error = refused(text);
+            assert!(error.contains(part), "{text:?}: {error}");
+        }
+    }
 }

@@ -60,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "symphony-wire",
             "symphony-exchange",
             "symphony-lease",
+            "symphony-tls",
             "symphony-dispatch",
             "symphony-backend",
             "symphony-frontend",
