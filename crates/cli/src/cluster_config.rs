@@ -190,10 +190,7 @@ mod tests {
             ("missed_max = 1", "cluster.missed_max = 1: give 2 to 1000"),
             ("frame_max_mib = 4096", "cluster.frame_max_mib = 4096: give 1 to 2047"),
             ("tls_key = \"/k\"", "tls_key and cluster.tls_ca belong together"),
-            (
-                "tls_certificate = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"",
-                "/c",
-            ),
+            ("tls_certificate = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"", "/c"),
             (
                 "plain_anywhere = true\ntls_certificate = \"/c\"\ntls_key = \"/k\"\ntls_ca = \"/a\"",
                 "leave one of them out",
