@@ -230,8 +230,10 @@ impl LivePool {
         Some(state)
     }
 
-    /// Has no more batches sent to an accelerator before another joins by its number.
-    fn note_gone(&self, now: Time, party: &mut Matcher, accelerator: AcceleratorId) {
+    /// Has no more batches sent to an accelerator before another joins by its number. Whether a
+    /// thread of its process had failed says nothing of that one.
+    fn note_gone(&mut self, now: Time, party: &mut Matcher, accelerator: AcceleratorId) {
+        self.lost.remove(&accelerator);
         party.on_event(now, &Event::AcceleratorGone { accelerator }, |_| {});
         let serving = party.serving();
         self.serving.set(serving);

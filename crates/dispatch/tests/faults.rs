@@ -232,6 +232,18 @@ fn what_an_accelerator_ran_that_went_fails_at_once_and_late_ends_change_nothing(
 }
 
 #[test]
+fn an_accelerator_whose_thread_failed_is_lost_until_its_process_goes() {
+    let mut pool = Pool::new(Layout::TOGETHER);
+    pool.rig.port.lose(AcceleratorId(1)).expect("room");
+    assert_eq!(join(&mut pool, 1), Some(AcceleratorState::Lost));
+    assert_eq!(state(&mut pool, 1), AcceleratorState::Lost);
+    pool.rig.port.gone(AcceleratorId(1)).expect("it runs");
+    assert_eq!(state(&mut pool, 1), AcceleratorState::Gone);
+    assert_eq!(join(&mut pool, 1), Some(AcceleratorState::Serving));
+    assert_eq!(pool.rig.port.serving(), Ok(2));
+}
+
+#[test]
 fn a_pool_grows_by_what_joins_and_has_holes_where_nothing_did() {
     for layout in LAYOUTS {
         let mut pool = Pool::new(layout());

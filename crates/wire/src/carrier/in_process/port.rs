@@ -317,7 +317,8 @@ impl SchedulerPort {
     }
 
     /// An accelerator's process is gone: it gets no more batches, and those that it was sent are lost
-    /// at once. Waits for room.
+    /// at once. Another may join by its number, also where a thread had [failed](SchedulerPort::lose).
+    /// Waits for room.
     ///
     /// # Errors
     /// The scheduler has stopped.
@@ -335,7 +336,8 @@ impl SchedulerPort {
         self.0.shards.iter().try_for_each(|shard| shard.send(question()))
     }
 
-    /// Never sends batches to an accelerator again: its thread has failed. Does not wait for room.
+    /// Never sends batches to an accelerator again: its thread has failed. Only when its process is
+    /// [gone](SchedulerPort::gone) can another join by its number. Does not wait for room.
     ///
     /// # Errors
     /// The inbox is full or the scheduler has stopped; nothing has changed.
