@@ -22,6 +22,7 @@ pub(crate) struct Listing {
 #[derive(Debug, Serialize)]
 struct ListedDelays {
     control: f64,
+    data: f64,
     response: f64,
     jitter: f64,
 }
@@ -104,6 +105,7 @@ pub(crate) fn of(catalog: &Catalog, scheduler: Option<&Statistics>) -> Listing {
     });
     let delays_ms = scheduler.map(|scheduler| ListedDelays {
         control: scheduler.delays.control.as_millis_f64(),
+        data: scheduler.delays.data.as_millis_f64(),
         response: scheduler.delays.response.as_millis_f64(),
         jitter: scheduler.delays.jitter.as_millis_f64(),
     });

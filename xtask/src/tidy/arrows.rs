@@ -51,6 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "symphony-frontend",
             "symphony-client",
             "symphony-control",
+            "symphony-cluster",
         ],
     ),
     (

@@ -5,6 +5,7 @@
 
 mod bare;
 pub(crate) mod client;
+mod cluster;
 mod figures;
 mod idle;
 mod latency;
@@ -46,6 +47,8 @@ enum Bench {
     /// Good requests against offered ones, from a quarter to twice a real model's capacity, beside
     /// what the simulator foresees.
     Overload(overload::OverloadArgs),
+    /// The roles as processes, beside one process and beside the simulator.
+    Cluster(cluster::ClusterArgs),
     /// Share of a core that an idle server uses.
     Idle(idle::IdleArgs),
     /// What an unload and a load of a model take.
@@ -68,6 +71,7 @@ pub fn command(args: BenchArgs) -> Result<()> {
         Bench::Sizes(args) => sizes::command(&args),
         Bench::Scheduler(args) => scheduler::command(&args),
         Bench::Overload(args) => overload::command(&args),
+        Bench::Cluster(args) => cluster::command(&args),
         Bench::Idle(args) => idle::command(&args),
         Bench::Reload(args) => reload::command(&args),
         Bench::Start(args) => start::command(&args),
