@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use symphony_core::AcceleratorId;
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::link::{Link, LinkReceiver, LinkSender};
-use symphony_wire::message::link::{BackendToScheduler, SchedulerToBackend, SentPlan};
+use symphony_wire::message::link::{BackendToScheduler, HandedBack, SchedulerToBackend, SentPlan};
 use symphony_wire::message::{Order, Registration};
 
 /// Why a link ends from this side.
@@ -117,8 +117,23 @@ impl Shared {
         tracing::info!(epoch, ?accelerators, "in the pool of the scheduler");
         self.numbers.store(Arc::new(accelerators));
         *lock(&self.active) = Some(Active { epoch, sender: sender.clone() });
+        self.tell_ended(sender);
         self.tell_leaving();
         Ok(())
+    }
+
+    /// Tells of the batches that have ended since they were said to be running: their accelerators
+    /// are free.
+    fn tell_ended(&self, sender: &LinkSender<BackendToScheduler>) {
+        let ended = lock(&self.sent).ended_meanwhile();
+        let numbers = self.numbers.load();
+        for (BatchKey { epoch, batch }, place) in ended {
+            let Some(accelerator) = numbers.get(place).copied() else { continue };
+            let why = "it has ended".to_owned();
+            let back = HandedBack { epoch, accelerator, batch, why };
+            // The end of the link is noticed where it is read.
+            let _ = sender.send(&BackendToScheduler::HandedBack(back));
+        }
     }
 
     fn registration(&self) -> Registration {
@@ -128,7 +143,7 @@ impl Shared {
             accelerators: self.config.accelerators.clone(),
             engines: self.config.engines.clone(),
             loaded: self.offered.all(),
-            running: lock(&self.sent).running(self.clock.now()),
+            running: lock(&self.sent).announce(self.clock.now()),
         }
     }
 

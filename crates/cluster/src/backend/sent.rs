@@ -11,6 +11,8 @@ use symphony_wire::message::RunningBatch;
 pub(crate) struct Sent {
     pub(crate) batches: HashMap<BatchId, SentBatch>,
     last: u64,
+    /// What a scheduler was told to be running, until this backend is in its pool.
+    announced: Vec<(BatchKey, usize)>,
     /// No more will come.
     pub(crate) is_last: bool,
 }
@@ -53,7 +55,8 @@ impl Sent {
     }
 
     /// What still runs, for a scheduler that takes over.
-    pub(crate) fn running(&self, now: Time) -> Vec<RunningBatch> {
+    pub(crate) fn announce(&mut self, now: Time) -> Vec<RunningBatch> {
+        self.announced = self.batches.values().map(|batch| (batch.key, batch.place)).collect();
         let running = |batch: &SentBatch| RunningBatch {
             accelerator: u32::try_from(batch.place).unwrap_or(u32::MAX),
             epoch: batch.key.epoch,
@@ -61,5 +64,49 @@ impl Sent {
             left: batch.exec.saturating_sub(now.since(batch.ready)),
         };
         self.batches.values().map(running).collect()
+    }
+
+    /// The batches that were announced and have ended since, with the places of their accelerators:
+    /// their ends were told to nobody.
+    pub(crate) fn ended_meanwhile(&mut self) -> Vec<(BatchKey, usize)> {
+        let mut announced = std::mem::take(&mut self.announced);
+        announced.retain(|(key, _)| self.by_key(*key).is_none());
+        announced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(number: u64) -> SentBatch {
+        let key = BatchKey { epoch: 1, batch: BatchId(number) };
+        let (received, ready) = (Time(0), Time(10));
+        SentBatch { key, place: 3, received, ready, exec: Span(100) }
+    }
+
+    #[test]
+    fn a_batch_that_ends_between_announcement_and_welcome_is_told_of() {
+        let mut sent = Sent::default();
+        let first = sent.add(batch(7));
+        sent.add(batch(8));
+        let running = sent.announce(Time(30));
+        assert_eq!(running.len(), 2);
+        assert!(running.iter().all(|batch| (batch.accelerator, batch.left) == (3, Span(80))));
+        sent.batches.remove(&first);
+        assert_eq!(sent.ended_meanwhile(), [(batch(7).key, 3)]);
+        assert!(sent.ended_meanwhile().is_empty(), "once");
+    }
+
+    #[test]
+    fn two_schedulers_may_give_batches_the_same_number() {
+        let mut sent = Sent::default();
+        let other = BatchKey { epoch: 2, batch: BatchId(7) };
+        let numbers = [sent.add(batch(7)), sent.add(SentBatch { key: other, ..batch(7) })];
+        assert_ne!(numbers[0], numbers[1]);
+        sent.forget(other);
+        assert!(!sent.is_empty());
+        sent.forget(batch(7).key);
+        assert!(sent.is_empty());
     }
 }

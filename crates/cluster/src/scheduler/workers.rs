@@ -5,7 +5,7 @@ use super::effects::settle;
 use super::members::Registered;
 use super::membership::BackendKey;
 use std::sync::Arc;
-use symphony_core::AcceleratorId;
+use symphony_core::{AcceleratorId, BatchId, Time};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::link::{Hello, Incoming, Link, LinkSender};
 use symphony_wire::message::link::{BackendToScheduler, HandedBack, SchedulerToBackend};
@@ -25,7 +25,8 @@ pub(crate) async fn serve(
     if sender.send(&asked).is_err() {
         return;
     }
-    let mut backend = BackendLink { acting, sender, name: peer.name, registered: None };
+    let mut backend =
+        BackendLink { acting, sender, name: peer.name, registered: None, awaited: Vec::new() };
     let ended = loop {
         let mut registration = None;
         let received = receiver
@@ -56,6 +57,9 @@ struct BackendLink {
     name: String,
     /// Once it is in the pool.
     registered: Option<Registered>,
+    /// The batches that ran when it registered, each with the place of its accelerator. No ledger of
+    /// this scheduler has them.
+    awaited: Vec<(u64, BatchId, usize)>,
 }
 
 impl BackendLink {
@@ -67,8 +71,12 @@ impl BackendLink {
         if self.registered.is_some() {
             return Err("it has registered twice".to_owned());
         }
+        let running = registration.running.iter();
+        let running = running.map(|it| (it.epoch, it.batch, it.accelerator as usize));
+        let awaited = running.collect();
         match self.acting.members.arrived(registration, self.sender.clone()).await {
             Ok(registered) => {
+                self.awaited = awaited;
                 self.registered = Some(registered);
                 Ok(())
             }
@@ -82,20 +90,23 @@ impl BackendLink {
     }
 
     /// Takes what the backend says. A registration is returned.
-    fn take(&self, Timed { at, message }: Timed<BackendToScheduler>) -> Option<Box<Registration>> {
+    fn take(
+        &mut self,
+        Timed { at, message }: Timed<BackendToScheduler>,
+    ) -> Option<Box<Registration>> {
         if let BackendToScheduler::Register(registration) = message {
             return Some(registration);
         }
-        let Some(registered) = &self.registered else {
+        let Some(registered) = self.registered.clone() else {
             self.sender.close("a backend registers before it says anything else");
             return None;
         };
         let members = &self.acting.members;
         match message {
             BackendToScheduler::Completed { epoch, completion } => {
-                self.completed(registered, epoch, Timed::new(at, completion));
+                self.completed(&registered, epoch, Timed::new(at, completion));
             }
-            BackendToScheduler::HandedBack(back) => self.handed_back(registered, at, &back),
+            BackendToScheduler::HandedBack(back) => self.handed_back(&registered, at, &back),
             BackendToScheduler::Lost { accelerator } if registered.has(accelerator) => {
                 tracing::error!(backend = %self.name, accelerator = accelerator.0, "it is lost");
                 let _ = self.acting.port.lose(accelerator);
@@ -112,10 +123,10 @@ impl BackendLink {
     }
 
     /// A batch has ended. One that an earlier scheduler had planned makes its accelerator free.
-    fn completed(&self, registered: &Registered, epoch: u64, completion: Timed<Completion>) {
-        let accelerator = completion.message.accelerator;
-        if epoch != self.acting.epoch {
-            return self.idle(registered, accelerator);
+    fn completed(&mut self, registered: &Registered, epoch: u64, completion: Timed<Completion>) {
+        let Completion { accelerator, batch, .. } = completion.message;
+        if self.was_awaited(registered, epoch, batch) || epoch != self.acting.epoch {
+            return;
         }
         if !registered.has(accelerator) {
             return self.sender.close("the end of a batch on another backend's accelerator");
@@ -127,9 +138,10 @@ impl BackendLink {
     }
 
     /// A batch does not run: its requests are queued again.
-    fn handed_back(&self, registered: &Registered, at: symphony_core::Time, back: &HandedBack) {
-        if back.epoch != self.acting.epoch {
-            return self.idle(registered, back.accelerator);
+    fn handed_back(&mut self, registered: &Registered, at: Time, back: &HandedBack) {
+        let was_awaited = self.was_awaited(registered, back.epoch, back.batch);
+        if was_awaited || back.epoch != self.acting.epoch {
+            return;
         }
         if !registered.has(back.accelerator) {
             return self.sender.close("a batch of another backend's accelerator");
@@ -143,11 +155,16 @@ impl BackendLink {
         let _ = port.completed(Timed::new(at, completion));
     }
 
-    fn idle(&self, registered: &Registered, accelerator: AcceleratorId) {
-        let place = registered.accelerators.iter().position(|own| *own == accelerator);
-        if let Some(place) = place {
+    /// Whether a batch ran when the backend registered. With the last of its accelerator, that is
+    /// free.
+    fn was_awaited(&mut self, registered: &Registered, epoch: u64, batch: BatchId) -> bool {
+        let is_it = |it: &(u64, BatchId, usize)| (it.0, it.1) == (epoch, batch);
+        let Some(at) = self.awaited.iter().position(is_it) else { return false };
+        let (_, _, place) = self.awaited.swap_remove(at);
+        if !self.awaited.iter().any(|(_, _, other)| *other == place) {
             self.acting.members.idle(registered.key, place);
         }
+        true
     }
 }
 
