@@ -61,6 +61,14 @@ fn frontends_and_links_that_are_lost_cost_nobody_else() {
     at_most(15, all.requests - all.good, &all);
 }
 
+/// Its accelerator is lost between the backend's first words to the scheduler and its welcome.
+#[test]
+fn an_accelerator_that_is_lost_before_its_backend_is_welcome_stays_out_of_the_pool() {
+    let case = FaultCase::draw(104_063, FaultKind::All);
+    assert!(timeline(&case).contains("LoseAccelerator"), "another case is drawn now");
+    run(&case).unwrap_or_else(|broken| panic!("{broken}"));
+}
+
 #[test]
 fn a_seed_tells_the_same_story_again() {
     for seed in 0..20 {

@@ -77,7 +77,7 @@ pub(super) struct Checks {
     forgotten: BTreeSet<(u64, Origin)>,
     /// What each accelerator runs.
     running: BTreeMap<(usize, usize), (u64, BatchId)>,
-    /// The epoch that each backend obeys.
+    /// The epoch that each backend's process obeys.
     obeyed: BTreeMap<usize, u64>,
     pub(super) survived: Survived,
     broken: Option<String>,
@@ -176,6 +176,13 @@ impl Checks {
         if epoch < before {
             self.fail(format!("backend {backend} obeys epoch {epoch} after {before}"));
         }
+    }
+
+    /// A backend's process ends, and what it ran. The next one knows of no scheduler: it obeys the
+    /// first that it meets, be it a former one that does not know yet that it is.
+    pub(super) fn ends(&mut self, backend: usize) {
+        self.obeyed.remove(&backend);
+        self.running.retain(|(of, _), _| *of != backend);
     }
 
     /// A backend takes a plan.

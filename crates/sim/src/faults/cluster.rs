@@ -335,11 +335,7 @@ impl<'a> Cluster<'a> {
         }
         match process {
             Process::Frontend(at) => self.net.checks.over(self.frontends[at].origin()),
-            Process::Backend(at) => {
-                for accelerator in 0..self.case.backends[at] {
-                    self.net.checks.rests((at, accelerator));
-                }
-            }
+            Process::Backend(at) => self.net.checks.ends(at),
             Process::Scheduler(_) => {}
         }
     }

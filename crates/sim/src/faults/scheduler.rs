@@ -281,12 +281,17 @@ impl Active {
         }
     }
 
-    /// A backend has said what it has.
+    /// A backend has said what it has. It says so again when it is welcomed, which comes before
+    /// every plan: what cannot be used then was lost after it had first registered.
     fn register(&mut self, now: Time, number: usize, link: LinkId, busy: &[bool]) {
         let is_in_pool = vec![false; busy.len()];
         self.members[number].get_or_insert(Member { link, is_in_pool });
-        for accelerator in (0..busy.len()).filter(|accelerator| !busy[*accelerator]) {
-            self.join(now, number, accelerator);
+        for (accelerator, is_busy) in busy.iter().enumerate() {
+            if *is_busy {
+                self.leave(now, number, accelerator);
+            } else {
+                self.join(now, number, accelerator);
+            }
         }
     }
 
