@@ -8,7 +8,7 @@ use crate::context::ApiContext;
 use crate::entrance::{Entrance, HTTP2};
 use crate::error::FrontendError;
 use crate::grpc::GrpcServices;
-use crate::http::{HttpApi, answer_metrics};
+use crate::http::{HttpApi, HttpClient, answer_metrics};
 use crate::metrics::{Gauge, Metrics};
 use crate::socket::Socket;
 use crate::stop::{Phase, Stop};
@@ -285,11 +285,12 @@ fn serve_http(client: Client, api: Arc<HttpApi>, stop: Stop) -> impl Future<Outp
     let Accepted { age_max, door, .. } = client.accepted;
     let tell = client.teller();
     let stream = client.into_stream(dialogue.clone());
+    let from = HttpClient { api, door };
     let answer = service_fn(move |request| {
-        let api = Arc::clone(&api);
+        let from = from.clone();
         let answering = dialogue.begin(&request);
         async move {
-            let mut response = api.answer(request, door).await;
+            let mut response = from.answer(request).await;
             drop(answering);
             if age_max.is_some_and(|age| opened.elapsed() >= age) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -65,6 +65,13 @@ pub(crate) struct HttpApi {
     pub(crate) limits: BodyLimits,
 }
 
+/// The handlers, for one client that came in by its door.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpClient {
+    pub(crate) api: Arc<HttpApi>,
+    pub(crate) door: Door,
+}
+
 /// An answer that is no result.
 enum Refused {
     Error(InferError),
@@ -77,10 +84,10 @@ impl From<InferError> for Refused {
     }
 }
 
-impl HttpApi {
+impl HttpClient {
     /// Answers one request of the protocol.
-    pub(crate) async fn answer(&self, request: Request<Incoming>, door: Door) -> Response<Pieces> {
-        match self.route(request.map(|body| Arriving::new(body, &self.limits)), door).await {
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Pieces> {
+        match self.route(request.map(|body| Arriving::new(body, &self.api.limits))).await {
             Ok(response) => response,
             Err(Refused::Error(error)) => refusal(&error),
             Err(Refused::Methods(methods)) => {
@@ -98,7 +105,6 @@ impl HttpApi {
     async fn route(
         &self,
         request: Request<Arriving<Incoming>>,
-        door: Door,
     ) -> Result<Response<Pieces>, Refused> {
         let path = request.uri().path();
         let sent = match *request.method() {
@@ -108,7 +114,7 @@ impl HttpApi {
         let changes = *sent == Method::POST;
         let route = Route::of(path);
         let need = route.as_ref().map_or(Need::Known, |route| route.need(changes));
-        if let Err(error) = self.access.check(door, need, request.headers()) {
+        if let Err(error) = self.api.access.check(self.door, need, request.headers()) {
             request.into_body().discard();
             return Err(error.into());
         }
@@ -118,9 +124,11 @@ impl HttpApi {
         if !methods.is_empty() && !methods.contains(sent) {
             return Err(Refused::Methods(methods));
         }
-        Ok(self.respond(route, changes, request).await?)
+        Ok(self.api.respond(route, changes, request).await?)
     }
+}
 
+impl HttpApi {
     /// What a route answers; `changes` says what is done with one that takes two methods.
     async fn respond(
         &self,
