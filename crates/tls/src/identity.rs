@@ -70,7 +70,8 @@ impl Identity {
             current: Arc::clone(&current),
             expiries: loaded.expiries,
         };
-        renewing.warn(SystemTime::now());
+        // The first look warns of what expires soon: by then the log of a process that is just
+        // starting is there.
         let watch = FileWatch::start("tls-files", seen, move |look| renewing.look(look))?;
         Ok(Identity { files, current, _watch: Arc::new(watch) })
     }
