@@ -5,12 +5,14 @@
 //!
 //! - [`in_process`]: between the threads of one process.
 //! - [`link`]: between processes, by TCP or by a socket of one host.
+//! - [`shared_memory`]: tensors of one host, without a copy.
 //!
 //! What a link carries is handed to the ports of [`in_process`]: the roles see these and no carrier
 //! beyond.
 
 pub mod in_process;
 pub mod link;
+pub mod shared_memory;
 
 use symphony_core::Time;
 

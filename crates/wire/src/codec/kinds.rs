@@ -6,6 +6,7 @@ pub(crate) const REFUSED: u8 = 1;
 pub(crate) const CLOSED: u8 = 2;
 pub(crate) const PING: u8 = 3;
 pub(crate) const PONG: u8 = 4;
+pub(crate) const RETURNED: u8 = 5;
 
 // From a frontend to the scheduler.
 pub(crate) const SUBMIT: u8 = 16;

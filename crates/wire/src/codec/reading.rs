@@ -2,6 +2,7 @@
 
 use super::error::DecodeError;
 use super::layout::{NoSuch, TensorLayout};
+use crate::carrier::shared_memory::{PeerArena, Place};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use zerocopy::little_endian::U64;
@@ -14,19 +15,32 @@ pub struct Body<'a> {
     rest: &'a [u8],
     /// The memory that the body lies in, where tensors may go on lying in it.
     owner: Option<&'a Bytes>,
+    /// Where tensors of the sender are that travel as their place.
+    arena: Option<&'a PeerArena>,
 }
 
 impl<'a> Body<'a> {
     /// A body of which nothing is kept: tensors are copied out of it.
     #[must_use]
     pub fn borrowed(kind: u8, body: &'a [u8]) -> Body<'a> {
-        Body { kind, rest: body, owner: None }
+        Body { kind, rest: body, owner: None, arena: None }
     }
 
     /// A body that tensors go on lying in.
     #[must_use]
     pub fn owned(kind: u8, body: &'a Bytes) -> Body<'a> {
-        Body { kind, rest: body, owner: Some(body) }
+        Body { kind, rest: body, owner: Some(body), arena: None }
+    }
+
+    /// The same of a sender with memory that this process reads.
+    #[must_use]
+    pub(crate) fn with_arena(self, arena: Option<&'a PeerArena>) -> Body<'a> {
+        Body { arena, ..self }
+    }
+
+    /// Whether everything has been taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// The kind of the frame.
@@ -76,7 +90,8 @@ impl<'a> Body<'a> {
     pub(crate) fn tensor(&mut self, layout: TensorLayout) -> Result<Bytes, DecodeError> {
         let (length, offset) = (layout.length.get(), layout.offset.get());
         if offset != TensorLayout::INLINE {
-            return Err(NoSuch("place in shared memory").in_kind(self.kind));
+            let found = self.arena.and_then(|arena| arena.tensor(Place { offset, length }));
+            return found.ok_or(NoSuch("place in shared memory").in_kind(self.kind));
         }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let Some((contents, rest)) = self.rest.split_at_checked(length) else {

@@ -2,6 +2,7 @@
 //! they belong, and stay where they are until the socket has taken them.
 
 use super::layout::{HEADER, Header, TensorLayout};
+use crate::carrier::shared_memory::{Lending, Place};
 use bytes::{Buf, Bytes};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -43,21 +44,23 @@ impl FrameBuffer {
         self.length == 0
     }
 
-    /// Writes one frame.
+    /// Writes one frame. Tensors in an arena that the peer reads are lent to it.
     ///
     /// # Errors
     /// The body is longer than `max`, or a value in it cannot be written. Nothing was.
     pub(crate) fn frame(
         &mut self,
         max: usize,
+        lending: Option<&Lending>,
         write: impl FnOnce(&mut FrameWriter<'_>),
     ) -> Result<(), Unwritten> {
         let (start, spliced, before) = (self.written.len(), self.spliced.len(), self.length);
         self.written.extend_from_slice(Header::new(0, 0).as_bytes());
         self.length += HEADER;
-        let mut writer = FrameWriter { buffer: self, kind: 0, problem: None };
+        let mut writer =
+            FrameWriter { buffer: self, kind: 0, problem: None, lending, lent: Vec::new() };
         write(&mut writer);
-        let FrameWriter { kind, problem, .. } = writer;
+        let FrameWriter { kind, problem, lent, .. } = writer;
         let bytes = self.length - before - HEADER;
         let problem = problem.map(Unwritten::Value);
         let problem = problem.or((bytes > max).then_some(Unwritten::TooLong { bytes, max }));
@@ -72,6 +75,9 @@ impl FrameBuffer {
                 self.written.truncate(start);
                 self.spliced.truncate(spliced);
                 self.length = before;
+                for place in lent {
+                    lending.iter().for_each(|lending| lending.let_go(place));
+                }
                 Err(problem)
             }
         }
@@ -149,6 +155,9 @@ pub struct FrameWriter<'a> {
     buffer: &'a mut FrameBuffer,
     kind: u8,
     problem: Option<String>,
+    lending: Option<&'a Lending>,
+    /// What was lent for this frame.
+    lent: Vec<Place>,
 }
 
 impl FrameWriter<'_> {
@@ -190,7 +199,12 @@ impl FrameWriter<'_> {
     /// Says where the contents of a tensor will be. [`contents`](Self::contents) follows for each, in the
     /// same order, once all have been said.
     pub(crate) fn place(&mut self, tensor: &Bytes) -> TensorLayout {
-        TensorLayout { length: (tensor.len() as u64).into(), offset: TensorLayout::INLINE.into() }
+        let lent = self.lending.and_then(|lending| lending.lend(tensor));
+        self.lent.extend(lent);
+        TensorLayout {
+            length: (tensor.len() as u64).into(),
+            offset: lent.map_or(TensorLayout::INLINE, |place| place.offset).into(),
+        }
     }
 
     /// Adds the contents of a tensor, unless its place is in the arena.

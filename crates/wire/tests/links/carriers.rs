@@ -7,6 +7,7 @@ use symphony_tls::Identity;
 use symphony_wire::carrier::link::{
     Endpoint, Hello, Link, LinkPurpose, LinkSettings, Listener, Role, Security, connect,
 };
+use symphony_wire::carrier::shared_memory::Arena;
 use symphony_wire::clock::Clock;
 use symphony_wire::message::link::{
     BackendToFrontend, FrontendToBackend, FrontendToScheduler, SchedulerToFrontend,
@@ -21,6 +22,8 @@ pub(crate) enum Carrier {
     Tls,
     /// A socket of this host.
     Unix,
+    /// The same, and memory for tensors that both ends have.
+    Arena,
 }
 
 /// Where a test listens, and what has to live as long.
@@ -34,7 +37,7 @@ impl Carrier {
         let directory = tempfile::tempdir().unwrap();
         let endpoint = match self {
             Carrier::Tcp | Carrier::Tls => Endpoint::Tcp("127.0.0.1:0".to_owned()),
-            Carrier::Unix => Endpoint::Unix(directory.path().join("link")),
+            Carrier::Unix | Carrier::Arena => Endpoint::Unix(directory.path().join("link")),
         };
         Place { endpoint, _directory: directory }
     }
@@ -44,10 +47,11 @@ impl Carrier {
     /// Settings that let a loaded machine take its time.
     pub(crate) fn settings(self) -> LinkSettings {
         let security = match self {
-            Carrier::Tcp | Carrier::Unix => Security::Plain,
+            Carrier::Tcp | Carrier::Unix | Carrier::Arena => Security::Plain,
             Carrier::Tls => Security::Tls(identity()),
         };
-        LinkSettings { security, ..settings() }
+        let arena = matches!(self, Carrier::Arena).then(|| Arena::new(64 << 20).unwrap());
+        LinkSettings { security, arena, ..settings() }
     }
 }
 

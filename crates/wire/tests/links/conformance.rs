@@ -4,7 +4,7 @@ use super::carriers::{Asking, Backend, Carrier, Frontend, Scheduling, hello, pai
 use bytes::Bytes;
 use std::time::Duration;
 use symphony_core::{BatchId, Class, ModelId, RequestId, Span};
-use symphony_wire::carrier::link::{LinkError, SendError};
+use symphony_wire::carrier::link::{LinkError, LinkSettings, SendError};
 use symphony_wire::message::Submit;
 use symphony_wire::message::link::{
     BackendToFrontend, Fetch, FrontendToBackend, FrontendToScheduler,
@@ -22,8 +22,16 @@ fn submit(number: u64) -> FrontendToScheduler {
     })
 }
 
-fn tensor(length: usize, seed: usize) -> Bytes {
-    (0..length).map(|at| u8::try_from((at * 7 + seed) % 251).unwrap()).collect()
+/// A tensor, in memory that both ends have where they have some.
+fn tensor(settings: &LinkSettings, length: usize, seed: usize) -> Bytes {
+    let byte = |at: usize| u8::try_from((at * 7 + seed) % 251).unwrap();
+    match settings.arena.as_ref().and_then(|arena| arena.buffer(length)) {
+        Some(mut buffer) => {
+            buffer.iter_mut().enumerate().for_each(|(at, place)| *place = byte(at));
+            buffer.freeze()
+        }
+        None => (0..length).map(byte).collect(),
+    }
 }
 
 async fn both_ends_know_each_other(carrier: Carrier) {
@@ -59,13 +67,16 @@ async fn messages_arrive_in_order(carrier: Carrier) {
 }
 
 async fn tensors_of_every_length_arrive_whole(carrier: Carrier) {
-    let (frontend, mut backend, _listener): (Frontend, Backend, _) =
-        pair(carrier, &carrier.settings()).await;
+    let settings = carrier.settings();
+    let (frontend, mut backend, _listener): (Frontend, Backend, _) = pair(carrier, &settings).await;
     let lengths = [0, 1, 100, 2047, 2048, 16_000, 16_384, 65_528, 65_536, 70_000, 3_000_000];
     let inputs = |number: usize| Inputs {
         rows: 3,
         sizes: vec![number, 9],
-        tensors: lengths[number..].iter().map(|length| tensor(*length, number)).collect(),
+        tensors: lengths[number..]
+            .iter()
+            .map(|length| tensor(&settings, *length, number))
+            .collect(),
     };
     for number in 0..lengths.len() {
         let message = FrontendToBackend::Inputs { number: number as u64, inputs: inputs(number) };

@@ -2,6 +2,7 @@
 //!
 //! - `carriers`: the carriers, and what a test needs of one. `raw`: a peer without manners.
 //! - `authority`, `trust`: certificates, and whom a link under TLS trusts.
+//! - `arena`: tensors in memory that both ends have.
 //! - `conformance`: what two well-behaved ends see.
 //! - `hostile`: what becomes of a peer that does not keep to the rules.
 
@@ -18,6 +19,10 @@ macro_rules! over_every_carrier {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() { super::$test(super::Carrier::Tls).await })*
         }
+        mod arena {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { super::$test(super::Carrier::Arena).await })*
+        }
         mod unix {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() { super::$test(super::Carrier::Unix).await })*
@@ -25,6 +30,7 @@ macro_rules! over_every_carrier {
     };
 }
 
+mod arena;
 mod authority;
 mod carriers;
 mod conformance;

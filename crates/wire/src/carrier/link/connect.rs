@@ -1,7 +1,7 @@
 //! Makes a link.
 
 use super::endpoint::Endpoint;
-use super::ends::{Greeted, Link};
+use super::ends::{Greeted, Link, passed_arena};
 use super::error::LinkError;
 use super::hello::{HELLO_MAX, Hello, Terms};
 use super::reading::{Arrived, Reading};
@@ -9,6 +9,7 @@ use super::settings::{LinkSettings, Security};
 use super::socket::{Socket, not_yet};
 use super::stream::Stream;
 use super::tls::Protected;
+use super::unix::UnixSocket;
 use crate::clock;
 use crate::codec::{Body, DecodeError, Frame, FrameBuffer, kinds};
 use std::net::SocketAddr;
@@ -26,16 +27,19 @@ pub async fn connect<In: Frame, Out: Frame>(
 ) -> Result<Link<In, Out>, LinkError> {
     let greet = async {
         let stream = open(to, settings).await?;
+        settings.pass_arena(stream.socket())?;
+        let terms = settings.terms(stream.socket());
         let mut hello = FrameBuffer::default();
         // A hello that is too long is refused by the peer as what it is.
-        let _ = hello.frame(usize::MAX, |writer| own.encode(settings.terms(), writer));
+        let _ = hello.frame(usize::MAX, None, |writer| own.encode(terms, writer));
         while !hello.is_empty() {
             stream.writable().await?;
             not_yet(stream.try_write(&mut hello))?;
         }
         let mut reading = Reading::new();
         let (peer, terms) = greeting(&stream, &mut reading).await?;
-        Ok::<_, LinkError>(Greeted { stream, reading, peer, terms })
+        let arena = passed_arena(&stream, terms)?;
+        Ok::<_, LinkError>(Greeted { stream, reading, peer, terms, arena })
     };
     let greeted = timeout(settings.hello_timeout, greet).await;
     let greeted =
@@ -48,7 +52,7 @@ async fn open(to: &Endpoint, settings: &LinkSettings) -> Result<Stream, LinkErro
     match to {
         Endpoint::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(unreachable)?;
-            Ok(Stream::Plain(Socket::Unix(stream)))
+            Ok(Stream::Plain(Socket::Unix(UnixSocket::new(stream))))
         }
         Endpoint::Tcp(address) => {
             let addresses: Vec<_> = lookup_host(address).await.map_err(unreachable)?.collect();

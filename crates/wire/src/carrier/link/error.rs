@@ -20,6 +20,9 @@ pub enum LinkError {
     /// TLS found something wrong with the peer; the text says of it what.
     #[error("the peer is not trusted: {0}")]
     Untrusted(String),
+    /// What the peer passed for its tensors cannot be used; the text says what it is.
+    #[error("the peer passed {0}")]
+    Memory(String),
     /// The peer has not said who it is in time.
     #[error("the peer has not said who it is within {0}")]
     NoHello(Span),

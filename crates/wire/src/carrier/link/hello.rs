@@ -74,6 +74,8 @@ pub(crate) struct Terms {
     pub(crate) heartbeat: Duration,
     /// The longest frame body that it takes.
     pub(crate) frame_max: usize,
+    /// Bytes of the memory that it passes along; zero for none.
+    pub(crate) arena: u64,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -88,7 +90,7 @@ struct FirstLayout {
 struct HelloLayout {
     heartbeat_us: U32,
     frame_max: U32,
-    reserved: U32,
+    arena: U64,
     capabilities: U64,
     life: U64,
     role: u8,
@@ -104,7 +106,7 @@ impl Hello {
         to.put(&HelloLayout {
             heartbeat_us: heartbeat.into(),
             frame_max: u32::try_from(terms.frame_max).unwrap_or(u32::MAX).into(),
-            reserved: U32::ZERO,
+            arena: terms.arena.into(),
             capabilities: self.capabilities.into(),
             life: self.life.into(),
             role: match self.role {
@@ -160,6 +162,6 @@ impl Hello {
         };
         let heartbeat = Duration::from_micros(layout.heartbeat_us.get().into());
         let frame_max = usize::try_from(layout.frame_max.get()).unwrap_or(usize::MAX);
-        Ok((hello, Terms { heartbeat, frame_max }))
+        Ok((hello, Terms { heartbeat, frame_max, arena: layout.arena.get() }))
     }
 }

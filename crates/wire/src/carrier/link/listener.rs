@@ -3,7 +3,7 @@
 
 use super::connect::greeting;
 use super::endpoint::Endpoint;
-use super::ends::{Greeted, Link};
+use super::ends::{Greeted, Link, passed_arena};
 use super::error::LinkError;
 use super::hello::Hello;
 use super::reading::Reading;
@@ -12,6 +12,7 @@ use super::settings::{LinkSettings, Security};
 use super::socket::{Socket, not_yet};
 use super::stream::Stream;
 use super::tls::Protected;
+use super::unix::UnixSocket;
 use crate::clock;
 use crate::codec::{Frame, FrameBuffer, kinds};
 use rustix::net::Shutdown;
@@ -177,7 +178,7 @@ impl Bound {
             }
             Bound::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Socket::Unix(stream), "this host".to_owned()))
+                Ok((Socket::Unix(UnixSocket::new(stream)), "this host".to_owned()))
             }
         }
     }
@@ -226,9 +227,11 @@ async fn greet(
         Err(_) => return refusals.refused(&from, &late().to_string()),
     };
     let heard = timeout_at(until, greeting(&stream, &mut reading)).await;
-    match heard.unwrap_or_else(|_| Err(late())) {
-        Ok((peer, terms)) => {
-            let greeted = Greeted { stream, reading, peer, terms };
+    let heard = heard.unwrap_or_else(|_| Err(late()));
+    let heard = heard.and_then(|(peer, terms)| Ok((peer, terms, passed_arena(&stream, terms)?)));
+    match heard {
+        Ok((peer, terms, arena)) => {
+            let greeted = Greeted { stream, reading, peer, terms, arena };
             // Where nobody welcomes it any more the peer sees the end of the stream.
             let _ = to.send(Incoming { greeted, from, settings, refusals }).await;
         }
@@ -255,7 +258,8 @@ async fn protect(socket: Socket, security: &Security) -> Result<Stream, LinkErro
 async fn refuse(stream: Stream, why: String) {
     let told = async {
         let mut words = FrameBuffer::default();
-        let _ = words.frame(usize::MAX, |to| _ = to.kind(kinds::REFUSED).bytes(why.as_bytes()));
+        let _ =
+            words.frame(usize::MAX, None, |to| _ = to.kind(kinds::REFUSED).bytes(why.as_bytes()));
         while !words.is_empty() {
             stream.writable().await?;
             not_yet(stream.try_write(&mut words))?;

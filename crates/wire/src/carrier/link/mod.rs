@@ -16,7 +16,7 @@
 //! - `hello`: who speaks. `listener`: takes links. `connect`: makes one.
 //! - `sending`, `receiving`: the two ends. `task`: what a link does by itself.
 //! - `heartbeat`: round trips. `refusals`: what is logged of peers that are refused.
-//! - `socket`, `tls`, `stream`: the stream of bytes, plain or protected. `reading`: frames out of it.
+//! - `socket`, `unix`, `tls`, `stream`: the stream of bytes, plain or protected. `reading`: frames out of it.
 
 mod connect;
 mod endpoint;
@@ -34,6 +34,7 @@ mod socket;
 mod stream;
 mod task;
 mod tls;
+mod unix;
 
 pub use connect::connect;
 pub use endpoint::{Endpoint, NoEndpoint};

@@ -4,6 +4,7 @@ use super::error::LinkError;
 use super::reading::{Arrived, Reading};
 use super::sending::Shared;
 use crate::carrier::Timed;
+use crate::carrier::shared_memory::Place;
 use crate::clock;
 use crate::codec::{Body, DecodeError, Frame, kinds};
 use std::future::poll_fn;
@@ -107,6 +108,7 @@ impl<In: Frame> LinkReceiver<In> {
                 }
             };
             if body.kind() >= kinds::SUBMIT {
+                let body = body.with_arena(self.shared.arena.as_ref());
                 return Ok(Some(In::decode(body)?));
             }
             about_the_link(&self.shared, body)?;
@@ -164,6 +166,13 @@ fn about_the_link(shared: &Shared, mut body: Body<'_>) -> Result<(), LinkError> 
         kinds::PONG => {
             let sent: U64 = body.take("time")?;
             shared.round_trips.came_back(Time(body.end(sent)?.get()), shared.clock.now());
+        }
+        kinds::RETURNED => {
+            while !body.is_empty() {
+                let offset = body.number("place")?;
+                let place = Place { offset, length: body.number("length")? };
+                shared.lending.iter().for_each(|lending| lending.let_go(place));
+            }
         }
         kinds::CLOSED => return Err(LinkError::Closed(body.text()?)),
         kinds::REFUSED => return Err(LinkError::Refused(body.text()?)),

@@ -9,6 +9,7 @@
 use super::heartbeat::RoundTrips;
 use super::settings::LinkSettings;
 use super::stream::Stream;
+use crate::carrier::shared_memory::{Lending, PeerArena};
 use crate::clock::Clock;
 use crate::codec::writing::Unwritten;
 use crate::codec::{Frame, FrameBuffer, FrameWriter, kinds};
@@ -21,6 +22,8 @@ use zerocopy::little_endian::U64;
 
 /// Writes that a sender does itself; if more has come by then, the link's task goes on.
 const WRITES_MAX: usize = 4;
+/// Tensors that one frame returns.
+const RETURNED_AT_ONCE: usize = 256;
 /// The longest reason of a close, in bytes.
 const REASON_MAX: usize = 1024;
 
@@ -64,6 +67,10 @@ pub(crate) struct Shared {
     pub(crate) round_trips: RoundTrips,
     /// Something waits for the task.
     pub(crate) news: Notify,
+    /// What the peer has of this process's arena, where both are on one host.
+    pub(crate) lending: Option<Lending>,
+    /// Where the peer has tensors.
+    pub(crate) arena: Option<PeerArena>,
     out: Mutex<Out>,
     out_max: usize,
     /// The longest body that the peer takes.
@@ -84,7 +91,13 @@ struct Out {
 }
 
 impl Shared {
-    pub(crate) fn new(stream: Stream, settings: &LinkSettings, peer_max: usize) -> Shared {
+    pub(crate) fn new(
+        stream: Stream,
+        settings: &LinkSettings,
+        peer_max: usize,
+        arena: Option<PeerArena>,
+    ) -> Shared {
+        let own = settings.arena.clone().filter(|_| stream.socket().is_local());
         let out = Out {
             filling: FrameBuffer::default(),
             idle: Some(FrameBuffer::default()),
@@ -97,6 +110,8 @@ impl Shared {
             clock: settings.clock,
             round_trips: RoundTrips::default(),
             news: Notify::new(),
+            lending: own.map(Lending::new),
+            arena,
             out: Mutex::new(out),
             out_max: settings.out_max,
             peer_max,
@@ -143,9 +158,11 @@ impl Shared {
         if out.filling.len() + out.leaving >= self.out_max {
             return Err(SendError::Full);
         }
-        out.filling.frame(self.peer_max, write).map_err(|unwritten| match unwritten {
-            Unwritten::TooLong { bytes, max } => SendError::TooLarge { bytes, max },
-            Unwritten::Value(problem) => SendError::Unwritable(problem),
+        out.filling.frame(self.peer_max, self.lending.as_ref(), write).map_err(|unwritten| {
+            match unwritten {
+                Unwritten::TooLong { bytes, max } => SendError::TooLarge { bytes, max },
+                Unwritten::Value(problem) => SendError::Unwritable(problem),
+            }
         })
     }
 
@@ -213,7 +230,7 @@ impl Shared {
         let why = shortened(why);
         // A reason is shorter than any bound, and has room once whatever waits.
         let write = |to: &mut FrameWriter<'_>| _ = to.kind(kinds::CLOSED).bytes(why.as_bytes());
-        let _ = out.filling.frame(REASON_MAX, write);
+        let _ = out.filling.frame(REASON_MAX, None, write);
         out.closed = Some(why.to_owned());
         self.leave(out);
         self.news.notify_one();
@@ -234,6 +251,24 @@ impl Shared {
     pub(crate) fn ping(&self) {
         let now = U64::new(self.clock.now().0);
         let _ = self.send(|to| _ = to.kind(kinds::PING).put(&now));
+    }
+
+    /// Tells the peer which of its tensors this process has let go of. The peer needs to know whatever
+    /// waits for it; it has lent as many as there can be.
+    pub(crate) fn return_tensors(&self) {
+        let places = self.arena.as_ref().map(|arena| arena.returns().take()).unwrap_or_default();
+        let mut out = self.out();
+        if places.is_empty() || out.closed.is_some() {
+            return;
+        }
+        for part in places.chunks(RETURNED_AT_ONCE) {
+            let write = |to: &mut FrameWriter<'_>| {
+                to.kind(kinds::RETURNED);
+                part.iter().for_each(|place| _ = to.numbers(&[place.offset, place.length]));
+            };
+            let _ = out.filling.frame(self.peer_max, None, write);
+        }
+        self.leave(out);
     }
 
     /// Answers a heartbeat.

@@ -1,7 +1,10 @@
 //! What a process decides of its ends of links.
 
 use super::hello::Terms;
+use super::socket::Socket;
+use crate::carrier::shared_memory::Arena;
 use crate::clock::Clock;
+use std::io;
 use std::time::Duration;
 use symphony_tls::Identity;
 
@@ -23,6 +26,9 @@ pub struct LinkSettings {
     pub clock: Clock,
     /// What protects a link.
     pub security: Security,
+    /// Memory for tensors that peers on this host read where they lie, over links whose endpoint is a
+    /// socket in the file system.
+    pub arena: Option<Arena>,
 }
 
 /// What protects a link against those who can reach its network.
@@ -50,11 +56,22 @@ impl LinkSettings {
             hello_timeout: Duration::from_secs(2),
             clock,
             security: Security::Plain,
+            arena: None,
         }
     }
 
-    pub(crate) fn terms(&self) -> Terms {
-        Terms { heartbeat: self.heartbeat, frame_max: self.frame_max }
+    /// What the peer of such a socket is told.
+    pub(crate) fn terms(&self, socket: &Socket) -> Terms {
+        let arena = self.arena.as_ref().filter(|_| socket.is_local()).map_or(0, Arena::bytes);
+        Terms { heartbeat: self.heartbeat, frame_max: self.frame_max, arena: arena as u64 }
+    }
+
+    /// Gives the peer of a socket of this host the memory of the arena, along with the hello.
+    pub(crate) fn pass_arena(&self, socket: &Socket) -> io::Result<()> {
+        if let Some(arena) = self.arena.as_ref().filter(|_| socket.is_local()) {
+            socket.pass(arena.descriptor()?);
+        }
+        Ok(())
     }
 
     /// For how long nothing may come from a peer with such terms.

@@ -1,24 +1,26 @@
 //! The sockets that links go over. Nothing here waits but what says so.
 
+use super::unix::UnixSocket;
 use crate::codec::FrameBuffer;
 use bytes::buf::BufMut;
 use rustix::net::Shutdown;
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 /// A connected byte stream.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    Unix(UnixSocket),
 }
 
 impl Socket {
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.readable().await,
-            Socket::Unix(stream) => stream.readable().await,
+            Socket::Unix(socket) => socket.stream.readable().await,
         }
     }
 
@@ -26,14 +28,14 @@ impl Socket {
     pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Tcp(stream) => stream.poll_read_ready(context),
-            Socket::Unix(stream) => stream.poll_read_ready(context),
+            Socket::Unix(socket) => socket.stream.poll_read_ready(context),
         }
     }
 
     pub(crate) async fn writable(&self) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.writable().await,
-            Socket::Unix(stream) => stream.writable().await,
+            Socket::Unix(socket) => socket.stream.writable().await,
         }
     }
 
@@ -41,7 +43,7 @@ impl Socket {
     pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.try_read(into),
-            Socket::Unix(stream) => stream.try_read(into),
+            Socket::Unix(socket) => socket.try_read(into),
         }
     }
 
@@ -49,7 +51,7 @@ impl Socket {
     pub(crate) fn try_read_buf(&self, into: &mut impl BufMut) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.try_read_buf(into),
-            Socket::Unix(stream) => stream.try_read_buf(into),
+            Socket::Unix(socket) => socket.stream.try_read_buf(into),
         }
     }
 
@@ -70,15 +72,35 @@ impl Socket {
     pub(crate) fn try_write_piece(&self, piece: &[u8]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.try_write(piece),
-            Socket::Unix(stream) => stream.try_write(piece),
+            Socket::Unix(socket) => socket.try_write(&[IoSlice::new(piece)]),
         }
     }
 
     fn try_write_pieces(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Socket::Tcp(stream) => stream.try_write_vectored(pieces),
-            Socket::Unix(stream) => stream.try_write_vectored(pieces),
+            Socket::Unix(socket) => socket.try_write(pieces),
         }
+    }
+
+    /// Passes a descriptor along with the next bytes, where a socket can.
+    pub(crate) fn pass(&self, descriptor: OwnedFd) {
+        if let Socket::Unix(socket) = self {
+            socket.pass(descriptor);
+        }
+    }
+
+    /// What the peer has passed along with its first bytes.
+    pub(crate) fn take_passed(&self) -> Option<OwnedFd> {
+        match self {
+            Socket::Tcp(_) => None,
+            Socket::Unix(socket) => socket.take_passed(),
+        }
+    }
+
+    /// Whether both ends are on this host and can share memory.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Socket::Unix(_))
     }
 
     /// Tells the peer that nothing more comes, or that nothing more is read either. A stream that is
@@ -86,7 +108,7 @@ impl Socket {
     pub(crate) fn shut(&self, how: Shutdown) {
         let _ = match self {
             Socket::Tcp(stream) => rustix::net::shutdown(stream, how),
-            Socket::Unix(stream) => rustix::net::shutdown(stream, how),
+            Socket::Unix(socket) => rustix::net::shutdown(&socket.stream, how),
         };
     }
 }

@@ -16,7 +16,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Socket {
         match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(protected) => protected.socket(),

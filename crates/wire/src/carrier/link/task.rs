@@ -25,6 +25,7 @@ pub(crate) async fn run(shared: Arc<Shared>, heartbeat: Duration) {
         }
         tokio::select! {
             () = shared.news.notified() => {}
+            () = returned(&shared) => shared.return_tensors(),
             ready = shared.stream.writable(), if left.is_some() => match ready {
                 Ok(()) => left = left.take().and_then(|frames| shared.write(frames)),
                 Err(_) => break,
@@ -34,6 +35,17 @@ pub(crate) async fn run(shared: Arc<Shared>, heartbeat: Duration) {
         }
     }
     end(&shared, until.unwrap_or_else(Instant::now)).await;
+    if let Some(lending) = &shared.lending {
+        lending.let_go_of_all();
+    }
+}
+
+/// Waits until this process has let go of tensors of the peer.
+async fn returned(shared: &Shared) {
+    match &shared.arena {
+        Some(arena) => arena.returns().news.notified().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Ends the stream so that the peer can still read the last words: a stream that is closed while

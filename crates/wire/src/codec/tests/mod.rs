@@ -19,7 +19,7 @@ use zerocopy::FromBytes;
 /// The bytes of the frame of a message.
 fn frame_of(message: &impl Frame) -> Bytes {
     let mut buffer = FrameBuffer::default();
-    buffer.frame(usize::MAX, |to| message.encode(to)).unwrap();
+    buffer.frame(usize::MAX, None, |to| message.encode(to)).unwrap();
     let mut bytes = Vec::new();
     while !buffer.is_empty() {
         let mut pieces: Vec<IoSlice<'_>> = Vec::new();
@@ -134,10 +134,10 @@ fn a_message_that_is_too_long_is_not_written() {
         number: 1,
         inputs: crate::tensor::Inputs::fixed(1, vec![Bytes::from(vec![7; length])]),
     };
-    buffer.frame(6000, |to| message(5000).encode(to)).unwrap();
+    buffer.frame(6000, None, |to| message(5000).encode(to)).unwrap();
     let before = buffer.len();
     for length in [6000, 1 << 20] {
-        let unwritten = buffer.frame(6000, |to| message(length).encode(to)).unwrap_err();
+        let unwritten = buffer.frame(6000, None, |to| message(length).encode(to)).unwrap_err();
         assert!(matches!(unwritten, super::writing::Unwritten::TooLong { max: 6000, .. }));
         assert_eq!(buffer.len(), before);
     }
@@ -157,7 +157,7 @@ fn what_cannot_be_written_is_not() {
     };
     let message = SchedulerToBackend::Order { number: 1, order: Box::new(order) };
     let mut buffer = FrameBuffer::default();
-    let unwritten = buffer.frame(1000, |to| message.encode(to)).unwrap_err();
+    let unwritten = buffer.frame(1000, None, |to| message.encode(to)).unwrap_err();
     assert!(matches!(unwritten, super::writing::Unwritten::Value(_)));
     assert!(buffer.is_empty());
 }

@@ -1,0 +1,100 @@
+//! Buffers in memory that peers can read, for the process that owns it.
+
+use super::memory::{OwnMemory, Region};
+use bytes::Bytes;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Memory for tensors that peers on this host read where they lie. Clones are the same memory.
+#[derive(Clone, Debug)]
+pub struct Arena(Arc<OwnMemory>);
+
+impl Arena {
+    /// A memory of so many bytes. It takes as much of the machine's as has ever been in use at once.
+    ///
+    /// # Errors
+    /// The system does not give it.
+    pub fn new(bytes: usize) -> io::Result<Arena> {
+        Ok(Arena(Arc::new(OwnMemory::new(bytes)?)))
+    }
+
+    /// A buffer of this length; `None` while so much is not free in one piece. It holds whatever its
+    /// place held before: fill it.
+    #[must_use]
+    pub fn buffer(&self, length: usize) -> Option<ArenaBuf> {
+        Some(ArenaBuf(self.0.take(length)?))
+    }
+
+    /// Its length.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.length()
+    }
+
+    pub(super) fn place_of(&self, bytes: &[u8]) -> Option<usize> {
+        self.0.place_of(bytes)
+    }
+
+    /// What gives a peer the memory.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.0.descriptor()
+    }
+}
+
+/// A buffer in an arena, to be written by one owner. Its place is free again when it, or the last of
+/// the [`Bytes`] made of it, is dropped.
+#[derive(Debug)]
+pub struct ArenaBuf(Region);
+
+impl ArenaBuf {
+    /// Its contents, as they are from now on.
+    #[must_use]
+    pub fn freeze(self) -> Bytes {
+        Bytes::from_owner(self.0)
+    }
+}
+
+impl Deref for ArenaBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DerefMut for ArenaBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_written_read_and_free_again() {
+        let arena = Arena::new(1 << 16).unwrap();
+        let mut buffer = arena.buffer(1 << 16).unwrap();
+        assert!(arena.buffer(1).is_none(), "all of it is in use");
+        buffer.copy_from_slice(&[7; 1 << 16]);
+        let bytes = buffer.freeze();
+        let part = bytes.slice(100..200);
+        drop(bytes);
+        assert_eq!(arena.place_of(&part), Some(100));
+        assert!(arena.buffer(1).is_none(), "a part of it is");
+        assert!(part.iter().all(|byte| *byte == 7));
+        drop(part);
+        assert_eq!(arena.buffer(1 << 16).unwrap()[99], 7);
+    }
+
+    #[test]
+    fn other_bytes_are_not_in_it() {
+        let arena = Arena::new(1 << 16).unwrap();
+        assert_eq!(arena.place_of(&[1, 2, 3]), None);
+        let other = Arena::new(1 << 16).unwrap().buffer(10).unwrap().freeze();
+        assert_eq!(arena.place_of(&other), None);
+    }
+}
