@@ -4,8 +4,10 @@
 //! measured is what a client sees, counted from the moment a request was due.
 
 mod bare;
+mod carrier;
 pub(crate) mod client;
 mod cluster;
+mod counter;
 mod figures;
 mod idle;
 mod latency;
@@ -49,6 +51,9 @@ enum Bench {
     Overload(overload::OverloadArgs),
     /// The roles as processes, beside one process and beside the simulator.
     Cluster(cluster::ClusterArgs),
+    /// What a link between two processes carries: messages and tensors, by TCP and by memory that both
+    /// have.
+    Carrier(carrier::CarrierArgs),
     /// Share of a core that an idle server uses.
     Idle(idle::IdleArgs),
     /// What an unload and a load of a model take.
@@ -72,6 +77,7 @@ pub fn command(args: BenchArgs) -> Result<()> {
         Bench::Scheduler(args) => scheduler::command(&args),
         Bench::Overload(args) => overload::command(&args),
         Bench::Cluster(args) => cluster::command(&args),
+        Bench::Carrier(args) => carrier::command(&args),
         Bench::Idle(args) => idle::command(&args),
         Bench::Reload(args) => reload::command(&args),
         Bench::Start(args) => start::command(&args),

@@ -1,5 +1,6 @@
-//! The instructions of a thread, as its processor counts them. Virtual machines often give no
-//! access to the counters; then there is no figure.
+//! The instructions of the turns of a thread's loop, of which some are counted.
+
+use crate::bench::counter::Counter;
 
 /// One turn in so many is counted: asking takes longer than some turns.
 const EVERY: u64 = 64;
@@ -7,7 +8,7 @@ const EVERY: u64 = 64;
 /// Counts the instructions of some turns of a thread's loop.
 #[derive(Debug)]
 pub(super) struct Instructions {
-    counter: system::Counter,
+    counter: Counter,
     /// Turns that began; some came to nothing and did not end.
     begun: u64,
     turns: u64,
@@ -22,10 +23,10 @@ pub(super) struct Begun(Option<u64>);
 impl Instructions {
     /// Of the calling thread.
     pub(super) fn of_this_thread() -> Instructions {
-        Instructions::of(system::Counter::instructions())
+        Instructions::of(Counter::instructions())
     }
 
-    fn of(counter: system::Counter) -> Instructions {
+    fn of(counter: Counter) -> Instructions {
         Instructions { counter, begun: 0, turns: 0, counted: 0, instructions: 0 }
     }
 
@@ -53,47 +54,6 @@ impl Instructions {
     }
 }
 
-#[cfg(target_os = "linux")]
-mod system {
-    use perf_event::Builder;
-    use perf_event::events::{Event, Hardware};
-
-    /// A counter of the calling thread, outside of the kernel.
-    #[derive(Debug)]
-    pub(super) struct Counter(Option<perf_event::Counter>);
-
-    impl Counter {
-        pub(super) fn instructions() -> Counter {
-            Counter::of(Hardware::INSTRUCTIONS)
-        }
-
-        pub(super) fn of(event: impl Event) -> Counter {
-            let counter = Builder::new(event).build().ok();
-            Counter(counter.and_then(|mut counter| counter.enable().is_ok().then_some(counter)))
-        }
-
-        pub(super) fn read(&mut self) -> Option<u64> {
-            self.0.as_mut()?.read().ok()
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod system {
-    #[derive(Debug)]
-    pub(super) struct Counter;
-
-    impl Counter {
-        pub(super) fn instructions() -> Counter {
-            Counter
-        }
-
-        pub(super) fn read(&mut self) -> Option<u64> {
-            None
-        }
-    }
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
@@ -103,7 +63,7 @@ mod tests {
     /// Time in place of instructions, which not every machine counts.
     #[test]
     fn what_some_turns_take_is_taken_for_all() {
-        let mut time = Instructions::of(system::Counter::of(Software::TASK_CLOCK));
+        let mut time = Instructions::of(Counter::of(Software::TASK_CLOCK));
         assert_eq!(time.all(), None);
         for _ in 0..2 * EVERY {
             let begun = time.begin();

@@ -117,6 +117,8 @@ impl<In: Frame> LinkReceiver<In> {
 
     /// Waits until more has been read.
     async fn fill(&mut self) -> Result<(), LinkError> {
+        // A link that always has something lets others have their turn now and then.
+        tokio::task::coop::consume_budget().await;
         let read = poll_fn(|context| {
             loop {
                 match self.reading.fill(&self.shared.stream) {
