@@ -231,12 +231,11 @@ fn measure<In: Frame, Out: Frame>(
                 }
                 let mut meter = Meter::start();
                 // The link ends when the sender has had its time.
-                while link
-                    .receiver
-                    .drain(|timed| meter.count(receive(&timed.message)))
-                    .await
-                    .is_ok()
-                {}
+                let mut each = |timed: Timed<Out>| {
+                    receive(&timed.message);
+                    meter.work.messages += 1;
+                };
+                while link.receiver.drain(&mut each).await.is_ok() {}
                 anyhow::Ok(meter.stop())
             })
         });
@@ -310,10 +309,6 @@ impl Meter {
         let work =
             Work { messages: 0, cpu: Duration::ZERO, instructions: None, took: Duration::ZERO };
         Meter { begun, cpu: thread_cpu(), counter, instructions, last: begun, work }
-    }
-
-    fn count(&mut self, (): ()) {
-        self.work.messages += 1;
     }
 
     fn stop(mut self) -> Work {
