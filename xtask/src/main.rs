@@ -50,7 +50,7 @@ enum Task {
         /// Seconds after which a test binary is killed
         #[arg(long, default_value_t = 600, value_name = "SECONDS")]
         limit_s: u64,
-        /// Arguments for pytest in the `clients` step
+        /// Arguments for pytest in the steps `clients` and `cluster`
         #[arg(last = true)]
         pytest: Vec<String>,
     },

@@ -13,7 +13,7 @@ use crate::python::Environment;
 use crate::tidy;
 use crate::workspace::{Workspace, cargo};
 
-/// The limit of all tests with clients together, in limits of one test binary.
+/// The limit of all tests of one folder in Python, in limits of one test binary.
 const CLIENTS_PER_BINARY: u32 = 6;
 
 /// A step. The steps run in this order.
@@ -37,6 +37,9 @@ pub(crate) enum TestStep {
     Instructions,
     /// The server against real clients
     Clients,
+    /// Clusters of processes that are killed, stopped and cut off, and what containers are started
+    /// with
+    Cluster,
 }
 
 impl TestStep {
@@ -69,6 +72,9 @@ impl TestStep {
             TestStep::Clients => {
                 "run the failing test alone with `cargo xtask test --only clients -- -k NAME`"
             }
+            TestStep::Cluster => {
+                "repeat a failed run with `cargo xtask test --only cluster -- -k NAME --seed SEED`"
+            }
         }
     }
 
@@ -97,7 +103,8 @@ impl TestStep {
             }
             TestStep::Loom => command::run(&mut loom(workspace, limits)?),
             TestStep::Instructions => instructions::run(workspace, false),
-            TestStep::Clients => clients(workspace, limits, pytest),
+            TestStep::Clients => python_tests(workspace, "tests/clients", limits.clients, pytest),
+            TestStep::Cluster => python_tests(workspace, "tests/cluster", limits.clients, pytest),
         }
     }
 }
@@ -106,7 +113,7 @@ impl TestStep {
 pub(crate) struct Limits {
     /// The limit of one test binary. Cargo runs them one after the other.
     test_binary: Duration,
-    /// The limit of all tests with clients together. Each test has its own limit in `pytest.ini`,
+    /// The limit of all tests of one folder in Python. Each test has its own limit in `pytest.ini`,
     /// but that only works while Python still runs.
     clients: Duration,
 }
@@ -169,8 +176,13 @@ fn loom(workspace: &Workspace, limits: &Limits) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs the tests with clients against the binary of the profile in which `cargo test` builds.
-fn clients(workspace: &Workspace, limits: &Limits, pytest: &[String]) -> Result<()> {
+/// Runs the tests of a folder against the binary of the profile in which `cargo test` builds.
+fn python_tests(
+    workspace: &Workspace,
+    folder: &str,
+    limit: Duration,
+    pytest: &[String],
+) -> Result<()> {
     let environment = Environment::prepare(workspace)?;
     // As part of a test: `cargo build` gives third-party crates other features than `cargo test`
     // does, and would compile most of them a second time.
@@ -183,12 +195,12 @@ fn clients(workspace: &Workspace, limits: &Limits, pytest: &[String]) -> Result<
     ]))?;
     bounded::run(
         Command::new(environment.python())
-            .current_dir(workspace.root.join("tests/clients"))
+            .current_dir(workspace.root.join(folder))
             .args(["-m", "pytest"])
             .args(pytest)
             .envs(environment.variables())
             .env("SYMPHONY_TEST_BINARY", workspace.target.join("debug/symphony")),
-        limits.clients,
+        limit,
     )
 }
 
@@ -205,6 +217,6 @@ mod tests {
     #[test]
     fn steps_run_in_their_own_order() {
         assert_eq!(chosen(&[TestStep::Fmt, TestStep::Tidy]), [TestStep::Tidy, TestStep::Fmt]);
-        assert_eq!(chosen(&[]).len(), 9);
+        assert_eq!(chosen(&[]).len(), 10);
     }
 }
