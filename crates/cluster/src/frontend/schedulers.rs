@@ -18,6 +18,9 @@ struct SchedulerLink {
     sender: LinkSender<FrontendToScheduler>,
     /// Of its scheduler, once that has said that it is the one.
     epoch: Option<u64>,
+    /// How many accelerators it says serve. It may say so before its catalog makes it the active one,
+    /// and does not say it again.
+    serving: u32,
 }
 
 /// Serves the link to one scheduler until it ends.
@@ -27,7 +30,7 @@ pub(crate) async fn serve(
 ) {
     let Link { peer, sender, mut receiver } = link;
     let number = shared.scheduling().next_link();
-    let mut link = SchedulerLink { number, sender, epoch: None };
+    let mut link = SchedulerLink { number, sender, epoch: None, serving: 0 };
     let ended = receive(&mut link, &mut receiver, &shared).await;
     if shared.scheduling().link_ended(number) {
         shared.serving.set(0);
@@ -104,6 +107,7 @@ impl Shared {
                 }
             }
             SchedulerToFrontend::Serving(count) => {
+                link.serving = count;
                 if self.scheduling().is_active(link.number) {
                     self.serving.set(count);
                 }
@@ -155,6 +159,7 @@ impl Shared {
         } else {
             let active = Active { link: link.number, epoch, sender: link.sender.clone() };
             let unknown = scheduling.activate(self.clock.now(), active, &catalog);
+            self.serving.set(link.serving);
             (unknown, scheduling.flush())
         };
         self.catalog.update(|current| current.clone_from(&catalog));
