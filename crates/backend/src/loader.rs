@@ -18,13 +18,13 @@ mod times;
 
 pub use check::{Checked, Ran};
 pub use error::{LoadError, LoadProblem};
-pub use memory::{available as memory_available, needed as memory_needed};
+pub use memory::{available as memory_available, needed as memory_needed, total as memory_total};
 pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
 pub use stage::Stage;
 pub use state::LoadedFiles;
 
 use crate::cache::Cache;
-use crate::engine::{EngineError, Executable};
+use crate::engine::{Engine, EngineError, Executable};
 use crate::engines::emulated::{self, Emulation};
 use crate::engines::onnxruntime::Onnxruntime;
 use crate::engines::rten::Rten;
@@ -43,6 +43,7 @@ use objective::{objective, queue_max_default};
 use std::sync::Arc;
 use symphony_core::{Class, Objective, Profile, SizedProfile};
 use symphony_wire::clock::Clock;
+use symphony_wire::message::EngineFacts;
 use symphony_wire::tensor::{Signature, TensorSpec};
 use tracing::info;
 
@@ -173,6 +174,16 @@ impl Loader {
     /// Tells what the load of a model is about.
     pub fn tell(&self, model: &str, stage: Stage) {
         (self.watcher)(model, stage);
+    }
+
+    /// The engines that models can run on here, with their versions.
+    #[must_use]
+    pub fn engine_facts(&self) -> Vec<EngineFacts> {
+        let facts = |name: &str, version| EngineFacts { name: name.to_owned(), version };
+        let rten = facts(self.rten.name(), self.rten.version());
+        let onnxruntime =
+            self.onnxruntime.iter().map(|engine| facts(engine.name(), engine.release()));
+        std::iter::once(rten).chain(onnxruntime).collect()
     }
 
     /// The configuration of the loader.

@@ -10,12 +10,14 @@
 mod carrier;
 mod execute;
 mod gap;
+mod idle;
 mod port;
 #[cfg(test)]
 mod tests;
 
 pub use carrier::{InProcessCarrier, WorkerCarrier};
 pub use gap::{Gap, GapPort, Gaps};
+pub use idle::Ready;
 pub use port::{CHANGES_MAX, Probe, Refused, Unreachable, WorkerPort};
 
 use crate::engine::{guarded, panic_message};
@@ -23,6 +25,7 @@ use crate::resident::Resident;
 use crossbeam_channel::Receiver;
 use execute::{BatchRun, fail, take};
 use gap::{Lender, gaps};
+use idle::IdleGaps;
 use port::{ROOM_AGAIN, ToWorker};
 use std::collections::HashMap;
 use std::io;
@@ -70,6 +73,7 @@ impl Worker {
             models: HashMap::new(),
             lanes: HashMap::new(),
             running: None,
+            idle: IdleGaps::default(),
         };
         let thread = thread::Builder::new()
             .name(format!("accelerator-{}", accelerator.0))
@@ -128,6 +132,8 @@ struct WorkerThread {
     lanes: HashMap<ModelId, ModelId>,
     /// The batch that runs.
     running: Option<(BatchId, ModelId)>,
+    /// How long it was idle between batches.
+    idle: IdleGaps,
 }
 
 impl WorkerThread {
@@ -186,12 +192,13 @@ impl WorkerThread {
         self.models.insert(*first, resident);
     }
 
-    /// Runs a model's batches by other lanes than before.
+    /// Runs a model's batches by other lanes than before. What is queued by the lanes before still runs.
     fn rename(&mut self, model: ModelId, lanes: &[ModelId]) {
-        self.lanes.retain(|_, of| *of != model);
-        if let Some(resident) = self.models.remove(&model) {
-            self.load(lanes, resident);
-        }
+        let Some(first) = lanes.first().filter(|first| **first != model) else { return };
+        let Some(resident) = self.models.remove(&model) else { return };
+        self.lanes.values_mut().filter(|of| **of == model).for_each(|of| *of = *first);
+        self.lanes.insert(model, *first);
+        self.load(lanes, resident);
     }
 
     /// The thread has failed and runs nothing from now on. The scheduler is notified, and gets back
@@ -231,6 +238,7 @@ impl WorkerThread {
         let clock = self.clock;
         let taken = clock.now();
         self.running = Some((plan.message.batch, plan.message.model));
+        self.idle.began(taken, self.carrier.ready(&plan));
         let exec = self.run(&plan, taken);
         let finished = clock.now();
         let BatchPlan { batch, model, requests, .. } = plan.message;
@@ -245,6 +253,9 @@ impl WorkerThread {
         }
         self.running = None;
         self.carrier.give_back(requests);
+        if let Some(gaps) = self.idle.ended(finished) {
+            self.carrier.gaps(accelerator, gaps);
+        }
     }
 
     /// Runs a batch to see how long it takes. A model that fails on it fails on such requests, too,

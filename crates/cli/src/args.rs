@@ -213,9 +213,12 @@ pub(crate) struct FrontendArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SchedulerArgs {
-    /// The directory of models; backends see it at the same path.
+    /// The directory of models; backends see it at the same path, unless models are streamed.
     #[arg(long, value_name = "DIR", visible_alias = "model-repository")]
     pub(crate) models: PathBuf,
+    /// Send backends the files of models, which then need no directory of models.
+    #[arg(long)]
+    pub(crate) stream_models: bool,
     /// Where frontends and backends connect; port 0 takes a free one [default: 127.0.0.1:7000].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<Endpoint>,

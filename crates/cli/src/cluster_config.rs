@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
+use symphony_backend::loader::memory_total;
 use symphony_cluster::backend::BackendConfig;
 use symphony_cluster::frontend::FrontendConfig;
 use symphony_cluster::scheduler::SchedulerConfig;
@@ -24,6 +25,9 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:7000";
 /// Where a frontend's inputs are fetched if nobody says otherwise.
 const DATA_DEFAULT: &str = "127.0.0.1:0";
 
+/// Bound on the models that are streamed to a backend if nobody says otherwise.
+const STREAMED_GIB_MAX_DEFAULT: u32 = 64;
+
 /// `[cluster]` as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -36,6 +40,8 @@ pub(crate) struct ClusterFile {
     tls_key: Option<PathBuf>,
     tls_ca: Option<PathBuf>,
     lease: Option<String>,
+    stream_models: Option<bool>,
+    streamed_gib_max: Option<u32>,
 }
 
 /// How a scheduler schedules.
@@ -133,6 +139,7 @@ impl ClusterFile {
             settings: Settings { mode, accelerators: 0, low_share, overdue_after },
             layout,
             spin,
+            stream_models: args.stream_models || self.stream_models.unwrap_or(false),
         })
     }
 
@@ -149,14 +156,27 @@ impl ClusterFile {
     }
 
     pub(crate) fn backend(&self, args: &BackendArgs, accelerators: usize) -> Result<BackendConfig> {
-        let facts = AcceleratorFacts { kind: "cpu".to_owned(), memory: 0 };
+        let memory = memory_total() / accelerators.max(1) as u64;
+        let facts = AcceleratorFacts { kind: "cpu".to_owned(), memory };
         Ok(BackendConfig {
             name: own_name(args.role.name.clone()),
             schedulers: args.scheduler.clone(),
             links: self.links()?,
             accelerators: vec![facts; accelerators],
+            // What the loader finds when it opens them.
             engines: Vec::new(),
+            streamed_bytes_max: u64::from(self.streamed_gib_max()?) << 30,
         })
+    }
+}
+
+impl ClusterFile {
+    fn streamed_gib_max(&self) -> Result<u32> {
+        match self.streamed_gib_max {
+            None => Ok(STREAMED_GIB_MAX_DEFAULT),
+            Some(gib @ 1..=1_000_000) => Ok(gib),
+            Some(gib) => bail!("cluster.streamed_gib_max = {gib}: give 1 to 1000000"),
+        }
     }
 }
 

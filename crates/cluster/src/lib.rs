@@ -16,6 +16,7 @@
 pub mod backend;
 mod dial;
 mod error;
+mod files;
 pub mod frontend;
 mod life;
 pub mod scheduler;

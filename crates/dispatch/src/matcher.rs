@@ -12,7 +12,7 @@ use symphony_core::sched::{
 use symphony_core::{AcceleratorId, ModelId, Span, Time};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{
-    MatcherInbox, MatcherQuestion, Received, ServingCount, home,
+    GapBoard, MatcherInbox, MatcherQuestion, Received, ServingCount, home,
 };
 use symphony_wire::message::{AcceleratorStatistics, Completion, Serve, Statistics};
 
@@ -43,15 +43,24 @@ struct LivePool {
     granted: u64,
     late: Lateness,
     serving: ServingCount,
+    gaps: GapBoard,
     /// The accelerators whose threads have failed.
     lost: BTreeSet<AcceleratorId>,
+}
+
+/// What is read and set beside the messages.
+pub(crate) struct Shown {
+    /// How many accelerators serve.
+    pub(crate) serving: ServingCount,
+    /// What accelerators say of their gaps.
+    pub(crate) gaps: GapBoard,
 }
 
 impl LiveMatcher {
     pub(crate) fn new(
         settings: &Settings,
         inbox: MatcherInbox,
-        serving: ServingCount,
+        Shown { serving, gaps }: Shown,
         from_shards: Vec<FromShard>,
         to_shards: Vec<Outbox<FromMatcher>>,
     ) -> LiveMatcher {
@@ -62,7 +71,7 @@ impl LiveMatcher {
         serving.set(party.serving());
         let (cost, late) = (Cost::new(), Lateness::new());
         let lost = BTreeSet::new();
-        let pool = LivePool { mode, accelerators, cost, granted: 0, late, serving, lost };
+        let pool = LivePool { mode, accelerators, cost, granted: 0, late, serving, gaps, lost };
         let (to_shards, todo) = (ToShards(to_shards), Actions::default());
         LiveMatcher { party, inbox, from_shards, to_shards, todo, pool }
     }
@@ -275,6 +284,7 @@ impl LivePool {
         for (number, accelerator) in (0u32..).zip(&mut all.accelerators) {
             accelerator.slowdown = party.accelerator_slowdown(AcceleratorId(number));
             accelerator.state = self.state(party, AcceleratorId(number));
+            accelerator.gaps = self.gaps.read(AcceleratorId(number));
         }
     }
 }

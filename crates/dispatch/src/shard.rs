@@ -260,7 +260,7 @@ impl ShardRecords {
                 removal.push(reply);
                 party.on_event(now, Event::RemoveModel { model }, todo);
             }
-            ShardQuestion::SetProfile(model, profile, reply) => {
+            ShardQuestion::SetProfile { model, profile, reply, .. } => {
                 party.on_event(now, Event::SetProfile { model, profile }, todo);
                 // They were multiples of what the profile before says.
                 self.times.remove(&model);

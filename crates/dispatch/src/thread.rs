@@ -6,7 +6,7 @@
 
 use crate::between::between;
 use crate::effects::Effects;
-use crate::matcher::LiveMatcher;
+use crate::matcher::{LiveMatcher, Shown};
 use crate::settings::Settings;
 use crate::shard::LiveShard;
 use std::io;
@@ -89,11 +89,11 @@ pub fn threads<E: Effects>(
     let (mut from_shards, mut to_shards) = (Vec::new(), Vec::new());
     let mut all: Vec<Thread<E>> = Vec::new();
     let mut matching = None;
-    for (at, ThreadInbox { doorbell, shards, matcher: inbox, serving }) in
+    for (at, ThreadInbox { doorbell, shards, matcher: inbox, serving, gaps }) in
         inboxes.into_iter().enumerate()
     {
         let name = name(is_apart, inbox.is_some(), shards.first().map(|(number, _)| *number));
-        matching = matching.or(inbox.map(|inbox| (at, inbox, serving)));
+        matching = matching.or(inbox.map(|inbox| (at, inbox, Shown { serving, gaps })));
         let live = shards.into_iter().map(|(number, inbox)| {
             let (end, from, to) = between(count, doorbell.ringer(), matcher.clone());
             from_shards.push(from);
@@ -104,8 +104,8 @@ pub fn threads<E: Effects>(
         let (ending, doorbell) = (Arc::clone(&ending), Some(doorbell));
         all.push(Thread { shards, matcher: None, ending, doorbell, name });
     }
-    if let Some((at, inbox, serving)) = matching {
-        all[at].matcher = Some(LiveMatcher::new(settings, inbox, serving, from_shards, to_shards));
+    if let Some((at, inbox, shown)) = matching {
+        all[at].matcher = Some(LiveMatcher::new(settings, inbox, shown, from_shards, to_shards));
     }
     all
 }

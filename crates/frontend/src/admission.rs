@@ -100,9 +100,9 @@ impl Admission {
     ) -> Result<Submitted, InferError> {
         let (sender, reply) = oneshot::channel();
         let mut lane = model.lanes.route(&model.signature, &inputs);
-        if let Some(profile) = lane.profile.take() {
+        if let Some(given) = lane.given.take() {
             // Where there is no room to say so, the lane's batches are planned as before.
-            let _ = self.scheduler.set_profile(lane.id, profile);
+            let _ = self.scheduler.give_lane(lane.id, given.size, given.profile);
         }
         let id = self
             .inflight

@@ -59,16 +59,23 @@ struct SharedForms {
     costs: SizedProfile,
 }
 
+/// What a lane was given to.
+#[derive(Clone, Debug)]
+pub struct GivenLane {
+    /// The size of its requests.
+    pub size: u64,
+    /// What its batches take.
+    pub profile: Arc<Profile>,
+}
+
 /// The lane of one request. A form keeps its lane while any of its requests has one of these.
 #[derive(Debug)]
 pub struct RequestLane {
     /// The scheduler's name for it.
     pub id: ModelId,
-    /// Batches of the lane take as long as this says from now on: the scheduler is to be told before
-    /// the request is submitted.
-    pub profile: Option<Arc<Profile>>,
-    /// The size that the lane is for from now on, where `profile` says that it is another.
-    pub size: Option<u64>,
+    /// What the lane is for from now on, if that has changed: the scheduler is to be told before the
+    /// request is submitted.
+    pub given: Option<GivenLane>,
     held: Option<(Arc<ModelLanes>, usize)>,
 }
 
@@ -143,12 +150,10 @@ impl ModelLanes {
     #[inline]
     pub fn route(self: &Arc<Self>, signature: &Signature, inputs: &Inputs) -> RequestLane {
         match &self.routing {
-            Routing::Alone(_) => {
-                RequestLane { id: self.ids[0], profile: None, size: None, held: None }
-            }
+            Routing::Alone(_) => RequestLane { id: self.ids[0], given: None, held: None },
             Routing::Borders(table) => {
                 let number = table.route(signature.size(&inputs.sizes), inputs.rows);
-                RequestLane { id: self.ids[number], profile: None, size: None, held: None }
+                RequestLane { id: self.ids[number], given: None, held: None }
             }
             Routing::Forms(forms) => self.route_by_form(forms, signature, inputs),
         }
@@ -163,9 +168,9 @@ impl ModelLanes {
         let (form, size) = (signature.form(inputs), signature.size(&inputs.sizes));
         let mut forms = lock(forms);
         let routed = forms.lanes.route(form, size);
-        let profile = routed.size.map(|size| Arc::new(forms.costs.at(size)));
+        let given = |size| GivenLane { size, profile: Arc::new(forms.costs.at(size)) };
         let held = Some((Arc::clone(self), routed.lane));
-        RequestLane { id: self.ids[routed.lane], profile, size: routed.size, held }
+        RequestLane { id: self.ids[routed.lane], given: routed.size.map(given), held }
     }
 
     /// Plans the borders anew, about once a second. `replace` has the scheduler plan a lane by another
@@ -355,10 +360,10 @@ mod tests {
         let lanes = Arc::new(ModelLanes::of_forms(names, forms, costs()));
         let signature = signature(false);
         let first = lanes.route(&signature, &request(7));
-        let profile = first.profile.clone().expect("a profile of its own");
+        let profile = first.given.as_ref().expect("a profile of its own").profile.clone();
         assert_eq!(profile.exec(1), costs().at(7).exec(1));
         let second = lanes.route(&signature, &request(7));
-        assert_eq!((second.id, second.profile.is_none()), (first.id, true));
+        assert_eq!((second.id, second.given.is_none()), (first.id, true));
         let others: Vec<_> = (8..100).map(|size| lanes.route(&signature, &request(size))).collect();
         assert!(others.iter().all(|other| other.id != first.id));
         let overflow = others.last().unwrap().id;
@@ -418,9 +423,10 @@ mod tests {
         for ((lanes, frontend), forms) in lanes.iter_mut().zip(&frontends).zip(forms) {
             for size in forms {
                 let lane = frontend.route(&signature, &request(size));
-                assert_eq!(lane.size, Some(u64::try_from(size).unwrap()));
-                let profile = owner.profile_at(lane.id, lane.size.unwrap()).unwrap();
-                assert_eq!(profile.exec(1), lane.profile.as_ref().unwrap().exec(1));
+                let given = lane.given.as_ref().unwrap();
+                assert_eq!(given.size, u64::try_from(size).unwrap());
+                let profile = owner.profile_at(lane.id, given.size).unwrap();
+                assert_eq!(profile.exec(1), given.profile.exec(1));
                 lanes.push((size, lane));
             }
             lanes.sort_by_key(|(size, _)| *size);

@@ -72,6 +72,16 @@ impl Onnxruntime {
         &self.opened.library
     }
 
+    /// Its release as the library's file is named, such as `1.22.0`; otherwise what the library says of
+    /// its build.
+    #[must_use]
+    pub fn release(&self) -> String {
+        let file = fs::canonicalize(self.library()).ok();
+        let name = file.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+        let release = name.and_then(|name| name.split_once(".so.")).map(|(_, release)| release);
+        release.map_or_else(|| self.version(), str::to_owned)
+    }
+
     /// The library of the operators of the installed Python package `onnxruntime-extensions`, in a
     /// form that this process can open, which is written to `directory`.
     ///

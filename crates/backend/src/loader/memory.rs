@@ -47,9 +47,23 @@ pub fn available() -> u64 {
     [machine, group].into_iter().flatten().min().unwrap_or(u64::MAX)
 }
 
+/// The memory that this process may use, in bytes: the machine's, or the control group's where that is
+/// less. Zero where neither tells.
+#[must_use]
+pub fn total() -> u64 {
+    let read = |path: &str| fs::read_to_string(path).ok();
+    let machine = read("/proc/meminfo").and_then(|text| of_meminfo(&text, "MemTotal:"));
+    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
+    [machine, group].into_iter().flatten().min().unwrap_or(0)
+}
+
 fn machine_available(meminfo: &str) -> Option<u64> {
-    let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = available.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    of_meminfo(meminfo, "MemAvailable:")
+}
+
+fn of_meminfo(meminfo: &str, key: &str) -> Option<u64> {
+    let value = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+    let kibibytes: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
 
@@ -61,7 +75,8 @@ mod tests {
     fn the_machine_tells_how_much_is_free() {
         assert_eq!(machine_available("MemTotal: 9 kB\nMemAvailable:   7 kB\n"), Some(7 << 10));
         assert_eq!(machine_available("MemTotal: 9 kB\n"), None);
-        assert!(available() > 0);
+        assert_eq!(of_meminfo("MemTotal: 9 kB\n", "MemTotal:"), Some(9 << 10));
+        assert!(available() > 0 && total() >= available());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What carries the messages of an accelerator's thread to the other roles, and its requests' tensors
 //! to it.
 
+use super::idle::Ready;
 use std::fmt::Debug;
 use std::sync::Arc;
 use symphony_core::{AcceleratorId, BatchId, ModelId, RequestId};
@@ -9,7 +10,7 @@ use symphony_wire::carrier::in_process::{
     InFlight, PlanBuffers, RunningRequest, SchedulerPort, SubmitError,
 };
 use symphony_wire::clock::Clock;
-use symphony_wire::message::{BatchPlan, Completion, Outcome, PlannedRequest};
+use symphony_wire::message::{BatchPlan, Completion, GapFigures, Outcome, PlannedRequest};
 
 /// The way from an accelerator's thread to the scheduler and to the frontends. Nothing here waits.
 pub trait WorkerCarrier: Debug + Send + Sync {
@@ -53,6 +54,14 @@ pub trait WorkerCarrier: Debug + Send + Sync {
 
     /// Gives the room of a plan back.
     fn give_back(&self, requests: Vec<PlannedRequest>);
+
+    /// When a batch that begins was planned, and had its inputs. Here they are at hand.
+    fn ready(&self, plan: &Timed<BatchPlan>) -> Ready {
+        Ready { planned: plan.at, inputs: plan.at }
+    }
+
+    /// Tells how the accelerator lay idle lately though its next batch was planned.
+    fn gaps(&self, accelerator: AcceleratorId, gaps: GapFigures);
 }
 
 /// The way to roles in the same process.
@@ -111,5 +120,9 @@ impl WorkerCarrier for InProcessCarrier {
 
     fn give_back(&self, requests: Vec<PlannedRequest>) {
         self.buffers.give_back(requests);
+    }
+
+    fn gaps(&self, accelerator: AcceleratorId, gaps: GapFigures) {
+        self.scheduler.set_gaps(accelerator, gaps);
     }
 }

@@ -9,7 +9,7 @@ use crate::signals::Signals;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
 use symphony_backend::loader::Loader;
-use symphony_cluster::backend::BackendEnd;
+use symphony_cluster::backend::{BackendConfig, BackendEnd};
 use symphony_wire::carrier::in_process::commands;
 
 /// Threads that keep the links: they read inputs while batches run.
@@ -28,7 +28,8 @@ async fn serve(config: BackendRole) -> Result<()> {
     let name = config.cluster.name.clone();
     let count = config.cluster.accelerators.len();
     let loader = Loader::new(config.loader);
-    let mut backend = BackendEnd::start(config.cluster, loader)?;
+    let cluster = BackendConfig { engines: loader.engine_facts(), ..config.cluster };
+    let mut backend = BackendEnd::start(cluster, loader)?;
     say(format_args!("backend {name}: {count} accelerators"));
     // It loads what the scheduler orders; nobody sends it commands.
     let (nobody, _) = commands();

@@ -5,13 +5,15 @@ use super::fetching::ReadyBatch;
 use super::lock::lock;
 use super::sent::SentBatch;
 use super::shared::Shared;
-use symphony_backend::worker::{Refused, WorkerCarrier};
+use symphony_backend::worker::{Ready, Refused, WorkerCarrier};
 use symphony_core::{AcceleratorId, BatchId, ModelId, RequestId};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{Answers, RunningRequest, SubmitError};
 use symphony_wire::carrier::link::SendError;
-use symphony_wire::message::link::{BackendToFrontend, BackendToScheduler, HandedBack};
-use symphony_wire::message::{BatchPlan, Completion, Outcome, PlannedRequest};
+use symphony_wire::message::link::{
+    AcceleratorGaps, BackendToFrontend, BackendToScheduler, HandedBack,
+};
+use symphony_wire::message::{BatchPlan, Completion, GapFigures, Outcome, PlannedRequest};
 
 impl Shared {
     /// Runs a batch whose inputs are there, as far as they are to be had.
@@ -122,6 +124,18 @@ impl WorkerCarrier for Shared {
 
     fn give_back(&self, requests: Vec<PlannedRequest>) {
         drop(requests);
+    }
+
+    fn ready(&self, plan: &Timed<BatchPlan>) -> Ready {
+        let known = lock(&self.sent).batches.get(&plan.message.batch).copied();
+        let at_hand = Ready { planned: plan.at, inputs: plan.at };
+        known.map_or(at_hand, |sent| Ready { planned: sent.received, inputs: sent.ready })
+    }
+
+    fn gaps(&self, accelerator: AcceleratorId, gaps: GapFigures) {
+        let gaps = AcceleratorGaps { accelerator: self.number_of(accelerator), gaps };
+        // Where there is no room, the next are told.
+        let _ = self.send(&BackendToScheduler::Gaps(vec![gaps]));
     }
 }
 

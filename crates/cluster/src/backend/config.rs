@@ -16,4 +16,6 @@ pub struct BackendConfig {
     pub accelerators: Vec<AcceleratorFacts>,
     /// What it runs models with.
     pub engines: Vec<EngineFacts>,
+    /// Bound on the bytes of models that are streamed to it and kept in its cache.
+    pub streamed_bytes_max: u64,
 }

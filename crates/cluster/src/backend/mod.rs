@@ -7,6 +7,7 @@
 //! - `data_links`, `frontends`: the links to the frontends.
 //! - `orders`, `models`: the thread that carries out orders: loads models, binds them to lanes, gives
 //!   them up.
+//! - `streamed`, `store`: the thread that receives the files of models, and where it keeps them.
 //! - `shared`: what all of these share.
 //!
 //! A backend has a *life*. Whoever could not hear of it for too long gives that life up: its results
@@ -23,6 +24,8 @@ mod orders;
 mod scheduling;
 mod sent;
 mod shared;
+mod store;
+mod streamed;
 
 pub use config::BackendConfig;
 
@@ -37,6 +40,7 @@ use shared::Shared;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
+use store::Store;
 use symphony_backend::loader::Loader;
 use symphony_backend::worker::{Gaps, Worker, WorkerCarrier};
 use symphony_core::AcceleratorId;
@@ -62,6 +66,9 @@ impl BackendEnd {
     /// The system has no room for the threads.
     pub fn start(config: BackendConfig, loader: Loader) -> Result<BackendEnd, StartError> {
         let (models, orders) = orders::port();
+        let (files, to_receive) = streamed::port();
+        let streamed = loader.config().cache_dir.join("streamed");
+        let store = Store::new(streamed.clone(), &config.name, config.streamed_bytes_max);
         let (is_leaving, _) = watch::channel(false);
         let (is_drained, drained) = watch::channel(false);
         let count = config.accelerators.len();
@@ -77,6 +84,8 @@ impl BackendEnd {
             data: Mutex::default(),
             workers: OnceLock::new(),
             models,
+            files,
+            streamed,
             offered: Offered::default(),
             is_leaving,
             is_drained,
@@ -92,6 +101,7 @@ impl BackendEnd {
         let loader = loader.in_gaps(Gaps::of(workers.iter().map(Worker::gaps).collect()));
         models::start(orders, loader, ports.clone(), Arc::clone(&shared))
             .map_err(failed("models"))?;
+        streamed::start(to_receive, store, Arc::clone(&shared)).map_err(failed("files"))?;
         // Set once, before anybody is told of this backend.
         let _ = shared.workers.set(ports);
         tokio::spawn(frontends::start_overdue(Arc::clone(&shared)));

@@ -4,6 +4,7 @@
 use super::lock::lock;
 use super::orders::Work;
 use super::shared::Shared;
+use crate::files::fingerprint;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -48,6 +49,14 @@ struct Held {
     version: LoadedVersion,
 }
 
+/// A version that is to be loaded.
+#[derive(Debug)]
+struct Wanted {
+    source: ModelSource,
+    /// What its files are, where they were streamed.
+    streamed: Option<String>,
+}
+
 struct BackendModels {
     backend: LocalBackend,
     /// Loaded, and not bound to lanes yet.
@@ -86,20 +95,24 @@ impl BackendModels {
 
     /// Begins to load whatever is ordered, several at a time.
     fn load_ahead(&mut self, waiting: &VecDeque<Work>) {
-        let source = |work: &Work| match work {
-            Work::Order {
-                order: Order::Load { source: Source::Shared { path }, name, version },
-                ..
-            } => read(path, name, *version).ok(),
+        let wanted = |work: &Work| match work {
+            Work::Order { order: Order::Load { source, name, version }, .. } => {
+                self.wanted(source, name, *version).ok()
+            }
             Work::Order { .. } => None,
         };
-        let sources: Vec<_> = waiting.iter().filter_map(source).collect();
-        let is_new = |source: &ModelSource| self.known(source).is_none();
-        self.backend.load_ahead(sources.into_iter().filter(is_new).collect());
+        let wanted =
+            waiting.iter().filter_map(wanted).filter(|wanted| self.known(wanted).is_none());
+        let sources: Vec<_> = wanted.map(|wanted| wanted.source).collect();
+        self.backend.load_ahead(sources);
     }
 
     fn carry_out(&mut self, work: Work) {
         let Work::Order { number, order, to } = work;
+        let streamed = match &order {
+            Order::Load { source: Source::Streamed { files }, .. } => Some(fingerprint(files)),
+            _ => None,
+        };
         let result = match order {
             Order::Load { source, name, version } => self.load(&source, &name, version),
             Order::Bind { name, version, lanes } => self.bind(name, version, &lanes),
@@ -111,6 +124,9 @@ impl BackendModels {
             Order::Serve { .. } | Order::Drain => Ok(OrderDone::Serves),
         };
         self.offer();
+        if let Some(fingerprint) = streamed {
+            self.shared.files.loaded(&fingerprint);
+        }
         if let Err(why) = &result {
             tracing::error!("an order of the scheduler is not carried out: {why}");
         }
@@ -124,28 +140,47 @@ impl BackendModels {
         *lock(&self.shared.offered.0) = all.collect();
     }
 
-    /// The facts of a version that is loaded as it is in the repository.
-    fn known(&self, source: &ModelSource) -> Option<&LoadedFacts> {
+    /// A version that is to be loaded: read from where its files are.
+    fn wanted(&self, source: &Source, name: &str, version: u64) -> Result<Wanted, String> {
+        match source {
+            Source::Shared { path } => {
+                let source = read(path, name, version)?;
+                Ok(Wanted { source, streamed: None })
+            }
+            Source::Streamed { files } => {
+                let fingerprint = fingerprint(files);
+                let source = read(&self.shared.streamed.join(&fingerprint), name, version)?;
+                Ok(Wanted { source, streamed: Some(fingerprint) })
+            }
+        }
+    }
+
+    /// The facts of a version that is loaded as it is wanted.
+    fn known(&self, wanted: &Wanted) -> Option<&LoadedFacts> {
+        let Wanted { source, streamed } = wanted;
         let fresh = self.fresh.values().map(|(held, _)| held);
         let mut all = fresh.chain(self.bound.values());
+        let is_current = |held: &Held| match streamed {
+            Some(fingerprint) => held.facts.fingerprint == *fingerprint,
+            None => held.version.files.is_current(source),
+        };
         let held = all.find(|held| {
             let version = &held.version;
-            (version.name == source.name && version.version == source.version)
-                && version.files.is_current(source)
+            version.name == source.name && version.version == source.version && is_current(held)
         });
         held.map(|held| &held.facts)
     }
 
     fn load(&mut self, source: &Source, name: &str, version: u64) -> Result<OrderDone, String> {
-        let Source::Shared { path } = source else {
-            return Err("this backend takes models from a shared path only".to_owned());
-        };
-        let source = read(path, name, version)?;
-        if let Some(facts) = self.known(&source) {
+        let wanted = self.wanted(source, name, version)?;
+        if let Some(facts) = self.known(&wanted) {
             return Ok(OrderDone::Loaded(Box::new(facts.clone())));
         }
-        let fingerprint =
-            LoadedFiles::of(&source).map_err(|error| error.to_string())?.fingerprint();
+        let Wanted { source, streamed } = wanted;
+        let fingerprint = match streamed {
+            Some(fingerprint) => fingerprint,
+            None => LoadedFiles::of(&source).map_err(|error| error.to_string())?.fingerprint(),
+        };
         let (loaded, copies) = self.backend.load(source).map_err(|error| error.to_string())?;
         let facts = facts_of(&loaded, fingerprint);
         let held = Held { facts: facts.clone(), version: loaded };

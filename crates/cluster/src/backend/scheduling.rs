@@ -14,7 +14,7 @@ use symphony_core::AcceleratorId;
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::link::{Link, LinkReceiver, LinkSender};
 use symphony_wire::message::link::{BackendToScheduler, HandedBack, SchedulerToBackend, SentPlan};
-use symphony_wire::message::{Order, Registration};
+use symphony_wire::message::{Order, Registration, Source};
 
 /// Why a link ends from this side.
 struct End(String);
@@ -23,6 +23,7 @@ struct End(String);
 pub(crate) async fn serve(link: Link<SchedulerToBackend, BackendToScheduler>, shared: Arc<Shared>) {
     let Link { peer, sender, mut receiver } = link;
     let why = receive(&shared, &sender, &mut receiver).await;
+    shared.files.link_ended(sender.clone());
     let mut active = lock(&shared.active);
     if active.take_if(|active| active.sender.is_same(&sender)).is_some() {
         tracing::warn!(scheduler = %peer.name, "the link to the active scheduler has ended: {why}");
@@ -78,17 +79,28 @@ impl Shared {
             SchedulerToBackend::Order { order, .. } if matches!(*order, Order::Drain) => {
                 self.drain();
             }
-            SchedulerToBackend::Order { number, order } => {
-                self.models.send(Work::Order { number, order: *order, to: sender.clone() });
-            }
+            SchedulerToBackend::Order { number, order } => self.ordered(sender, number, *order),
+            SchedulerToBackend::File(part) => self.files.piece(part).map_err(End)?,
+            SchedulerToBackend::NoFile { number, text } => self.files.no_file(number, text),
             SchedulerToBackend::Frontends(all) => frontends::connect_to(self, all),
             SchedulerToBackend::Refused { text } => {
                 self.begin_life();
                 return Err(End(text));
             }
-            SchedulerToBackend::Welcome { .. } | SchedulerToBackend::File(_) => {}
+            SchedulerToBackend::Welcome { .. } => {}
         }
         Ok(())
+    }
+
+    /// An order has come. Before a version is loaded, its files have to be here.
+    fn ordered(&self, sender: &LinkSender<BackendToScheduler>, number: u64, order: Order) {
+        let to = sender.clone();
+        match order {
+            Order::Load { source: Source::Streamed { files }, name, version } => {
+                self.files.order(number, (name, version), files, to);
+            }
+            order => self.models.send(Work::Order { number, order, to }),
+        }
     }
 
     fn is_active(&self, sender: &LinkSender<BackendToScheduler>) -> bool {

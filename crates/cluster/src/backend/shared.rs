@@ -6,8 +6,10 @@ use super::fetching::Fetching;
 use super::lock::lock;
 use super::orders::{ModelsPort, Offered};
 use super::sent::Sent;
+use super::streamed::FilesPort;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use symphony_backend::worker::WorkerPort;
@@ -42,6 +44,10 @@ pub(crate) struct Shared {
     pub(crate) data: Mutex<DataLinks>,
     pub(crate) workers: OnceLock<Vec<WorkerPort>>,
     pub(crate) models: ModelsPort,
+    /// The way to the thread that receives the files of models.
+    pub(crate) files: FilesPort,
+    /// Where those are.
+    pub(crate) streamed: PathBuf,
     pub(crate) offered: Offered,
     /// The process was told to end.
     pub(crate) is_leaving: watch::Sender<bool>,

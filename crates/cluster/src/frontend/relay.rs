@@ -37,6 +37,16 @@ fn run(inbox: ThreadInbox, shared: &Shared) {
             Received::Message(FrontendToShard::Cancel { model, request, deadline }) => {
                 scheduling.cancel(now, model, request, deadline);
             }
+            // Before the requests that it was given for.
+            Received::Question(ShardQuestion::SetProfile {
+                model,
+                size: Some(size),
+                reply,
+                ..
+            }) => {
+                scheduling.give_lane(model, size);
+                reply.answer(());
+            }
             Received::Question(question) => asked.push(Asked::Shard(question)),
         });
         let refused = scheduling.flush();
@@ -74,8 +84,6 @@ fn ask(shared: &Shared, asked: Asked) {
         Asked::Matcher(MatcherQuestion::Serve(serve, reply)) => {
             shared.ask(Asker::Serve(reply), question(Question::Serve(serve)));
         }
-        // A lane that was given to a form: the model's costs say what its batches take.
-        Asked::Shard(ShardQuestion::SetProfile(..)) => {}
         Asked::Matcher(MatcherQuestion::Statistics(_) | MatcherQuestion::SetMode(..)) => {}
         other => tracing::error!("a frontend asked what only the owner of models asks: {other}"),
     }

@@ -3,6 +3,7 @@
 
 use super::names::LaneNames;
 use super::outstanding::Outstanding;
+use std::collections::{BTreeMap, BTreeSet};
 use symphony_core::{ModelId, Request, RequestId, Time};
 use symphony_wire::carrier::in_process::{Catalog, SharedCatalog};
 use symphony_wire::carrier::link::{LinkSender, NotAllSent, SendError};
@@ -17,6 +18,8 @@ pub(crate) struct Scheduling {
     links: u64,
     outstanding: Outstanding,
     names: LaneNames,
+    /// The sizes that lanes were given to.
+    sizes: BTreeMap<ModelId, u64>,
     /// What is sent together next.
     burst: Vec<FrontendToScheduler>,
 }
@@ -76,6 +79,14 @@ impl Scheduling {
         self.outstanding.submitted(model, request);
         if self.active.is_some() {
             self.burst.push(FrontendToScheduler::Submit(Submit::of(model, &request, now)));
+        }
+    }
+
+    /// A lane was given to requests of this size. That goes with the next burst.
+    pub(crate) fn give_lane(&mut self, lane: ModelId, size: u64) {
+        self.sizes.insert(lane, size);
+        if self.active.is_some() {
+            self.burst.push(FrontendToScheduler::LaneSize { lane, size });
         }
     }
 
@@ -139,6 +150,12 @@ impl Scheduling {
         self.active = Some(active);
         let mut unknown = Vec::new();
         self.burst.clear();
+        // A scheduler that this frontend was cut off from has the lanes of its catalog still.
+        let lanes = catalog.served().flat_map(|model| model.lanes.ids()).copied();
+        let lanes: BTreeSet<ModelId> = lanes.collect();
+        self.sizes.retain(|lane, _| lanes.contains(lane));
+        let sizes = self.sizes.iter();
+        self.burst.extend(sizes.map(|(&lane, &size)| FrontendToScheduler::LaneSize { lane, size }));
         for (model, request) in self.outstanding.welcomed() {
             match self.names.translate(model, catalog) {
                 Some(lane) => {

@@ -3,6 +3,7 @@
 use super::effects::SentBatches;
 use super::members::Members;
 use super::routes::Routes;
+use super::streams::Streams;
 use std::sync::Arc;
 use symphony_wire::carrier::in_process::{RepositoryPort, SchedulerPort, SharedCatalog};
 use symphony_wire::carrier::link::LinkReceiver;
@@ -21,6 +22,7 @@ pub(crate) struct Acting {
     pub(crate) members: Members,
     pub(crate) routes: Arc<Routes>,
     pub(crate) effects: Arc<SentBatches>,
+    pub(crate) streams: Streams,
 }
 
 /// The scheduler that has the lease, as soon as this process has it. The link is read meanwhile, so that

@@ -2,7 +2,10 @@
 
 use super::members::Members;
 use super::membership::VersionKey;
+use super::streams::{Digests, ModelFiles, StreamedFiles};
+use crate::files::fingerprint;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::{LoadError, LoadProblem, LoadedFiles, Stage};
 use symphony_backend::profiling::ProfileOrigin;
@@ -23,41 +26,60 @@ const REFINE_EVERY: Duration = Duration::from_secs(1);
 pub struct RemoteBackends {
     members: Members,
     repository: PathBuf,
+    /// Of files that are streamed; `None` where backends see the repository.
+    digests: Option<Digests>,
     refine_at: Instant,
 }
 
+/// A version that backends are to load.
+struct Wanted {
+    key: VersionKey,
+    /// Where they get it from.
+    files: ModelFiles,
+    /// The state of its files here.
+    state: LoadedFiles,
+}
+
 impl RemoteBackends {
-    pub(crate) fn new(members: Members, repository: &Path) -> RemoteBackends {
+    pub(crate) fn new(members: Members, repository: &Path, stream_models: bool) -> RemoteBackends {
         // Backends open it from directories of their own.
         let repository = repository.canonicalize().unwrap_or_else(|_| repository.to_owned());
-        RemoteBackends { members, repository, refine_at: Instant::now() + REFINE_EVERY }
+        let digests = stream_models.then(Digests::default);
+        RemoteBackends { members, repository, digests, refine_at: Instant::now() + REFINE_EVERY }
     }
 
-    /// What tells a version in its present state from others.
-    fn key(source: &ModelSource) -> Result<(VersionKey, LoadedFiles), LoadProblem> {
-        let files = LoadedFiles::of(source)?;
-        let key = VersionKey {
-            name: source.name.clone(),
-            version: source.version,
-            fingerprint: files.fingerprint(),
+    /// What tells a version in its present state from others, and where backends get it from.
+    fn wanted(&mut self, source: &ModelSource) -> Result<Wanted, LoadProblem> {
+        let state = LoadedFiles::of(source)?;
+        let (fingerprint, files) = match &mut self.digests {
+            None => (state.fingerprint(), ModelFiles::Shared(self.repository.clone())),
+            Some(digests) => {
+                let directory = self.repository.join(&source.name);
+                let files = digests.announce(source, &directory).map_err(|error| {
+                    LoadProblem::Backends(format!("{}: {error}", directory.display()))
+                })?;
+                let streamed = StreamedFiles { directory, files };
+                (fingerprint(&streamed.files), ModelFiles::Streamed(Arc::new(streamed)))
+            }
         };
-        Ok((key, files))
+        let key = VersionKey { name: source.name.clone(), version: source.version, fingerprint };
+        Ok(Wanted { key, files, state })
     }
 
     fn load_version(
-        &self,
+        &mut self,
         source: &ModelSource,
     ) -> Result<(LoadedVersion, VersionKey), LoadProblem> {
-        let (key, files) = RemoteBackends::key(source)?;
+        let Wanted { key, files, state } = self.wanted(source)?;
         let (reply, loaded) = tokio::sync::oneshot::channel();
-        self.members.seek(key.clone(), self.repository.clone(), Some(reply));
+        self.members.seek(key.clone(), files, Some(reply));
         let facts = match loaded.blocking_recv() {
             Ok(facts) => facts.map_err(LoadProblem::Backends)?,
             Err(_) => {
                 return Err(LoadProblem::Backends("the scheduler is shutting down".to_owned()));
             }
         };
-        Ok((version(facts, files), key))
+        Ok((version(facts, state), key))
     }
 }
 
@@ -71,8 +93,8 @@ impl Backends for RemoteBackends {
     fn load_ahead(&mut self, sources: Vec<ModelSource>) {
         for source in sources {
             // What cannot be read says so when it is its turn.
-            if let Ok((key, _)) = RemoteBackends::key(&source) {
-                self.members.seek(key, self.repository.clone(), None);
+            if let Ok(Wanted { key, files, .. }) = self.wanted(&source) {
+                self.members.seek(key, files, None);
             }
         }
     }

@@ -2,10 +2,11 @@
 //! out.
 
 use super::acting::Acting;
+use super::engines::Engines;
 use super::members::{LoadReply, Registered, Told};
 use super::membership::{Arrival, BackendKey, Load, Membership, Step, VersionKey};
+use super::streams::ModelFiles;
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use symphony_core::AcceleratorId;
@@ -20,12 +21,13 @@ pub(crate) async fn run(mut work: mpsc::Receiver<Told>, acting: Arc<Acting>) {
         acting,
         membership: Membership::default(),
         senders: BTreeMap::new(),
-        paths: HashMap::new(),
+        files: HashMap::new(),
         facts: HashMap::new(),
         loads: HashMap::new(),
         binds: Vec::new(),
         unloads: Vec::new(),
         steps: Vec::new(),
+        engines: Engines::default(),
     };
     while let Some(told) = work.recv().await {
         keeper.take(told);
@@ -40,8 +42,8 @@ struct Keeper {
     acting: Arc<Acting>,
     membership: Membership,
     senders: BTreeMap<BackendKey, LinkSender<SchedulerToBackend>>,
-    /// Where the directory of a version's repository is.
-    paths: HashMap<VersionKey, PathBuf>,
+    /// Where backends get the files of a version from.
+    files: HashMap<VersionKey, ModelFiles>,
     /// What the first backend said of a version that it had loaded.
     facts: HashMap<VersionKey, LoadedFacts>,
     /// Whoever waits for loads.
@@ -51,6 +53,7 @@ struct Keeper {
     /// Whoever waits for unloads, with the orders that have no answer.
     unloads: Vec<(Vec<u64>, oneshot::Sender<()>)>,
     steps: Vec<Step>,
+    engines: Engines,
 }
 
 impl Keeper {
@@ -67,8 +70,8 @@ impl Keeper {
                 self.answered(backend, number, result);
             }
             Told::Idle { backend, place } => self.membership.idle(backend, place, steps),
-            Told::Seek { version, path, reply } => {
-                self.paths.insert(version.clone(), path);
+            Told::Seek { version, files, reply } => {
+                self.files.insert(version.clone(), files);
                 self.loads.entry(version.clone()).or_default().extend(reply);
                 self.membership.seek(version, steps);
             }
@@ -108,7 +111,9 @@ impl Keeper {
         let mut steps = Vec::new();
         let arrived = self.membership.arrived(arrival, &mut steps);
         let (key, accelerators) = arrived.map_err(|refusal| refusal.to_string())?;
+        self.engines.arrived(key, &registration.name, &registration.engines);
         for (version, facts) in loaded {
+            self.warn_of_engines(key, &facts);
             self.facts.entry(version).or_insert(facts);
         }
         let welcome = SchedulerToBackend::Welcome {
@@ -125,6 +130,8 @@ impl Keeper {
             backend = %registration.name,
             life = registration.life,
             ?accelerators,
+            facts = ?registration.accelerators,
+            engines = ?registration.engines,
             loaded = registration.loaded.len(),
             running = registration.running.len(),
             "a backend is in the pool"
@@ -133,10 +140,19 @@ impl Keeper {
         Ok(Registered { key, accelerators })
     }
 
+    fn warn_of_engines(&mut self, backend: BackendKey, facts: &LoadedFacts) {
+        let model = (facts.name.as_str(), facts.version);
+        if let Some(warning) = self.engines.loaded(backend, model, &facts.engine) {
+            tracing::warn!("{warning}");
+        }
+    }
+
     fn left(&mut self, key: BackendKey) {
         let Some((name, life)) = self.membership.identity(key) else { return };
         let gone = SchedulerToFrontend::BackendGone { name: name.to_owned(), life };
         self.senders.remove(&key);
+        self.acting.streams.left(key);
+        self.engines.left(key);
         // Before its batches are given up: their requests are fetched again by others.
         self.acting.routes.tell_all(&gone);
         self.membership.left(key, &mut self.steps);
@@ -165,6 +181,10 @@ impl Keeper {
     }
 
     fn answered(&mut self, backend: BackendKey, number: u64, result: Result<OrderDone, String>) {
+        self.acting.streams.answered(backend, number);
+        if let Ok(OrderDone::Loaded(facts)) = &result {
+            self.warn_of_engines(backend, facts);
+        }
         let answer = result.map(|done| {
             if let OrderDone::Loaded(facts) = done
                 && let Some(version) = self.membership.ordered(backend, number)
@@ -244,9 +264,15 @@ impl Keeper {
     }
 
     fn load(&self, backend: BackendKey, number: u64, version: VersionKey) {
-        let Some(path) = self.paths.get(&version).cloned() else { return };
+        let source = match self.files.get(&version) {
+            None => return,
+            Some(ModelFiles::Shared(path)) => Source::Shared { path: path.clone() },
+            Some(ModelFiles::Streamed(streamed)) => {
+                self.acting.streams.ordered(backend, number, Arc::clone(streamed));
+                Source::Streamed { files: streamed.files.clone() }
+            }
+        };
         let VersionKey { name, version, .. } = version;
-        let source = Source::Shared { path };
         self.order(backend, number, Order::Load { source, name, version });
     }
 

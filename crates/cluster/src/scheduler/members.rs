@@ -1,13 +1,13 @@
 //! The way to the task that owns the membership, for links and for the owner of the models.
 
 use super::membership::{BackendKey, VersionKey};
+use super::streams::ModelFiles;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use symphony_core::{AcceleratorId, ModelId, SizedProfile};
 use symphony_wire::carrier::link::LinkSender;
-use symphony_wire::message::link::{AcceleratorGaps, SchedulerToBackend};
+use symphony_wire::message::link::SchedulerToBackend;
 use symphony_wire::message::{LoadedFacts, OrderDone, Registration};
 use tokio::sync::{mpsc, oneshot};
 
@@ -44,7 +44,7 @@ pub(crate) enum Told {
     /// Load a version wherever there is a backend.
     Seek {
         version: VersionKey,
-        path: PathBuf,
+        files: ModelFiles,
         reply: Option<LoadReply>,
     },
     Bind {
@@ -74,7 +74,6 @@ pub(crate) struct Members {
 struct Shown {
     accelerators: AtomicU32,
     refined: Mutex<BTreeMap<ModelId, SizedProfile>>,
-    gaps: Mutex<BTreeMap<AcceleratorId, AcceleratorGaps>>,
 }
 
 /// The way to the task, and what it reads.
@@ -118,8 +117,8 @@ impl Members {
     }
 
     /// Has backends load a version. Without a reply nobody waits for it.
-    pub(crate) fn seek(&self, version: VersionKey, path: PathBuf, reply: Option<LoadReply>) {
-        self.tell(Told::Seek { version, path, reply });
+    pub(crate) fn seek(&self, version: VersionKey, files: ModelFiles, reply: Option<LoadReply>) {
+        self.tell(Told::Seek { version, files, reply });
     }
 
     /// Has backends run the plans for these lanes with a version; the receiver tells when all that
@@ -150,12 +149,6 @@ impl Members {
     /// The models that were measured again since this was asked last.
     pub(crate) fn take_refined(&self) -> BTreeMap<ModelId, SizedProfile> {
         std::mem::take(&mut *locked(&self.shown.refined))
-    }
-
-    /// How well accelerators are kept busy.
-    pub(crate) fn gaps(&self, gaps: Vec<AcceleratorGaps>) {
-        let mut known = locked(&self.shown.gaps);
-        known.extend(gaps.into_iter().map(|gaps| (gaps.accelerator, gaps)));
     }
 
     /// There are so many accelerators.

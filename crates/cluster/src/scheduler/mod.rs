@@ -6,9 +6,11 @@
 //! - `acting`: what the links of a scheduler that has the lease share.
 //! - `backends`: the backends as the owner of the models sees them.
 //! - `effects`: what decisions do to the other processes; the ledger of what was sent.
+//! - `engines`: what backends run each model with.
 //! - `frontends`, `workers`: the links to both.
 //! - `publish`: tells frontends what is served.
 //! - `routes`: the ways to every process.
+//! - `streams`: the files of models that backends get by their links.
 //!
 //! A scheduler takes links from the beginning, and is silent on them until it has the lease: a standby
 //! needs only to say that it is the one from now on. Its *epoch* is in whatever it says, so that nobody
@@ -17,12 +19,14 @@
 mod acting;
 mod backends;
 mod effects;
+mod engines;
 mod frontends;
 mod keeper;
 mod members;
 mod membership;
 mod publish;
 mod routes;
+mod streams;
 mod workers;
 
 use crate::error::StartError;
@@ -34,6 +38,7 @@ pub use membership::VersionKey;
 use effects::LinkEffects;
 use routes::Routes;
 use std::sync::Arc;
+use streams::Streams;
 use symphony_backend::repository::Repository;
 use symphony_control::lanes::LanesThread;
 use symphony_control::models::Models;
@@ -63,6 +68,9 @@ pub struct SchedulerConfig {
     pub layout: Layout,
     /// How long the scheduler's threads spin before they sleep.
     pub spin: Spin,
+    /// Whether backends get the files of models by their links, instead of seeing the repository at
+    /// the same path.
+    pub stream_models: bool,
 }
 
 /// A scheduler that listens, and stands by.
@@ -126,7 +134,7 @@ impl Standby {
         epoch: u64,
         repository: Repository,
     ) -> Result<(ActingScheduler, Models<RemoteBackends>, Commands), StartError> {
-        let SchedulerConfig { links, settings, layout, spin, .. } = &self.config;
+        let SchedulerConfig { links, settings, layout, spin, stream_models, .. } = &self.config;
         let clock = links.clock;
         let (port, inboxes) = scheduler(*layout);
         let routes = Arc::new(Routes::default());
@@ -158,10 +166,11 @@ impl Standby {
             members: members.clone(),
             routes,
             effects: sent,
+            streams: Streams::default(),
         });
         tokio::spawn(keeper::run(work, Arc::clone(&acting)));
         tokio::spawn(publish::run(Arc::clone(&acting)));
-        let backends = RemoteBackends::new(members, repository.path());
+        let backends = RemoteBackends::new(members, repository.path(), *stream_models);
         let models = Models::new(repository, backends, catalog.clone(), port.clone());
         let models = models.numbered_from(first_generation(epoch));
         tracing::info!(epoch, "the scheduler has taken over");

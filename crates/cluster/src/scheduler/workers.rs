@@ -4,13 +4,16 @@ use super::acting::{Acting, until_acting};
 use super::effects::settle;
 use super::members::Registered;
 use super::membership::BackendKey;
+use super::streams::{self, WANTED_MAX};
 use std::sync::Arc;
 use symphony_core::{AcceleratorId, BatchId, Time};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::link::{Hello, Incoming, Link, LinkSender};
-use symphony_wire::message::link::{BackendToScheduler, HandedBack, SchedulerToBackend};
-use symphony_wire::message::{Completion, Registration};
-use tokio::sync::watch;
+use symphony_wire::message::link::{
+    AcceleratorGaps, BackendToScheduler, HandedBack, SchedulerToBackend,
+};
+use symphony_wire::message::{Completion, FileWanted, Registration};
+use tokio::sync::{mpsc, watch};
 
 pub(crate) async fn serve(
     incoming: Incoming,
@@ -25,8 +28,8 @@ pub(crate) async fn serve(
     if sender.send(&asked).is_err() {
         return;
     }
-    let mut backend =
-        BackendLink { acting, sender, name: peer.name, registered: None, awaited: Vec::new() };
+    let (registered, awaited, wanted) = (None, Vec::new(), None);
+    let mut backend = BackendLink { acting, sender, name: peer.name, registered, awaited, wanted };
     let ended = loop {
         let mut registration = None;
         let received = receiver
@@ -60,6 +63,8 @@ struct BackendLink {
     /// The batches that ran when it registered, each with the place of its accelerator. No ledger of
     /// this scheduler has them.
     awaited: Vec<(u64, BatchId, usize)>,
+    /// The way to the task that sends it pieces of files.
+    wanted: Option<mpsc::Sender<FileWanted>>,
 }
 
 impl BackendLink {
@@ -77,6 +82,10 @@ impl BackendLink {
         match self.acting.members.arrived(registration, self.sender.clone()).await {
             Ok(registered) => {
                 self.awaited = awaited;
+                let (wanted, to_send) = mpsc::channel(WANTED_MAX);
+                let (streams, sender) = (self.acting.streams.clone(), self.sender.clone());
+                tokio::spawn(streams::serve(to_send, registered.key, streams, sender));
+                self.wanted = Some(wanted);
                 self.registered = Some(registered);
                 Ok(())
             }
@@ -115,7 +124,19 @@ impl BackendLink {
                 members.answered(registered.key, number, result);
             }
             BackendToScheduler::Refined { model, costs } => members.refined(model, *costs),
-            BackendToScheduler::Gaps(gaps) => members.gaps(gaps),
+            BackendToScheduler::Gaps(gaps) => {
+                for AcceleratorGaps { accelerator, gaps } in gaps {
+                    if registered.has(accelerator) {
+                        self.acting.port.set_gaps(accelerator, gaps);
+                    }
+                }
+            }
+            BackendToScheduler::FileWanted(wanted) => {
+                let asked = self.wanted.as_ref().map(|all| all.try_send(wanted));
+                if asked.is_none_or(|asked| asked.is_err()) {
+                    self.sender.close("more pieces of files are asked for than are sent at once");
+                }
+            }
             BackendToScheduler::Leaving => members.leaving(registered.key),
             BackendToScheduler::Register(_) | BackendToScheduler::Lost { .. } => {}
         }

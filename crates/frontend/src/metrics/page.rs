@@ -490,4 +490,25 @@ fn accelerators(page: &mut Page, statistics: &Statistics) {
     for (index, accelerator) in statistics.accelerators.iter().enumerate() {
         page.sample(name, &[("accelerator", &index.to_string())], accelerator.slowdown.as_f64());
     }
+    gaps(page, statistics);
+}
+
+/// How accelerators lay idle though their next batch was planned.
+fn gaps(page: &mut Page, statistics: &Statistics) {
+    let name = "symphony_accelerator_gaps_total";
+    let help = "Gaps between two batches of which the second was planned before the first ended.";
+    page.family(name, MetricKind::Counter, help);
+    for (index, accelerator) in statistics.accelerators.iter().enumerate() {
+        page.sample(name, &[("accelerator", &index.to_string())], accelerator.gaps.count);
+    }
+    let name = "symphony_accelerator_gap_seconds";
+    let help = "The newest of these gaps: their mean, how much of it waited for inputs, their 95th percentile.";
+    page.family(name, MetricKind::Gauge, help);
+    for (index, accelerator) in statistics.accelerators.iter().enumerate() {
+        let (number, gaps) = (index.to_string(), accelerator.gaps);
+        for (stat, span) in [("mean", gaps.mean), ("inputs", gaps.inputs), ("p95", gaps.p95)] {
+            let labels = [("accelerator", number.as_str()), ("stat", stat)];
+            page.sample(name, &labels, span.as_secs_f64());
+        }
+    }
 }

@@ -29,9 +29,9 @@ use symphony_wire::carrier::in_process::{
 use symphony_wire::clock::Clock;
 use symphony_wire::lanes::ModelLanes;
 use symphony_wire::message::{
-    AcceleratorState, AcceleratorStatistics, Answer, Execution, IndexEntry, MeasuredTimes, Mode,
-    ModelState, ModelStatistics, Outcome, RepositoryCommand, RepositoryError, Serve, ServedModel,
-    Statistics,
+    AcceleratorState, AcceleratorStatistics, Answer, Execution, GapFigures, IndexEntry,
+    MeasuredTimes, Mode, ModelState, ModelStatistics, Outcome, RepositoryCommand, RepositoryError,
+    Serve, ServedModel, Statistics,
 };
 use symphony_wire::tensor::{DataType, Dim, OpenDimension, OutputTensor, Signature, TensorSpec};
 use tokio::sync::oneshot;
@@ -411,7 +411,7 @@ impl Stub {
         cancelled: &Mutex<Vec<RequestId>>,
         held: &Mutex<Vec<(ModelId, Request)>>,
     ) {
-        let ThreadInbox { doorbell, mut shards, matcher, serving } = inbox;
+        let ThreadInbox { doorbell, mut shards, matcher, serving, .. } = inbox;
         let (mut shard, mut matcher) = (shards.remove(0).1, matcher.unwrap());
         let mut listener = doorbell.listen(Default::default());
         while !shard.is_closed() {
@@ -531,6 +531,12 @@ impl Stub {
                 busy: Span::from_millis(1500),
                 slowdown: Slowdown::ONE.scaled(2, 1),
                 state: *self.state.lock().unwrap(),
+                gaps: GapFigures {
+                    count: 3,
+                    mean: Span::from_micros(250),
+                    p95: Span::from_micros(500),
+                    inputs: Span::from_micros(125),
+                },
             }],
         }
     }

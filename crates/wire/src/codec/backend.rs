@@ -3,17 +3,17 @@
 use super::error::DecodeError;
 use super::frame::Frame;
 use super::kinds::{
-    BACKEND_REFUSED, BACKEND_WELCOME, COMPLETED, DONE, FILE, FRONTENDS, GAPS, HANDED_BACK, LEAVING,
-    LOST, ORDER, PLAN, REFINED, REGISTER,
+    BACKEND_REFUSED, BACKEND_WELCOME, COMPLETED, DONE, FILE, FILE_WANTED, FRONTENDS, GAPS,
+    HANDED_BACK, LEAVING, LOST, NO_FILE, ORDER, PLAN, REFINED, REGISTER,
 };
 use super::layout::{
-    CompletedLayout, FileLayout, HandedBackLayout, ModelLayout, PlanLayout, PlannedLayout,
-    accelerator,
+    CompletedLayout, FileLayout, FileWantedLayout, HandedBackLayout, ModelLayout, PlanLayout,
+    PlannedLayout, accelerator,
 };
 use super::reading::Body;
 use super::writing::FrameWriter;
 use crate::message::link::{BackendToScheduler, HandedBack, SchedulerToBackend, SentPlan};
-use crate::message::{BatchPlan, FilePart};
+use crate::message::{BatchPlan, FilePart, FileWanted};
 use symphony_core::{BatchId, Span};
 use zerocopy::little_endian::{U32, U64};
 
@@ -35,6 +35,9 @@ impl Frame for SchedulerToBackend {
                     reserved: U32::ZERO,
                 };
                 to.kind(FILE).put(&layout).splice(&part.bytes)
+            }
+            SchedulerToBackend::NoFile { number, text } => {
+                to.kind(NO_FILE).put(&U64::new(*number)).bytes(text.as_bytes())
             }
             SchedulerToBackend::Frontends(all) => to.kind(FRONTENDS).value(all),
             SchedulerToBackend::Refused { text } => to.kind(BACKEND_REFUSED).bytes(text.as_bytes()),
@@ -60,6 +63,10 @@ impl Frame for SchedulerToBackend {
                     offset: layout.offset.get(),
                     bytes: body.rest(),
                 }))
+            }
+            NO_FILE => {
+                let number = body.number("number")?;
+                Ok(SchedulerToBackend::NoFile { number, text: body.text()? })
             }
             FRONTENDS => Ok(SchedulerToBackend::Frontends(body.value()?)),
             BACKEND_REFUSED => Ok(SchedulerToBackend::Refused { text: body.text()? }),
@@ -123,6 +130,12 @@ impl Frame for BackendToScheduler {
                 to.kind(HANDED_BACK).put(&layout).bytes(why.as_bytes())
             }
             BackendToScheduler::Lost { accelerator } => to.kind(LOST).put(&U32::new(accelerator.0)),
+            BackendToScheduler::FileWanted(wanted) => to.kind(FILE_WANTED).put(&FileWantedLayout {
+                number: wanted.number.into(),
+                offset: wanted.offset.into(),
+                file: wanted.file.into(),
+                bytes: wanted.bytes.into(),
+            }),
             BackendToScheduler::Done { number, result } => {
                 to.kind(DONE).put(&U64::new(*number)).value(result)
             }
@@ -156,6 +169,15 @@ impl Frame for BackendToScheduler {
                 let number: U32 = body.take("accelerator")?;
                 let accelerator = body.checked(accelerator(number))?;
                 body.end(BackendToScheduler::Lost { accelerator })
+            }
+            FILE_WANTED => {
+                let layout: FileWantedLayout = body.take("place")?;
+                body.end(BackendToScheduler::FileWanted(FileWanted {
+                    number: layout.number.get(),
+                    file: layout.file.get(),
+                    offset: layout.offset.get(),
+                    bytes: layout.bytes.get(),
+                }))
             }
             DONE => {
                 let number = body.number("number")?;

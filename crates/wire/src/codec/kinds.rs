@@ -34,6 +34,7 @@ pub(crate) const ORDER: u8 = 50;
 pub(crate) const FILE: u8 = 51;
 pub(crate) const FRONTENDS: u8 = 52;
 pub(crate) const BACKEND_REFUSED: u8 = 53;
+pub(crate) const NO_FILE: u8 = 54;
 
 // From a backend to the scheduler.
 pub(crate) const REGISTER: u8 = 64;
@@ -44,6 +45,7 @@ pub(crate) const DONE: u8 = 68;
 pub(crate) const REFINED: u8 = 69;
 pub(crate) const GAPS: u8 = 70;
 pub(crate) const LEAVING: u8 = 71;
+pub(crate) const FILE_WANTED: u8 = 72;
 
 // From a backend to a frontend.
 pub(crate) const FETCH: u8 = 80;

@@ -93,6 +93,7 @@ layout!(CompletedLayout {
 });
 layout!(HandedBackLayout { epoch: U64, batch: U64, accelerator: U32, reserved: U32 });
 layout!(FileLayout { number: U64, offset: U64, file: U32, reserved: U32 });
+layout!(FileWantedLayout { number: U64, offset: U64, file: U32, bytes: U32 });
 layout!(FetchLayout { epoch: U64, batch: U64 });
 layout!(InputsLayout { rows: U32, sizes: U32, tensors: U32, reserved: U32 });
 layout!(

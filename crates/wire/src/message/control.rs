@@ -33,6 +33,22 @@ pub struct AcceleratorStatistics {
     pub slowdown: Slowdown,
     /// What it is in the pool.
     pub state: AcceleratorState,
+    /// How it lay idle lately though its next batch was planned.
+    pub gaps: GapFigures,
+}
+
+/// The newest gaps of an accelerator: the time that it lay idle between two batches of which the second
+/// was planned before the first ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapFigures {
+    /// How many there were since the accelerator's thread began.
+    pub count: u64,
+    /// The mean of the newest.
+    pub mean: Span,
+    /// Their 95th percentile.
+    pub p95: Span,
+    /// How much of the mean passed before the inputs of the second batch were there.
+    pub inputs: Span,
 }
 
 /// What the newest batches of a model took, as multiples of what its profile says.

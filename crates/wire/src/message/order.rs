@@ -60,14 +60,14 @@ pub enum Source {
         /// The directory of the repository.
         path: PathBuf,
     },
-    /// They follow as [`FilePart`]s with the order's number.
+    /// The backend asks for what it lacks of them by [`FileWanted`], with the order's number.
     Streamed {
         /// Every file.
         files: Vec<AnnouncedFile>,
     },
 }
 
-/// A file that follows an order.
+/// A file of a model that is streamed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnnouncedFile {
     /// Where it belongs in the model's directory, such as `1/model.onnx`. It comes from another
@@ -94,7 +94,20 @@ pub struct FilePart {
 
 impl FilePart {
     /// The longest piece that is sent: other messages wait for no more than this.
-    pub const BYTES_MAX: usize = 1 << 20;
+    pub const BYTES_MAX: u32 = 256 << 10;
+}
+
+/// What a backend asks for of a file that an order announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileWanted {
+    /// Of the order.
+    pub number: u64,
+    /// Which of its files.
+    pub file: u32,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// How many bytes, at most [`FilePart::BYTES_MAX`].
+    pub bytes: u32,
 }
 
 /// What came of an order.

@@ -144,6 +144,7 @@ impl Bench {
             settings: Settings::new(args.mode, 0),
             layout: Layout::TOGETHER,
             spin: Spin::NEVER,
+            stream_models: false,
         };
         let standby = of_links.block_on(Standby::start(config))?;
         let folder = tempfile::TempDir::with_prefix("symphony-bench-")?;

@@ -6,10 +6,11 @@
 
 use super::{Reply, Share};
 use crate::carrier::Timed;
-use crate::message::{AcceleratorState, AddModel, Completion, Mode, Serve, Statistics};
+use crate::message::{AcceleratorState, AddModel, Completion, GapFigures, Mode, Serve, Statistics};
 use crossbeam_channel::{Receiver, TryRecvError};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use symphony_core::{AcceleratorId, ModelId, Origin, Profile, Request, RequestId, Time};
 use symphony_exchange::{Doorbell, Receiver as Ring};
 
@@ -70,6 +71,25 @@ pub struct ThreadInbox {
     pub matcher: Option<MatcherInbox>,
     /// For the matcher to set.
     pub serving: ServingCount,
+    /// What accelerators have said of their gaps.
+    pub gaps: GapBoard,
+}
+
+/// The newest gaps of each accelerator, as each said last. Clones are the same board.
+#[derive(Clone, Debug, Default)]
+pub struct GapBoard(Arc<Mutex<BTreeMap<AcceleratorId, GapFigures>>>);
+
+impl GapBoard {
+    pub(super) fn set(&self, accelerator: AcceleratorId, gaps: GapFigures) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(accelerator, gaps);
+    }
+
+    /// What an accelerator said last.
+    #[must_use]
+    pub fn read(&self, accelerator: AcceleratorId) -> GapFigures {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&accelerator).copied().unwrap_or_default()
+    }
 }
 
 /// How many accelerators serve: none until the matcher's thread sets it. Clones are the same number.
@@ -136,7 +156,17 @@ pub enum ShardQuestion {
     RemoveModel(ModelId, Reply<()>),
     /// Run a model's batches by another profile from now on. Answered once they are planned by it;
     /// for a model that is not there nothing changes.
-    SetProfile(ModelId, Arc<Profile>, Reply<()>),
+    SetProfile {
+        /// The model, or one of its lanes.
+        model: ModelId,
+        /// What batches take from now on.
+        profile: Arc<Profile>,
+        /// The size of the requests that the lane was given to, if that is why: a scheduler in another
+        /// process is told the size, and knows the profile itself.
+        size: Option<u64>,
+        /// Answered once batches are planned by it.
+        reply: Reply<()>,
+    },
     /// Schedule in another mode from now on. What is queued stays queued.
     SetMode(Mode, Share<()>),
     /// Add the counters of all models.

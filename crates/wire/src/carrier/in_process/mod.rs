@@ -20,8 +20,8 @@ pub use answer::{Reply, Share};
 pub use buffers::PlanBuffers;
 pub use catalog::{Catalog, ServedVersions, SharedCatalog};
 pub use inbox::{
-    FrontendToShard, Inbox, Layout, MatcherInbox, MatcherQuestion, Received, ServingCount,
-    ShardInbox, ShardQuestion, ThreadInbox, home,
+    FrontendToShard, GapBoard, Inbox, Layout, MatcherInbox, MatcherQuestion, Received,
+    ServingCount, ShardInbox, ShardQuestion, ThreadInbox, home,
 };
 pub use inflight::{Answers, InFlight, Pending, RunningRequest, TooManyInFlight};
 pub use port::{SchedulerPort, SubmitError, scheduler};

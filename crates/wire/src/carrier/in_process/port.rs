@@ -5,13 +5,14 @@
 //! the thread.
 
 use super::inbox::{
-    FrontendToShard, Inbox, Layout, MatcherQuestion, Rare, ServingCount, ShardQuestion,
+    FrontendToShard, GapBoard, Inbox, Layout, MatcherQuestion, Rare, ServingCount, ShardQuestion,
     ThreadInbox, home,
 };
 use super::{Reply, Share};
 use crate::carrier::Timed;
 use crate::message::{
-    AcceleratorState, AddModel, Cancel, Completion, Mode, ModelTerms, Serve, Statistics, Submit,
+    AcceleratorState, AddModel, Cancel, Completion, GapFigures, Mode, ModelTerms, Serve,
+    Statistics, Submit,
 };
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::cell::RefCell;
@@ -54,6 +55,7 @@ struct Ways {
     shards: Box<[Way<FrontendToShard, ShardQuestion>]>,
     matcher: Way<Timed<Completion>, MatcherQuestion>,
     serving: ServingCount,
+    gaps: GapBoard,
 }
 
 /// The way to one shard, or to the matcher.
@@ -70,10 +72,13 @@ struct Way<M, Q> {
 #[must_use]
 pub fn scheduler(layout: Layout) -> (SchedulerPort, Vec<ThreadInbox>) {
     static NUMBERS: AtomicU64 = AtomicU64::new(0);
-    let serving = ServingCount::default();
-    let thread = || {
-        let (doorbell, serving) = (Doorbell::new(), serving.clone());
-        ThreadInbox { doorbell, shards: Vec::new(), matcher: None, serving }
+    let (serving, gaps) = (ServingCount::default(), GapBoard::default());
+    let thread = || ThreadInbox {
+        doorbell: Doorbell::new(),
+        shards: Vec::new(),
+        matcher: None,
+        serving: serving.clone(),
+        gaps: gaps.clone(),
     };
     let mut threads = vec![thread()];
     let (matcher, inbox) = way(COMPLETIONS_MAX, threads[0].doorbell.ringer());
@@ -89,7 +94,8 @@ pub fn scheduler(layout: Layout) -> (SchedulerPort, Vec<ThreadInbox>) {
         shards.push(shard);
     }
     let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-    (SchedulerPort(Arc::new(Ways { number, shards: shards.into(), matcher, serving })), threads)
+    let ways = Ways { number, shards: shards.into(), matcher, serving, gaps };
+    (SchedulerPort(Arc::new(ways)), threads)
 }
 
 fn way<M, Q>(ring_max: usize, ringer: Ringer) -> (Way<M, Q>, Inbox<M, Q>) {
@@ -239,8 +245,30 @@ impl SchedulerPort {
         model: ModelId,
         profile: Arc<Profile>,
     ) -> Result<oneshot::Receiver<()>, SubmitError> {
+        self.change_profile(model, profile, None)
+    }
+
+    /// The same for a lane that was given to requests of this size, which cost as the profile says.
+    ///
+    /// # Errors
+    /// As [`SchedulerPort::set_profile`].
+    pub fn give_lane(
+        &self,
+        lane: ModelId,
+        size: u64,
+        profile: Arc<Profile>,
+    ) -> Result<oneshot::Receiver<()>, SubmitError> {
+        self.change_profile(lane, profile, Some(size))
+    }
+
+    fn change_profile(
+        &self,
+        model: ModelId,
+        profile: Arc<Profile>,
+        size: Option<u64>,
+    ) -> Result<oneshot::Receiver<()>, SubmitError> {
         let (reply, changed) = Reply::new();
-        self.home(model).ask(ShardQuestion::SetProfile(model, profile, reply))?;
+        self.home(model).ask(ShardQuestion::SetProfile { model, profile, size, reply })?;
         Ok(changed)
     }
 
@@ -343,6 +371,11 @@ impl SchedulerPort {
     /// The inbox is full or the scheduler has stopped; nothing has changed.
     pub fn lose(&self, accelerator: AcceleratorId) -> Result<(), SubmitError> {
         self.0.matcher.ask(MatcherQuestion::Lose(accelerator))
+    }
+
+    /// How an accelerator lay idle lately though its next batch was planned: the counters show it.
+    pub fn set_gaps(&self, accelerator: AcceleratorId, gaps: GapFigures) {
+        self.0.gaps.set(accelerator, gaps);
     }
 
     /// How many accelerators get batches now. Asks nobody: as cheap as reading a number, and

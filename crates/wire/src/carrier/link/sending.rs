@@ -352,6 +352,14 @@ impl<Out: Frame> LinkSender<Out> {
         Some(Span(self.round_trip()?.0 / 2))
     }
 
+    /// How many bytes wait for the peer to read. Whoever sends much looks here, so that the messages of
+    /// others find room and wait for little.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let out = self.shared.out();
+        out.filling.len() + out.leaving
+    }
+
     /// Whether both send on the same link.
     #[must_use]
     pub fn is_same(&self, other: &LinkSender<Out>) -> bool {

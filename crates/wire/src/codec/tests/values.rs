@@ -8,10 +8,10 @@ use crate::message::link::{
 };
 use crate::message::{
     AcceleratorFacts, AcceleratorState, AcceleratorStatistics, AnnouncedFile, Answer, BatchPlan,
-    Cancel, CatalogImage, Completion, EngineFacts, Execution, FilePart, IndexEntry, Intake,
-    LoadedFacts, MeasuredTimes, Mode, ModelPlan, ModelState, ModelStatistics, Order, OrderDone,
-    Outcome, PlannedRequest, Registration, RepositoryCommand, RepositoryError, RunningBatch, Serve,
-    ServedImage, Source, Statistics, Submit,
+    Cancel, CatalogImage, Completion, EngineFacts, Execution, FilePart, FileWanted, GapFigures,
+    IndexEntry, Intake, LoadedFacts, MeasuredTimes, Mode, ModelPlan, ModelState, ModelStatistics,
+    Order, OrderDone, Outcome, PlannedRequest, Registration, RepositoryCommand, RepositoryError,
+    RunningBatch, Serve, ServedImage, Source, Statistics, Submit,
 };
 use crate::tensor::{DataType, Dim, Inputs, OpenDimension, OutputTensor, Signature, TensorSpec};
 use bytes::Bytes;
@@ -338,13 +338,28 @@ fn model_statistics() -> impl Strategy<Value = ModelStatistics> {
     )
 }
 
+fn gaps() -> impl Strategy<Value = GapFigures> {
+    (any::<u64>(), span(), span(), span()).prop_map(|(count, mean, p95, inputs)| GapFigures {
+        count,
+        mean,
+        p95,
+        inputs,
+    })
+}
+
 fn statistics() -> impl Strategy<Value = Statistics> {
     let times = (any::<usize>(), 0.0..9.0, 0.0..9.0, 0.0..9.0)
         .prop_map(|(batches, mean, p95, spread)| MeasuredTimes { batches, mean, p95, spread });
     let delays = (span(), span(), span(), span())
         .prop_map(|(control, data, response, jitter)| Delays { control, data, response, jitter });
-    let accelerator = (any::<u64>(), span(), slowdown(), accelerator_state()).prop_map(
-        |(batches, busy, slowdown, state)| AcceleratorStatistics { batches, busy, slowdown, state },
+    let accelerator = (any::<u64>(), span(), slowdown(), accelerator_state(), gaps()).prop_map(
+        |(batches, busy, slowdown, state, gaps)| AcceleratorStatistics {
+            batches,
+            busy,
+            slowdown,
+            state,
+            gaps,
+        },
     );
     (
         (mode(), option::of(0.0..1e9)),
@@ -445,6 +460,7 @@ pub(super) fn scheduler_to_backend() -> impl Strategy<Value = SchedulerToBackend
         ),
         vec(address, 0..4).prop_map(Message::Frontends),
         text().prop_map(|text| Message::Refused { text }),
+        (any::<u64>(), text()).prop_map(|(number, text)| Message::NoFile { number, text }),
     ]
 }
 
@@ -461,10 +477,8 @@ pub(super) fn backend_to_scheduler() -> impl Strategy<Value = BackendToScheduler
             stay,
         },
     );
-    let gaps =
-        (accelerator(), any::<u64>(), span(), span()).prop_map(|(accelerator, gaps, mean, p95)| {
-            AcceleratorGaps { accelerator, gaps, mean, p95 }
-        });
+    let gaps = (accelerator(), gaps())
+        .prop_map(|(accelerator, gaps)| AcceleratorGaps { accelerator, gaps });
     prop_oneof![
         registration().prop_map(|registration| Message::Register(Box::new(registration))),
         (any::<u64>(), completion)
@@ -480,6 +494,11 @@ pub(super) fn backend_to_scheduler() -> impl Strategy<Value = BackendToScheduler
         (model(), costs())
             .prop_map(|(model, costs)| Message::Refined { model, costs: Box::new(costs) }),
         vec(gaps, 0..4).prop_map(Message::Gaps),
+        (any::<u64>(), any::<u32>(), any::<u64>(), any::<u32>()).prop_map(
+            |(number, file, offset, bytes)| {
+                Message::FileWanted(FileWanted { number, file, offset, bytes })
+            }
+        ),
     ]
 }
 

@@ -1,8 +1,10 @@
 //! Between the scheduler and a backend.
 
-use crate::message::{BatchPlan, Completion, FilePart, Order, OrderDone, Registration};
+use crate::message::{
+    BatchPlan, Completion, FilePart, FileWanted, GapFigures, Order, OrderDone, Registration,
+};
 use serde::{Deserialize, Serialize};
-use symphony_core::{AcceleratorId, BatchId, ModelId, Origin, SizedProfile, Span};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Origin, SizedProfile};
 
 /// From the scheduler to a backend.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,8 +26,15 @@ pub enum SchedulerToBackend {
         /// What is to be done.
         order: Box<Order>,
     },
-    /// A piece of the files that an order announced.
+    /// A piece of the files that an order announced, which the backend has asked for.
     File(FilePart),
+    /// The files that an order announced cannot be had.
+    NoFile {
+        /// Of the order.
+        number: u64,
+        /// Why.
+        text: String,
+    },
     /// The frontends that there are, whole. Nobody else is a frontend.
     Frontends(Vec<FrontendAddress>),
     /// The backend is not taken into the pool: the text says why.
@@ -78,6 +87,9 @@ pub enum BackendToScheduler {
         /// Which.
         accelerator: AcceleratorId,
     },
+    /// Send a piece of a file that an order announced. Pieces come in the order in which they were
+    /// asked for.
+    FileWanted(FileWanted),
     /// An order has been carried out, or not.
     Done {
         /// Of the order.
@@ -112,16 +124,11 @@ pub struct HandedBack {
     pub why: String,
 }
 
-/// The time that an accelerator lay idle between two batches of which the second was planned before
-/// the first ended.
+/// How one accelerator is kept busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceleratorGaps {
     /// Which accelerator.
     pub accelerator: AcceleratorId,
-    /// How many gaps were measured since this was said last.
-    pub gaps: u64,
-    /// Their mean.
-    pub mean: Span,
-    /// Their 95th percentile.
-    pub p95: Span,
+    /// Its newest gaps.
+    pub gaps: GapFigures,
 }
