@@ -64,10 +64,23 @@ impl Answers for Shared {
             }
             other => other,
         };
-        let Some(sender) = lock(&self.data).sender(id.origin()) else { return };
-        let message = BackendToFrontend::Outcome { number: id.number(), outcome };
-        if let Err(error) = sender.send(&message) {
-            tracing::warn!(%id, "an outcome is not sent to its frontend: {error}");
+        let mut message = BackendToFrontend::Outcome { number: id.number(), outcome };
+        let mut tried = None;
+        loop {
+            let next = lock(&self.data).sender_or_keep(id.origin(), tried.as_ref(), &message);
+            let Some(sender) = next else { return };
+            match sender.send(&message) {
+                Ok(()) => return,
+                Err(SendError::Closed(_)) => tried = Some(sender),
+                Err(error @ SendError::TooLarge { .. }) => {
+                    let outcome = Outcome::Failed(format!("its answer cannot be sent: {error}"));
+                    message = BackendToFrontend::Outcome { number: id.number(), outcome };
+                }
+                Err(error) => {
+                    tracing::warn!(%id, "an outcome is not sent to its frontend: {error}");
+                    return;
+                }
+            }
         }
     }
 
@@ -84,8 +97,9 @@ impl WorkerCarrier for Shared {
 
     fn completed(&self, completion: Timed<Completion>) -> Result<(), SubmitError> {
         let Completion { accelerator, batch, .. } = completion.message;
-        let known = lock(&self.sent).batches.get(&batch).copied();
-        let Some(SentBatch { key, received, ready, .. }) = known else { return Ok(()) };
+        // Gone before it is told: where nobody is there to be told, whoever is next sees it.
+        let Some(sent) = lock(&self.sent).batches.remove(&batch) else { return Ok(()) };
+        let SentBatch { key, received, ready, .. } = sent;
         let completion = Completion {
             accelerator: self.number_of(accelerator),
             batch: key.batch,
@@ -93,10 +107,12 @@ impl WorkerCarrier for Shared {
             stay: completion.at.since(received),
             ..completion.message
         };
-        self.send(&BackendToScheduler::Completed { epoch: key.epoch, completion })?;
-        lock(&self.sent).batches.remove(&batch);
+        let told = self.send(&BackendToScheduler::Completed { epoch: key.epoch, completion });
+        if told.is_err() {
+            lock(&self.sent).batches.insert(batch, sent);
+        }
         self.look_whether_drained();
-        Ok(())
+        told
     }
 
     fn hand_back(

@@ -20,7 +20,12 @@ pub(crate) struct DataLink {
     pub(crate) sender: Option<LinkSender<BackendToFrontend>>,
     /// Requests whose clients have left since they were fetched.
     pub(crate) left: HashSet<u64>,
+    /// Outcomes that came while there was no link.
+    pub(crate) unsent: Vec<BackendToFrontend>,
 }
+
+/// Bound on outcomes that wait for a link to their frontend.
+const UNSENT_MAX: usize = 1024;
 
 impl Drop for DataLink {
     fn drop(&mut self) {
@@ -35,6 +40,23 @@ impl DataLinks {
     /// The way to a frontend, if there is one now.
     pub(crate) fn sender(&self, origin: Origin) -> Option<LinkSender<BackendToFrontend>> {
         self.frontends.get(&origin)?.sender.clone()
+    }
+
+    /// The way to a frontend other than this one. Where there is none, an outcome waits for it, as long
+    /// as the frontend is in the pool.
+    pub(crate) fn sender_or_keep(
+        &mut self,
+        origin: Origin,
+        tried: Option<&LinkSender<BackendToFrontend>>,
+        outcome: &BackendToFrontend,
+    ) -> Option<LinkSender<BackendToFrontend>> {
+        let link = self.frontends.get_mut(&origin)?;
+        let sender = link.sender.as_ref();
+        let other = sender.filter(|own| tried.is_none_or(|tried| !tried.is_same(own))).cloned();
+        if other.is_none() && link.unsent.len() < UNSENT_MAX {
+            link.unsent.push(outcome.clone());
+        }
+        other
     }
 
     /// Whether nobody waits for a request any more.

@@ -53,17 +53,20 @@ pub(crate) struct Fetching {
 }
 
 impl Fetching {
-    /// A plan has arrived for the accelerator of this place. Returns what is to be fetched for it.
+    /// A plan has arrived for the accelerator of this place. Returns what is to be fetched for it, and
+    /// the batches of earlier plans that wait for nothing any more: their last requests are in this one.
     pub(crate) fn planned(
         &mut self,
         key: BatchKey,
         place: usize,
         plan: Timed<BatchPlan>,
-    ) -> Vec<ToFetch> {
+    ) -> (Vec<ToFetch>, Vec<ReadyBatch>) {
         let mut wanted: Vec<ToFetch> = Vec::new();
+        let mut taken = Vec::new();
         for request in &plan.message.requests {
             let (origin, number) = (request.id.origin(), request.id.number());
-            self.awaited.insert(request.id, key);
+            let before = self.awaited.insert(request.id, key);
+            taken.extend(before.filter(|before| *before != key));
             match wanted.iter_mut().find(|wanted| wanted.origin == origin) {
                 Some(wanted) => wanted.numbers.push(number),
                 None => wanted.push(ToFetch { origin, key, numbers: vec![number] }),
@@ -74,7 +77,22 @@ impl Fetching {
         let latest = plan.at + budget.saturating_sub(plan.message.exec);
         let missing = plan.message.requests.len();
         self.batches.insert(key, Awaited { place, plan, missing, latest });
-        wanted
+        (wanted, taken.into_iter().filter_map(|before| self.one_less(before)).collect())
+    }
+
+    /// A batch waits for one request less. Returns it if that was the last.
+    fn one_less(&mut self, key: BatchKey) -> Option<ReadyBatch> {
+        let batch = self.batches.get_mut(&key)?;
+        batch.missing = batch.missing.saturating_sub(1);
+        (batch.missing == 0).then(|| self.start(key))?
+    }
+
+    /// Only these frontends are there: nothing comes from others. Returns the batches that waited for
+    /// no more than that.
+    pub(crate) fn only_from(&mut self, is_there: impl Fn(Origin) -> bool) -> Vec<ReadyBatch> {
+        let gone = self.awaited.keys().filter(|id| !is_there(id.origin()));
+        let gone: Vec<_> = gone.copied().collect();
+        gone.into_iter().filter_map(|id| self.arrived(id, None)).collect()
     }
 
     /// What is still to be fetched from a frontend: its link is new.
@@ -95,9 +113,7 @@ impl Fetching {
         if let Some(inputs) = inputs {
             self.inputs.insert(id, inputs);
         }
-        let batch = self.batches.get_mut(&key)?;
-        batch.missing -= 1;
-        (batch.missing == 0).then(|| self.start(key))?
+        self.one_less(key)
     }
 
     /// The batches that can wait no longer.
@@ -186,7 +202,7 @@ mod tests {
     fn a_batch_runs_when_it_has_the_inputs_of_all_frontends() {
         let mut fetching = Fetching::default();
         let requests = [id(1, 10), id(2, 20), id(1, 11)];
-        let wanted = fetching.planned(KEY, 3, plan(&requests));
+        let (wanted, _) = fetching.planned(KEY, 3, plan(&requests));
         let of = |frontend, numbers: &[u64]| ToFetch {
             origin: Origin::new(frontend, 1),
             key: KEY,

@@ -35,10 +35,15 @@ pub(crate) fn connect_to(shared: &Arc<Shared>, all: Vec<FrontendAddress>) {
             continue;
         };
         let task = dial(Arc::clone(shared), frontend.origin, to);
-        let link = DataLink { task, sender: None, left: HashSet::new() };
+        let link = DataLink { task, sender: None, left: HashSet::new(), unsent: Vec::new() };
         data.frontends.insert(frontend.origin, link);
     }
+    let origins: HashSet<_> = all.iter().map(|frontend| frontend.origin).collect();
     data.known = all;
+    drop(data);
+    // Batches run without the requests of frontends that are gone.
+    let ready = lock(&shared.fetching).only_from(|origin| origins.contains(&origin));
+    ready.into_iter().for_each(|batch| shared.run_batch(batch));
 }
 
 /// Connects to all frontends anew: this backend's next life has begun.
@@ -78,10 +83,14 @@ async fn serve(
     shared: Arc<Shared>,
 ) {
     let Link { sender, mut receiver, .. } = link;
+    let mut unsent = Vec::new();
     if let Some(link) = lock(&shared.data).frontends.get_mut(&origin) {
         link.sender = Some(sender.clone());
         link.left.clear();
+        unsent = std::mem::take(&mut link.unsent);
     }
+    // The end of the link is noticed where it is read.
+    let _ = sender.send_all(&unsent);
     // What was to be fetched while there was no link.
     let missing = lock(&shared.fetching).missing_from(origin);
     missing.iter().for_each(|wanted| shared.fetch(wanted));

@@ -174,7 +174,8 @@ impl Shared {
         let key = BatchKey { epoch, batch: plan.batch };
         let (exec, received) = (plan.exec, self.clock.now());
         lock(&self.sent).add(SentBatch { key, place, received, ready: received, exec });
-        let to_fetch = lock(&self.fetching).planned(key, place, Timed::new(at, plan));
+        let (to_fetch, ready) = lock(&self.fetching).planned(key, place, Timed::new(at, plan));
+        ready.into_iter().for_each(|batch| self.run_batch(batch));
         for wanted in to_fetch {
             self.fetch(&wanted);
         }

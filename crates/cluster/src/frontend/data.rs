@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use symphony_core::RequestId;
 use symphony_wire::carrier::link::{
-    Hello, Incoming, Link, LinkPurpose, LinkSender, Listener, Role,
+    Hello, Incoming, Link, LinkPurpose, LinkSender, Listener, NotAllSent, Role, SendError,
 };
 use symphony_wire::message::Outcome;
 use symphony_wire::message::link::{BackendToFrontend, Fetch, FrontendToBackend};
@@ -92,10 +92,27 @@ impl Shared {
             }
         });
         let inputs: Vec<_> = inputs.collect();
-        if let Err(error) = sender.send_all(&inputs) {
-            // The backend does without the rest.
-            tracing::warn!("inputs are not sent: {error}");
+        let mut rest = &inputs[..];
+        while let Err(NotAllSent { sent, error }) = sender.send_all(rest) {
+            let SendError::TooLarge { .. } = error else {
+                // The backend does without the rest.
+                return tracing::warn!("inputs are not sent: {error}");
+            };
+            if let Some(FrontendToBackend::Inputs { number, .. }) = rest.get(sent) {
+                self.too_large(sender, *number, &error);
+            }
+            rest = rest.get(sent + 1..).unwrap_or_default();
         }
+    }
+
+    /// The inputs of a request are longer than backends take: it is answered, and its batch does
+    /// without it.
+    fn too_large(&self, sender: &LinkSender<FrontendToBackend>, number: u64, error: &SendError) {
+        let id = RequestId::new(self.origin, number);
+        self.scheduling().outstanding().ended(id);
+        let text = format!("its inputs cannot be sent: {error} (cluster.frame_max_mib)");
+        self.in_flight.settle(id, Outcome::Failed(text));
+        let _ = sender.send(&FrontendToBackend::NoInputs { number });
     }
 
     /// Takes how a request ended from the backend that has it.

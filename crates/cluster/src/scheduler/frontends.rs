@@ -1,6 +1,7 @@
 //! The link to one frontend: its requests, its questions, and the end of its life.
 
 use super::acting::{Acting, until_acting};
+use super::members::Told;
 use super::publish;
 use super::routes::FrontendRoute;
 use std::sync::Arc;
@@ -39,13 +40,13 @@ pub(crate) async fn serve(
         );
     }
     let frontend = Frontend { acting, sender, origin };
-    frontend.welcome();
+    frontend.welcome().await;
     let ended = loop {
         if let Err(error) = receiver.drain(|message| frontend.take(message)).await {
             break error;
         }
     };
-    frontend.gone(&ended.to_string());
+    frontend.gone(&ended.to_string()).await;
 }
 
 struct Frontend {
@@ -61,27 +62,31 @@ impl Frontend {
         }
     }
 
-    fn welcome(&self) {
+    async fn welcome(&self) {
         let Acting { catalog, port, .. } = &*self.acting;
         self.send(&SchedulerToFrontend::Catalog(Box::new(publish::image(&catalog.load()))));
         self.send(&SchedulerToFrontend::Serving(port.serving().unwrap_or(0)));
-        self.acting.members.tell_frontends();
+        self.acting.members.tell(Told::Frontends).await;
         tracing::info!(origin = %self.origin, "a frontend is connected");
     }
 
-    fn gone(&self, why: &str) {
+    async fn gone(&self, why: &str) {
         let Acting { routes, port, effects, members, .. } = &*self.acting;
         tracing::info!(origin = %self.origin, "a frontend is gone: {why}");
-        routes.remove_frontend(self.origin);
         // Its requests are let go of in one step. A scheduler that has stopped has none.
         let _ = port.forget(self.origin);
         effects.forget(self.origin);
-        members.tell_frontends();
+        // It may come back from here on, and what it submits then is not let go of.
+        routes.remove_frontend(self.origin);
+        members.tell(Told::Frontends).await;
     }
 
     fn take(&self, Timed { at, message }: Timed<FrontendToScheduler>) {
         match message {
             FrontendToScheduler::Submit(submit) => self.submit(Timed::new(at, submit)),
+            FrontendToScheduler::Cancel(cancel) if cancel.id.origin() != self.origin => {
+                self.sender.close("the end of a request of another origin");
+            }
             FrontendToScheduler::Cancel(cancel) => {
                 self.acting.port.cancel(Timed::new(at, cancel));
             }

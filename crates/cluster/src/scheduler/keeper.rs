@@ -82,6 +82,7 @@ impl Keeper {
             Told::Unbind { model, reply } => {
                 let orders = self.membership.unbind(model, steps);
                 self.unloads.push((orders, reply));
+                self.forget_versions();
             }
             Told::Frontends => self.tell_frontends(),
         }
@@ -97,6 +98,7 @@ impl Keeper {
         registration: &Registration,
         sender: LinkSender<SchedulerToBackend>,
     ) -> Result<Registered, String> {
+        registration.loaded.iter().try_for_each(check)?;
         let loaded = registration.loaded.iter().map(|facts| (key_of(facts), facts.clone()));
         let loaded: Vec<_> = loaded.collect();
         let running = registration.running.iter().map(|batch| batch.accelerator as usize);
@@ -156,6 +158,7 @@ impl Keeper {
         // Before its batches are given up: their requests are fetched again by others.
         self.acting.routes.tell_all(&gone);
         self.membership.left(key, &mut self.steps);
+        self.forget_versions();
         self.show();
     }
 
@@ -185,18 +188,37 @@ impl Keeper {
         if let Ok(OrderDone::Loaded(facts)) = &result {
             self.warn_of_engines(backend, facts);
         }
-        let answer = result.map(|done| {
-            if let OrderDone::Loaded(facts) = done
-                && let Some(version) = self.membership.ordered(backend, number)
-            {
-                self.facts.insert(version, *facts);
-            }
-        });
+        let answer =
+            result.and_then(|done| match (done, self.membership.ordered(backend, number)) {
+                (OrderDone::Loaded(facts), Some(version)) => self.loaded(version, *facts),
+                (_, Some(version)) => Err(format!("model {:?} was not loaded", version.name)),
+                (_, None) => Ok(()),
+            });
         if let Err(why) = &answer {
             let backend = self.membership.identity(backend).map_or("", |(name, _)| name);
             tracing::error!(backend, "an order is not carried out: {why}");
         }
         self.membership.answered(backend, number, answer, &mut self.steps);
+    }
+
+    /// A backend has loaded what it was ordered to, if it is the same.
+    fn loaded(&mut self, version: VersionKey, facts: LoadedFacts) -> Result<(), String> {
+        if (&facts.name, facts.version) != (&version.name, version.version) {
+            return Err(format!(
+                "version {} of model {:?} was to be loaded, and version {} of model {:?} was",
+                version.version, version.name, facts.version, facts.name
+            ));
+        }
+        check(&facts)?;
+        self.facts.insert(version, facts);
+        Ok(())
+    }
+
+    /// Forgets where versions are and what they are that nobody has or wants any more.
+    fn forget_versions(&mut self) {
+        let Keeper { facts, files, membership, .. } = self;
+        facts.retain(|version, _| membership.knows(version));
+        files.retain(|version, _| membership.knows(version));
     }
 
     /// Tells whoever waits for a load what came of it.
@@ -307,6 +329,22 @@ impl Keeper {
         }
         tracing::warn!(?accelerators, "accelerators are gone, and with them what they ran");
     }
+}
+
+/// Whether what a backend says of a version can be planned with.
+fn check(facts: &LoadedFacts) -> Result<(), String> {
+    let LoadedFacts { name, rows_max, loss_weight, plan, .. } = facts;
+    let profiled = plan.rows_max();
+    if *rows_max == 0 || *rows_max > profiled {
+        return Err(format!(
+            "model {name:?} takes {rows_max} rows in a batch, and its profile says what up to \
+             {profiled} take: measure it anew"
+        ));
+    }
+    if !(loss_weight.is_finite() && *loss_weight > 0.0) {
+        return Err(format!("model {name:?} has the loss weight {loss_weight}, which is none"));
+    }
+    Ok(())
 }
 
 fn key_of(facts: &LoadedFacts) -> VersionKey {

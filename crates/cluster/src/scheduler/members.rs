@@ -56,6 +56,7 @@ pub(crate) enum Told {
         model: ModelId,
         reply: oneshot::Sender<()>,
     },
+    /// A frontend has come or gone: backends are told.
     Frontends,
 }
 
@@ -91,54 +92,42 @@ impl Members {
     ) -> Result<Registered, String> {
         let (reply, answer) = oneshot::channel();
         let registration = Box::new(registration);
-        self.tell(Told::Arrived { registration, sender, reply });
+        self.tell(Told::Arrived { registration, sender, reply }).await;
         answer.await.unwrap_or_else(|_| Err("the scheduler is shutting down".to_owned()))
     }
 
-    pub(crate) fn left(&self, backend: BackendKey) {
-        self.tell(Told::Left(backend));
+    /// Tells the task, as soon as it has room: whoever says too much is read more slowly.
+    pub(crate) async fn tell(&self, told: Told) {
+        if self.told.send(told).await.is_err() {
+            tracing::error!("the task that keeps the members has ended: restart the scheduler");
+        }
     }
 
-    pub(crate) fn leaving(&self, backend: BackendKey) {
-        self.tell(Told::Leaving(backend));
-    }
-
-    pub(crate) fn answered(
-        &self,
-        backend: BackendKey,
-        number: u64,
-        result: Result<OrderDone, String>,
-    ) {
-        self.tell(Told::Answered { backend, number, result });
-    }
-
-    pub(crate) fn idle(&self, backend: BackendKey, place: usize) {
-        self.tell(Told::Idle { backend, place });
+    /// The same, for a thread that runs no tasks.
+    fn tell_and_wait(&self, told: Told) {
+        if self.told.blocking_send(told).is_err() {
+            tracing::error!("the task that keeps the members has ended: restart the scheduler");
+        }
     }
 
     /// Has backends load a version. Without a reply nobody waits for it.
     pub(crate) fn seek(&self, version: VersionKey, files: ModelFiles, reply: Option<LoadReply>) {
-        self.tell(Told::Seek { version, files, reply });
+        self.tell_and_wait(Told::Seek { version, files, reply });
     }
 
     /// Has backends run the plans for these lanes with a version; the receiver tells when all that
     /// serve do.
     pub(crate) fn bind(&self, version: VersionKey, lanes: Vec<ModelId>) -> oneshot::Receiver<()> {
         let (reply, bound) = oneshot::channel();
-        self.tell(Told::Bind { version, lanes, reply });
+        self.tell_and_wait(Told::Bind { version, lanes, reply });
         bound
     }
 
     /// Has backends give a model up; the receiver tells when all have.
     pub(crate) fn unbind(&self, model: ModelId) -> oneshot::Receiver<()> {
         let (reply, done) = oneshot::channel();
-        self.tell(Told::Unbind { model, reply });
+        self.tell_and_wait(Told::Unbind { model, reply });
         done
-    }
-
-    /// A frontend has come or gone: backends are told.
-    pub(crate) fn tell_frontends(&self) {
-        self.tell(Told::Frontends);
     }
 
     /// What the batches of a model take was measured again.
@@ -159,13 +148,6 @@ impl Members {
     /// How many accelerators there are.
     pub(crate) fn accelerators(&self) -> u32 {
         self.shown.accelerators.load(Ordering::Relaxed)
-    }
-
-    /// Messages come from tasks and from threads; the task reads faster than they come.
-    fn tell(&self, told: Told) {
-        if let Err(error) = self.told.try_send(told) {
-            tracing::error!("the task that keeps the members cannot be told: {error}");
-        }
     }
 }
 

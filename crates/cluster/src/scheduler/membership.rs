@@ -402,6 +402,16 @@ impl Membership {
         }
     }
 
+    /// Whether anybody has a version, or wants it.
+    pub(crate) fn knows(&self, version: &VersionKey) -> bool {
+        let has = |backend: &Backend| {
+            backend.loaded.contains(version) || backend.ordered.contains(version)
+        };
+        self.wanted.contains_key(version)
+            || self.sought.contains(version)
+            || self.backends.values().any(has)
+    }
+
     /// How many accelerators there are, whether they serve or not.
     pub(crate) fn accelerators(&self) -> usize {
         self.taken.len()

@@ -25,15 +25,12 @@ pub(crate) struct FrontendRoute {
 impl Routes {
     /// A frontend has come. Returns whether its origin was free.
     pub(crate) fn add_frontend(&self, route: FrontendRoute) -> bool {
-        if self.frontends.load().contains_key(&route.address.origin) {
-            return false;
-        }
-        self.frontends.rcu(|all| {
+        let before = self.frontends.rcu(|all| {
             let mut all = HashMap::clone(all);
-            all.insert(route.address.origin, route.clone());
+            all.entry(route.address.origin).or_insert_with(|| route.clone());
             all
         });
-        true
+        !before.contains_key(&route.address.origin)
     }
 
     /// A frontend has gone.

@@ -2,11 +2,11 @@
 
 use super::acting::{Acting, until_acting};
 use super::effects::settle;
-use super::members::Registered;
+use super::members::{Registered, Told};
 use super::membership::BackendKey;
 use super::streams::{self, WANTED_MAX};
 use std::sync::Arc;
-use symphony_core::{AcceleratorId, BatchId, Time};
+use symphony_core::{AcceleratorId, BatchId, ModelId, Time};
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::link::{Hello, Incoming, Link, LinkSender};
 use symphony_wire::message::link::{
@@ -28,8 +28,15 @@ pub(crate) async fn serve(
     if sender.send(&asked).is_err() {
         return;
     }
-    let (registered, awaited, wanted) = (None, Vec::new(), None);
-    let mut backend = BackendLink { acting, sender, name: peer.name, registered, awaited, wanted };
+    let mut backend = BackendLink {
+        acting,
+        sender,
+        name: peer.name,
+        registered: None,
+        awaited: Vec::new(),
+        wanted: None,
+        told: Vec::new(),
+    };
     let ended = loop {
         let mut registration = None;
         let received = receiver
@@ -42,6 +49,9 @@ pub(crate) async fn serve(
         if let Err(error) = received {
             break error.to_string();
         }
+        for told in std::mem::take(&mut backend.told) {
+            backend.acting.members.tell(told).await;
+        }
         if let Some(registration) = registration
             && let Err(why) = backend.register(*registration).await
         {
@@ -50,7 +60,7 @@ pub(crate) async fn serve(
     };
     if let Some(Registered { key, .. }) = backend.registered {
         tracing::warn!(backend = %backend.name, "a backend is gone: {ended}");
-        backend.acting.members.left(key);
+        backend.acting.members.tell(Told::Left(key)).await;
     }
 }
 
@@ -65,6 +75,8 @@ struct BackendLink {
     awaited: Vec<(u64, BatchId, usize)>,
     /// The way to the task that sends it pieces of files.
     wanted: Option<mpsc::Sender<FileWanted>>,
+    /// What the task that keeps the members is told once all that has arrived was read.
+    told: Vec<Told>,
 }
 
 impl BackendLink {
@@ -121,9 +133,11 @@ impl BackendLink {
                 let _ = self.acting.port.lose(accelerator);
             }
             BackendToScheduler::Done { number, result } => {
-                members.answered(registered.key, number, result);
+                self.told.push(Told::Answered { backend: registered.key, number, result });
             }
-            BackendToScheduler::Refined { model, costs } => members.refined(model, *costs),
+            BackendToScheduler::Refined { model, costs } if self.is_served(model) => {
+                members.refined(model, *costs);
+            }
             BackendToScheduler::Gaps(gaps) => {
                 for AcceleratorGaps { accelerator, gaps } in gaps {
                     if registered.has(accelerator) {
@@ -137,7 +151,9 @@ impl BackendLink {
                     self.sender.close("more pieces of files are asked for than are sent at once");
                 }
             }
-            BackendToScheduler::Leaving => members.leaving(registered.key),
+            BackendToScheduler::Leaving => self.told.push(Told::Leaving(registered.key)),
+            // A model that went meanwhile.
+            BackendToScheduler::Refined { .. } => {}
             BackendToScheduler::Register(_) | BackendToScheduler::Lost { .. } => {}
         }
         None
@@ -183,9 +199,13 @@ impl BackendLink {
         let Some(at) = self.awaited.iter().position(is_it) else { return false };
         let (_, _, place) = self.awaited.swap_remove(at);
         if !self.awaited.iter().any(|(_, _, other)| *other == place) {
-            self.acting.members.idle(registered.key, place);
+            self.told.push(Told::Idle { backend: registered.key, place });
         }
         true
+    }
+
+    fn is_served(&self, model: ModelId) -> bool {
+        self.acting.catalog.load().served().any(|served| served.lanes.ids().contains(&model))
     }
 }
 
