@@ -135,6 +135,7 @@ impl WorkerCarrier for Shared {
     }
 
     fn lose(&self, accelerator: AcceleratorId) -> Result<(), SubmitError> {
+        lock(&self.lost).insert(accelerator);
         self.send(&BackendToScheduler::Lost { accelerator: self.number_of(accelerator) })
     }
 

@@ -81,6 +81,7 @@ impl BackendEnd {
             fetching: Mutex::default(),
             waits: Notify::new(),
             sent: Mutex::default(),
+            lost: Mutex::default(),
             data: Mutex::default(),
             workers: OnceLock::new(),
             models,

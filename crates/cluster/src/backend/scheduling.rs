@@ -130,8 +130,20 @@ impl Shared {
         self.numbers.store(Arc::new(accelerators));
         *lock(&self.active) = Some(Active { epoch, sender: sender.clone() });
         self.tell_ended(sender);
+        self.tell_lost(sender);
         self.tell_leaving();
         Ok(())
+    }
+
+    /// Tells of the accelerators that end no batch any more: this scheduler knows of none.
+    fn tell_lost(&self, sender: &LinkSender<BackendToScheduler>) {
+        let numbers = self.numbers.load();
+        for place in lock(&self.lost).iter() {
+            if let Some(accelerator) = numbers.get(place.index()).copied() {
+                // The end of the link is noticed where it is read.
+                let _ = sender.send(&BackendToScheduler::Lost { accelerator });
+            }
+        }
     }
 
     /// Tells of the batches that have ended since they were said to be running: their accelerators

@@ -9,6 +9,7 @@ use super::sent::Sent;
 use super::streamed::FilesPort;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     /// A batch waits for inputs.
     pub(crate) waits: Notify,
     pub(crate) sent: Mutex<Sent>,
+    /// The accelerators whose threads have failed, by place.
+    pub(crate) lost: Mutex<BTreeSet<AcceleratorId>>,
     pub(crate) data: Mutex<DataLinks>,
     pub(crate) workers: OnceLock<Vec<WorkerPort>>,
     pub(crate) models: ModelsPort,

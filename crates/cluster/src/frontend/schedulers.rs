@@ -2,7 +2,7 @@
 //! catalog is complete.
 
 use super::outstanding::{LeftBehind, Outstanding};
-use super::scheduling::Active;
+use super::scheduling::{Active, Welcomed};
 use super::shared::Shared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -121,8 +121,16 @@ impl Shared {
     }
 
     fn welcomed(&self, link: &mut SchedulerLink, epoch: u64) -> Result<(), String> {
-        if !self.scheduling().welcome(epoch) {
-            return Err(format!("epoch {epoch} is over: another scheduler has taken over"));
+        let welcomed = self.scheduling().welcome(epoch);
+        match welcomed {
+            Welcomed::Refused => {
+                return Err(format!("epoch {epoch} is over: another scheduler has taken over"));
+            }
+            Welcomed::First => {}
+            Welcomed::Replaced => {
+                self.serving.set(0);
+                self.questions.give_up();
+            }
         }
         link.epoch = Some(epoch);
         Ok(())

@@ -24,6 +24,17 @@ pub(crate) struct Scheduling {
     burst: Vec<FrontendToScheduler>,
 }
 
+/// What became of a scheduler's word that it is in charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Welcomed {
+    /// Another one of a higher epoch is.
+    Refused,
+    /// It is, and none was active.
+    First,
+    /// It is, in place of the one that was active.
+    Replaced,
+}
+
 /// The scheduler that is active.
 #[derive(Debug)]
 pub(crate) struct Active {
@@ -55,14 +66,15 @@ impl Scheduling {
         self.active.take_if(|active| active.link == link).is_some()
     }
 
-    /// A scheduler says that it is in charge. Returns whether it is; whoever was active before is not
-    /// any more, then.
-    pub(crate) fn welcome(&mut self, epoch: u64) -> bool {
-        let is_in_charge = self.outstanding.allegiance().welcome(epoch);
-        if is_in_charge {
-            self.active = None;
+    /// A scheduler says that it is in charge. If it is, whoever was active before is not any more.
+    pub(crate) fn welcome(&mut self, epoch: u64) -> Welcomed {
+        if !self.outstanding.allegiance().welcome(epoch) {
+            return Welcomed::Refused;
         }
-        is_in_charge
+        match self.active.take() {
+            Some(_) => Welcomed::Replaced,
+            None => Welcomed::First,
+        }
     }
 
     /// A catalog of the scheduler that is active, which has changed.

@@ -28,6 +28,11 @@ impl SentBatches {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where a batch runs that is waited for, and whose it is.
+    pub(crate) fn batch(&self, batch: BatchId) -> Option<(AcceleratorId, ModelId)> {
+        self.ledger().batch(batch)
+    }
+
     /// The life of a frontend is over.
     pub(crate) fn forget(&self, origin: Origin) {
         self.ledger().forget(origin);
@@ -38,7 +43,7 @@ impl SentBatches {
     pub(crate) fn handed_back(&self, now: Time, batch: BatchId) -> Option<(ModelId, Vec<Verdict>)> {
         let mut verdicts = Vec::new();
         let mut ledger = self.ledger();
-        let model = ledger.model(batch)?;
+        let (_, model) = ledger.batch(batch)?;
         ledger.handed_back(now, batch, |verdict| verdicts.push(verdict));
         Some((model, verdicts))
     }

@@ -73,7 +73,9 @@ impl Frontend {
     async fn gone(&self, why: &str) {
         let Acting { routes, port, effects, members, .. } = &*self.acting;
         tracing::info!(origin = %self.origin, "a frontend is gone: {why}");
-        // Its requests are let go of in one step. A scheduler that has stopped has none.
+        // Its requests are let go of in one step. A scheduler that has stopped has none. A batch that
+        // is lost or sent meanwhile brings none back.
+        effects.forget(self.origin);
         let _ = port.forget(self.origin);
         effects.forget(self.origin);
         // It may come back from here on, and what it submits then is not let go of.

@@ -161,12 +161,17 @@ impl BackendLink {
 
     /// A batch has ended. One that an earlier scheduler had planned makes its accelerator free.
     fn completed(&mut self, registered: &Registered, epoch: u64, completion: Timed<Completion>) {
-        let Completion { accelerator, batch, .. } = completion.message;
+        let Completion { accelerator, batch, model, .. } = completion.message;
         if self.was_awaited(registered, epoch, batch) || epoch != self.acting.epoch {
             return;
         }
         if !registered.has(accelerator) {
             return self.sender.close("the end of a batch on another backend's accelerator");
+        }
+        // One that was given up is not waited for.
+        let Some(known) = self.acting.effects.batch(batch) else { return };
+        if known != (accelerator, model) {
+            return self.sender.close("the end of a batch that it was not sent");
         }
         // A scheduler that has stopped needs no completion; its way has room for every batch.
         if let Err(error) = self.acting.port.completed(completion) {
@@ -182,6 +187,10 @@ impl BackendLink {
         }
         if !registered.has(back.accelerator) {
             return self.sender.close("a batch of another backend's accelerator");
+        }
+        let known = self.acting.effects.batch(back.batch);
+        if known.is_some_and(|(accelerator, _)| accelerator != back.accelerator) {
+            return self.sender.close("a batch that it was not sent");
         }
         tracing::warn!(backend = %self.name, batch = back.batch.0, "a batch comes back: {}", back.why);
         let Acting { effects, port, routes, clock, .. } = &*self.acting;

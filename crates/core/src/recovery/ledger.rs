@@ -159,10 +159,10 @@ impl Ledger {
         }
     }
 
-    /// The model of a batch that is waited for.
+    /// Where a batch runs that is waited for, and whose it is.
     #[must_use]
-    pub fn model(&self, batch: BatchId) -> Option<ModelId> {
-        self.sent.get(&batch).map(|sent| sent.model)
+    pub fn batch(&self, batch: BatchId) -> Option<(AcceleratorId, ModelId)> {
+        self.sent.get(&batch).map(|sent| (sent.accelerator, sent.model))
     }
 
     /// Batches that are waited for.
