@@ -7,7 +7,7 @@
 //! - `data_links`, `frontends`: the links to the frontends.
 //! - `orders`, `models`: the thread that carries out orders: loads models, binds them to lanes, gives
 //!   them up.
-//! - `streamed`, `store`: the thread that receives the files of models, and where it keeps them.
+//! - `files_port`, `streamed`, `store`: the thread that receives the files of models, and where it keeps them.
 //! - `shared`: what all of these share.
 //!
 //! A backend has a *life*. Whoever could not hear of it for too long gives that life up: its results
@@ -17,6 +17,7 @@ mod carrier;
 mod config;
 mod data_links;
 mod fetching;
+mod files_port;
 mod frontends;
 mod lock;
 mod models;
@@ -66,7 +67,7 @@ impl BackendEnd {
     /// The system has no room for the threads.
     pub fn start(config: BackendConfig, loader: Loader) -> Result<BackendEnd, StartError> {
         let (models, orders) = orders::port();
-        let (files, to_receive) = streamed::port();
+        let (files, to_receive) = files_port::port();
         let streamed = loader.config().cache_dir.join("streamed");
         let store = Store::new(streamed.clone(), &config.name, config.streamed_bytes_max);
         let (is_leaving, _) = watch::channel(false);

@@ -3,10 +3,10 @@
 use super::config::BackendConfig;
 use super::data_links::DataLinks;
 use super::fetching::Fetching;
+use super::files_port::FilesPort;
 use super::lock::lock;
 use super::orders::{ModelsPort, Offered};
 use super::sent::Sent;
-use super::streamed::FilesPort;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::collections::BTreeSet;

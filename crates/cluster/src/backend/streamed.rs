@@ -4,119 +4,30 @@
 //! The scheduler sends only what was asked for, and a few pieces are asked for ahead: what waits here is
 //! bounded by that, however slow the disk is.
 
+use super::files_port::{FilesInbox, StreamedOrder, ToScheduler, Told};
 use super::lock::lock;
 use super::orders::Work;
 use super::shared::Shared;
 use super::store::{Store, create_new, failed};
 use crate::files::{check, fingerprint};
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, sleep};
 use std::time::Duration;
 use symphony_backend::repository::is_name;
-use symphony_wire::carrier::link::{LinkSender, SendError};
+use symphony_wire::carrier::link::SendError;
 use symphony_wire::message::link::BackendToScheduler;
 use symphony_wire::message::{AnnouncedFile, FilePart, FileWanted, Order, Source};
 
 /// Pieces that are asked for ahead.
 const AHEAD: u64 = 16;
-/// Pieces that may wait for the thread: those of an order that was given up, and those of the next.
-const PIECES_MAX: usize = 4 * 16;
 /// How often to try again to send when there is no room.
 const ROOM_AGAIN: Duration = Duration::from_millis(1);
-
-/// The way to the scheduler.
-type ToScheduler = LinkSender<BackendToScheduler>;
-
-/// What the thread is told.
-#[derive(Debug)]
-enum Told {
-    Order(StreamedOrder),
-    Piece(FilePart),
-    NoFile { number: u64, text: String },
-    LinkEnded(ToScheduler),
-}
-
-/// An order to load a version whose files are streamed.
-#[derive(Debug)]
-struct StreamedOrder {
-    number: u64,
-    name: String,
-    version: u64,
-    files: Vec<AnnouncedFile>,
-    to: ToScheduler,
-}
-
-/// The way to the thread.
-#[derive(Clone, Debug)]
-pub(crate) struct FilesPort {
-    told: Sender<Told>,
-    pieces: Arc<AtomicUsize>,
-    /// Versions whose files are here, and which are being loaded.
-    loading: Arc<Mutex<BTreeSet<String>>>,
-}
-
-/// What the thread reads.
-#[derive(Debug)]
-pub(crate) struct FilesInbox(Receiver<Told>);
-
-/// The way to the thread, and what it reads.
-pub(crate) fn port() -> (FilesPort, FilesInbox) {
-    let (told, inbox) = unbounded();
-    (FilesPort { told, pieces: Arc::default(), loading: Arc::default() }, FilesInbox(inbox))
-}
-
-impl FilesPort {
-    fn tell(&self, told: Told) {
-        if self.told.send(told).is_err() {
-            tracing::error!("the thread that receives models has ended: restart the backend");
-        }
-    }
-
-    /// Has the files of an order come, then the order carried out.
-    pub(crate) fn order(
-        &self,
-        number: u64,
-        (name, version): (String, u64),
-        files: Vec<AnnouncedFile>,
-        to: ToScheduler,
-    ) {
-        self.tell(Told::Order(StreamedOrder { number, name, version, files, to }));
-    }
-
-    /// A piece has come.
-    ///
-    /// # Errors
-    /// More have come than were asked for.
-    pub(crate) fn piece(&self, part: FilePart) -> Result<(), String> {
-        if self.pieces.fetch_add(1, Ordering::AcqRel) >= PIECES_MAX {
-            return Err("more pieces of files than were asked for".to_owned());
-        }
-        self.tell(Told::Piece(part));
-        Ok(())
-    }
-
-    /// The files of an order cannot be had.
-    pub(crate) fn no_file(&self, number: u64, text: String) {
-        self.tell(Told::NoFile { number, text });
-    }
-
-    /// What was asked for by this link does not come.
-    pub(crate) fn link_ended(&self, link: ToScheduler) {
-        self.tell(Told::LinkEnded(link));
-    }
-
-    /// A version was loaded from its files, or was not.
-    pub(crate) fn loaded(&self, fingerprint: &str) {
-        lock(&self.loading).remove(fingerprint);
-    }
-}
 
 /// Starts the thread.
 pub(crate) fn start(inbox: FilesInbox, store: Store, shared: Arc<Shared>) -> io::Result<()> {
