@@ -5,7 +5,7 @@ processes.
 import collections
 import time
 
-from load import FAILED, GOOD, HUNG, LATE_S, UNREACHABLE
+from load import FAILED, GOOD, HUNG, LATE_S, LIMITS_S, UNREACHABLE
 
 # The roles are back at their work so long after a fault.
 RECOVERED_S = 2.0
@@ -13,6 +13,8 @@ RECOVERED_S = 2.0
 CLIENT_S = 0.05
 # A span of time in which requests are counted, and the share of good ones in it.
 WINDOW_S, SHARE = 0.5, 0.9
+# After so long every request of a span should have its answer; one that has none counts as bad.
+ANSWERED_S = max(LIMITS_S) + LATE_S
 # Fewer requests say nothing about a share.
 COUNT_MIN = 10
 # How long to wait for a recovery that is too late, to say how late it is.
@@ -39,6 +41,9 @@ class Fault:
     def end(self):
         ends = {"kill": self.role.start, "stop": self.role.go_on}
         ends.get(self.how, self.role.mend)()
+
+    def wait_until_back(self):
+        """Until a frontend listens again, which needs a scheduler."""
         if self.role.kind == "frontend" and self.how == "kill":
             self.role.ports()
         self.ended = time.monotonic()
@@ -82,11 +87,14 @@ class Chaos:
         ends = max(fault.began for fault in faults) + hold_s
         names = {fault.role.name for fault in faults}
         others = [role for role in self.cluster.frontends if role.name not in names]
-        if others and not any(fault.nobody_schedules for fault in faults):
+        nobody = names.issuperset(role.name for role in self.cluster.schedulers)
+        if others and not nobody and not any(fault.nobody_schedules for fault in faults):
             self.recovers("while it lasts", max(fault.began for fault in faults), others)
         time.sleep(max(0, ends - time.monotonic()))
         for fault in faults:
             fault.end()
+        for fault in faults:
+            fault.wait_until_back()
             if hidden := fault.hides(self.cluster.net):
                 self.hidden[hidden].append((fault.began - AROUND_S, fault.ended + AROUND_S))
         since = max(fault.ended for fault in faults)
@@ -98,7 +106,7 @@ class Chaos:
         step = 0.1
         begin = since
         while time.monotonic() < since + GIVEN_UP_S:
-            if time.monotonic() < begin + WINDOW_S + step:
+            if time.monotonic() < begin + WINDOW_S + ANSWERED_S:
                 time.sleep(step)
                 continue
             if all(self.is_good(begin, [frontend]) for frontend in frontends):

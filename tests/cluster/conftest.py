@@ -7,15 +7,11 @@ import network
 
 def pytest_addoption(parser):
     parser.addoption("--minutes", type=float, default=0, help="run the chaos test for so long")
-    parser.addoption("--chaos", action="store_true", help="start clusters and let them fail")
     parser.addoption("--seed", type=int, help="of the chaos test: repeat a run that failed")
 
 
 @pytest.fixture(params=[network.Loopback, network.Namespaces], ids=lambda kind: kind.NAME)
 def net(request, tmp_path):
-    options = request.config
-    if not (options.getoption("--chaos") or options.getoption("--minutes")):
-        pytest.skip("starts a cluster only with --chaos or --minutes")
     why_not = request.param.missing()
     if why_not:
         pytest.skip(why_not)

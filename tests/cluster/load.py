@@ -13,6 +13,7 @@ import time
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
+from geventhttpclient.response import HTTPConnectionClosed
 from tritonclient.utils import InferenceServerException
 
 # A request is given up so long after it was sent: it hangs.
@@ -27,6 +28,10 @@ GOOD, LATE, DROPPED, FAILED = "good", "late", "dropped", "failed"
 UNREACHABLE, HUNG = "unreachable", "hung"
 # A request has its answer so long after its deadline.
 LATE_S = 0.1
+# How long requests may take, as their clients say.
+LIMITS_S = [0.2, 0.3, 0.5]
+# What a library says of a connection that broke.
+BROKEN = (OSError, EOFError, HTTPConnectionClosed)
 
 # The codes of a request that was dropped, in words of HTTP and gRPC.
 DROPS = {"429", "503", "504", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
@@ -47,6 +52,8 @@ class Request:
         return self.ended - self.sent - self.limit_s
 
     def __repr__(self):
+        if self.ended is None:
+            return f"under way at {self.frontend}"
         took = self.ended - self.sent
         return (
             f"{self.outcome} after {took * 1e3:.0f} ms (limit {self.limit_s * 1e3:.0f} ms) "
@@ -88,23 +95,25 @@ class Asker:
     def draw(self):
         """A model, an input that no other request has, what comes out, and a limit."""
         number = np.float32(next(self.numbers) % (1 << 21))
-        limit_s = self.rng.choice([0.2, 0.3, 0.5])
+        limit_s = self.rng.choice(LIMITS_S)
         if self.rng.random() < 0.7:
             x = np.full((1, 4), number, np.float32)
             return "echo", x, x, limit_s
         x = np.array([[number, 1, 2]], np.float32)
         return "affine", x, np.array([[number + 4.5, 2 * number - 4.5]], np.float32), limit_s
 
-    def ask(self):
+    def ask(self, note):
+        """Notes a request, and sends it."""
         model, x, expected, limit_s = self.draw()
         request = Request(self.frontend.name, time.monotonic(), limit_s)
+        note(request)
         try:
             y = self.infer(model, x, limit_s)
             assert np.array_equal(y, expected), f"{model} {x} gave {y}, not {expected}"
             request.outcome = GOOD
         except InferenceServerException as error:
             request.outcome, request.text = self.meaning(error), str(error)
-        except (OSError, EOFError) as error:
+        except BROKEN as error:
             request.outcome, request.text = UNREACHABLE, repr(error)
         request.ended = time.monotonic()
         if request.outcome == GOOD and request.late_s > LATE_S:
@@ -132,7 +141,7 @@ class HttpAsker(Asker):
         tensor.set_data_from_numpy(x)
         try:
             answer = self.client.infer(model, [tensor], timeout=int(limit_s * 1e6))
-        except OSError:
+        except BROKEN:
             # What is left of the connection would belong to the next request.
             self.close()
             raise
@@ -197,9 +206,7 @@ class Load:
         asker = kind(frontend, seed)
         try:
             while not self.over.is_set():
-                request = asker.ask()
-                with self.lock:
-                    self.requests.append(request)
+                request = asker.ask(self._note)
                 is_up = request.outcome != UNREACHABLE
                 time.sleep(asker.rng.expovariate(1 / PAUSE_S) if is_up else REFUSED_S)
         except BaseException as error:
@@ -207,6 +214,10 @@ class Load:
             raise
         finally:
             asker.close()
+
+    def _note(self, request):
+        with self.lock:
+            self.requests.append(request)
 
     def __enter__(self):
         self.probe.start()
@@ -223,10 +234,10 @@ class Load:
         assert not self.broken, self.broken
 
     def between(self, begin, end, frontends):
-        """The requests sent to these frontends in a span of time, of those that have ended."""
+        """The requests sent to these frontends in a span of time. Some may be under way."""
         with self.lock:
             newest = list(reversed(self.requests))
-        # They are in the order in which they ended.
-        recent = itertools.takewhile(lambda request: request.ended >= begin, newest)
+        # They are nearly in the order in which they were sent.
+        recent = itertools.takewhile(lambda request: request.sent >= begin - 1, newest)
         names = {frontend.name for frontend in frontends}
         return [r for r in recent if begin <= r.sent < end and r.frontend in names]
