@@ -33,6 +33,8 @@ pub(crate) async fn until_acting<In: Frame>(
 ) -> Option<Arc<Acting>> {
     loop {
         tokio::select! {
+            // What is said to a scheduler that is active already is for it.
+            biased;
             acting = standing_by.wait_for(Option::is_some) => {
                 return acting.ok().and_then(|acting| acting.clone());
             }
