@@ -214,6 +214,12 @@ impl Shared {
                 if out.filling.is_empty() {
                     out.wrote = self.clock.now();
                     out.idle = Some(frames);
+                    let is_closed = out.closed.is_some();
+                    drop(out);
+                    if is_closed {
+                        // The task waits for this to end the stream.
+                        self.news.notify_one();
+                    }
                     return None;
                 }
                 std::mem::swap(&mut out.filling, &mut frames);
@@ -226,6 +232,12 @@ impl Shared {
     /// The buffer that is left to the task.
     pub(crate) fn take_left(&self) -> Option<FrameBuffer> {
         self.out().left.take()
+    }
+
+    /// Whether nobody writes, and nothing waits to be written.
+    pub(crate) fn is_written(&self) -> bool {
+        let out = self.out();
+        out.idle.is_some() && out.filling.is_empty()
     }
 
     /// Whether the link has ended.

@@ -20,7 +20,8 @@ pub(crate) async fn run(shared: Arc<Shared>, heartbeat: Duration) {
         if until.is_none() && shared.is_closed() {
             until = Some(Instant::now() + LINGER);
         }
-        if until.is_some() && left.is_none() {
+        // The thread that closed it may still be writing its last words.
+        if until.is_some() && left.is_none() && shared.is_written() {
             break;
         }
         tokio::select! {
