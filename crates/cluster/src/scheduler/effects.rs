@@ -11,7 +11,7 @@ use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::SchedulerPort;
 use symphony_wire::clock::Clock;
 use symphony_wire::message::link::{SchedulerToBackend, SchedulerToFrontend, SentPlan};
-use symphony_wire::message::{BatchPlan, Completion, PlannedRequest, Submit};
+use symphony_wire::message::{BatchPlan, PlannedRequest, Submit};
 use tokio::sync::watch;
 
 /// The ledger of what was sent. The scheduler's threads write it, and links read it when a batch comes
@@ -97,13 +97,18 @@ impl Effects for LinkEffects {
         let requests = requests.iter().map(|request| PlannedRequest::of(request, now)).collect();
         let plan = BatchPlan { batch, model, requests, rows, exec };
         let plan = SchedulerToBackend::Plan(SentPlan { epoch: self.epoch, accelerator, plan });
-        let sent = match self.routes.backend_of(accelerator) {
+        let backend = self.routes.backend_of(accelerator);
+        let sent = match &backend {
             Some(backend) => backend.send(&plan).map_err(|error| error.to_string()),
             None => Err("its backend is gone".to_owned()),
         };
         if let Err(why) = sent {
-            tracing::warn!(accelerator = accelerator.0, "a batch comes back: {why}");
-            self.come_back(now, accelerator, batch, model);
+            tracing::warn!(accelerator = accelerator.0, "a batch could not be sent: {why}");
+            self.come_back(now, batch);
+            // One that reads too slowly is as good as gone.
+            if let Some(backend) = backend {
+                backend.close(&why);
+            }
         }
     }
 
@@ -136,14 +141,11 @@ impl Effects for LinkEffects {
 }
 
 impl LinkEffects {
-    /// A batch could not be sent: its requests are queued again, and the accelerator is free.
-    fn come_back(&self, now: Time, accelerator: AcceleratorId, batch: BatchId, model: ModelId) {
+    /// A batch could not be sent: its requests are queued again. Its accelerator is busy until the
+    /// scheduler hears that the backend is gone: free, it would get the next batch at once.
+    fn come_back(&self, now: Time, batch: BatchId) {
         if let Some((_, verdicts)) = self.sent.handed_back(now, batch) {
             settle(now, verdicts, &self.sent, &self.port, &self.routes);
-        }
-        let completion = Completion::not_run(accelerator, batch, model);
-        if let Err(error) = self.port.completed(Timed::new(now, completion)) {
-            tracing::error!("the end of a batch is not noticed: {error}");
         }
     }
 }

@@ -495,7 +495,11 @@ mod tests {
         assert_eq!(pool.load(&m), Load::Loaded);
         pool.answered(BackendKey(1), of_second, Err("no memory".to_owned()), &mut Vec::new());
         assert_eq!(pool.load(&m), Load::Loaded);
-        pool.answered(BackendKey(1), load_numbers(&joined)[0], Ok(()), &mut Vec::new());
+        let loaded =
+            steps(|steps| pool.answered(BackendKey(1), load_numbers(&joined)[0], Ok(()), steps));
+        let [Step::Bind { number, .. }] = loaded[..] else { panic!("{loaded:?}") };
+        let served = steps(|steps| pool.answered(BackendKey(1), number, Ok(()), steps));
+        assert_eq!(served, [Step::Serve(vec![AcceleratorId(1)])]);
         let bound = steps(|steps| pool.bind(m, vec![ModelId::first(1)], steps));
         assert!(bound.contains(&Step::Drain(vec![AcceleratorId(1)])), "{bound:?}");
     }

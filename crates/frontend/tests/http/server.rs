@@ -277,7 +277,7 @@ async fn the_in_process_client_is_counted_with_the_others() {
     }
     assert_eq!(rig.metric(r#"symphony_delay_seconds{kind="response"}"#).await, 0.002);
     let listed = rig.get("/v2/models").await.json();
-    let delays = json!({"control": 0.0, "response": 2.0, "jitter": 0.0});
+    let delays = json!({"control": 0.0, "data": 0.0, "response": 2.0, "jitter": 0.0});
     assert_eq!(listed["delays_ms"], delays);
     let echo = listed["models"].as_array().unwrap().iter().find(|model| model["name"] == "echo");
     let echo = echo.unwrap();
