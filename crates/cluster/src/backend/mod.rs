@@ -1,6 +1,6 @@
 //! A backend in a process of its own: its accelerators run the plans of the scheduler that is active.
 //!
-//! - [`fetching`]: the batches whose inputs are on their way.
+//! - `fetching`: the batches whose inputs are on their way.
 //! - `sent`: the batches that have not ended.
 //! - `carrier`: what an accelerator's thread sees of the cluster.
 //! - `scheduling`: the links to the schedulers, of which one is active.

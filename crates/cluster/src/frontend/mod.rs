@@ -1,7 +1,7 @@
 //! A frontend in a process of its own: its ports are those of one process, and what is here stands
 //! behind them in place of a scheduler.
 //!
-//! - [`outstanding`]: the requests that have no outcome yet.
+//! - `outstanding`: the requests that have no outcome yet.
 //! - `relay`: the thread that reads what the ports take, and sends it on.
 //! - `scheduling`: what is known of the schedulers. `schedulers`: the links to them.
 //! - `names`: what requests are called by the next scheduler.

@@ -1,7 +1,7 @@
 //! The scheduler in a process of its own: the threads that decide are those of one process; what is here
 //! stands in place of the frontends and the accelerators.
 //!
-//! - [`membership`]: which backends there are, what they have loaded, which serve. Pure.
+//! - `membership`: which backends there are, what they have loaded, which serve. Pure.
 //! - `members`, `keeper`: the task that owns the membership, and carries out its steps.
 //! - `acting`: what the links of a scheduler that has the lease share.
 //! - `backends`: the backends as the owner of the models sees them.
