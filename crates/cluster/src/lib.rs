@@ -19,6 +19,8 @@ mod error;
 mod files;
 pub mod frontend;
 mod life;
+mod lock;
+mod receiving;
 pub mod scheduler;
 
 pub use error::StartError;

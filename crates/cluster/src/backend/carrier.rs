@@ -2,9 +2,9 @@
 //! outcomes go to, and the scheduler that completions go to.
 
 use super::fetching::ReadyBatch;
-use super::lock::lock;
 use super::sent::SentBatch;
 use super::shared::Shared;
+use crate::lock::lock;
 use symphony_backend::worker::{Ready, Refused, WorkerCarrier};
 use symphony_core::{AcceleratorId, BatchId, ModelId, RequestId};
 use symphony_wire::carrier::Timed;

@@ -1,6 +1,6 @@
 //! The way to the thread that receives the files of models.
 
-use super::lock::lock;
+use crate::lock::lock;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

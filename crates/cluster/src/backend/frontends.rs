@@ -2,9 +2,9 @@
 
 use super::data_links::DataLink;
 use super::fetching::ToFetch;
-use super::lock::lock;
 use super::shared::Shared;
 use crate::dial::{Dialled, keep};
+use crate::lock::lock;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! The thread that owns a backend's models and carries out orders: loads versions, binds them to the
 //! lanes that plans name, and gives them up. It works in the order in which it is told.
 
-use super::lock::lock;
 use super::orders::Work;
 use super::shared::Shared;
 use crate::files::fingerprint;
+use crate::lock::lock;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

@@ -1,6 +1,6 @@
 //! The way to the thread that carries out orders, and what it has to offer.
 
-use super::lock::lock;
+use crate::lock::lock;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::sync::Mutex;
 use symphony_wire::carrier::link::LinkSender;

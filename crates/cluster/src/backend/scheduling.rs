@@ -3,55 +3,28 @@
 
 use super::fetching::BatchKey;
 use super::frontends;
-use super::lock::lock;
 use super::orders::Work;
 use super::sent::SentBatch;
 use super::shared::{Active, Shared};
 use crate::life::life;
+use crate::lock::lock;
+use crate::receiving::receive;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use symphony_core::AcceleratorId;
 use symphony_wire::carrier::Timed;
-use symphony_wire::carrier::link::{Link, LinkReceiver, LinkSender};
+use symphony_wire::carrier::link::{Link, LinkSender};
 use symphony_wire::message::link::{BackendToScheduler, HandedBack, SchedulerToBackend, SentPlan};
 use symphony_wire::message::{Order, Registration, Source};
-
-/// Why a link ends from this side.
-struct End(String);
 
 /// Serves the link to one scheduler until it ends.
 pub(crate) async fn serve(link: Link<SchedulerToBackend, BackendToScheduler>, shared: Arc<Shared>) {
     let Link { peer, sender, mut receiver } = link;
-    let why = receive(&shared, &sender, &mut receiver).await;
+    let why = receive(&sender, &mut receiver, |message| shared.take(&sender, message)).await;
     shared.files.link_ended(sender.clone());
     let mut active = lock(&shared.active);
     if active.take_if(|active| active.sender.is_same(&sender)).is_some() {
         tracing::warn!(scheduler = %peer.name, "the link to the active scheduler has ended: {why}");
-    }
-}
-
-async fn receive(
-    shared: &Arc<Shared>,
-    sender: &LinkSender<BackendToScheduler>,
-    receiver: &mut LinkReceiver<SchedulerToBackend>,
-) -> String {
-    loop {
-        let mut end = None;
-        let received = receiver
-            .drain(|message| {
-                if end.is_none() {
-                    end = shared.take(sender, message).err();
-                }
-            })
-            .await;
-        match (received, end) {
-            (Err(error), _) => return error.to_string(),
-            (Ok(_), Some(End(why))) => {
-                sender.close(&why);
-                return why;
-            }
-            (Ok(_), None) => {}
-        }
     }
 }
 
@@ -60,34 +33,27 @@ impl Shared {
         self: &Arc<Self>,
         sender: &LinkSender<BackendToScheduler>,
         Timed { at, message }: Timed<SchedulerToBackend>,
-    ) -> Result<(), End> {
-        if let SchedulerToBackend::Welcome { epoch, accelerators } = message {
-            return self.welcomed(sender, epoch, accelerators);
-        }
-        if !self.is_active(sender) {
-            return match message {
-                SchedulerToBackend::Refused { text } => {
-                    tracing::warn!("the scheduler refuses this backend: {text}");
-                    self.begin_life();
-                    Err(End(text))
-                }
-                _ => Err(End("another scheduler has taken over".to_owned())),
-            };
-        }
+    ) -> Result<(), String> {
         match message {
+            SchedulerToBackend::Welcome { epoch, accelerators } => {
+                return self.welcomed(sender, epoch, accelerators);
+            }
+            SchedulerToBackend::Refused { text } => {
+                tracing::warn!("the scheduler refuses this backend: {text}");
+                self.begin_life();
+                return Err(text);
+            }
+            _ if !self.is_active(sender) => {
+                return Err("another scheduler has taken over".to_owned());
+            }
             SchedulerToBackend::Plan(plan) => self.planned(Timed::new(at, plan)),
             SchedulerToBackend::Order { order, .. } if matches!(*order, Order::Drain) => {
                 self.drain();
             }
             SchedulerToBackend::Order { number, order } => self.ordered(sender, number, *order),
-            SchedulerToBackend::File(part) => self.files.piece(part).map_err(End)?,
+            SchedulerToBackend::File(part) => self.files.piece(part)?,
             SchedulerToBackend::NoFile { number, text } => self.files.no_file(number, text),
             SchedulerToBackend::Frontends(all) => frontends::connect_to(self, all),
-            SchedulerToBackend::Refused { text } => {
-                self.begin_life();
-                return Err(End(text));
-            }
-            SchedulerToBackend::Welcome { .. } => {}
         }
         Ok(())
     }
@@ -114,17 +80,17 @@ impl Shared {
         sender: &LinkSender<BackendToScheduler>,
         epoch: u64,
         accelerators: Vec<AcceleratorId>,
-    ) -> Result<(), End> {
+    ) -> Result<(), String> {
         if epoch < self.epoch.fetch_max(epoch, Ordering::AcqRel) {
-            return Err(End(format!("epoch {epoch} is over: another scheduler has taken over")));
+            return Err(format!("epoch {epoch} is over: another scheduler has taken over"));
         }
         if accelerators.is_empty() {
             let registration = Box::new(self.registration());
             let register = BackendToScheduler::Register(registration);
-            return sender.send(&register).map_err(|error| End(error.to_string()));
+            return sender.send(&register).map_err(|error| error.to_string());
         }
         if accelerators.len() != self.config.accelerators.len() {
-            return Err(End("the scheduler numbers other accelerators than there are".to_owned()));
+            return Err("the scheduler numbers other accelerators than there are".to_owned());
         }
         tracing::info!(epoch, ?accelerators, "in the pool of the scheduler");
         self.numbers.store(Arc::new(accelerators));

@@ -5,11 +5,11 @@
 //! bounded by that, however slow the disk is.
 
 use super::files_port::{FilesInbox, StreamedOrder, ToScheduler, Told};
-use super::lock::lock;
 use super::orders::Work;
 use super::shared::Shared;
 use super::store::{Store, create_new, failed};
 use crate::files::{check, fingerprint};
+use crate::lock::lock;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;

@@ -1,7 +1,8 @@
 //! What a frontend has asked of the scheduler, and who waits for the answer.
 
+use crate::lock::lock;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use symphony_wire::carrier::in_process::{Reply, Share};
 use symphony_wire::message::link::Answered;
 use symphony_wire::message::{AcceleratorState, RepositoryError, Statistics};
@@ -46,7 +47,7 @@ struct Waiting {
 impl Questions {
     /// Keeps whoever asks. Returns the number of the question; `None` when too many wait.
     pub(crate) fn keep(&self, asker: Asker) -> Option<u64> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.0);
         if waiting.askers.len() >= QUESTIONS_MAX {
             return None;
         }
@@ -65,12 +66,12 @@ impl Questions {
     }
 
     pub(crate) fn take(&self, number: u64) -> Option<Asker> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).askers.remove(&number)
+        lock(&self.0).askers.remove(&number)
     }
 
     /// The scheduler that was asked is gone: nobody answers.
     pub(crate) fn give_up(&self) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.0);
         let askers = std::mem::take(&mut waiting.askers);
         drop(waiting);
         drop(askers);

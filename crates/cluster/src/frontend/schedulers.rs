@@ -4,11 +4,13 @@
 use super::outstanding::{LeftBehind, Outstanding};
 use super::scheduling::{Active, Welcomed};
 use super::shared::Shared;
+use crate::receiving::receive;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use symphony_core::{DropReason, RequestId, Span};
+use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::{Catalog, ServedVersions};
-use symphony_wire::carrier::link::{Link, LinkReceiver, LinkSender};
+use symphony_wire::carrier::link::{Link, LinkSender};
 use symphony_wire::message::link::{FrontendToScheduler, SchedulerToFrontend};
 use symphony_wire::message::{CatalogImage, Outcome, ServedModel};
 
@@ -30,8 +32,10 @@ pub(crate) async fn serve(
 ) {
     let Link { peer, sender, mut receiver } = link;
     let number = shared.scheduling().next_link();
-    let mut link = SchedulerLink { number, sender, epoch: None, serving: 0 };
-    let ended = receive(&mut link, &mut receiver, &shared).await;
+    let own = sender.clone();
+    let mut link = SchedulerLink { number, sender: own, epoch: None, serving: 0 };
+    let take = |message: Timed<_>| shared.take(&mut link, message.message);
+    let ended = receive(&sender, &mut receiver, take).await;
     if shared.scheduling().link_ended(number) {
         shared.serving.set(0);
         shared.questions.give_up();
@@ -39,31 +43,6 @@ pub(crate) async fn serve(
             scheduler = %peer.name,
             "the link to the active scheduler has ended ({ended}): requests wait for the next"
         );
-    }
-}
-
-async fn receive(
-    link: &mut SchedulerLink,
-    receiver: &mut LinkReceiver<SchedulerToFrontend>,
-    shared: &Shared,
-) -> String {
-    loop {
-        let mut end = None;
-        let received = receiver
-            .drain(|message| {
-                if end.is_none() {
-                    end = shared.take(link, message.message).err();
-                }
-            })
-            .await;
-        match (received, end) {
-            (Err(error), _) => return error.to_string(),
-            (Ok(_), Some(why)) => {
-                link.sender.close(&why);
-                return why;
-            }
-            (Ok(_), None) => {}
-        }
     }
 }
 

@@ -3,7 +3,8 @@
 use super::backends::Backends;
 use super::questions::{Asker, Questions};
 use super::scheduling::Scheduling;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::lock::lock;
+use std::sync::{Arc, Mutex, MutexGuard};
 use symphony_core::Origin;
 use symphony_wire::carrier::in_process::{InFlight, ServingCount, SharedCatalog};
 use symphony_wire::clock::Clock;
@@ -24,11 +25,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn scheduling(&self) -> MutexGuard<'_, Scheduling> {
-        self.scheduling.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.scheduling)
     }
 
     pub(crate) fn backends(&self) -> MutexGuard<'_, Backends> {
-        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.backends)
     }
 
     /// Asks the scheduler that is active. Without one, whoever asks is told that there is no answer.

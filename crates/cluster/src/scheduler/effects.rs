@@ -2,7 +2,8 @@
 //! was sent and has not ended is in the ledger, so that it can be scheduled again when a backend is lost.
 
 use super::routes::Routes;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::lock::lock;
+use std::sync::{Arc, Mutex, MutexGuard};
 use symphony_core::recovery::{Ledger, Verdict};
 use symphony_core::sched::Start;
 use symphony_core::{AcceleratorId, BatchId, DropReason, ModelId, Origin, Request, Time};
@@ -25,7 +26,7 @@ impl SentBatches {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Where a batch runs that is waited for, and whose it is.

@@ -2,9 +2,10 @@
 
 use super::membership::{BackendKey, VersionKey};
 use super::streams::ModelFiles;
+use crate::lock::lock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use symphony_core::{AcceleratorId, ModelId, SizedProfile};
 use symphony_wire::carrier::link::LinkSender;
 use symphony_wire::message::link::SchedulerToBackend;
@@ -132,12 +133,12 @@ impl Members {
 
     /// What the batches of a model take was measured again.
     pub(crate) fn refined(&self, model: ModelId, costs: SizedProfile) {
-        locked(&self.shown.refined).insert(model, costs);
+        lock(&self.shown.refined).insert(model, costs);
     }
 
     /// The models that were measured again since this was asked last.
     pub(crate) fn take_refined(&self) -> BTreeMap<ModelId, SizedProfile> {
-        std::mem::take(&mut *locked(&self.shown.refined))
+        std::mem::take(&mut *lock(&self.shown.refined))
     }
 
     /// There are so many accelerators.
@@ -149,8 +150,4 @@ impl Members {
     pub(crate) fn accelerators(&self) -> u32 {
         self.shown.accelerators.load(Ordering::Relaxed)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,13 +3,14 @@
 
 use super::membership::BackendKey;
 use crate::files::{FILES_MAX, digest};
+use crate::lock::lock;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use symphony_backend::repository::{CustomOps, ModelKind, ModelSource};
 use symphony_wire::carrier::link::{LinkSender, SendError};
@@ -145,7 +146,7 @@ type Announced = BTreeMap<(BackendKey, u64), Arc<StreamedFiles>>;
 
 impl Streams {
     fn all(&self) -> MutexGuard<'_, Announced> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     pub(crate) fn ordered(&self, backend: BackendKey, number: u64, files: Arc<StreamedFiles>) {
