@@ -91,13 +91,33 @@ pub(crate) struct OnPool<T: clap::Args> {
 /// Options of every command that starts a pool in this process.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct PoolArgs {
-    /// Configuration file; flags win over it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
     /// How batches are scheduled: adaptive (no more waiting than the load asks for), consolidate
     /// (as few accelerators as possible), eager (no waiting at all) [default: adaptive].
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<Mode>,
+    #[command(flatten)]
+    pub(crate) accelerators: AcceleratorArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+}
+
+/// What every process takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct ProcessArgs {
+    /// Configuration file; flags win over it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Format of log lines [default: text].
+    #[arg(long, value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Least severe level that is logged: error, warn, info, debug, trace [default: info].
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+/// The accelerators of this machine, and how models are loaded on them.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct AcceleratorArgs {
     /// Accelerators to split the machine's cores into [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) accelerators: Option<u32>,
@@ -110,12 +130,6 @@ pub(crate) struct PoolArgs {
     /// The onnxruntime library [default: ORT_DYLIB_PATH, or an installed Python package's].
     #[arg(long, value_name = "FILE")]
     pub(crate) onnxruntime: Option<PathBuf>,
-    /// Format of log lines [default: text].
-    #[arg(long, value_enum)]
-    pub(crate) log_format: Option<LogFormat>,
-    /// Least severe level that is logged: error, warn, info, debug, trace [default: info].
-    #[arg(long, value_name = "LEVEL")]
-    pub(crate) log_level: Option<String>,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -183,15 +197,8 @@ pub(crate) struct RoleArgs {
     /// Its name in logs; a backend's is its own in the cluster [default: host and process id].
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Configuration file; flags win over it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Format of log lines [default: text].
-    #[arg(long, value_enum)]
-    pub(crate) log_format: Option<LogFormat>,
-    /// Least severe level that is logged: error, warn, info, debug, trace [default: info].
-    #[arg(long, value_name = "LEVEL")]
-    pub(crate) log_level: Option<String>,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -244,18 +251,8 @@ pub(crate) struct BackendArgs {
     /// Every scheduler, active or standing by: host:port, or unix:/path.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', required = true)]
     pub(crate) scheduler: Vec<Endpoint>,
-    /// Accelerators to split the machine's cores into [default: 1].
-    #[arg(long, value_name = "N")]
-    pub(crate) accelerators: Option<u32>,
-    /// Threads of each accelerator [default: the cores there are for it].
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<u32>,
-    /// Where generated examples and measured profiles are kept [default: ~/.cache/symphony].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cache_dir: Option<PathBuf>,
-    /// The onnxruntime library [default: ORT_DYLIB_PATH, or an installed Python package's].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) onnxruntime: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) accelerators: AcceleratorArgs,
     #[command(flatten)]
     pub(crate) role: RoleArgs,
 }

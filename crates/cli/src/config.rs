@@ -1,7 +1,8 @@
 //! The configuration: file and flags become one validated [`ServeConfig`], once.
 
 use crate::args::{
-    BackendArgs, FrontendArgs, ListenArgs, LogFormat, PoolArgs, SchedulerArgs, ServeArgs,
+    AcceleratorArgs, BackendArgs, FrontendArgs, ListenArgs, LogFormat, PoolArgs, ProcessArgs,
+    SchedulerArgs, ServeArgs,
 };
 use crate::cluster_config::{ClusterFile, SchedulingConfig};
 use anyhow::{Context, Result, bail};
@@ -129,7 +130,7 @@ const SPIN_US_MAX: u64 = 1_000_000;
 impl ServeConfig {
     /// Reads the configuration file, if one is named, and lays the flags over it.
     pub(crate) fn resolve(args: ServeArgs) -> Result<ServeConfig> {
-        let (file, source) = File::read(args.pool.config.as_deref())?;
+        let (file, source) = File::read(args.pool.process.config.as_deref())?;
         let server = ServerBounds::of(&file.server)?;
         Ok(ServeConfig {
             frontend: file.server.frontend(&args.listen)?,
@@ -162,7 +163,7 @@ pub(crate) struct FrontendRole {
 
 impl FrontendRole {
     pub(crate) fn resolve(args: FrontendArgs) -> Result<FrontendRole> {
-        let (file, _) = File::read(args.role.config.as_deref())?;
+        let (file, _) = File::read(args.role.process.config.as_deref())?;
         let server = ServerBounds::of(&file.server)?;
         let name = args.role.name.clone();
         Ok(FrontendRole {
@@ -172,7 +173,7 @@ impl FrontendRole {
             ports_file: args.listen.ports_file,
             shutdown_delay: file.server.shutdown_delay()?,
             request_max: server.request_max,
-            log: LogConfig::resolve(args.role.log_format, args.role.log_level, file.log)?,
+            log: LogConfig::resolve(args.role.process, file.log)?,
         })
     }
 }
@@ -190,7 +191,7 @@ pub(crate) struct SchedulerRole {
 
 impl SchedulerRole {
     pub(crate) fn resolve(args: SchedulerArgs) -> Result<SchedulerRole> {
-        let (file, _) = File::read(args.role.config.as_deref())?;
+        let (file, _) = File::read(args.role.process.config.as_deref())?;
         let scheduling = SchedulingConfig {
             mode: file.scheduler.mode(args.mode)?,
             low_share: file.scheduler.low_share()?,
@@ -205,7 +206,7 @@ impl SchedulerRole {
             start: StartPolicy { skip_failed: true, allow_empty: args.allow_empty },
             models: args.models,
             ports_file: args.ports_file,
-            log: LogConfig::resolve(args.role.log_format, args.role.log_level, file.log)?,
+            log: LogConfig::resolve(args.role.process, file.log)?,
         })
     }
 }
@@ -220,29 +221,19 @@ pub(crate) struct BackendRole {
 
 impl BackendRole {
     pub(crate) fn resolve(args: BackendArgs) -> Result<BackendRole> {
-        let (file, source) = File::read(args.role.config.as_deref())?;
-        let backend = BackendFile {
-            accelerators: args.accelerators.map(plain).or(file.backend.accelerators),
-            threads: args.threads.map(plain).or(file.backend.threads),
-            cache_dir: args.cache_dir.clone().or(file.backend.cache_dir),
-            onnxruntime: args.onnxruntime.clone().or(file.backend.onnxruntime),
-        };
-        let loader = LoaderConfig::resolve(backend, &source, cores())?;
+        let (file, source) = File::read(args.role.process.config.as_deref())?;
+        let loader = loader(args.accelerators.clone(), file.backend, &source)?;
         Ok(BackendRole {
             cluster: file.cluster.backend(&args, loader.cores.accelerators)?,
             loader,
-            log: LogConfig::resolve(args.role.log_format, args.role.log_level, file.log)?,
+            log: LogConfig::resolve(args.role.process, file.log)?,
         })
     }
 }
 
 impl LogConfig {
-    fn resolve(
-        format: Option<LogFormat>,
-        level: Option<String>,
-        file: LogFile,
-    ) -> Result<LogConfig> {
-        let level = level.or(file.level);
+    fn resolve(args: ProcessArgs, file: LogFile) -> Result<LogConfig> {
+        let (format, level) = (args.log_format, args.log_level.or(file.level));
         Ok(LogConfig {
             format: format.or(file.format).unwrap_or(LogFormat::Text),
             level: level.as_deref().map_or(Ok(LevelFilter::INFO), parse_level)?,
@@ -271,7 +262,7 @@ impl ProcessConfig {
     /// The configuration of a command that serves nobody from outside.
     #[cfg(feature = "lab")]
     pub(crate) fn resolve(args: PoolArgs) -> Result<ProcessConfig> {
-        let (file, source) = File::read(args.config.as_deref())?;
+        let (file, source) = File::read(args.process.config.as_deref())?;
         let server = ServerBounds::of(&file.server)?;
         let parts = (file.scheduler, file.backend, file.log);
         ProcessConfig::from_parts(args, parts, &source, server)
@@ -283,12 +274,6 @@ impl ProcessConfig {
         source: &TomlSource,
         server: ServerBounds,
     ) -> Result<ProcessConfig> {
-        let backend = BackendFile {
-            accelerators: args.accelerators.map(plain).or(backend.accelerators),
-            threads: args.threads.map(plain).or(backend.threads),
-            cache_dir: args.cache_dir.or(backend.cache_dir),
-            onnxruntime: args.onnxruntime.or(backend.onnxruntime),
-        };
         Ok(ProcessConfig {
             pool: PoolConfig {
                 mode: scheduler.mode(args.mode)?,
@@ -296,13 +281,24 @@ impl ProcessConfig {
                 overdue_after: scheduler.overdue_after()?,
                 layout: scheduler.layout()?,
                 spin: scheduler.spin()?,
-                loader: LoaderConfig::resolve(backend, source, cores())?,
+                loader: loader(args.accelerators, backend, source)?,
                 in_flight_max: server.in_flight_max,
                 request_max: server.request_max,
             },
-            log: LogConfig::resolve(args.log_format, args.log_level, log)?,
+            log: LogConfig::resolve(args.process, log)?,
         })
     }
+}
+
+/// The accelerators that flags and file ask for, flags first.
+fn loader(args: AcceleratorArgs, file: BackendFile, source: &TomlSource) -> Result<LoaderConfig> {
+    let backend = BackendFile {
+        accelerators: args.accelerators.map(plain).or(file.accelerators),
+        threads: args.threads.map(plain).or(file.threads),
+        cache_dir: args.cache_dir.or(file.cache_dir),
+        onnxruntime: args.onnxruntime.or(file.onnxruntime),
+    };
+    Ok(LoaderConfig::resolve(backend, source, cores())?)
 }
 
 fn mebibytes(mib: u32) -> usize {

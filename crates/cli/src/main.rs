@@ -10,6 +10,7 @@ mod convert;
 mod logging;
 mod ports;
 mod roles;
+mod runtime;
 mod serve;
 mod signals;
 

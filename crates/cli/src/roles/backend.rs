@@ -1,10 +1,10 @@
 //! `symphony backend`: this machine's accelerators, for a scheduler elsewhere.
 
-use super::runtime;
 use crate::args::BackendArgs;
 use crate::config::BackendRole;
 use crate::console::say;
 use crate::logging;
+use crate::runtime;
 use crate::signals::Signals;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;

@@ -1,11 +1,11 @@
 //! `symphony frontend`: clients on one side, a scheduler and backends on the other.
 
-use super::runtime;
 use crate::args::FrontendArgs;
 use crate::config::FrontendRole;
 use crate::console::say;
 use crate::logging;
 use crate::ports::PortsFile;
+use crate::runtime;
 use crate::signals::Signals;
 use anyhow::Result;
 use std::time::Duration;

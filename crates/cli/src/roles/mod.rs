@@ -2,6 +2,5 @@
 
 pub(crate) mod backend;
 pub(crate) mod frontend;
-mod runtime;
 pub(crate) mod scheduler;
 pub(crate) mod up;

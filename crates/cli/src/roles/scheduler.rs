@@ -1,11 +1,11 @@
 //! `symphony scheduler`: stands by until it has the lease, then schedules until it loses it.
 
-use super::runtime;
 use crate::args::SchedulerArgs;
 use crate::config::SchedulerRole;
 use crate::console::say;
 use crate::logging;
 use crate::ports::PortsFile;
+use crate::runtime;
 use crate::signals::Signals;
 use anyhow::{Context, Result, anyhow, bail};
 use symphony_backend::repository::Repository;

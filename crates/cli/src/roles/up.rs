@@ -1,9 +1,9 @@
 //! `symphony up`: a local cluster of processes, to try out what each of them does and what its failure
 //! costs. Kubernetes or another supervisor does the same for machines.
 
-use super::runtime;
 use crate::args::UpArgs;
 use crate::console::say;
+use crate::runtime;
 use crate::signals::Signals;
 use anyhow::{Context, Result, bail};
 use std::fmt;

@@ -10,12 +10,12 @@ use crate::config::ServeConfig;
 use crate::console::say;
 use crate::logging;
 use crate::ports::PortsFile;
+use crate::runtime;
 use crate::signals::Signals;
 use anyhow::{Context, Result, anyhow, bail};
 use check::Check;
 use progress::LoadProgress;
 use shutdown::{Running, RunningFrontend, serve_on, shut_down};
-use std::time::{Duration, Instant};
 use symphony_backend::loader::Loader;
 use symphony_backend::repository::Repository;
 use symphony_control::models_thread::{ModelsStartError, ModelsThread};
@@ -27,9 +27,6 @@ use tokio::sync::oneshot;
 /// Exit status after a signal to end at once: what a shell reports of an interrupted program.
 const EXIT_AT_ONCE: i32 = 130;
 
-/// How long the frontend's threads may take to end when nothing is left for them to do.
-const FRONTEND_GRACE: Duration = Duration::from_secs(5);
-
 pub(crate) fn command(args: ServeArgs) -> Result<()> {
     let check = args.check.then_some(Check { run: args.run, verbose: args.verbose });
     let config = ServeConfig::resolve(args)?;
@@ -38,19 +35,7 @@ pub(crate) fn command(args: ServeArgs) -> Result<()> {
     if let Some(check) = check {
         return check.repository(&config, &repository);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.threads)
-        .enable_all()
-        .thread_name("frontend")
-        .build()
-        .context("cannot start the frontend's threads")?;
-    let ended = runtime.block_on(serve(config, repository));
-    let begun = Instant::now();
-    runtime.shutdown_timeout(FRONTEND_GRACE);
-    if begun.elapsed() >= FRONTEND_GRACE {
-        tracing::error!("the threads `frontend` have not ended: the server ends without them");
-    }
-    ended
+    runtime::run(config.threads, "frontend", serve(config, repository))
 }
 
 async fn serve(config: ServeConfig, repository: Repository) -> Result<()> {
