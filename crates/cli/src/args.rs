@@ -206,9 +206,11 @@ pub(crate) struct FrontendArgs {
     /// Every scheduler, active or standing by: host:port, or unix:/path.
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', required = true)]
     pub(crate) scheduler: Vec<Endpoint>,
-    /// Where backends fetch inputs; port 0 takes a free one [default: 127.0.0.1:0].
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) listen_data: Option<Endpoint>,
+    /// Where backends fetch inputs, the best first; backends of the same host read them from shared
+    /// memory through unix:/path; port 0 takes a free one [default: a socket among the temporary
+    /// files, and 127.0.0.1:0].
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub(crate) listen_data: Vec<Endpoint>,
     /// What backends are told to connect to, the best first [default: where it listens].
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     pub(crate) advertise_data: Vec<Endpoint>,

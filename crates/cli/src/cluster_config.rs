@@ -1,13 +1,13 @@
 //! The section `[cluster]`: what the processes of a cluster have in common.
 
 use crate::args::{BackendArgs, FrontendArgs, SchedulerArgs};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::time::Duration;
 use symphony_backend::loader::memory_total;
 use symphony_cluster::backend::BackendConfig;
-use symphony_cluster::frontend::FrontendConfig;
+use symphony_cluster::frontend::{FrontendConfig, own_socket};
 use symphony_cluster::scheduler::SchedulerConfig;
 use symphony_core::Span;
 use symphony_core::sched::Mode;
@@ -17,13 +17,17 @@ use symphony_lease::LeaseAddress;
 use symphony_tls::{Identity, TlsFiles};
 use symphony_wire::carrier::in_process::Layout;
 use symphony_wire::carrier::link::{Endpoint, LinkSettings, Security};
+use symphony_wire::carrier::shared_memory::Arena;
 use symphony_wire::clock::Clock;
 use symphony_wire::message::AcceleratorFacts;
 
 /// Where a scheduler listens if nobody says otherwise.
 const LISTEN_DEFAULT: &str = "127.0.0.1:7000";
-/// Where a frontend's inputs are fetched if nobody says otherwise.
+/// Where a frontend's inputs are fetched from other hosts if nobody says otherwise.
 const DATA_DEFAULT: &str = "127.0.0.1:0";
+/// Memory for the tensors that backends of the frontend's host read, if nobody says otherwise. Only what
+/// is used of it is taken.
+const ARENA_MIB_DEFAULT: u32 = 1024;
 
 /// Bound on the models that are streamed to a backend if nobody says otherwise.
 const STREAMED_GIB_MAX_DEFAULT: u32 = 64;
@@ -42,6 +46,7 @@ pub(crate) struct ClusterFile {
     lease: Option<String>,
     stream_models: Option<bool>,
     streamed_gib_max: Option<u32>,
+    arena_mib: Option<u32>,
 }
 
 /// How a scheduler schedules.
@@ -115,13 +120,19 @@ impl ClusterFile {
         args: &FrontendArgs,
         in_flight_max: usize,
     ) -> Result<FrontendConfig> {
-        let listen = args.listen_data.clone().map_or_else(|| DATA_DEFAULT.parse(), Ok)?;
+        let listen = match &args.listen_data[..] {
+            [] => vec![own_socket(), DATA_DEFAULT.parse()?],
+            given => given.to_vec(),
+        };
+        // It is passed along by a socket of this host.
+        let is_local = listen.iter().any(|endpoint| matches!(endpoint, Endpoint::Unix(_)));
+        let arena = if is_local { self.arena()? } else { None };
         Ok(FrontendConfig {
             name: own_name(name),
             schedulers: args.scheduler.clone(),
             listen,
             advertised: args.advertise_data.clone(),
-            links: self.links()?,
+            links: LinkSettings { arena, ..self.links()? },
             in_flight_max,
         })
     }
@@ -171,6 +182,23 @@ impl ClusterFile {
 }
 
 impl ClusterFile {
+    /// Memory for tensors that backends of the same host read.
+    fn arena(&self) -> Result<Option<Arena>> {
+        let mib = match self.arena_mib {
+            None => ARENA_MIB_DEFAULT,
+            Some(0) => return Ok(None),
+            Some(mib @ 1..=1_048_576) => mib,
+            Some(mib) => bail!("cluster.arena_mib = {mib}: give 0 (none) to 1048576"),
+        };
+        let cannot = || {
+            format!(
+                "cannot have {mib} MiB of shared memory (cluster.arena_mib; 0 sends tensors by the \
+                 socket)"
+            )
+        };
+        Arena::new((mib as usize) << 20).map(Some).with_context(cannot)
+    }
+
     fn streamed_gib_max(&self) -> Result<u32> {
         match self.streamed_gib_max {
             None => Ok(STREAMED_GIB_MAX_DEFAULT),

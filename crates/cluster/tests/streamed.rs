@@ -302,7 +302,7 @@ fn a_lane_that_a_frontend_gives_to_a_size_is_told_of() {
         let frontend = FrontendEnd::start(FrontendConfig {
             name: "f".to_owned(),
             schedulers: vec![listener.address().clone()],
-            listen: anywhere(),
+            listen: vec![anywhere()],
             advertised: Vec::new(),
             links: links(),
             in_flight_max: 10,

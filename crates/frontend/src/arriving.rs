@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use symphony_wire::carrier::shared_memory::{Arena, ArenaBuf};
 use tokio::time::{Instant, Sleep};
 
 /// How often a body that does not come is looked at.
@@ -34,6 +35,8 @@ pub(crate) struct BodyLimits {
     pub(crate) size_max: usize,
     /// A body that brings nothing for this long is given up.
     pub(crate) timeout: Duration,
+    /// Where long bodies are put, so that backends of this host read their tensors there.
+    pub(crate) arena: Option<Arena>,
 }
 
 /// Why there is no further piece.
@@ -52,6 +55,7 @@ pub(crate) struct Arriving<B> {
     held: HeldBytes,
     progress: Progress,
     size_max: usize,
+    arena: Option<Arena>,
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
@@ -61,6 +65,7 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
             held: limits.budget.account(),
             progress: Progress::new(limits.timeout),
             size_max: limits.size_max,
+            arena: limits.arena.clone(),
         }
     }
 
@@ -75,6 +80,11 @@ impl<B: Body<Data = Bytes> + Unpin> Arriving<B> {
 
     pub(crate) fn size_max(&self) -> usize {
         self.size_max
+    }
+
+    /// A buffer for a body of this length, where backends of this host read long ones.
+    pub(crate) fn arena_buffer(&self, length: usize) -> Option<ArenaBuf> {
+        self.arena.as_ref()?.tensor_buffer(length)
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {

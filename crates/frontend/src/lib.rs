@@ -108,6 +108,7 @@ impl Frontend {
             budget: Arc::clone(context.budget()),
             size_max: config.body_max,
             timeout: config.body_timeout,
+            arena: services.inflight.arena().cloned(),
         };
         let api = GrpcApi {
             context: Arc::clone(&context),

@@ -42,7 +42,10 @@ async fn serve(config: FrontendRole) -> Result<()> {
     let addresses = frontend.addresses();
     say(format_args!(
         "frontend {name}: HTTP {}, gRPC {}, metrics http://{}/metrics, inputs at {}",
-        addresses.http, addresses.grpc, addresses.metrics, end.data
+        addresses.http,
+        addresses.grpc,
+        addresses.metrics,
+        end.data.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     ));
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(frontend.serve(async {

@@ -46,10 +46,11 @@ pub struct FrontendConfig {
     /// Every scheduler, active or standing by.
     pub schedulers: Vec<Endpoint>,
     /// Where backends fetch inputs.
-    pub listen: Endpoint,
-    /// What backends are told to connect to, the best first; empty for where it listens.
+    pub listen: Vec<Endpoint>,
+    /// What backends are told to connect to, the best first; empty for where it listens, in that order.
     pub advertised: Vec<Endpoint>,
-    /// How links are kept.
+    /// How links are kept. The arena is for backends of this host, which it lets read tensors where
+    /// they wait.
     pub links: LinkSettings,
     /// Bound on requests in flight.
     pub in_flight_max: usize,
@@ -67,7 +68,7 @@ pub struct FrontendEnd {
     /// The way to its loader of models.
     pub repository: RepositoryPort,
     /// Where backends fetch inputs.
-    pub data: Endpoint,
+    pub data: Vec<Endpoint>,
     shared: Arc<Shared>,
 }
 
@@ -77,12 +78,12 @@ impl FrontendEnd {
     ///
     /// # Errors
     /// It cannot listen, or there is no room for its thread.
-    pub async fn start(config: FrontendConfig) -> Result<FrontendEnd, StartError> {
+    pub async fn start(mut config: FrontendConfig) -> Result<FrontendEnd, StartError> {
         let clock = config.links.clock;
-        let listener = Listener::bind(&config.listen, &config.links)
-            .await
-            .map_err(|source| StartError::Listen { at: config.listen.clone(), source })?;
-        let data = listener.address().clone();
+        let listeners = bind(&config.listen, &config.links).await?;
+        let data: Vec<_> = listeners.iter().map(|listener| listener.address().clone()).collect();
+        // Only backends read tensors.
+        let arena = config.links.arena.take();
         let origin = origin();
         let (port, mut inboxes) = scheduler(Layout::TOGETHER);
         let inbox = inboxes.remove(0);
@@ -91,7 +92,7 @@ impl FrontendEnd {
             clock,
             origin,
             catalog: SharedCatalog::default(),
-            in_flight: Arc::new(InFlight::of(origin, config.in_flight_max)),
+            in_flight: Arc::new(InFlight::of(origin, config.in_flight_max).with_arena(arena)),
             serving: inbox.serving.clone(),
             scheduling: Mutex::default(),
             questions: Questions::default(),
@@ -100,10 +101,12 @@ impl FrontendEnd {
         relay::start(inbox, Arc::clone(&shared))
             .map_err(|error| StartError::Thread("relay", error))?;
         tokio::spawn(relay::relay_commands(questions, Arc::clone(&shared)));
-        tokio::spawn(data::accept(listener, config.name.clone(), Arc::clone(&shared)));
+        for listener in listeners {
+            tokio::spawn(data::accept(listener, config.name.clone(), Arc::clone(&shared)));
+        }
         tokio::spawn(keep_house(Arc::clone(&shared)));
         let advertised =
-            if config.advertised.is_empty() { vec![data.clone()] } else { config.advertised };
+            if config.advertised.is_empty() { data.clone() } else { config.advertised };
         let (name, life) = (config.name, life());
         let addresses = advertised.iter().map(ToString::to_string).collect();
         let address = FrontendAddress { origin, name: name.clone(), life, addresses };
@@ -136,6 +139,23 @@ impl FrontendEnd {
     pub fn epoch(&self) -> Option<u64> {
         self.shared.scheduling().active_epoch()
     }
+}
+
+/// A socket for backends of this host that no other frontend has, among the temporary files.
+#[must_use]
+pub fn own_socket() -> Endpoint {
+    let (process, life) = (std::process::id(), life());
+    Endpoint::Unix(std::env::temp_dir().join(format!("symphony-inputs-{process}-{life:x}.sock")))
+}
+
+/// Listens at each of these.
+async fn bind(at: &[Endpoint], links: &LinkSettings) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::with_capacity(at.len());
+    for at in at {
+        let listener = Listener::bind(at, links).await;
+        listeners.push(listener.map_err(|source| StartError::Listen { at: at.clone(), source })?);
+    }
+    Ok(listeners)
 }
 
 /// Frees what nobody waits for any more, and tells the scheduler of the sizes that came.

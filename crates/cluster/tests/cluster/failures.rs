@@ -90,7 +90,7 @@ fn answers_wait_while_the_link_to_their_frontend_is_cut() {
     scheduler.take_over(1, &folder);
     let way = Proxy::start();
     let frontend = frontend_at("f", &[scheduler.address()], &[&way.address]);
-    way.leads_to(&frontend.end().data);
+    way.leads_to(&frontend.end().data[0]);
     let _backend = backend("a", 1, &[scheduler.address()]);
     frontend.serves("m");
     let asked = vec![frontend.ask("m")];

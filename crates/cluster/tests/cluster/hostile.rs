@@ -218,7 +218,7 @@ fn a_frontend_that_speaks_of_other_frontends_requests_is_cut_off() {
 #[test]
 fn results_of_requests_that_were_never_sent_change_nothing() {
     let served = Served::start();
-    let data = served.frontend.end().data.clone();
+    let data = served.frontend.end().data[0].clone();
     let link: Link<FrontendToBackend, BackendToFrontend> =
         served.connect(&data, hello(Role::Backend, LinkPurpose::Data, "x"));
     let Link { sender, mut receiver, .. } = link;
@@ -239,7 +239,7 @@ fn results_of_requests_that_were_never_sent_change_nothing() {
 #[test]
 fn a_role_on_the_wrong_port_is_refused() {
     let served = Served::start();
-    let data = served.frontend.end().data.clone();
+    let data = served.frontend.end().data[0].clone();
     let scheduling = served.scheduler.address().clone();
     let settings = links();
     for (to, role, purpose, expected) in [
@@ -267,7 +267,7 @@ fn a_role_on_the_wrong_port_is_refused() {
 fn garbage_and_hellos_without_an_end_leave_the_cluster_alone() {
     let served = Served::start();
     let mut held = Vec::new();
-    for endpoint in [served.scheduler.address(), &served.frontend.end().data] {
+    for endpoint in [served.scheduler.address(), &served.frontend.end().data[0]] {
         let Endpoint::Tcp(address) = endpoint else { panic!("{endpoint}") };
         let connect = || TcpStream::connect(address).unwrap();
         for bytes in [

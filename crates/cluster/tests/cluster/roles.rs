@@ -69,10 +69,15 @@ impl Folder {
 
     /// Its objective is longer than any test.
     pub(crate) fn write(&self, name: &str, run_ms: u64, max_batch: u32) {
+        self.write_of(name, run_ms, max_batch, 1);
+    }
+
+    /// One whose inputs have so many bytes.
+    pub(crate) fn write_of(&self, name: &str, run_ms: u64, max_batch: u32, bytes: usize) {
         let settings = format!(
             "slo_ms = 600000\nmax_batch = {max_batch}\nengine = \"emulated\"\n\
              [emulated]\nalpha_ms = 0.001\nbeta_ms = {run_ms}\n\
-             [[input]]\nname = \"x\"\ndatatype = \"UINT8\"\nshape = [1]\n\
+             [[input]]\nname = \"x\"\ndatatype = \"UINT8\"\nshape = [{bytes}]\n\
              [[output]]\nname = \"y\"\ndatatype = \"UINT8\"\nshape = [1]\n"
         );
         fs::create_dir_all(self.models().join(name)).unwrap();
@@ -177,8 +182,18 @@ impl SchedulerProcess {
 
 pub(crate) type Backend = Process<BackendEnd>;
 
-/// A backend with one accelerator for each of these.
+/// A backend with so many accelerators.
 pub(crate) fn backend(name: &str, accelerators: usize, schedulers: &[&Endpoint]) -> Backend {
+    backend_with(name, accelerators, schedulers, links())
+}
+
+/// A backend that keeps its links so.
+pub(crate) fn backend_with(
+    name: &str,
+    accelerators: usize,
+    schedulers: &[&Endpoint],
+    links: LinkSettings,
+) -> Backend {
     let cache = std::env::temp_dir().join("symphony-cluster-tests");
     let loader = Loader::new(LoaderConfig {
         cores: Cores { accelerators, threads: 1 },
@@ -189,7 +204,7 @@ pub(crate) fn backend(name: &str, accelerators: usize, schedulers: &[&Endpoint])
     let config = BackendConfig {
         name: name.to_owned(),
         schedulers: schedulers.iter().copied().cloned().collect(),
-        links: links(),
+        links,
         accelerators: vec![
             AcceleratorFacts { kind: "emulated".to_owned(), memory: 0 };
             accelerators
@@ -229,16 +244,18 @@ pub(crate) fn frontend(name: &str, schedulers: &[&Endpoint]) -> Frontend {
 
 /// A frontend that backends reach at other addresses than its own.
 pub(crate) fn frontend_at(name: &str, schedulers: &[&Endpoint], at: &[&Endpoint]) -> Frontend {
-    let (runtime, links) = (runtime(), links());
-    let clock = links.clock;
-    let config = FrontendConfig {
+    frontend_with(FrontendConfig {
         name: name.to_owned(),
         schedulers: schedulers.iter().copied().cloned().collect(),
-        listen: anywhere(),
+        listen: vec![anywhere()],
         advertised: at.iter().copied().cloned().collect(),
-        links,
+        links: links(),
         in_flight_max: 10_000,
-    };
+    })
+}
+
+pub(crate) fn frontend_with(config: FrontendConfig) -> Frontend {
+    let (runtime, clock) = (runtime(), config.links.clock);
     let end = runtime.block_on(FrontendEnd::start(config)).unwrap();
     Process::of(FrontendRole { end, clock }, runtime)
 }
@@ -265,10 +282,16 @@ impl Frontend {
     /// Sends a request of one row, as a client's is sent.
     #[track_caller]
     pub(crate) fn ask(&self, model: &str) -> Asked {
+        self.ask_of(model, vec![7])
+    }
+
+    /// The same with this row.
+    #[track_caller]
+    pub(crate) fn ask_of(&self, model: &str, row: Vec<u8>) -> Asked {
         let end = self.end();
         let served = end.catalog.load().models.get(model).map(|all| all.highest().clone());
         let served = served.unwrap_or_else(|| panic!("{model} is served"));
-        let inputs = Inputs::fixed(1, vec![vec![7].into()]);
+        let inputs = Inputs::fixed(1, vec![row.into()]);
         let lane = served.lanes.route(&served.signature, &inputs);
         let (reply, outcome) = oneshot::channel();
         let id = end.in_flight.admit(inputs, reply).unwrap();

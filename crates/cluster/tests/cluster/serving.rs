@@ -1,8 +1,15 @@
 //! Clusters in which nothing fails.
 
-use crate::roles::{Backend, Folder, accelerators, backend, frontend, standby, until};
+use crate::roles::{
+    Backend, Folder, accelerators, anywhere, backend, backend_with, frontend, frontend_with, links,
+    standby, until,
+};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use symphony_cluster::frontend::{FrontendConfig, own_socket};
+use symphony_wire::carrier::link::LinkSettings;
+use symphony_wire::carrier::shared_memory::Arena;
+use symphony_wire::message::Outcome;
 
 struct SetAtEnd<'a>(&'a AtomicBool);
 
@@ -125,4 +132,41 @@ fn backends_that_leave_one_after_another_lose_nothing() {
         drop(end);
         assert!(load.join().unwrap() > 0);
     });
+}
+
+#[test]
+fn a_backend_of_the_same_host_reads_inputs_where_they_wait() {
+    const MEMORY: usize = 1 << 20;
+    const ROW: usize = 100_000;
+    let folder = Folder::of(&[]);
+    folder.write_of("m", 1, 4, ROW);
+    let mut scheduler = standby("s");
+    scheduler.take_over(1, &folder);
+    let arena = Arena::new(MEMORY).unwrap();
+    let frontend = |name: &str, arena| {
+        frontend_with(FrontendConfig {
+            name: name.to_owned(),
+            schedulers: vec![scheduler.address().clone()],
+            listen: vec![own_socket(), anywhere()],
+            advertised: Vec::new(),
+            links: LinkSettings { arena, ..links() },
+            in_flight_max: 100,
+        })
+    };
+    let (with, without) = (frontend("with", Some(arena.clone())), frontend("without", None));
+    // No link takes a row to it.
+    let small = LinkSettings { frame_max: ROW / 2, ..links() };
+    let _backend = backend_with("a", 1, &[scheduler.address()], small);
+    with.serves("m");
+    without.serves("m");
+    // More than there is memory for at once.
+    for _ in 0..3 {
+        let asked: Vec<_> = (0..8).map(|_| with.ask_of("m", vec![7; ROW])).collect();
+        assert_eq!(accelerators(asked), [0; 8]);
+    }
+    until("the memory is free again", || arena.buffer(MEMORY).is_some());
+    let Outcome::Failed(problem) = without.ask_of("m", vec![7; ROW]).outcome() else {
+        panic!("a row has come by a link");
+    };
+    assert!(problem.contains("cluster.frame_max_mib"), "{problem}");
 }

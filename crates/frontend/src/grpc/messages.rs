@@ -289,7 +289,8 @@ mod tests {
         let request = http::Request::builder().header("grpc-encoding", "gzip").body(());
         let mut head = request.unwrap().into_parts().0;
         let timeout = Duration::from_secs(60);
-        let limits = BodyLimits { budget: Arc::clone(budget), size_max: MESSAGE_MAX, timeout };
+        let limits =
+            BodyLimits { budget: Arc::clone(budget), size_max: MESSAGE_MAX, timeout, arena: None };
         let body = StreamBody::new(tokio_stream::iter(pieces));
         let messages = CallMessages::new(&mut head, body, &limits, MESSAGE_MAX);
         assert!(head.headers.is_empty());

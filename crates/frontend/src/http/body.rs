@@ -8,6 +8,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use symphony_wire::carrier::shared_memory::ArenaBuf;
 
 /// How much memory is set aside at once for a body that says that it is long. The rest follows as
 /// it arrives.
@@ -44,27 +45,58 @@ async fn collect(body: &mut Arriving<Incoming>) -> Result<Bytes, InferError> {
     if announced > limit {
         return Err(too_large());
     }
-    let mut first = Bytes::new();
-    // Most bodies come in one piece and are used where they lie.
-    let mut whole: Option<BytesMut> = None;
+    // A length that is known exactly is kept to by whoever reads the connection.
+    let exact = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let placed = exact.and_then(|length| body.arena_buffer(length));
+    let mut whole = placed.map_or(Whole::One(Bytes::new()), Whole::Placed);
     let mut length = 0;
     while let Some(piece) = next_piece(body).await? {
+        let at = length;
         length += piece.len();
         if length > limit {
             return Err(too_large());
         }
-        if first.is_empty() {
-            first = piece;
-            continue;
-        }
-        let whole = whole.get_or_insert_with(|| {
-            let mut whole = BytesMut::with_capacity(announced.min(AHEAD_MAX).max(length));
-            whole.extend_from_slice(&first);
-            whole
-        });
-        whole.extend_from_slice(&piece);
+        whole.add(at, piece, announced);
     }
-    Ok(whole.map_or(first, BytesMut::freeze))
+    Ok(whole.finish(length))
+}
+
+/// What has come of a body.
+#[derive(Debug)]
+enum Whole {
+    /// One piece, as most bodies come: it is used where it lies.
+    One(Bytes),
+    /// Several, one behind the other.
+    Grown(BytesMut),
+    /// All of them, where backends read them.
+    Placed(ArenaBuf),
+}
+
+impl Whole {
+    /// Adds a piece behind the `at` bytes that have come. `announced`: how many come at least.
+    fn add(&mut self, at: usize, piece: Bytes, announced: usize) {
+        match self {
+            Whole::One(first) if first.is_empty() => *first = piece,
+            Whole::One(first) => {
+                let length = at + piece.len();
+                let mut grown = BytesMut::with_capacity(announced.min(AHEAD_MAX).max(length));
+                grown.extend_from_slice(first);
+                grown.extend_from_slice(&piece);
+                *self = Whole::Grown(grown);
+            }
+            Whole::Grown(grown) => grown.extend_from_slice(&piece),
+            Whole::Placed(buffer) => buffer[at..at + piece.len()].copy_from_slice(&piece),
+        }
+    }
+
+    /// All of it; `length` bytes have come.
+    fn finish(self, length: usize) -> Bytes {
+        match self {
+            Whole::One(first) => first,
+            Whole::Grown(grown) => grown.freeze(),
+            Whole::Placed(buffer) => buffer.freeze().slice(..length),
+        }
+    }
 }
 
 async fn next_piece(body: &mut Arriving<Incoming>) -> Result<Option<Bytes>, InferError> {
@@ -115,5 +147,33 @@ impl Body for Pieces {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use symphony_wire::carrier::shared_memory::Arena;
+
+    proptest! {
+        #[test]
+        fn a_body_is_the_same_wherever_it_is_put(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..6),
+        ) {
+            let sent = pieces.concat();
+            let arena = Arena::new(1 << 12).unwrap();
+            let placed = Whole::Placed(arena.buffer(sent.len()).unwrap());
+            for (mut whole, announced) in
+                [(Whole::One(Bytes::new()), 0), (Whole::One(Bytes::new()), sent.len()), (placed, sent.len())]
+            {
+                let mut length = 0;
+                for piece in &pieces {
+                    whole.add(length, Bytes::copy_from_slice(piece), announced);
+                    length += piece.len();
+                }
+                prop_assert_eq!(&whole.finish(length), &sent);
+            }
+        }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn command(args: &IdleArgs) -> Result<()> {
     let server = Server::start(repository.path(), &flags)?;
     let watched = seconds(args.seconds)?;
     sleep(seconds(args.warmup)?);
-    let payload = Payload::new(&repository.model, &Emulated::signature());
+    let payload = Payload::new(&repository.model, &Emulated::INSTANT.signature());
     let is_asked = args.rate > 0.0;
     let bare = is_asked.then(|| bare::wake_ups(args.rate, BARE_FOR)).transpose()?;
     let (start, before) = (Instant::now(), cpu_time(server.pid())?);

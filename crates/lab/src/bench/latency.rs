@@ -84,7 +84,7 @@ pub(crate) fn command(args: &LatencyArgs) -> Result<()> {
     let repository = Emulated::INSTANT.repository()?;
     let flags = ["--mode", "eager", "--accelerators", "1"].map(str::to_owned);
     let server = Server::start(repository.path(), &flags)?;
-    let payload = Payload::new(&repository.model, &Emulated::signature());
+    let payload = Payload::new(&repository.model, &Emulated::INSTANT.signature());
     let bench = Bench { args, ports: server.ports, payload };
     // Looking at the sockets after every task: a turn of the loop is short.
     let lines = tokio::runtime::Builder::new_current_thread()

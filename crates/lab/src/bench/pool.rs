@@ -4,7 +4,7 @@
 use super::client::{LocalClient, Payload};
 use super::figures::{ratio, seconds};
 use super::load::{self, Pacing, Plan};
-use super::repository::{Emulated, Repository};
+use super::repository::{ELEMENTS, Emulated, Repository};
 use super::settings;
 use crate::measured_model::spread_times;
 use crate::report::Report;
@@ -98,7 +98,7 @@ pub(crate) fn command(args: &PoolBenchArgs) -> Result<()> {
 impl PoolBenchArgs {
     fn model(&self) -> Emulated {
         let PoolBenchArgs { alpha_ms, beta_ms, spread, slo_ms, max_batch, .. } = *self;
-        Emulated { alpha_ms, beta_ms, spread, slo_ms, max_batch }
+        Emulated { alpha_ms, beta_ms, spread, slo_ms, max_batch, elements: ELEMENTS }
     }
 
     fn stream(&self) -> Stream {
@@ -160,7 +160,7 @@ async fn drive(args: &PoolBenchArgs, pool: &Pool, model: &str) -> Result<Figures
     let (warmup, measured) = (seconds(args.warmup)?, seconds(args.seconds)?);
     let plan = Plan::new(&[args.stream()], args.seed, warmup, measured)?;
     let server = client(pool);
-    let payload = Payload::new(model, &Emulated::signature());
+    let payload = Payload::new(model, &Emulated::INSTANT.signature());
     let clients = [Arc::new(LocalClient { server, payload })];
     let objective = Duration::from_secs_f64(args.slo_ms / 1e3);
     let (tallies, counters) = tokio::join!(

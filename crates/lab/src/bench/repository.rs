@@ -14,7 +14,7 @@ pub(crate) struct Repository {
     pub(crate) model: String,
 }
 
-/// An emulated model with one small input, which comes back.
+/// An emulated model with one input. A small one comes back, of a long one as much.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Emulated {
     /// Time per row in milliseconds.
@@ -25,19 +25,27 @@ pub(crate) struct Emulated {
     pub(crate) spread: f64,
     pub(crate) slo_ms: f64,
     pub(crate) max_batch: u32,
+    /// Numbers in its input.
+    pub(crate) elements: usize,
 }
 
-/// Numbers in the emulated model's input.
-const ELEMENTS: usize = 16;
+/// Numbers in the emulated model's input, where nothing else is said, and in its output.
+pub(crate) const ELEMENTS: usize = 16;
 
 impl Emulated {
     /// Takes as little time as can be said.
-    pub(crate) const INSTANT: Emulated =
-        Emulated { alpha_ms: 0.0, beta_ms: 0.000_001, spread: 0.0, slo_ms: 1000.0, max_batch: 32 };
+    pub(crate) const INSTANT: Emulated = Emulated {
+        alpha_ms: 0.0,
+        beta_ms: 0.000_001,
+        spread: 0.0,
+        slo_ms: 1000.0,
+        max_batch: 32,
+        elements: ELEMENTS,
+    };
 
-    pub(crate) fn signature() -> Signature {
-        let spec = |name: &str| TensorSpec::of_rows(name, DataType::Fp32, &[ELEMENTS]);
-        Signature::fixed(vec![spec("x")], vec![spec("y")])
+    pub(crate) fn signature(self) -> Signature {
+        let spec = |name: &str, elements| TensorSpec::of_rows(name, DataType::Fp32, &[elements]);
+        Signature::fixed(vec![spec("x", self.elements)], vec![spec("y", ELEMENTS)])
     }
 
     /// A repository with this model.
@@ -45,12 +53,12 @@ impl Emulated {
     /// # Errors
     /// It cannot be written.
     pub(crate) fn repository(self) -> Result<Repository> {
-        let Emulated { alpha_ms, beta_ms, spread, slo_ms, max_batch } = self;
+        let Emulated { alpha_ms, beta_ms, spread, slo_ms, max_batch, elements } = self;
         let settings = format!(
             "engine = \"emulated\"\nslo_ms = {slo_ms:?}\nmax_batch = {max_batch}\n\
              queue_max = 100000\n\
              [emulated]\nalpha_ms = {alpha_ms:?}\nbeta_ms = {beta_ms:?}\nspread = {spread:?}\n\
-             [[input]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [{ELEMENTS}]\n\
+             [[input]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [{elements}]\n\
              [[output]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [{ELEMENTS}]\n"
         );
         Repository::with("emulated", &settings)
@@ -130,7 +138,7 @@ mod tests {
         let path = repository.path().join(&repository.model).join("model.toml");
         let config = ModelConfig::parse(&TomlSource::read(&path).unwrap()).unwrap();
         let EngineConfig::Emulated(model) = config.engine else { panic!("not emulated") };
-        assert_eq!(model.signature, Emulated::signature());
+        assert_eq!(model.signature, Emulated::INSTANT.signature());
         assert_eq!(model.costs.at(1).exec(32), Span(1));
     }
 

@@ -51,7 +51,7 @@ pub(crate) fn command(args: &SoakArgs) -> Result<()> {
     // Clients that wait for their answers: deferral would make them wait for each other.
     let flags = ["--mode", "eager"].map(str::to_owned);
     let server = Server::start(repository.path(), &flags)?;
-    let payload = Payload::new(&repository.model, &Emulated::signature());
+    let payload = Payload::new(&repository.model, &Emulated::INSTANT.signature());
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

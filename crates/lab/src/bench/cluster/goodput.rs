@@ -101,7 +101,8 @@ struct DelaysMs {
 
 pub(crate) fn command(args: &GoodputArgs) -> Result<()> {
     let &GoodputArgs { alpha_ms, beta_ms, slo_ms, .. } = args;
-    let emulated = Emulated { alpha_ms, beta_ms, spread: 0.0, slo_ms, max_batch: BATCH_MAX };
+    let emulated =
+        Emulated { alpha_ms, beta_ms, slo_ms, max_batch: BATCH_MAX, ..Emulated::INSTANT };
     let repository = emulated.repository()?;
     let shape = Shape {
         frontends: args.frontends,
@@ -110,7 +111,7 @@ pub(crate) fn command(args: &GoodputArgs) -> Result<()> {
     };
     let settings = format!("[scheduler]\nmode = {:?}\n", args.mode.name());
     let cluster = Cluster::start(repository.path(), shape, &settings)?;
-    let payload = Payload::new(&repository.model, &Emulated::signature());
+    let payload = Payload::new(&repository.model, &emulated.signature());
     let report = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -8,7 +8,7 @@ use crate::bench::load::{self, Pacing, Plan};
 use crate::bench::repository::Emulated;
 use crate::bench::server::{Ports, Server};
 use crate::report::Report;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,12 @@ pub(crate) struct LatencyArgs {
     #[arg(long, value_enum, value_delimiter = ',',
           default_values_t = [Protocol::Grpc, Protocol::HttpBinary])]
     protocols: Vec<Protocol>,
+    /// Bytes of a request's input, in whole numbers of 4.
+    #[arg(long, default_value_t = 64)]
+    input_bytes: usize,
+    /// Megabytes of memory in which backends read inputs where they wait; 0 has them sent.
+    #[arg(long, default_value_t = 1024)]
+    arena_mib: u32,
     /// Seed of the arrivals.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -66,12 +72,15 @@ struct Figures {
 }
 
 pub(crate) fn command(args: &LatencyArgs) -> Result<()> {
-    let repository = Emulated::INSTANT.repository()?;
+    ensure!(args.input_bytes >= 4, "--input-bytes takes 4 or more: one number");
+    let model = Emulated { elements: args.input_bytes / 4, ..Emulated::INSTANT };
+    let repository = model.repository()?;
     let flags = ["--mode", "eager", "--accelerators", "1", "--threads", "1"].map(str::to_owned);
     let server = Server::start(repository.path(), &flags)?;
+    let settings = format!("{SETTINGS}[cluster]\narena_mib = {}\n", args.arena_mib);
     let shape = Shape { frontends: 1, backends: 1, accelerators: 1 };
-    let cluster = Cluster::start(repository.path(), shape, SETTINGS)?;
-    let payload = Payload::new(&repository.model, &Emulated::signature());
+    let cluster = Cluster::start(repository.path(), shape, &settings)?;
+    let payload = Payload::new(&repository.model, &model.signature());
     let bench = Bench { args, ports: [server.ports, cluster.ports[0]], payload };
     let lines = tokio::runtime::Builder::new_current_thread()
         .event_interval(1)

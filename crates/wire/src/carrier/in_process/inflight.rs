@@ -10,6 +10,7 @@
 //! table, so that a request whose accelerator stops answering can still be given its outcome. The
 //! first outcome counts.
 
+use crate::carrier::shared_memory::Arena;
 use crate::message::Outcome;
 use crate::tensor::Inputs;
 use std::fmt;
@@ -135,6 +136,7 @@ pub struct InFlight {
     next: AtomicUsize,
     count: AtomicUsize,
     limit: usize,
+    arena: Option<Arena>,
 }
 
 #[derive(Debug, Default)]
@@ -192,7 +194,21 @@ impl InFlight {
             count: AtomicUsize::new(0),
             // An identity has room for no more slots.
             limit: limit.min(1 << SLOT_BITS),
+            arena: None,
         }
+    }
+
+    /// The same, and tensors wait where peers of this host read them.
+    #[must_use]
+    pub fn with_arena(self, arena: Option<Arena>) -> InFlight {
+        InFlight { arena, ..self }
+    }
+
+    /// The memory in which tensors wait, where peers read it. What is put there to begin with is not
+    /// copied into it.
+    #[must_use]
+    pub fn arena(&self) -> Option<&Arena> {
+        self.arena.as_ref()
     }
 
     /// Admits a request: its tensors wait here under the returned identity.
@@ -201,13 +217,17 @@ impl InFlight {
     /// The bound is reached; the request was not admitted.
     pub fn admit(
         &self,
-        inputs: Inputs,
+        mut inputs: Inputs,
         reply: oneshot::Sender<Outcome>,
     ) -> Result<RequestId, TooManyInFlight> {
         if self.count.fetch_add(1, Ordering::Relaxed) >= self.limit {
             self.count.fetch_sub(1, Ordering::Relaxed);
             // The caller reports the refusal; the request was never in flight.
             return Err(TooManyInFlight { limit: self.limit });
+        }
+        if let Some(arena) = &self.arena {
+            let tensors = inputs.tensors.iter_mut();
+            tensors.for_each(|tensor| *tensor = arena.keep(std::mem::take(tensor)));
         }
         let index = self.next.fetch_add(1, Ordering::Relaxed) % SEGMENTS;
         let mut segment = self.segment(index);

@@ -1,5 +1,6 @@
 //! Buffers in memory that peers can read, for the process that owns it.
 
+use super::lending::LENT_MIN;
 use super::memory::{OwnMemory, Region};
 use bytes::Bytes;
 use std::io;
@@ -25,6 +26,25 @@ impl Arena {
     #[must_use]
     pub fn buffer(&self, length: usize) -> Option<ArenaBuf> {
         Some(ArenaBuf(self.0.take(length)?))
+    }
+
+    /// A buffer of this length for a tensor that peers are to read; `None` where it is as well to send
+    /// them a copy, or where there is no room.
+    #[must_use]
+    pub fn tensor_buffer(&self, length: usize) -> Option<ArenaBuf> {
+        if length < LENT_MIN { None } else { self.buffer(length) }
+    }
+
+    /// A tensor where peers read it: copied into the arena, unless it lies there, is as well sent as a
+    /// copy, or there is no room.
+    #[must_use]
+    pub fn keep(&self, tensor: Bytes) -> Bytes {
+        if self.place_of(&tensor).is_some() {
+            return tensor;
+        }
+        let Some(mut buffer) = self.tensor_buffer(tensor.len()) else { return tensor };
+        buffer.copy_from_slice(&tensor);
+        buffer.freeze()
     }
 
     /// Its length.
@@ -88,6 +108,19 @@ mod tests {
         assert!(part.iter().all(|byte| *byte == 7));
         drop(part);
         assert_eq!(arena.buffer(1 << 16).unwrap()[99], 7);
+    }
+
+    #[test]
+    fn tensors_are_kept_in_it_once_and_where_there_is_room() {
+        let arena = Arena::new(1 << 16).unwrap();
+        let kept = arena.keep(Bytes::from(vec![3; 40_000]));
+        assert_eq!((arena.place_of(&kept), &kept[..]), (Some(0), &[3; 40_000][..]));
+        let again = arena.keep(kept.clone());
+        assert_eq!(again.as_ptr(), kept.as_ptr());
+        for length in [LENT_MIN - 1, 40_000] {
+            let elsewhere = Bytes::from(vec![4; length]);
+            assert_eq!(arena.keep(elsewhere.clone()).as_ptr(), elsewhere.as_ptr(), "{length}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Shorter tensors travel by the socket: to copy them costs less than to keep account of them.
-const LENT_MIN: usize = 4096;
+pub(super) const LENT_MIN: usize = 4096;
 
 /// Where a tensor lies in an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
