@@ -1,12 +1,14 @@
 //! Buffers in memory that peers can read, for the process that owns it.
 
-use super::lending::LENT_MIN;
 use super::memory::{OwnMemory, Region};
 use bytes::Bytes;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+
+/// Shorter tensors travel by the socket: to copy them costs less than to keep account of them.
+pub(super) const LENT_MIN: usize = 4096;
 
 /// Memory for tensors that peers on this host read where they lie. Clones are the same memory.
 #[derive(Clone, Debug)]

@@ -1,15 +1,12 @@
 //! Tensors on loan: those of this process that a peer reads, and those of a peer that this one reads.
 
-use super::arena::Arena;
+use super::arena::{Arena, LENT_MIN};
 use super::memory::{NoMemory, PeerMemory};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
-
-/// Shorter tensors travel by the socket: to copy them costs less than to keep account of them.
-pub(super) const LENT_MIN: usize = 4096;
 
 /// Where a tensor lies in an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
