@@ -309,8 +309,13 @@ fn a_lane_that_a_frontend_gives_to_a_size_is_told_of() {
         });
         let frontend = frontend.await.unwrap();
         let mut link: Link<FrontendToScheduler, SchedulerToFrontend> = accepted(&listener).await;
-        let catalog =
-            CatalogImage { ready: true, intake: Intake::Open, index: vec![], models: vec![] };
+        let catalog = CatalogImage {
+            known: true,
+            ready: true,
+            intake: Intake::Open,
+            index: vec![],
+            models: vec![],
+        };
         link.sender.send(&SchedulerToFrontend::Welcome { epoch: 1 }).unwrap();
         link.sender.send(&SchedulerToFrontend::Catalog(Box::new(catalog))).unwrap();
         while frontend.epoch().is_none() {

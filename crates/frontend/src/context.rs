@@ -16,7 +16,7 @@ use crate::request::{InferRequest, InferResponse};
 use crate::services::Services;
 use crate::statistics;
 use std::sync::Arc;
-use symphony_wire::carrier::in_process::SharedCatalog;
+use symphony_wire::carrier::in_process::{Catalog, SharedCatalog};
 use symphony_wire::clock::Clock;
 
 /// One frontend, as its protocols see it.
@@ -125,10 +125,24 @@ impl ApiContext {
         statistics::of_models(&self.catalog.load(), &self.metrics, &scheduler, name, version)
     }
 
+    /// The catalog, to say of it which models there are.
+    ///
+    /// # Errors
+    /// That is not known yet.
+    pub(crate) fn known_catalog(&self) -> Result<Arc<Catalog>, InferError> {
+        let catalog = self.catalog.load_full();
+        readiness::check_known(&catalog)?;
+        Ok(catalog)
+    }
+
     /// What is served.
-    pub(crate) async fn listing(&self) -> Listing {
+    ///
+    /// # Errors
+    /// That is not known yet.
+    pub(crate) async fn listing(&self) -> Result<Listing, InferError> {
+        let catalog = self.known_catalog()?;
         let scheduler = self.pool.statistics().await.ok();
-        listing::of(&self.catalog.load(), scheduler.as_ref())
+        Ok(listing::of(&catalog, scheduler.as_ref()))
     }
 
     /// The metrics page.

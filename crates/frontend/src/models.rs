@@ -2,6 +2,7 @@
 
 use crate::error::InferError;
 use crate::quote::brief;
+use crate::readiness;
 use std::sync::Arc;
 use symphony_wire::carrier::in_process::{Catalog, ServedVersions};
 use symphony_wire::message::{IndexEntry, ModelState, ServedModel};
@@ -18,7 +19,10 @@ pub(crate) fn find<'a>(
     name: &str,
     version: &str,
 ) -> Result<&'a Arc<ServedModel>, InferError> {
-    let Some(versions) = catalog.models.get(name) else { return Err(not_served(catalog, name)) };
+    let Some(versions) = catalog.models.get(name) else {
+        readiness::check_known(catalog)?;
+        return Err(not_served(catalog, name));
+    };
     if version.is_empty() {
         return Ok(versions.highest());
     }

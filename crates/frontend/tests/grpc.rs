@@ -14,6 +14,7 @@ use symphony_frontend::proto::grpc_inference_service_client::GrpcInferenceServic
 use symphony_frontend::proto::infer_parameter::ParameterChoice;
 use symphony_frontend::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use symphony_frontend::proto::*;
+use symphony_wire::carrier::in_process::Catalog;
 use symphony_wire::message::Intake;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -477,6 +478,27 @@ async fn the_repository_is_not_changed_while_the_server_shuts_down() {
     for way in ["load", "unload"] {
         let reply = rig.post(&format!("/v2/repository/models/echo/{way}"), "").await;
         assert_eq!(reply.status, 503, "{way}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_model_is_unknown_before_it_is_known_which_there_are() {
+    let rig = Rig::start().await;
+    rig.catalog.update(|catalog| *catalog = Catalog::default());
+    let mut client = client(&rig).await;
+    assert!(!client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
+    let model = ModelReadyRequest { name: "echo".to_owned(), version: String::new() };
+    assert!(!client.model_ready(model).await.unwrap().into_inner().ready);
+    let mut health = HealthClient::new(channel(&rig).await);
+    for name in ["", "echo"] {
+        let service = HealthCheckRequest { service: name.to_owned() };
+        assert_eq!(health.check(service).await.unwrap().into_inner().status, 2, "{name}");
+    }
+    let index = client.repository_index(RepositoryIndexRequest::default()).await;
+    let infer = client.model_infer(request("echo")).await;
+    for refused in [index.unwrap_err(), infer.unwrap_err()] {
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(refused.message().contains("has not yet learned its models"), "{refused}");
     }
 }
 

@@ -185,6 +185,7 @@ fn build(image: &CatalogImage, known: &Catalog) -> Catalog {
     }
     let versions = |(name, versions)| Some((name, ServedVersions::new(versions)?));
     Catalog {
+        known: image.known,
         ready: image.ready,
         intake: image.intake.max(known.intake),
         models: models.into_iter().filter_map(versions).collect(),

@@ -18,6 +18,7 @@ const LANES_EVERY: Duration = Duration::from_secs(1);
 /// The catalog as a value.
 pub(crate) fn image(catalog: &Catalog) -> CatalogImage {
     CatalogImage {
+        known: catalog.known,
         ready: catalog.ready,
         intake: catalog.intake,
         index: catalog.index.clone(),

@@ -54,7 +54,8 @@ impl ModelTable {
         ModelTable {
             catalog,
             entries: BTreeMap::new(),
-            is_changed: false,
+            // That there are none is to be shown, too.
+            is_changed: true,
             shown: Instant::now(),
             publications: 0,
             awaits_first: false,
@@ -189,6 +190,7 @@ impl ModelTable {
         let is_first = self.awaits_first && !models.is_empty();
         self.awaits_first &= !is_first;
         self.catalog.update(|catalog| {
+            catalog.known = true;
             catalog.models.clone_from(&models);
             catalog.index.clone_from(&index);
             catalog.ready |= is_first;

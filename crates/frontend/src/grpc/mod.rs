@@ -295,7 +295,8 @@ impl GrpcInferenceService for GrpcApi {
     ) -> Result<Response<RepositoryIndexResponse>, Status> {
         let RepositoryIndexRequest { repository_name, ready } = request.into_inner();
         let known = parameters::check_repository(&repository_name);
-        answer(known.map(|()| describe::index(&self.context.catalog.load(), ready)))
+        let catalog = known.and_then(|()| self.context.known_catalog());
+        answer(catalog.map(|catalog| describe::index(&catalog, ready)))
     }
 
     async fn repository_model_load(

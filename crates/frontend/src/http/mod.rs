@@ -154,11 +154,11 @@ impl HttpApi {
                 return Err(InferError::Unsupported(text));
             }
             Route::Alive => json_body(&json!({ "status": "alive" })),
-            Route::ModelNames => json_body(&predict::names(&self.context.catalog.load())),
+            Route::ModelNames => json_body(&predict::names(&*self.context.known_catalog()?)),
             Route::Server => json_body(&describe::server()),
             Route::Live => json_body(&json!({ "live": true })),
             Route::Ready => readiness(self.context.ready(), Map::new())?,
-            Route::Models => json_body(&self.context.listing().await),
+            Route::Models => json_body(&self.context.listing().await?),
             Route::Statistics => json_body(&self.context.model_statistics("", "").await),
             Route::RegionStatus => json_body(&json!([])),
             Route::RegionUnregister => json_body(&json!({})),
@@ -210,7 +210,7 @@ impl HttpApi {
             ready: bool,
         }
         let wanted: Wanted = optional_json(&body::read(request.into_body()).await?.bytes)?;
-        let index = describe::index(&self.context.catalog.load(), wanted.ready);
+        let index = describe::index(&*self.context.known_catalog()?, wanted.ready);
         let models: Vec<Value> = index.models.iter().map(index_line).collect();
         Ok(json_body(&models))
     }

@@ -3,7 +3,9 @@
 use crate::support::{self, Reply, Rig};
 use crate::{ECHO, expect_error, one, row};
 use bytes::Bytes;
+use hyper::Method;
 use serde_json::json;
+use symphony_wire::carrier::in_process::Catalog;
 use symphony_wire::message::{Intake, ServedModel};
 use symphony_wire::tensor::DataType;
 use tokio::net::TcpStream;
@@ -145,6 +147,32 @@ async fn accelerators_are_shown_drained_and_resumed() {
     }
     assert_eq!(rig.get(&format!("{ALL}/0/drain")).await.status, 405);
     assert_eq!(rig.get(&format!("{ALL}/0")).await.status, 404);
+}
+
+#[tokio::test]
+async fn no_model_is_unknown_before_it_is_known_which_there_are() {
+    let rig = Rig::start().await;
+    rig.catalog.update(|catalog| *catalog = Catalog::default());
+    let infer = "/v2/models/echo/infer";
+    for (method, path) in [
+        (Method::POST, infer),
+        (Method::POST, "/v1/models/echo:predict"),
+        (Method::POST, "/v2/repository/index"),
+        (Method::GET, "/v2/models/echo"),
+        (Method::GET, "/v2/models/echo/config"),
+        (Method::GET, "/v2/models/echo/ready"),
+        (Method::GET, "/v2/models/echo/stats"),
+        (Method::GET, "/v1/models/echo"),
+        (Method::GET, "/v1/models"),
+        (Method::GET, "/v2/models"),
+        (Method::GET, "/v2/health/ready"),
+    ] {
+        let reply =
+            if method == Method::GET { rig.get(path).await } else { rig.post(path, "").await };
+        expect_error(&reply, 503, "has not yet learned its models from a scheduler", path);
+    }
+    rig.catalog.update(|catalog| catalog.known = true);
+    expect_error(&rig.post(infer, "").await, 404, "unknown model \"echo\"", "now it is known");
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ impl Rig {
         let catalog = SharedCatalog::default();
         let models = served();
         catalog.update(|catalog| {
-            catalog.ready = true;
+            (catalog.known, catalog.ready) = (true, true);
             let served =
                 |(_, model): &(_, Arc<ServedModel>)| (model.name.clone(), Arc::clone(model).into());
             catalog.models = models.iter().map(served).collect();

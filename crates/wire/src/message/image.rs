@@ -11,6 +11,8 @@ use symphony_core::{Class, ModelId, Objective, Profile};
 /// The catalog as a value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CatalogImage {
+    /// The repository was read: a model that is not in the index is none.
+    pub known: bool,
     /// Every start-up model is loaded.
     pub ready: bool,
     /// What is done with requests that arrive.

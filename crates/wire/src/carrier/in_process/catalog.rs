@@ -9,6 +9,8 @@ use std::sync::Arc;
 /// The snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
+    /// Whoever loads models has said which there are: one that is not in the index is none.
+    pub known: bool,
     /// Every start-up model is loaded, profiled and warmed up.
     pub ready: bool,
     /// What the server does with requests that arrive.

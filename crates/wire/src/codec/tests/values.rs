@@ -223,8 +223,15 @@ fn catalog() -> impl Strategy<Value = CatalogImage> {
         state,
     });
     let intake = select(&[Intake::Open, Intake::Leaving, Intake::Closed][..]);
-    (any::<bool>(), intake, vec(entry, 0..3), vec(served(), 0..2))
-        .prop_map(|(ready, intake, index, models)| CatalogImage { ready, intake, index, models })
+    (any::<bool>(), any::<bool>(), intake, vec(entry, 0..3), vec(served(), 0..2)).prop_map(
+        |(known, ready, intake, index, models)| CatalogImage {
+            known,
+            ready,
+            intake,
+            index,
+            models,
+        },
+    )
 }
 
 fn loaded() -> impl Strategy<Value = LoadedFacts> {
