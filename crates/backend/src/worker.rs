@@ -23,7 +23,7 @@ pub use port::{CHANGES_MAX, Probe, Refused, Unreachable, WorkerPort};
 use crate::engine::{guarded, panic_message};
 use crate::resident::Resident;
 use crossbeam_channel::Receiver;
-use execute::{BatchRun, fail, take};
+use execute::{BatchRun, take};
 use gap::{Lender, gaps};
 use idle::IdleGaps;
 use port::{ROOM_AGAIN, ToWorker};
@@ -236,10 +236,21 @@ impl WorkerThread {
     /// Runs a batch, tells the scheduler that it has ended, and gives its plan's room back.
     fn execute(&mut self, plan: Timed<BatchPlan>) {
         let clock = self.clock;
+        let lane = plan.message.model;
+        let model = self.lanes.get(&lane).copied().unwrap_or(lane);
+        // A plan for a model that had this one's place before finds none.
+        if !self.models.contains_key(&model) {
+            let accelerator = self.accelerator;
+            let why = format!("the model is not loaded on accelerator {}", accelerator.0);
+            if let Err(error) = self.carrier.refuse(accelerator, plan, &why) {
+                tracing::error!("{why}; the scheduler cannot be notified: {error}");
+            }
+            return;
+        }
         let taken = clock.now();
         self.running = Some((plan.message.batch, plan.message.model));
         self.idle.began(taken, self.carrier.ready(&plan));
-        let exec = self.run(&plan, taken);
+        let exec = self.run(&plan, model, taken);
         let finished = clock.now();
         let BatchPlan { batch, model, requests, .. } = plan.message;
         let (accelerator, stay) = (self.accelerator, finished.since(taken));
@@ -273,15 +284,9 @@ impl WorkerThread {
     }
 
     /// Runs a batch and answers its requests; returns the time it took to assemble and compute it.
-    fn run(&mut self, plan: &Timed<BatchPlan>, taken: Time) -> Span {
+    fn run(&mut self, plan: &Timed<BatchPlan>, model: ModelId, taken: Time) -> Span {
+        let Some(resident) = self.models.get_mut(&model) else { return Span::ZERO };
         let mut batch = take(self.carrier.as_ref(), &plan.message);
-        // A plan for a model that had this one's place before finds none.
-        let lane = plan.message.model;
-        let model = self.lanes.get(&lane).copied().unwrap_or(lane);
-        let Some(resident) = self.models.get_mut(&model) else {
-            fail(&mut batch, "the model is not loaded on the accelerator that was to run it");
-            return Span::ZERO;
-        };
         let run = BatchRun { clock: self.clock, accelerator: self.accelerator, plan, taken };
         run.run(resident, &mut batch)
     }

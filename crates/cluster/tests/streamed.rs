@@ -13,7 +13,7 @@ use symphony_backend::profiling::Effort;
 use symphony_backend::repository::Repository;
 use symphony_cluster::backend::{BackendConfig, BackendEnd};
 use symphony_cluster::frontend::{FrontendConfig, FrontendEnd};
-use symphony_cluster::scheduler::{SchedulerConfig, Standby};
+use symphony_cluster::scheduler::{SchedulerConfig, Standby, Tenure};
 use symphony_control::models_thread::{ModelsThread, StartPolicy};
 use symphony_core::sched::Mode;
 use symphony_core::{AcceleratorId, ModelId, Profile, Span};
@@ -273,7 +273,7 @@ fn a_scheduler_streams_what_a_backend_lacks() {
         });
         let standby = standby.await.unwrap();
         let (acting, served, questions) =
-            standby.take_over(1, Repository::open(&models).unwrap()).unwrap();
+            standby.take_over(Tenure::endless(1), Repository::open(&models).unwrap()).unwrap();
         let policy = StartPolicy { skip_failed: false, allow_empty: false };
         let mut served = ModelsThread::start(served, questions, policy, |_| {}).unwrap();
         let first = backend("b", &cache, standby.address(), 1 << 30);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use symphony_backend::worker::{InProcessCarrier, Refused, WorkerCarrier};
 use symphony_core::AcceleratorId;
-use symphony_wire::message::{BatchPlan, Outcome};
 use tokio::sync::watch;
 
 /// Settles the plans that accelerators refuse. Works on the scheduler's threads, and ends with
@@ -25,9 +24,7 @@ impl RefusedPlans {
         let told = match refused {
             Refused::Full(plan) => {
                 tracing::error!("{why}");
-                let BatchPlan { batch, model, .. } = &plan.message;
-                self.fail(&plan.message, &why);
-                self.carrier.not_run(accelerator, *batch, *model)
+                self.carrier.refuse(accelerator, plan, &why)
             }
             Refused::Stopped(plan) => {
                 let lost = self.carrier.lose(accelerator);
@@ -39,14 +36,6 @@ impl RefusedPlans {
             tracing::error!("{why}; the scheduler cannot be notified: {error}");
         }
     }
-
-    fn fail(&self, plan: &BatchPlan, why: &str) {
-        for request in &plan.requests {
-            if let Some(pending) = self.carrier.in_flight.take(request.id) {
-                pending.answer(Outcome::Failed(format!("the batch could not be run: {why}")));
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -56,7 +45,7 @@ mod tests {
     use symphony_wire::carrier::Timed;
     use symphony_wire::carrier::in_process::{InFlight, Layout, PlanBuffers, Received, scheduler};
     use symphony_wire::clock::Clock;
-    use symphony_wire::message::{Completion, PlannedRequest};
+    use symphony_wire::message::{BatchPlan, Completion, Outcome, PlannedRequest};
     use symphony_wire::tensor::Inputs;
     use tokio::sync::oneshot;
 

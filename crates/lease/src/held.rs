@@ -75,10 +75,13 @@ impl Held {
     /// and continued, nobody may have noticed yet that it is lost.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        match &*self.state.borrow() {
-            State::Until(expiry) => expiry.is_none_or(|expiry| expiry.left().is_some()),
-            State::Lost(_) => false,
-        }
+        is_held(&self.state)
+    }
+
+    /// The same question, for whoever has to ask it again and again, on any thread.
+    pub fn watch(&self) -> impl Fn() -> bool + Send + Sync + 'static + use<> {
+        let state = self.state.clone();
+        move || is_held(&state)
     }
 
     /// Waits until the lease is lost. The future may be dropped and asked for again.
@@ -95,6 +98,13 @@ impl Held {
         drop(self.wanted);
         // A keeper that panicked has let go of what it kept.
         let _ = self.keeper.await;
+    }
+}
+
+fn is_held(state: &watch::Receiver<State>) -> bool {
+    match &*state.borrow() {
+        State::Until(expiry) => expiry.is_none_or(|expiry| expiry.left().is_some()),
+        State::Lost(_) => false,
     }
 }
 

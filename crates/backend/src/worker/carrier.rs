@@ -35,6 +35,19 @@ pub trait WorkerCarrier: Debug + Send + Sync {
         why: &str,
     ) -> Result<(), SubmitError>;
 
+    /// Gives a batch back that the accelerator cannot run though it runs others, as when it does not
+    /// have the model. That it does not happen again is not certain: the requests are answered as
+    /// failed, or scheduled again once. The scheduler is told that the batch has ended.
+    ///
+    /// # Errors
+    /// The scheduler does not take that the batch has ended.
+    fn refuse(
+        &self,
+        accelerator: AcceleratorId,
+        plan: Timed<BatchPlan>,
+        why: &str,
+    ) -> Result<(), SubmitError>;
+
     /// Tells the scheduler that a batch has ended from which nothing can be learned.
     ///
     /// # Errors
@@ -98,6 +111,22 @@ impl WorkerCarrier for InProcessCarrier {
                 && let Some(pending) = self.in_flight.take(request.id)
             {
                 pending.answer(Outcome::Failed(format!("{why}; {error}")));
+            }
+        }
+        self.buffers.give_back(requests);
+        self.not_run(accelerator, batch, model)
+    }
+
+    fn refuse(
+        &self,
+        accelerator: AcceleratorId,
+        plan: Timed<BatchPlan>,
+        why: &str,
+    ) -> Result<(), SubmitError> {
+        let BatchPlan { batch, model, requests, .. } = plan.message;
+        for request in &requests {
+            if let Some(pending) = self.in_flight.take(request.id) {
+                pending.answer(Outcome::Failed(format!("the batch could not be run: {why}")));
             }
         }
         self.buffers.give_back(requests);

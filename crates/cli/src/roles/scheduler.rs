@@ -9,7 +9,7 @@ use crate::runtime;
 use crate::signals::Signals;
 use anyhow::{Context, Result, anyhow, bail};
 use symphony_backend::repository::Repository;
-use symphony_cluster::scheduler::{ActingScheduler, Standby};
+use symphony_cluster::scheduler::{ActingScheduler, Standby, Tenure};
 use symphony_control::models_thread::ModelsThread;
 use symphony_lease::Held;
 use symphony_wire::carrier::in_process::commands;
@@ -41,7 +41,8 @@ async fn serve(config: SchedulerRole) -> Result<()> {
         () = signals.until_shutdown(&nobody) => return Ok(()),
     };
     let epoch = held.epoch();
-    let (acting, models, questions) = standby.take_over(epoch, repository)?;
+    let (acting, models, questions) =
+        standby.take_over(Tenure::new(epoch, held.watch()), repository)?;
     say(format_args!("scheduler {name}: active in epoch {epoch}"));
     let report = |_: &_| {};
     let models = ModelsThread::start(models, questions, config.start, report)

@@ -31,9 +31,12 @@ impl Shared {
         };
         if let Err(refused) = worker.run(plan) {
             let why = format!("accelerator {place} of backend {:?}: {refused}", self.config.name);
-            let (Refused::Full(plan) | Refused::Stopped(plan)) = refused;
             tracing::error!("{why}");
-            let _ = self.hand_back(worker.accelerator(), plan, &why);
+            let accelerator = worker.accelerator();
+            let _ = match refused {
+                Refused::Full(plan) => self.refuse(accelerator, plan, &why),
+                Refused::Stopped(plan) => self.hand_back(accelerator, plan, &why),
+            };
         }
     }
 
@@ -67,18 +70,18 @@ impl Answers for Shared {
         let mut message = BackendToFrontend::Outcome { number: id.number(), outcome };
         let mut tried = None;
         loop {
-            let next = lock(&self.data).sender_or_keep(id.origin(), tried.as_ref(), &message);
+            let next = lock(&self.data).sender_or_keep(id, tried.as_ref(), &message);
             let Some(sender) = next else { return };
             match sender.send(&message) {
                 Ok(()) => return,
-                Err(SendError::Closed(_)) => tried = Some(sender),
-                Err(error @ SendError::TooLarge { .. }) => {
+                Err(error @ (SendError::Closed(_) | SendError::Full)) => {
+                    // One that reads too slowly is as good as gone, and comes back.
+                    sender.close(&error.to_string());
+                    tried = Some(sender);
+                }
+                Err(error @ (SendError::TooLarge { .. } | SendError::Unwritable(_))) => {
                     let outcome = Outcome::Failed(format!("its answer cannot be sent: {error}"));
                     message = BackendToFrontend::Outcome { number: id.number(), outcome };
-                }
-                Err(error) => {
-                    tracing::warn!(%id, "an outcome is not sent to its frontend: {error}");
-                    return;
                 }
             }
         }
@@ -100,6 +103,8 @@ impl WorkerCarrier for Shared {
         // Gone before it is told: where nobody is there to be told, whoever is next sees it.
         let Some(sent) = lock(&self.sent).batches.remove(&batch) else { return Ok(()) };
         let SentBatch { key, received, ready, .. } = sent;
+        let awaited = lock(&self.data).take_awaited(&sent.requests);
+        self.tell_not_run(&awaited);
         let completion = Completion {
             accelerator: self.number_of(accelerator),
             batch: key.batch,
@@ -122,7 +127,17 @@ impl WorkerCarrier for Shared {
         why: &str,
     ) -> Result<(), SubmitError> {
         lock(&self.fetching).forget(&plan.message);
-        self.return_batch(accelerator, plan.message.batch, why)
+        self.return_batch(accelerator, plan.message.batch, false, why)
+    }
+
+    fn refuse(
+        &self,
+        accelerator: AcceleratorId,
+        plan: Timed<BatchPlan>,
+        why: &str,
+    ) -> Result<(), SubmitError> {
+        lock(&self.fetching).forget(&plan.message);
+        self.return_batch(accelerator, plan.message.batch, true, why)
     }
 
     fn not_run(
@@ -131,7 +146,7 @@ impl WorkerCarrier for Shared {
         batch: BatchId,
         _model: ModelId,
     ) -> Result<(), SubmitError> {
-        self.return_batch(accelerator, batch, "the accelerator's thread has failed")
+        self.return_batch(accelerator, batch, false, "the accelerator's thread has failed")
     }
 
     fn lose(&self, accelerator: AcceleratorId) -> Result<(), SubmitError> {
@@ -144,7 +159,8 @@ impl WorkerCarrier for Shared {
     }
 
     fn ready(&self, plan: &Timed<BatchPlan>) -> Ready {
-        let known = lock(&self.sent).batches.get(&plan.message.batch).copied();
+        let sent = lock(&self.sent);
+        let known = sent.batches.get(&plan.message.batch);
         let at_hand = Ready { planned: plan.at, inputs: plan.at };
         known.map_or(at_hand, |sent| Ready { planned: sent.received, inputs: sent.ready })
     }
@@ -161,16 +177,23 @@ impl Shared {
         &self,
         accelerator: AcceleratorId,
         batch: BatchId,
+        is_refused: bool,
         why: &str,
     ) -> Result<(), SubmitError> {
-        let Some(SentBatch { key, .. }) = lock(&self.sent).batches.remove(&batch) else {
+        let Some(SentBatch { key, requests, .. }) = lock(&self.sent).batches.remove(&batch) else {
             return Ok(());
         };
         self.look_whether_drained();
+        // The scheduler that sees to them is the one that planned them.
+        let is_known = lock(&self.active).as_ref().is_some_and(|active| active.epoch == key.epoch);
+        if !is_known {
+            self.tell_not_run(&requests);
+        }
         self.send(&BackendToScheduler::HandedBack(HandedBack {
             epoch: key.epoch,
             accelerator: self.number_of(accelerator),
             batch: key.batch,
+            is_refused,
             why: why.to_owned(),
         }))
     }

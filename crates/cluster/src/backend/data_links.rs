@@ -18,10 +18,11 @@ pub(crate) struct DataLinks {
 pub(crate) struct DataLink {
     pub(crate) task: AbortHandle,
     pub(crate) sender: Option<LinkSender<BackendToFrontend>>,
-    /// Requests whose clients have left since they were fetched.
-    pub(crate) left: HashSet<u64>,
     /// Outcomes that came while there was no link.
     pub(crate) unsent: Vec<BackendToFrontend>,
+    /// Requests that ran when the frontend asked for them: what is known of their outcomes by an
+    /// earlier link may be lost. Those that get one by this link are not among them any more.
+    pub(crate) awaited: HashSet<u64>,
 }
 
 /// Bound on outcomes that wait for a link to their frontend.
@@ -46,22 +47,35 @@ impl DataLinks {
     /// as the frontend is in the pool.
     pub(crate) fn sender_or_keep(
         &mut self,
-        origin: Origin,
+        id: RequestId,
         tried: Option<&LinkSender<BackendToFrontend>>,
         outcome: &BackendToFrontend,
     ) -> Option<LinkSender<BackendToFrontend>> {
-        let link = self.frontends.get_mut(&origin)?;
+        let link = self.frontends.get_mut(&id.origin())?;
         let sender = link.sender.as_ref();
         let other = sender.filter(|own| tried.is_none_or(|tried| !tried.is_same(own))).cloned();
         if other.is_none() && link.unsent.len() < UNSENT_MAX {
             link.unsent.push(outcome.clone());
         }
+        link.awaited.remove(&id.number());
         other
+    }
+
+    /// Of these requests, whose batch has ended, those whose outcomes are still awaited: they were lost
+    /// with a link.
+    pub(crate) fn take_awaited(&mut self, ended: &[RequestId]) -> Vec<RequestId> {
+        if self.frontends.values().all(|link| link.awaited.is_empty()) {
+            return Vec::new();
+        }
+        let is_awaited = |id: &&RequestId| {
+            let link = self.frontends.get_mut(&id.origin());
+            link.is_some_and(|link| link.awaited.remove(&id.number()))
+        };
+        ended.iter().filter(is_awaited).copied().collect()
     }
 
     /// Whether nobody waits for a request any more.
     pub(crate) fn is_abandoned(&self, id: RequestId) -> bool {
-        let link = self.frontends.get(&id.origin());
-        link.is_none_or(|link| link.left.contains(&id.number()))
+        !self.frontends.contains_key(&id.origin())
     }
 }

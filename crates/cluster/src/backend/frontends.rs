@@ -3,7 +3,7 @@
 use super::data_links::DataLink;
 use super::fetching::ToFetch;
 use super::shared::Shared;
-use crate::dial::{Dialled, keep};
+use crate::dial::{Dialled, Ended, keep};
 use crate::lock::lock;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,9 +13,6 @@ use symphony_wire::carrier::link::{Endpoint, Link, LinkPurpose};
 use symphony_wire::clock;
 use symphony_wire::message::link::{BackendToFrontend, Fetch, FrontendAddress, FrontendToBackend};
 use tokio::task::AbortHandle;
-
-/// Bound on requests that are remembered as abandoned, of each frontend.
-const LEFT_MAX: usize = 65_536;
 
 /// Connects to the frontends that are new, and lets go of those that are gone.
 pub(crate) fn connect_to(shared: &Arc<Shared>, all: Vec<FrontendAddress>) {
@@ -35,7 +32,7 @@ pub(crate) fn connect_to(shared: &Arc<Shared>, all: Vec<FrontendAddress>) {
             continue;
         };
         let task = dial(Arc::clone(shared), frontend.origin, to);
-        let link = DataLink { task, sender: None, left: HashSet::new(), unsent: Vec::new() };
+        let link = DataLink { task, sender: None, unsent: Vec::new(), awaited: HashSet::new() };
         data.frontends.insert(frontend.origin, link);
     }
     let origins: HashSet<_> = all.iter().map(|frontend| frontend.origin).collect();
@@ -81,12 +78,12 @@ async fn serve(
     link: Link<FrontendToBackend, BackendToFrontend>,
     origin: Origin,
     shared: Arc<Shared>,
-) {
+) -> Ended {
     let Link { sender, mut receiver, .. } = link;
     let mut unsent = Vec::new();
     if let Some(link) = lock(&shared.data).frontends.get_mut(&origin) {
         link.sender = Some(sender.clone());
-        link.left.clear();
+        link.awaited.clear();
         unsent = std::mem::take(&mut link.unsent);
     }
     // The end of the link is noticed where it is read.
@@ -105,6 +102,7 @@ async fn serve(
     if let Some(link) = data.frontends.get_mut(&origin) {
         link.sender.take_if(|own| own.is_same(&sender));
     }
+    Ended::Used
 }
 
 impl Shared {
@@ -121,18 +119,37 @@ impl Shared {
         }
     }
 
+    /// A frontend has connected again, and waits for the outcomes of these requests. What runs here may
+    /// have had its outcome already, by the link before: it is looked at again when its batch has ended.
+    fn look_for(&self, origin: Origin, numbers: Vec<u64>) {
+        let ids = numbers.into_iter().map(|number| RequestId::new(origin, number));
+        let gone: Vec<_> = {
+            let (mut data, sent) = (lock(&self.data), lock(&self.sent));
+            let Some(link) = data.frontends.get_mut(&origin) else { return };
+            let (here, gone): (Vec<_>, Vec<_>) = ids.partition(|id| sent.has(*id));
+            link.awaited.extend(here.iter().map(|id| id.number()));
+            gone
+        };
+        self.tell_not_run(&gone);
+    }
+
+    /// Tells frontends that these requests have no outcome here. Without a link they ask once there is
+    /// one.
+    pub(crate) fn tell_not_run(&self, requests: &[RequestId]) {
+        for id in requests {
+            let Some(sender) = lock(&self.data).sender(id.origin()) else { continue };
+            if let Err(error) = sender.send(&BackendToFrontend::NotRun { number: id.number() }) {
+                // It asks again by its next link.
+                sender.close(&error.to_string());
+            }
+        }
+    }
+
     fn arrived(&self, origin: Origin, message: FrontendToBackend) {
         let (number, inputs) = match message {
             FrontendToBackend::Inputs { number, inputs } => (number, Some(inputs)),
             FrontendToBackend::NoInputs { number } => (number, None),
-            FrontendToBackend::Left { number } => {
-                if let Some(link) = lock(&self.data).frontends.get_mut(&origin)
-                    && link.left.len() < LEFT_MAX
-                {
-                    link.left.insert(number);
-                }
-                return;
-            }
+            FrontendToBackend::Awaited { numbers } => return self.look_for(origin, numbers),
         };
         let ready = lock(&self.fetching).arrived(RequestId::new(origin, number), inputs);
         if let Some(batch) = ready {

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::Builder;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use symphony_backend::loader::{LoadedFiles, Loader};
 use symphony_backend::profiling::ProfileOrigin;
 use symphony_backend::repository::{ModelSource, Repository};
@@ -21,7 +21,7 @@ use symphony_control::local::{LocalBackend, LocalCopies};
 use symphony_core::ModelId;
 use symphony_wire::carrier::link::LinkSender;
 use symphony_wire::message::link::BackendToScheduler;
-use symphony_wire::message::{LoadedFacts, Order, OrderDone, Source};
+use symphony_wire::message::{LoadedFacts, Order, OrderDone, Source, VersionKey};
 
 /// Starts the thread.
 pub(crate) fn start(
@@ -34,19 +34,23 @@ pub(crate) fn start(
         backend: LocalBackend::new(loader, workers),
         fresh: BTreeMap::new(),
         bound: BTreeMap::new(),
+        parked: Vec::new(),
+        told: BTreeMap::new(),
         shared,
     };
     Builder::new().name("models".to_owned()).spawn(move || models.serve(&work)).map(drop)
 }
 
-/// A version of a model, by name and number.
-type Version = (String, u64);
+/// How often to look whether the batches of a model that is to go have ended.
+const ENDED_AGAIN: Duration = Duration::from_millis(2);
 
 /// A version that is loaded.
 #[derive(Debug)]
 struct Held {
     facts: LoadedFacts,
     version: LoadedVersion,
+    /// What plans call it, and what those of earlier schedulers do whose batches have not ended.
+    lanes: Vec<ModelId>,
 }
 
 /// A version that is to be loaded.
@@ -60,9 +64,13 @@ struct Wanted {
 struct BackendModels {
     backend: LocalBackend,
     /// Loaded, and not bound to lanes yet.
-    fresh: BTreeMap<Version, (Held, LocalCopies)>,
+    fresh: BTreeMap<VersionKey, (Held, LocalCopies)>,
     /// Bound, by the first lane.
     bound: BTreeMap<ModelId, Held>,
+    /// Orders to give models up whose batches have not ended.
+    parked: Vec<Work>,
+    /// Why versions could not be loaded, as the log says.
+    told: BTreeMap<(String, u64), String>,
     shared: Arc<Shared>,
 }
 
@@ -70,11 +78,14 @@ impl BackendModels {
     fn serve(mut self, work: &Receiver<Work>) {
         let mut waiting = VecDeque::new();
         loop {
+            std::mem::take(&mut self.parked).into_iter().for_each(|work| self.carry_out(work));
             if waiting.is_empty() {
-                match work.recv_deadline(self.backend.refine_at()) {
+                match work.recv_deadline(self.wake_at()) {
                     Ok(first) => waiting.push_back(first),
                     Err(RecvTimeoutError::Timeout) => {
-                        self.refine();
+                        if Instant::now() >= self.backend.refine_at() {
+                            self.refine();
+                        }
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -90,6 +101,14 @@ impl BackendModels {
             if let Some(first) = waiting.pop_front() {
                 self.carry_out(first);
             }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let refine_at = self.backend.refine_at();
+        match self.parked.is_empty() {
+            true => refine_at,
+            false => refine_at.min(Instant::now() + ENDED_AGAIN),
         }
     }
 
@@ -109,28 +128,61 @@ impl BackendModels {
 
     fn carry_out(&mut self, work: Work) {
         let Work::Order { number, order, to } = work;
+        if self.awaits_batches(&order) {
+            return self.parked.push(Work::Order { number, order, to });
+        }
         let streamed = match &order {
             Order::Load { source: Source::Streamed { files }, .. } => Some(fingerprint(files)),
             _ => None,
         };
-        let result = match order {
-            Order::Load { source, name, version } => self.load(&source, &name, version),
-            Order::Bind { name, version, lanes } => self.bind(name, version, &lanes),
-            Order::Unload { model } => self.unload(model),
-            Order::Forget { name, version } => {
-                self.fresh.remove(&(name, version));
-                Ok(OrderDone::Unloaded)
-            }
-            Order::Serve { .. } | Order::Drain => Ok(OrderDone::Serves),
-        };
-        self.offer();
+        // The next scheduler has been told what is loaded: what the one before ordered last would
+        // change it.
+        if self.shared.is_active(&to) {
+            let result = self.obey(order);
+            self.offer();
+            answer(&to, number, result);
+        }
         if let Some(fingerprint) = streamed {
             self.shared.files.loaded(&fingerprint);
         }
-        if let Err(why) = &result {
-            tracing::error!("an order of the scheduler is not carried out: {why}");
+    }
+
+    fn obey(&mut self, order: Order) -> Result<OrderDone, String> {
+        let (version, result) = match order {
+            Order::Load { source, name, version } => {
+                let result = self.load(&source, &name, version);
+                ((name, version), result)
+            }
+            Order::Bind { version, lanes } => {
+                let result = self.bind(&version, &lanes);
+                ((version.name, version.version), result)
+            }
+            Order::Unload { model } => return Ok(self.unload(model)),
+            Order::Forget { version } => return Ok(self.forget(&version)),
+        };
+        match &result {
+            Ok(_) => drop(self.told.remove(&version)),
+            // It is tried again and again.
+            Err(why) if self.told.get(&version) == Some(why) => tracing::debug!("once more: {why}"),
+            Err(why) => {
+                tracing::error!("an order of the scheduler is not carried out: {why}");
+                self.told.insert(version, why.clone());
+            }
         }
-        answer(&to, number, result);
+        result
+    }
+
+    /// Whether a model is to go whose batches have not ended. Some may wait for their inputs, and the
+    /// accelerator has to have the model until they have run.
+    fn awaits_batches(&self, order: &Order) -> bool {
+        let held = match order {
+            Order::Unload { model } => self.bound.get(model),
+            Order::Forget { version } => {
+                self.bound.values().find(|held| held.facts.key() == *version)
+            }
+            Order::Load { .. } | Order::Bind { .. } => None,
+        };
+        held.is_some_and(|held| lock(&self.shared.sent).runs(&held.lanes))
     }
 
     /// What this backend has, for schedulers to come.
@@ -183,40 +235,56 @@ impl BackendModels {
         };
         let (loaded, copies) = self.backend.load(source).map_err(|error| error.to_string())?;
         let facts = facts_of(&loaded, fingerprint);
-        let held = Held { facts: facts.clone(), version: loaded };
-        self.fresh.insert((name.to_owned(), version), (held, copies));
+        let held = Held { facts: facts.clone(), version: loaded, lanes: Vec::new() };
+        self.fresh.insert(facts.key(), (held, copies));
         Ok(OrderDone::Loaded(Box::new(facts)))
     }
 
     /// Runs the plans for these lanes with a version. One that was bound by an earlier scheduler is
     /// only called by other names.
-    fn bind(&mut self, name: String, version: u64, lanes: &[ModelId]) -> Result<OrderDone, String> {
+    fn bind(&mut self, version: &VersionKey, lanes: &[ModelId]) -> Result<OrderDone, String> {
         let Some(first) = lanes.first() else { return Err("a model without lanes".to_owned()) };
-        if let Some((held, copies)) = self.fresh.remove(&(name.clone(), version)) {
+        if let Some((mut held, copies)) = self.fresh.remove(version) {
             let handed = self.backend.hand_out(lanes, &held.version, copies);
             handed.map_err(|error| error.to_string())?;
+            held.lanes = lanes.to_vec();
             self.bound.insert(*first, held);
             return Ok(OrderDone::Bound);
         }
-        let of_version = |(_, held): &(&ModelId, &Held)| {
-            held.version.name == name && held.version.version == version
-        };
-        let before = self.bound.iter().rfind(of_version).map(|(id, _)| *id);
-        let Some(before) = before else {
-            return Err(format!("version {version} of model {name:?} is not loaded here"));
-        };
+        let before = self.bound_as(version).ok_or_else(|| {
+            format!("version {} of model {:?} is not loaded here", version.version, version.name)
+        })?;
         self.backend.rename(before, lanes).map_err(|error| error.to_string())?;
-        if let Some(held) = self.bound.remove(&before) {
+        if let Some(mut held) = self.bound.remove(&before) {
+            // What was planned by the names before still runs.
+            held.lanes.retain(|lane| lock(&self.shared.sent).runs(&[*lane]));
+            held.lanes.extend(lanes);
             self.bound.insert(*first, held);
         }
         Ok(OrderDone::Bound)
     }
 
-    fn unload(&mut self, model: ModelId) -> Result<OrderDone, String> {
+    fn bound_as(&self, version: &VersionKey) -> Option<ModelId> {
+        let mut bound = self.bound.iter();
+        bound.find(|(_, held)| held.facts.key() == *version).map(|(model, _)| *model)
+    }
+
+    fn unload(&mut self, model: ModelId) -> OrderDone {
         self.bound.remove(&model);
         self.backend.take_back_owed();
         self.backend.take_back(&[model]);
-        Ok(OrderDone::Unloaded)
+        OrderDone::Unloaded
+    }
+
+    /// Frees a version, whether an earlier scheduler's plans named it or nobody's did.
+    fn forget(&mut self, version: &VersionKey) -> OrderDone {
+        let VersionKey { name, version: number, .. } = version;
+        tracing::info!(model = %name, version = number, "not wanted any more, and freed");
+        self.fresh.remove(version);
+        match self.bound_as(version) {
+            Some(model) => self.unload(model),
+            None => OrderDone::Unloaded,
+        }
     }
 
     /// Tells the scheduler what batches take by now.

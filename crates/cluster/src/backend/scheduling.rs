@@ -6,6 +6,7 @@ use super::frontends;
 use super::orders::Work;
 use super::sent::SentBatch;
 use super::shared::{Active, Shared};
+use crate::dial::Ended;
 use crate::life::life;
 use crate::lock::lock;
 use crate::receiving::receive;
@@ -18,14 +19,24 @@ use symphony_wire::message::link::{BackendToScheduler, HandedBack, SchedulerToBa
 use symphony_wire::message::{Order, Registration, Source};
 
 /// Serves the link to one scheduler until it ends.
-pub(crate) async fn serve(link: Link<SchedulerToBackend, BackendToScheduler>, shared: Arc<Shared>) {
+pub(crate) async fn serve(
+    link: Link<SchedulerToBackend, BackendToScheduler>,
+    shared: Arc<Shared>,
+) -> Ended {
     let Link { peer, sender, mut receiver } = link;
-    let why = receive(&sender, &mut receiver, |message| shared.take(&sender, message)).await;
+    let mut was_active = false;
+    let take = |message: Timed<_>| {
+        let taken = shared.take(&sender, message);
+        was_active |= shared.is_active(&sender);
+        taken
+    };
+    let why = receive(&sender, &mut receiver, take).await;
     shared.files.link_ended(sender.clone());
     let mut active = lock(&shared.active);
     if active.take_if(|active| active.sender.is_same(&sender)).is_some() {
         tracing::warn!(scheduler = %peer.name, "the link to the active scheduler has ended: {why}");
     }
+    if was_active { Ended::Used } else { Ended::Unused(why) }
 }
 
 impl Shared {
@@ -39,17 +50,14 @@ impl Shared {
                 return self.welcomed(sender, epoch, accelerators);
             }
             SchedulerToBackend::Refused { text } => {
-                tracing::warn!("the scheduler refuses this backend: {text}");
                 self.begin_life();
                 return Err(text);
             }
             _ if !self.is_active(sender) => {
                 return Err("another scheduler has taken over".to_owned());
             }
-            SchedulerToBackend::Plan(plan) => self.planned(Timed::new(at, plan)),
-            SchedulerToBackend::Order { order, .. } if matches!(*order, Order::Drain) => {
-                self.drain();
-            }
+            SchedulerToBackend::Plan(plan) => self.planned(Timed::new(at, plan))?,
+            SchedulerToBackend::Drain => self.drain(),
             SchedulerToBackend::Order { number, order } => self.ordered(sender, number, *order),
             SchedulerToBackend::File(part) => self.files.piece(part)?,
             SchedulerToBackend::NoFile { number, text } => self.files.no_file(number, text),
@@ -69,7 +77,8 @@ impl Shared {
         }
     }
 
-    fn is_active(&self, sender: &LinkSender<BackendToScheduler>) -> bool {
+    /// Whether this is the link to the scheduler whose plans run.
+    pub(crate) fn is_active(&self, sender: &LinkSender<BackendToScheduler>) -> bool {
         lock(&self.active).as_ref().is_some_and(|active| active.sender.is_same(sender))
     }
 
@@ -120,7 +129,7 @@ impl Shared {
         for (BatchKey { epoch, batch }, place) in ended {
             let Some(accelerator) = numbers.get(place).copied() else { continue };
             let why = "it has ended".to_owned();
-            let back = HandedBack { epoch, accelerator, batch, why };
+            let back = HandedBack { epoch, accelerator, batch, is_refused: false, why };
             // The end of the link is noticed where it is read.
             let _ = sender.send(&BackendToScheduler::HandedBack(back));
         }
@@ -138,26 +147,35 @@ impl Shared {
     }
 
     /// A plan has come: its inputs are asked for at once, while the batch before still runs.
-    fn planned(&self, Timed { at, message }: Timed<SentPlan>) {
+    ///
+    /// # Errors
+    /// The scheduler plans for a backend that this one is not, or is not any more. Its link is to end:
+    /// so it gives up what it sent here, and schedules the requests again.
+    fn planned(&self, Timed { at, message }: Timed<SentPlan>) -> Result<(), String> {
         let SentPlan { epoch, accelerator, plan } = message;
+        if epoch != self.epoch.load(Ordering::Acquire) {
+            return Err(format!("a plan of epoch {epoch} came, which is not in force"));
+        }
         let place = self.numbers.load().iter().position(|number| *number == accelerator);
-        let Some(place) = place.filter(|_| epoch == self.epoch.load(Ordering::Acquire)) else {
-            tracing::warn!(
-                epoch,
-                accelerator = accelerator.0,
-                "a plan is refused: not of this pool"
-            );
-            return;
+        let Some(place) = place else {
+            return Err(format!(
+                "a plan came for accelerator {}, which is not here",
+                accelerator.0
+            ));
         };
         let key = BatchKey { epoch, batch: plan.batch };
         let (exec, received) = (plan.exec, self.clock.now());
-        lock(&self.sent).add(SentBatch { key, place, received, ready: received, exec });
+        let model = plan.model;
+        let (ready, requests) =
+            (received, plan.requests.iter().map(|request| request.id).collect());
+        lock(&self.sent).add(SentBatch { key, model, place, received, ready, exec, requests });
         let (to_fetch, ready) = lock(&self.fetching).planned(key, place, Timed::new(at, plan));
         ready.into_iter().for_each(|batch| self.run_batch(batch));
         for wanted in to_fetch {
             self.fetch(&wanted);
         }
         self.waits.notify_one();
+        Ok(())
     }
 
     /// Tells the scheduler that this backend is about to end.

@@ -2,7 +2,7 @@
 
 use super::fetching::BatchKey;
 use std::collections::HashMap;
-use symphony_core::{BatchId, Span, Time};
+use symphony_core::{BatchId, ModelId, RequestId, Span, Time};
 use symphony_wire::message::RunningBatch;
 
 /// The batches that this backend has and has not ended. Schedulers number their batches each for
@@ -18,14 +18,17 @@ pub(crate) struct Sent {
 }
 
 /// One batch that has not ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SentBatch {
     pub(crate) key: BatchKey,
+    /// By the name that its plan calls it.
+    pub(crate) model: ModelId,
     pub(crate) place: usize,
     pub(crate) received: Time,
     /// When its inputs were there.
     pub(crate) ready: Time,
     pub(crate) exec: Span,
+    pub(crate) requests: Vec<RequestId>,
 }
 
 impl Sent {
@@ -47,6 +50,16 @@ impl Sent {
         if let Some((number, _)) = self.by_key(key) {
             self.batches.remove(&number);
         }
+    }
+
+    /// Whether a request is in a batch that has not ended.
+    pub(crate) fn has(&self, id: RequestId) -> bool {
+        self.batches.values().any(|batch| batch.requests.contains(&id))
+    }
+
+    /// Whether a batch by one of these names has not ended.
+    pub(crate) fn runs(&self, lanes: &[ModelId]) -> bool {
+        self.batches.values().any(|batch| lanes.contains(&batch.model))
     }
 
     /// Whether none is left.
@@ -79,10 +92,13 @@ impl Sent {
 mod tests {
     use super::*;
 
+    const MODEL: ModelId = ModelId::first(2);
+
     fn batch(number: u64) -> SentBatch {
         let key = BatchKey { epoch: 1, batch: BatchId(number) };
         let (received, ready) = (Time(0), Time(10));
-        SentBatch { key, place: 3, received, ready, exec: Span(100) }
+        let requests = vec![RequestId::only(number)];
+        SentBatch { key, model: MODEL, place: 3, received, ready, exec: Span(100), requests }
     }
 
     #[test]
@@ -93,7 +109,9 @@ mod tests {
         let running = sent.announce(Time(30));
         assert_eq!(running.len(), 2);
         assert!(running.iter().all(|batch| (batch.accelerator, batch.left) == (3, Span(80))));
+        assert!(sent.has(RequestId::only(7)));
         sent.batches.remove(&first);
+        assert!(!sent.has(RequestId::only(7)) && sent.has(RequestId::only(8)));
         assert_eq!(sent.ended_meanwhile(), [(batch(7).key, 3)]);
         assert!(sent.ended_meanwhile().is_empty(), "once");
     }
@@ -105,8 +123,8 @@ mod tests {
         let numbers = [sent.add(batch(7)), sent.add(SentBatch { key: other, ..batch(7) })];
         assert_ne!(numbers[0], numbers[1]);
         sent.forget(other);
-        assert!(!sent.is_empty());
+        assert!(!sent.is_empty() && sent.runs(&[ModelId::first(0), MODEL]));
         sent.forget(batch(7).key);
-        assert!(sent.is_empty());
+        assert!(sent.is_empty() && !sent.runs(&[MODEL]));
     }
 }

@@ -1,6 +1,7 @@
 //! The backends that are connected to a frontend, and those whose lives are over.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 use symphony_wire::carrier::link::LinkSender;
 use symphony_wire::message::link::FrontendToBackend;
 
@@ -14,6 +15,8 @@ const LINKS_MAX: usize = 8192;
 #[derive(Debug, Default)]
 pub(crate) struct Backends {
     links: HashMap<u64, LinkSender<FrontendToBackend>>,
+    /// Since when there is no link to a life that is not over.
+    cut: HashMap<u64, Instant>,
     gone: VecDeque<u64>,
 }
 
@@ -36,6 +39,7 @@ impl Backends {
         if let Some(before) = self.links.insert(life, sender) {
             before.close("the backend has connected again");
         }
+        self.cut.remove(&life);
         Ok(())
     }
 
@@ -45,6 +49,7 @@ impl Backends {
             tracing::warn!(backend = name, "the backend is gone: its results are refused");
             link.close("this life of the backend is over");
         }
+        self.cut.remove(&life);
         self.gone.push_back(life);
         while self.gone.len() > GONE_MAX {
             self.gone.pop_front();
@@ -60,7 +65,13 @@ impl Backends {
         let is_last = self.links.get(&life).is_some_and(|link| link.is_same(sender));
         if is_last {
             self.links.remove(&life);
+            self.cut.insert(life, Instant::now());
         }
         is_last
+    }
+
+    /// The lives that are not over and have had no link for so long. Each is told once.
+    pub(crate) fn unheard_for(&mut self, long: Duration) -> Vec<u64> {
+        self.cut.extract_if(|_, since| since.elapsed() >= long).map(|(life, _)| life).collect()
     }
 }

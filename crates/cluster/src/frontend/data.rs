@@ -43,6 +43,11 @@ async fn serve(incoming: Incoming, own: Hello, shared: &Shared) {
         return sender.close(&why);
     }
     tracing::debug!(backend = %name, "the backend is connected");
+    let numbers = shared.scheduling().outstanding().mended(life);
+    if !numbers.is_empty() {
+        // The end of the link is noticed where it is read.
+        let _ = sender.send(&FrontendToBackend::Awaited { numbers });
+    }
     let ended = loop {
         let each = |message: symphony_wire::carrier::Timed<BackendToFrontend>| {
             shared.take_from(life, &sender, message.message);
@@ -70,6 +75,10 @@ impl Shared {
             BackendToFrontend::Fetch(fetch) => self.give_inputs(life, sender, &fetch),
             BackendToFrontend::Outcome { number, outcome } => {
                 self.take_outcome(life, number, outcome);
+            }
+            BackendToFrontend::NotRun { number } => {
+                let id = RequestId::new(self.origin, number);
+                self.left_behind(|outstanding| outstanding.not_run(id, life));
             }
         }
     }

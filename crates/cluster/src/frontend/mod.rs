@@ -23,6 +23,7 @@ use crate::dial::{Dialled, keep};
 use crate::error::StartError;
 use crate::life::{life, random};
 use bytes::Bytes;
+pub(crate) use questions::QUESTIONS_MAX;
 use questions::Questions;
 use schedulers::serve;
 use shared::Shared;
@@ -37,6 +38,8 @@ use symphony_wire::message::link::FrontendAddress;
 
 /// How often requests are looked for that nobody waits for any more, and sizes are told.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How long outcomes are waited for from a backend whose link has ended and whose life has not.
+const CUT_MAX: Duration = Duration::from_secs(1);
 
 /// What a frontend needs to take part in a cluster.
 #[derive(Clone, Debug)]
@@ -165,6 +168,11 @@ async fn keep_house(shared: Arc<Shared>) {
         tick.tick().await;
         let freed = shared.in_flight.sweep();
         shared.scheduling().tell(&freed, &shared.catalog);
+        let unheard = shared.backends().unheard_for(CUT_MAX);
+        for life in unheard {
+            tracing::warn!(life, "a backend does not connect again: what it ran is run elsewhere");
+            shared.left_behind(|outstanding| outstanding.unheard(life));
+        }
     }
 }
 

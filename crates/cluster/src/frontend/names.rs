@@ -35,6 +35,11 @@ impl LaneNames {
         }
     }
 
+    /// Forgets the others.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&ModelId) -> bool) {
+        self.0.retain(|lane, _| is_kept(lane));
+    }
+
     /// What a lane is called in another scheduler's catalog; `None` when that serves no such model.
     pub(crate) fn translate(&self, lane: ModelId, to: &Catalog) -> Option<ModelId> {
         let lane = self.0.get(&lane)?;

@@ -1,7 +1,7 @@
 //! The requests of a frontend that have no outcome yet: what the scheduler was told of each, and where
 //! it is. The rules are those of [`symphony_core::recovery`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use symphony_core::recovery::{Allegiance, Session, Whereabouts};
 use symphony_core::{ModelId, Request, RequestId};
 
@@ -71,6 +71,38 @@ impl Outstanding {
     /// The link to a backend is lost, and nobody has said that the backend is gone.
     pub(crate) fn cut(&mut self, life: u64) -> LeftBehind {
         self.left(life, |at, session| at.cut(&life, session))
+    }
+
+    /// There is a link to a backend again: the requests whose outcomes may have been lost with the one
+    /// before.
+    pub(crate) fn mended(&mut self, life: u64) -> Vec<u64> {
+        let awaited = self
+            .requests
+            .iter_mut()
+            .filter_map(|(id, entry)| entry.at.mended(&life).then_some(id.number()));
+        awaited.collect()
+    }
+
+    /// A backend has no outcome of a request, and will have none.
+    pub(crate) fn not_run(&mut self, id: RequestId, life: u64) -> LeftBehind {
+        let mut left = LeftBehind::default();
+        if let Some(entry) = self.requests.get_mut(&id)
+            && entry.at.not_run(&life)
+        {
+            left.again.push((entry.model, entry.request));
+            left.waiting.push(id);
+        }
+        left
+    }
+
+    /// A backend cannot be heard of any more, though nobody says that it is gone.
+    pub(crate) fn unheard(&mut self, life: u64) -> LeftBehind {
+        self.left(life, |at, _| at.not_run(&life))
+    }
+
+    /// The lanes that requests wait in.
+    pub(crate) fn lanes(&self) -> HashSet<ModelId> {
+        self.requests.values().map(|entry| entry.model).collect()
     }
 
     fn left(

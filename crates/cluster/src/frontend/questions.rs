@@ -7,8 +7,8 @@ use symphony_wire::carrier::in_process::{Reply, Share};
 use symphony_wire::message::link::Answered;
 use symphony_wire::message::{AcceleratorState, RepositoryError, Statistics};
 
-/// Bound on questions that wait for their answers.
-const QUESTIONS_MAX: usize = 4096;
+/// Bound on questions that wait for their answers. A scheduler cuts off who asks more.
+pub(crate) const QUESTIONS_MAX: usize = 4096;
 
 /// Who waits for an answer. Let go without one it says that there is none.
 #[derive(Debug)]

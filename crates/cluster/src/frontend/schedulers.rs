@@ -4,6 +4,7 @@
 use super::outstanding::{LeftBehind, Outstanding};
 use super::scheduling::{Active, Welcomed};
 use super::shared::Shared;
+use crate::dial::Ended;
 use crate::receiving::receive;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,17 +24,19 @@ struct SchedulerLink {
     /// How many accelerators it says serve. It may say so before its catalog makes it the active one,
     /// and does not say it again.
     serving: u32,
+    /// It has said what is served.
+    was_shown: bool,
 }
 
 /// Serves the link to one scheduler until it ends.
 pub(crate) async fn serve(
     link: Link<SchedulerToFrontend, FrontendToScheduler>,
     shared: Arc<Shared>,
-) {
+) -> Ended {
     let Link { peer, sender, mut receiver } = link;
     let number = shared.scheduling().next_link();
     let own = sender.clone();
-    let mut link = SchedulerLink { number, sender: own, epoch: None, serving: 0 };
+    let mut link = SchedulerLink { number, sender: own, epoch: None, serving: 0, was_shown: false };
     let take = |message: Timed<_>| shared.take(&mut link, message.message);
     let ended = receive(&sender, &mut receiver, take).await;
     if shared.scheduling().link_ended(number) {
@@ -44,6 +47,7 @@ pub(crate) async fn serve(
             "the link to the active scheduler has ended ({ended}): requests wait for the next"
         );
     }
+    if link.was_shown { Ended::Used } else { Ended::Unused(ended) }
 }
 
 impl Shared {
@@ -77,7 +81,10 @@ impl Shared {
             }
             SchedulerToFrontend::Failed { id, text } => self.ended(id, Outcome::Failed(text)),
             SchedulerToFrontend::Unloaded { id } => self.give_back(id),
-            SchedulerToFrontend::Catalog(image) => self.show(link, &image),
+            SchedulerToFrontend::Catalog(image) => {
+                link.was_shown = true;
+                self.show(link, &image);
+            }
             SchedulerToFrontend::Lanes { model, image } => {
                 let catalog = self.catalog.load();
                 let model = catalog.served().find(|served| served.id == model);

@@ -79,7 +79,10 @@ impl Scheduling {
 
     /// A catalog of the scheduler that is active, which has changed.
     pub(crate) fn name(&mut self, catalog: &Catalog) {
+        let waiting = self.outstanding.lanes();
+        self.names.retain(|lane| waiting.contains(lane));
         self.names.add(catalog);
+        self.keep_sizes(catalog);
     }
 
     pub(crate) fn outstanding(&mut self) -> &mut Outstanding {
@@ -163,9 +166,7 @@ impl Scheduling {
         let mut unknown = Vec::new();
         self.burst.clear();
         // A scheduler that this frontend was cut off from has the lanes of its catalog still.
-        let lanes = catalog.served().flat_map(|model| model.lanes.ids()).copied();
-        let lanes: BTreeSet<ModelId> = lanes.collect();
-        self.sizes.retain(|lane, _| lanes.contains(lane));
+        self.keep_sizes(catalog);
         let sizes = self.sizes.iter();
         self.burst.extend(sizes.map(|(&lane, &size)| FrontendToScheduler::LaneSize { lane, size }));
         for (model, request) in self.outstanding.welcomed() {
@@ -181,6 +182,13 @@ impl Scheduling {
         unknown.iter().for_each(|id| self.outstanding.ended(*id));
         self.names = LaneNames::of(catalog);
         unknown
+    }
+
+    /// Forgets the sizes of lanes that are not in a catalog.
+    fn keep_sizes(&mut self, catalog: &Catalog) {
+        let lanes = catalog.served().flat_map(|model| model.lanes.ids()).copied();
+        let lanes: BTreeSet<ModelId> = lanes.collect();
+        self.sizes.retain(|lane, _| lanes.contains(lane));
     }
 
     /// Submits requests again that the scheduler does not know of; without one they wait for it.

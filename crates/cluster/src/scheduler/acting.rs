@@ -6,7 +6,7 @@ use super::routes::Routes;
 use super::streams::Streams;
 use std::sync::Arc;
 use symphony_wire::carrier::in_process::{RepositoryPort, SchedulerPort, SharedCatalog};
-use symphony_wire::carrier::link::LinkReceiver;
+use symphony_wire::carrier::link::{LinkReceiver, RefusalLog};
 use symphony_wire::clock::Clock;
 use symphony_wire::codec::Frame;
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ pub(crate) struct Acting {
     pub(crate) routes: Arc<Routes>,
     pub(crate) effects: Arc<SentBatches>,
     pub(crate) streams: Streams,
+    pub(crate) refusals: RefusalLog,
 }
 
 /// The scheduler that has the lease, as soon as this process has it. The link is read meanwhile, so that

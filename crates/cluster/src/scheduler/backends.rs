@@ -1,7 +1,6 @@
 //! The backends of the cluster, as the owner of the models sees them.
 
 use super::members::Members;
-use super::membership::VersionKey;
 use super::streams::{Digests, ModelFiles, StreamedFiles};
 use crate::files::fingerprint;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use symphony_backend::repository::ModelSource;
 use symphony_backend::worker::Unreachable;
 use symphony_control::backends::{Backends, Costs, LoadedVersion};
 use symphony_core::ModelId;
-use symphony_wire::message::LoadedFacts;
+use symphony_wire::message::{LoadedFacts, VersionKey};
 use tokio::runtime::{Builder, Runtime};
 
 /// How long backends may take to give a model up: longer than batches run, if they end at all.
@@ -99,8 +98,10 @@ impl Backends for RemoteBackends {
         }
     }
 
-    /// Backends load what they were told to: it is asked for next, or stays with them.
-    fn end_loads_ahead(&mut self) {}
+    /// Backends keep what is served by now.
+    fn end_loads_ahead(&mut self) {
+        self.members.settled();
+    }
 
     fn load(&mut self, source: ModelSource) -> Result<(LoadedVersion, VersionKey), LoadError> {
         self.load_version(&source).map_err(|problem| LoadError::new(&source.name, problem))

@@ -1,6 +1,7 @@
 //! What the scheduler's decisions do to other processes: plans go to backends, drops to frontends. What
 //! was sent and has not ended is in the ledger, so that it can be scheduled again when a backend is lost.
 
+use super::Tenure;
 use super::routes::Routes;
 use crate::lock::lock;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -48,6 +49,16 @@ impl SentBatches {
         ledger.handed_back(now, batch, |verdict| verdicts.push(verdict));
         Some((model, verdicts))
     }
+
+    /// The same of a batch that a backend could run and refuses. Its requests are queued again once:
+    /// there may be a reason to refuse them again.
+    pub(crate) fn refused(&self, now: Time, batch: BatchId) -> Option<(ModelId, Vec<Verdict>)> {
+        let mut verdicts = Vec::new();
+        let mut ledger = self.ledger();
+        let (_, model) = ledger.batch(batch)?;
+        ledger.lost(now, batch, |verdict| verdicts.push(verdict));
+        Some((model, verdicts))
+    }
 }
 
 /// Carries out what verdicts say of requests whose batch does not run.
@@ -82,7 +93,7 @@ fn fail(routes: &Routes, request: &Request, text: String) {
 /// The effects of one scheduler in its epoch.
 #[derive(Clone, Debug)]
 pub(crate) struct LinkEffects {
-    pub(crate) epoch: u64,
+    pub(crate) tenure: Tenure,
     pub(crate) clock: Clock,
     pub(crate) port: SchedulerPort,
     pub(crate) routes: Arc<Routes>,
@@ -97,9 +108,11 @@ impl Effects for LinkEffects {
         self.sent.ledger().sent(start, requests);
         let requests = requests.iter().map(|request| PlannedRequest::of(request, now)).collect();
         let plan = BatchPlan { batch, model, requests, rows, exec };
-        let plan = SchedulerToBackend::Plan(SentPlan { epoch: self.epoch, accelerator, plan });
+        let plan =
+            SchedulerToBackend::Plan(SentPlan { epoch: self.tenure.epoch(), accelerator, plan });
         let backend = self.routes.backend_of(accelerator);
         let sent = match &backend {
+            _ if !self.tenure.is_held() => return self.has_no_lease(now, batch),
             Some(backend) => backend.send(&plan).map_err(|error| error.to_string()),
             None => Err("its backend is gone".to_owned()),
         };
@@ -142,6 +155,13 @@ impl Effects for LinkEffects {
 }
 
 impl LinkEffects {
+    /// The lease is lost, and this process is about to end for it. Nothing is sent any more: the
+    /// frontends submit their requests to whoever has it.
+    fn has_no_lease(&self, now: Time, batch: BatchId) {
+        tracing::warn!("the lease is lost: a batch is not sent");
+        self.come_back(now, batch);
+    }
+
     /// A batch could not be sent: its requests are queued again. Its accelerator is busy until the
     /// scheduler hears that the backend is gone: free, it would get the next batch at once.
     fn come_back(&self, now: Time, batch: BatchId) {

@@ -4,6 +4,7 @@ use super::acting::{Acting, until_acting};
 use super::members::Told;
 use super::publish;
 use super::routes::FrontendRoute;
+use crate::frontend::QUESTIONS_MAX;
 use std::sync::Arc;
 use symphony_core::{DropReason, Origin, Span};
 use symphony_wire::carrier::Timed;
@@ -13,7 +14,7 @@ use symphony_wire::message::link::{
     Answered, FrontendAddress, FrontendToScheduler, Question, SchedulerToFrontend,
 };
 use symphony_wire::message::{RepositoryCommand, RepositoryError, Submit};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub(crate) async fn serve(
     incoming: Incoming,
@@ -39,7 +40,8 @@ pub(crate) async fn serve(
             "another frontend with the same origin is connected: restart this one if that lasts",
         );
     }
-    let frontend = Frontend { acting, sender, origin };
+    let questions = Arc::new(Semaphore::new(QUESTIONS_MAX));
+    let frontend = Frontend { acting, sender, origin, questions };
     frontend.welcome().await;
     let ended = loop {
         if let Err(error) = receiver.drain(|message| frontend.take(message)).await {
@@ -53,6 +55,8 @@ struct Frontend {
     acting: Arc<Acting>,
     sender: LinkSender<SchedulerToFrontend>,
     origin: Origin,
+    /// One for each question or command that may wait for its answer.
+    questions: Arc<Semaphore>,
 }
 
 impl Frontend {
@@ -158,31 +162,41 @@ impl Frontend {
         asked: Result<tokio::sync::oneshot::Receiver<T>, SubmitError>,
         answered: impl FnOnce(T) -> Answered + Send + 'static,
     ) {
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
+        self.answer_by(number, async move {
             let answer = match asked {
                 Ok(asked) => asked.await.map_err(|_| SubmitError::Stopped),
                 Err(error) => Err(error),
             };
-            let answer = match answer {
+            match answer {
                 Ok(answer) => answered(answer),
                 Err(error) => Answered::Failed(error.to_string()),
-            };
-            // A link that has ended needs no answer.
+            }
+        });
+    }
+
+    /// Has a task of its own find an answer and send it. A frontend asks no more at once than it may.
+    fn answer_by(&self, number: u64, find: impl Future<Output = Answered> + Send + 'static) {
+        let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else {
+            return self.sender.close(&format!("more than {QUESTIONS_MAX} questions at once"));
+        };
+        let sender = self.sender.clone();
+        tokio::spawn(async move {
+            let answer = find.await;
+            // Before the frontend can ask the next. A link that has ended needs no answer.
+            drop(permit);
             let _ = sender.send(&SchedulerToFrontend::Answer { number, answer });
         });
     }
 
     fn command(&self, number: u64, command: RepositoryCommand) {
-        let (sender, repository) = (self.sender.clone(), self.acting.repository.clone());
-        tokio::spawn(async move {
+        let repository = self.acting.repository.clone();
+        self.answer_by(number, async move {
             let result: Result<(), RepositoryError> = match command {
                 RepositoryCommand::Load { model } => repository.load(model).await,
                 RepositoryCommand::Unload { model } => repository.unload(model).await,
                 RepositoryCommand::Reload => repository.reload().await,
             };
-            let answer = Answered::Command(result);
-            let _ = sender.send(&SchedulerToFrontend::Answer { number, answer });
+            Answered::Command(result)
         });
     }
 }

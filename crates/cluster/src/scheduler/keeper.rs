@@ -4,15 +4,16 @@
 use super::acting::Acting;
 use super::engines::Engines;
 use super::members::{LoadReply, Registered, Told};
-use super::membership::{Arrival, BackendKey, Load, Membership, Step, VersionKey};
+use super::membership::{Arrival, BackendKey, Load, Membership, Step};
 use super::streams::ModelFiles;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use symphony_core::AcceleratorId;
 use symphony_wire::carrier::link::LinkSender;
+use symphony_wire::clock;
 use symphony_wire::message::link::{SchedulerToBackend, SchedulerToFrontend};
-use symphony_wire::message::{LoadedFacts, Order, OrderDone, Registration, Source};
+use symphony_wire::message::{LoadedFacts, Order, OrderDone, Registration, Source, VersionKey};
 use tokio::sync::{mpsc, oneshot};
 
 /// Keeps the members for as long as anybody can tell it anything.
@@ -29,7 +30,18 @@ pub(crate) async fn run(mut work: mpsc::Receiver<Told>, acting: Arc<Acting>) {
         steps: Vec::new(),
         engines: Engines::default(),
     };
-    while let Some(told) = work.recv().await {
+    loop {
+        let retry = keeper.until_retry();
+        let told = tokio::select! {
+            told = work.recv() => told,
+            () = tokio::time::sleep(retry.unwrap_or_default()), if retry.is_some() => {
+                keeper.pass_time();
+                keeper.carry_out();
+                continue;
+            }
+        };
+        let Some(told) = told else { return };
+        keeper.pass_time();
         keeper.take(told);
         keeper.carry_out();
         keeper.answer_loads();
@@ -57,6 +69,16 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// How long until a load is ordered again.
+    fn until_retry(&self) -> Option<Duration> {
+        let now = self.acting.clock.now();
+        self.membership.next_retry().map(|due| clock::duration(due.since(now)))
+    }
+
+    fn pass_time(&mut self) {
+        self.membership.at(self.acting.clock.now(), &mut self.steps);
+    }
+
     fn take(&mut self, told: Told) {
         let steps = &mut self.steps;
         match told {
@@ -84,6 +106,12 @@ impl Keeper {
                 self.unloads.push((orders, reply));
                 self.forget_versions();
             }
+            Told::Settled => {
+                self.loads.retain(|_, replies| !replies.is_empty());
+                let is_awaited = |version: &VersionKey| self.loads.contains_key(version);
+                self.membership.settle(is_awaited, steps);
+                self.forget_versions();
+            }
             Told::Frontends => self.tell_frontends(),
         }
     }
@@ -99,7 +127,7 @@ impl Keeper {
         sender: LinkSender<SchedulerToBackend>,
     ) -> Result<Registered, String> {
         registration.loaded.iter().try_for_each(check)?;
-        let loaded = registration.loaded.iter().map(|facts| (key_of(facts), facts.clone()));
+        let loaded = registration.loaded.iter().map(|facts| (facts.key(), facts.clone()));
         let loaded: Vec<_> = loaded.collect();
         let running = registration.running.iter().map(|batch| batch.accelerator as usize);
         let arrival = Arrival {
@@ -164,7 +192,9 @@ impl Keeper {
 
     /// A backend is about to end: nothing more is planned for it, then it is told so.
     fn leaving(&mut self, key: BackendKey) {
-        self.membership.leaving(key, &mut self.steps);
+        if !self.membership.leaving(key, &mut self.steps) {
+            return;
+        }
         self.carry_out();
         let Some(sender) = self.senders.get(&key).cloned() else { return };
         let accelerators = self.membership.accelerators_of(key);
@@ -178,8 +208,7 @@ impl Keeper {
             }
             // Plans that were sent before are before this on the same link.
             tokio::time::sleep(Duration::from_millis(1)).await;
-            let drain = SchedulerToBackend::Order { number: 0, order: Box::new(Order::Drain) };
-            let _ = sender.send(&drain);
+            let _ = sender.send(&SchedulerToBackend::Drain);
         });
     }
 
@@ -190,19 +219,30 @@ impl Keeper {
         }
         let answer =
             result.and_then(|done| match (done, self.membership.ordered(backend, number)) {
-                (OrderDone::Loaded(facts), Some(version)) => self.loaded(version, *facts),
+                (OrderDone::Loaded(facts), Some(version)) => self.loaded(backend, version, *facts),
                 (_, Some(version)) => Err(format!("model {:?} was not loaded", version.name)),
                 (_, None) => Ok(()),
             });
-        if let Err(why) = &answer {
+        if let Err(why) = &answer
+            && !self.membership.has_failed_so(backend, number, why)
+        {
             let backend = self.membership.identity(backend).map_or("", |(name, _)| name);
-            tracing::error!(backend, "an order is not carried out: {why}");
+            tracing::error!(
+                backend,
+                "an order is not carried out: {why}; what is served is ordered again and again, until \
+                 the backend can"
+            );
         }
         self.membership.answered(backend, number, answer, &mut self.steps);
     }
 
     /// A backend has loaded what it was ordered to, if it is the same.
-    fn loaded(&mut self, version: VersionKey, facts: LoadedFacts) -> Result<(), String> {
+    fn loaded(
+        &mut self,
+        backend: BackendKey,
+        version: VersionKey,
+        facts: LoadedFacts,
+    ) -> Result<(), String> {
         if (&facts.name, facts.version) != (&version.name, version.version) {
             return Err(format!(
                 "version {} of model {:?} was to be loaded, and version {} of model {:?} was",
@@ -210,6 +250,7 @@ impl Keeper {
             ));
         }
         check(&facts)?;
+        self.membership.is_called(backend, &version, facts.key());
         self.facts.insert(version, facts);
         Ok(())
     }
@@ -272,8 +313,10 @@ impl Keeper {
             match step {
                 Step::Load { backend, number, version } => self.load(backend, number, version),
                 Step::Bind { backend, number, version, lanes } => {
-                    let VersionKey { name, version, .. } = version;
-                    self.order(backend, number, Order::Bind { name, version, lanes });
+                    self.order(backend, number, Order::Bind { version, lanes });
+                }
+                Step::Forget { backend, number, version } => {
+                    self.order(backend, number, Order::Forget { version });
                 }
                 Step::Unload { backend, number, model } => {
                     self.order(backend, number, Order::Unload { model });
@@ -345,12 +388,4 @@ fn check(facts: &LoadedFacts) -> Result<(), String> {
         return Err(format!("model {name:?} has the loss weight {loss_weight}, which is none"));
     }
     Ok(())
-}
-
-fn key_of(facts: &LoadedFacts) -> VersionKey {
-    VersionKey {
-        name: facts.name.clone(),
-        version: facts.version,
-        fingerprint: facts.fingerprint.clone(),
-    }
 }

@@ -1,6 +1,6 @@
 //! The way to the task that owns the membership, for links and for the owner of the models.
 
-use super::membership::{BackendKey, VersionKey};
+use super::membership::BackendKey;
 use super::streams::ModelFiles;
 use crate::lock::lock;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use symphony_core::{AcceleratorId, ModelId, SizedProfile};
 use symphony_wire::carrier::link::LinkSender;
 use symphony_wire::message::link::SchedulerToBackend;
-use symphony_wire::message::{LoadedFacts, OrderDone, Registration};
+use symphony_wire::message::{LoadedFacts, OrderDone, Registration, VersionKey};
 use tokio::sync::{mpsc, oneshot};
 
 /// Bound on messages that wait for the task.
@@ -57,6 +57,8 @@ pub(crate) enum Told {
         model: ModelId,
         reply: oneshot::Sender<()>,
     },
+    /// Whatever plans will name is wanted by now.
+    Settled,
     /// A frontend has come or gone: backends are told.
     Frontends,
 }
@@ -114,6 +116,11 @@ impl Members {
     /// Has backends load a version. Without a reply nobody waits for it.
     pub(crate) fn seek(&self, version: VersionKey, files: ModelFiles, reply: Option<LoadReply>) {
         self.tell_and_wait(Told::Seek { version, files, reply });
+    }
+
+    /// Has backends forget what they have and is not wanted by now.
+    pub(crate) fn settled(&self) {
+        self.tell_and_wait(Told::Settled);
     }
 
     /// Has backends run the plans for these lanes with a version; the receiver tells when all that

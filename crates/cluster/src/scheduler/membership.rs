@@ -5,25 +5,24 @@
 //! as soon as it is known: *wanted* versions have lanes that plans name, *sought* ones are being loaded
 //! for the first time.
 //!
-//! A pure state machine: events go in by calls, [`Step`]s come out. It knows no link and no clock.
+//! A version that a backend cannot load though plans name it is ordered again after a pause, which
+//! doubles with each failure. Once it is settled what plans name, backends forget whatever else they have
+//! from earlier schedulers.
+//!
+//! A pure state machine: events and times go in by calls, [`Step`]s come out. It knows no link and no
+//! clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use symphony_core::sched::ACCELERATORS_MAX;
-use symphony_core::{AcceleratorId, ModelId};
+use symphony_core::{AcceleratorId, ModelId, Span, Time};
+use symphony_wire::message::VersionKey;
 
 /// So many lives that are over are remembered: more than backends come and go within minutes.
 const GONE_MAX: usize = 4096;
 
-/// A version of a model in one state of its files.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VersionKey {
-    /// Name in the repository.
-    pub(crate) name: String,
-    /// Version in the repository.
-    pub(crate) version: u64,
-    /// Tells states of its files and settings apart.
-    pub(crate) fingerprint: String,
-}
+/// How long after a failure a version is ordered again, for the first time and at most.
+const RETRY_MIN: Span = Span::from_millis(1_000);
+const RETRY_MAX: Span = Span::from_millis(60_000);
 
 /// A backend in one of its lives, as this scheduler numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,10 +33,12 @@ pub(crate) struct BackendKey(pub(crate) u64);
 pub(crate) enum Step {
     /// Have a backend load a version; the number comes back with its answer.
     Load { backend: BackendKey, number: u64, version: VersionKey },
-    /// Have a backend run the plans for these lanes with a version it has loaded.
+    /// Have a backend run the plans for these lanes with a version it has loaded, by its own name of it.
     Bind { backend: BackendKey, number: u64, version: VersionKey, lanes: Vec<ModelId> },
     /// Have a backend give a model up; the number comes back with its answer.
     Unload { backend: BackendKey, number: u64, model: ModelId },
+    /// Have a backend free a version, by its own name of it, that no plan names.
+    Forget { backend: BackendKey, number: u64, version: VersionKey },
     /// Send batches to these accelerators.
     Serve(Vec<AcceleratorId>),
     /// Send no more batches to these accelerators until they serve again.
@@ -82,12 +83,14 @@ struct Backend {
     life: u64,
     accelerators: Vec<AcceleratorId>,
     loaded: BTreeSet<VersionKey>,
+    /// What it calls the versions for which that is something else: it may see files otherwise.
+    own: BTreeMap<VersionKey, VersionKey>,
     /// Loads that were ordered and not answered.
     ordered: BTreeSet<VersionKey>,
-    /// Why loads failed.
-    failed: BTreeMap<VersionKey, String>,
-    /// What it was told to bind to lanes and has not answered.
-    binding: BTreeSet<VersionKey>,
+    /// The loads that failed.
+    failed: BTreeMap<VersionKey, Failure>,
+    /// What it was told to bind to lanes and has not answered, by the number of the newest order.
+    binding: BTreeMap<VersionKey, u64>,
     bound: BTreeSet<VersionKey>,
     running: BTreeSet<usize>,
     serves: bool,
@@ -95,11 +98,41 @@ struct Backend {
     is_leaving: bool,
 }
 
+/// A load that failed.
+#[derive(Clone, Debug)]
+struct Failure {
+    why: String,
+    /// It is ordered again then; how long that was after the failure.
+    due: Time,
+    pause: Span,
+}
+
+impl Backend {
+    /// What it calls a version.
+    fn own(&self, version: &VersionKey) -> VersionKey {
+        self.own.get(version).unwrap_or(version).clone()
+    }
+
+    fn has_failed(&mut self, version: VersionKey, why: String, now: Time) {
+        let before = self.failed.get(&version).map(|failure| failure.pause + failure.pause);
+        let pause = before.map_or(RETRY_MIN, |pause| pause.min(RETRY_MAX));
+        self.failed.insert(version, Failure { why, due: now + pause, pause });
+    }
+
+    fn gives_up(&mut self, version: &VersionKey) {
+        self.bound.remove(version);
+        self.binding.remove(version);
+        self.loaded.remove(version);
+        self.own.remove(version);
+    }
+}
+
 /// What was ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ordered {
     Load(VersionKey),
     Bind(VersionKey),
+    /// Or to forget.
     Unload,
 }
 
@@ -121,6 +154,10 @@ pub(crate) struct Membership {
     taken: BTreeSet<AcceleratorId>,
     wanted: BTreeMap<VersionKey, Vec<ModelId>>,
     sought: BTreeSet<VersionKey>,
+    /// Whatever plans will name is wanted or sought.
+    is_settled: bool,
+    /// The newest time that this was told.
+    now: Time,
     /// Orders that were not answered.
     orders: BTreeMap<u64, (BackendKey, Ordered)>,
     gone: VecDeque<u64>,
@@ -153,9 +190,10 @@ impl Membership {
             life: arrival.life,
             accelerators: accelerators.clone(),
             loaded: arrival.loaded,
+            own: BTreeMap::new(),
             ordered: BTreeSet::new(),
             failed: BTreeMap::new(),
-            binding: BTreeSet::new(),
+            binding: BTreeMap::new(),
             bound: BTreeSet::new(),
             running: arrival.running,
             serves: false,
@@ -187,12 +225,14 @@ impl Membership {
         steps.push(Step::Gone(backend.accelerators));
     }
 
-    /// A backend is about to end: its accelerators get no more batches.
-    pub(crate) fn leaving(&mut self, key: BackendKey, steps: &mut Vec<Step>) {
-        if let Some(backend) = self.backends.get_mut(&key) {
-            backend.is_leaving = true;
-            self.reconcile(key, steps);
+    /// A backend is about to end: its accelerators get no more batches. Returns whether that is new.
+    pub(crate) fn leaving(&mut self, key: BackendKey, steps: &mut Vec<Step>) -> bool {
+        let Some(backend) = self.backends.get_mut(&key) else { return false };
+        if std::mem::replace(&mut backend.is_leaving, true) {
+            return false;
         }
+        self.reconcile(key, steps);
+        true
     }
 
     /// What the accelerators of a backend are called.
@@ -213,6 +253,68 @@ impl Membership {
         self.backends.get(&key).map(|backend| (backend.name.as_str(), backend.life))
     }
 
+    /// A backend has loaded a version, and calls it by another name. Said before it is answered.
+    pub(crate) fn is_called(&mut self, key: BackendKey, version: &VersionKey, own: VersionKey) {
+        if let Some(backend) = self.backends.get_mut(&key) {
+            backend.own.remove(version);
+            if own != *version {
+                backend.own.insert(version.clone(), own);
+            }
+        }
+    }
+
+    /// Whether what was ordered by this number has failed before, for this reason.
+    pub(crate) fn has_failed_so(&self, key: BackendKey, number: u64, why: &str) -> bool {
+        let ordered = self.orders.get(&number).filter(|(of, _)| *of == key);
+        let Some((_, Ordered::Load(version) | Ordered::Bind(version))) = ordered else {
+            return false;
+        };
+        let failed = self.backends.get(&key).and_then(|backend| backend.failed.get(version));
+        failed.is_some_and(|failure| failure.why == why)
+    }
+
+    /// It is this time. Orders again what failed and is due.
+    pub(crate) fn at(&mut self, now: Time, steps: &mut Vec<Step>) {
+        self.now = now;
+        let mut due = Vec::new();
+        for (key, backend) in &mut self.backends {
+            let failed = backend.failed.iter().filter(|(_, failure)| failure.due <= now);
+            let again = failed.map(|(version, _)| version);
+            let again = again.filter(|version| self.wanted.contains_key(*version));
+            let again: Vec<_> =
+                again.filter(|version| !backend.ordered.contains(*version)).cloned().collect();
+            backend.ordered.extend(again.iter().cloned());
+            due.extend(again.into_iter().map(|version| (*key, version)));
+        }
+        for (backend, version) in due {
+            let number = self.order(backend, Ordered::Load(version.clone()));
+            steps.push(Step::Load { backend, number, version });
+        }
+    }
+
+    /// When the next load is ordered again.
+    pub(crate) fn next_retry(&self) -> Option<Time> {
+        let due = self.backends.values().flat_map(|backend| {
+            let failed = backend.failed.iter().filter(|(version, _)| {
+                self.wanted.contains_key(*version) && !backend.ordered.contains(*version)
+            });
+            failed.map(|(_, failure)| failure.due)
+        });
+        due.min()
+    }
+
+    /// What plans will name is wanted by now, or sought for somebody. Whatever else backends have is
+    /// forgotten.
+    pub(crate) fn settle(
+        &mut self,
+        is_awaited: impl Fn(&VersionKey) -> bool,
+        steps: &mut Vec<Step>,
+    ) {
+        self.is_settled = true;
+        self.sought.retain(is_awaited);
+        self.reconcile_all(steps);
+    }
+
     /// A backend has answered an order: a load, with why it failed if it did, or an unload.
     pub(crate) fn answered(
         &mut self,
@@ -225,23 +327,28 @@ impl Membership {
             return;
         }
         let Some((_, ordered)) = self.orders.remove(&number) else { return };
+        let now = self.now;
         let Some(backend) = self.backends.get_mut(&key) else { return };
         match (ordered, answer) {
             (Ordered::Load(version), answer) => {
                 backend.ordered.remove(&version);
                 match answer {
-                    Ok(()) => drop(backend.loaded.insert(version)),
-                    Err(why) => drop(backend.failed.insert(version, why)),
+                    Ok(()) => {
+                        backend.failed.remove(&version);
+                        backend.loaded.insert(version);
+                    }
+                    Err(why) => backend.has_failed(version, why, now),
                 }
             }
             (Ordered::Bind(version), answer) => {
                 // A version that was bound anew meanwhile waits for the answer to that.
-                if backend.binding.remove(&version) {
+                if backend.binding.get(&version) == Some(&number) {
+                    backend.binding.remove(&version);
                     match answer {
                         Ok(()) => drop(backend.bound.insert(version)),
                         Err(why) => {
-                            backend.loaded.remove(&version);
-                            backend.failed.insert(version, why);
+                            backend.gives_up(&version);
+                            backend.has_failed(version, why, now);
                         }
                     }
                 }
@@ -284,7 +391,7 @@ impl Membership {
         }
         let all_failed = self.backends.values().all(|b| b.failed.contains_key(version));
         let why = self.backends.values().find_map(|backend| {
-            let why = backend.failed.get(version)?;
+            let Failure { why, .. } = backend.failed.get(version)?;
             Some(format!("backend {:?}: {why}", backend.name))
         });
         match why {
@@ -306,7 +413,10 @@ impl Membership {
 
     /// Whether every backend that serves runs plans for this version, or has been seen not to.
     pub(crate) fn is_bound(&self, version: &VersionKey) -> bool {
-        !self.backends.values().any(|backend| backend.serves && backend.binding.contains(version))
+        !self
+            .backends
+            .values()
+            .any(|backend| backend.serves && backend.binding.contains_key(version))
     }
 
     /// No plan names a model any more. Returns how many backends were told, each by an order.
@@ -315,11 +425,7 @@ impl Membership {
         if let Some(version) = self.wanted.iter().find(of_model).map(|(version, _)| version.clone())
         {
             self.wanted.remove(&version);
-            for backend in self.backends.values_mut() {
-                backend.bound.remove(&version);
-                backend.binding.remove(&version);
-                backend.loaded.remove(&version);
-            }
+            self.backends.values_mut().for_each(|backend| backend.gives_up(&version));
         }
         let keys: Vec<_> = self.backends.keys().copied().collect();
         let mut numbers = Vec::new();
@@ -355,7 +461,7 @@ impl Membership {
         // One that serves goes on while it is told of another model: nothing is planned for that
         // before it has answered.
         let runs = |version: &VersionKey| {
-            let is_binding = backend.serves && backend.binding.contains(version);
+            let is_binding = backend.serves && backend.binding.contains_key(version);
             is_binding || backend.bound.contains(version)
         };
         let complete = self.wanted.keys().all(runs);
@@ -366,6 +472,7 @@ impl Membership {
             steps.push(if serves { Step::Serve(accelerators) } else { Step::Drain(accelerators) });
         }
         self.load_missing(key, steps);
+        self.forget_unwanted(key, steps);
     }
 
     /// Has a backend bind what it has loaded and plans name.
@@ -373,15 +480,39 @@ impl Membership {
         let Some(backend) = self.backends.get_mut(&key) else { return };
         let mut missing = Vec::new();
         for (version, lanes) in &self.wanted {
-            let is_done = backend.bound.contains(version) || backend.binding.contains(version);
+            let is_done = backend.bound.contains(version) || backend.binding.contains_key(version);
             if backend.loaded.contains(version) && !is_done {
-                backend.binding.insert(version.clone());
-                missing.push((version.clone(), lanes.clone()));
+                missing.push((version.clone(), backend.own(version), lanes.clone()));
             }
         }
-        for (version, lanes) in missing {
+        for (version, own, lanes) in missing {
             let number = self.order(key, Ordered::Bind(version.clone()));
-            steps.push(Step::Bind { backend: key, number, version, lanes });
+            if let Some(backend) = self.backends.get_mut(&key) {
+                backend.binding.insert(version, number);
+            }
+            steps.push(Step::Bind { backend: key, number, version: own, lanes });
+        }
+    }
+
+    /// Has a backend forget what it has and nobody wants. What it is to load may be that by another
+    /// name: its answers say so.
+    fn forget_unwanted(&mut self, key: BackendKey, steps: &mut Vec<Step>) {
+        let Some(backend) = self.backends.get_mut(&key) else { return };
+        if !self.is_settled || !backend.ordered.is_empty() {
+            return;
+        }
+        let is_needed = |version: &VersionKey| {
+            self.wanted.contains_key(version) || self.sought.contains(version)
+        };
+        let (needed, unwanted): (Vec<_>, Vec<_>) =
+            backend.loaded.iter().cloned().partition(is_needed);
+        // It may have one version by two names.
+        let needed: BTreeSet<_> = needed.iter().map(|version| backend.own(version)).collect();
+        let gone: BTreeSet<_> = unwanted.iter().map(|version| backend.own(version)).collect();
+        unwanted.iter().for_each(|version| backend.gives_up(version));
+        for version in gone.difference(&needed).cloned() {
+            let number = self.order(key, Ordered::Unload);
+            steps.push(Step::Forget { backend: key, number, version });
         }
     }
 
@@ -553,6 +684,107 @@ mod tests {
         assert!(steps(|steps| pool.answered(KEY, number, Ok(()), steps)).is_empty(), "it runs");
         let idle = steps(|steps| pool.idle(key, 0, steps));
         assert_eq!(idle, [Step::Serve(vec![AcceleratorId(0)])]);
+    }
+
+    /// A version that one backend has, and another cannot load.
+    fn served_by_one(pool: &mut Membership) -> (VersionKey, Vec<Step>) {
+        let m = version("m");
+        let found = steps(|steps| {
+            drop(pool.arrived(arrival("a", 1, 1), steps).unwrap());
+            pool.seek(m.clone(), steps);
+        });
+        pool.answered(KEY, load_numbers(&found)[0], Ok(()), &mut Vec::new());
+        pool.bind(m.clone(), vec![ModelId::first(0)], &mut Vec::new());
+        let second = steps(|steps| drop(pool.arrived(arrival("b", 2, 1), steps).unwrap()));
+        (m, second)
+    }
+
+    #[test]
+    fn what_a_backend_could_not_load_is_ordered_again_less_and_less_often() {
+        let mut pool = Membership::default();
+        let (m, mut ordered) = served_by_one(&mut pool);
+        let second = BackendKey(1);
+        let mut now = Time::ZERO;
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let [number] = load_numbers(&ordered)[..] else { panic!("{ordered:?}") };
+            assert_eq!(pool.next_retry(), None, "it is under way");
+            assert_eq!(pool.has_failed_so(second, number, "no memory"), seconds > 1);
+            let why = || "no memory".to_owned();
+            pool.answered(second, number, Err(why()), &mut Vec::new());
+            let due = now + Span::from_millis(seconds * 1000);
+            assert_eq!(pool.next_retry(), Some(due));
+            let before = Time(due.0 - 1);
+            assert!(steps(|steps| pool.at(before, steps)).is_empty());
+            ordered = steps(|steps| pool.at(due, steps));
+            now = due;
+        }
+        let [number] = load_numbers(&ordered)[..] else { panic!("{ordered:?}") };
+        let loaded = steps(|steps| pool.answered(second, number, Ok(()), steps));
+        let [Step::Bind { number, .. }] = loaded[..] else { panic!("{loaded:?}") };
+        let served = steps(|steps| pool.answered(second, number, Ok(()), steps));
+        assert_eq!(served, [Step::Serve(vec![AcceleratorId(1)])]);
+        assert_eq!(pool.next_retry(), None);
+        assert!(pool.knows(&m));
+    }
+
+    #[test]
+    fn only_the_answer_to_the_newest_bind_counts() {
+        let mut pool = Membership::default();
+        let (m, second) = served_by_one(&mut pool);
+        let loaded =
+            steps(|steps| pool.answered(BackendKey(1), load_numbers(&second)[0], Ok(()), steps));
+        let [Step::Bind { number: before, .. }] = loaded[..] else { panic!("{loaded:?}") };
+        let bound = steps(|steps| pool.bind(m, vec![ModelId::first(7)], steps));
+        let bind = |step: &Step| match step {
+            Step::Bind { backend: BackendKey(1), number, .. } => Some(*number),
+            _ => None,
+        };
+        let number = bound.iter().find_map(bind).unwrap();
+        let early = steps(|steps| pool.answered(BackendKey(1), before, Ok(()), steps));
+        assert!(early.is_empty(), "plans name other lanes: {early:?}");
+        let served = steps(|steps| pool.answered(BackendKey(1), number, Ok(()), steps));
+        assert_eq!(served, [Step::Serve(vec![AcceleratorId(1)])]);
+    }
+
+    #[test]
+    fn backends_forget_what_nobody_wants_once_that_is_settled() {
+        let mut pool = Membership::default();
+        let (m, old, awaited) = (version("m"), version("old"), version("awaited"));
+        let seen_otherwise = VersionKey { fingerprint: "its own".to_owned(), ..m.clone() };
+        let loaded = [old.clone(), seen_otherwise.clone(), awaited.clone()];
+        let arrival = Arrival { loaded: loaded.into(), ..arrival("a", 1, 1) };
+        pool.arrived(arrival.clone(), &mut Vec::new()).unwrap();
+        let sought = steps(|steps| {
+            pool.seek(m.clone(), steps);
+            pool.seek(awaited.clone(), steps);
+            pool.seek(old.clone(), steps);
+        });
+        let [number] = load_numbers(&sought)[..] else { panic!("{sought:?}") };
+        // It has it already, and calls it by another name.
+        pool.is_called(KEY, &m, seen_otherwise.clone());
+        pool.answered(KEY, number, Ok(()), &mut Vec::new());
+        let bound = steps(|steps| pool.bind(m.clone(), vec![ModelId::first(0)], steps));
+        let is_own =
+            |step: &Step| matches!(step, Step::Bind { version, .. } if *version == seen_otherwise);
+        assert!(bound.iter().any(is_own), "{bound:?}");
+        let forgotten = |steps: Vec<Step>| {
+            let forgotten = steps.into_iter().filter_map(|step| match step {
+                Step::Forget { version, .. } => Some(version),
+                _ => None,
+            });
+            forgotten.collect::<Vec<_>>()
+        };
+        let settled = steps(|steps| pool.settle(|version| *version == awaited, steps));
+        assert_eq!(forgotten(settled), std::slice::from_ref(&old));
+        pool.give_up(&awaited);
+        // One that comes later is told so, too.
+        let late = Arrival { name: "b".to_owned(), life: 2, ..arrival };
+        let late = steps(|steps| drop(pool.arrived(late, steps).unwrap()));
+        let [number] = load_numbers(&late)[..] else { panic!("{late:?}") };
+        assert_eq!(forgotten(late), [], "it may be what is to be loaded");
+        pool.is_called(BackendKey(1), &m, seen_otherwise);
+        let loaded = steps(|steps| pool.answered(BackendKey(1), number, Ok(()), steps));
+        assert_eq!(forgotten(loaded), [awaited, old]);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - `frontends`, `workers`: the links to both.
 //! - `publish`: tells frontends what is served.
 //! - `routes`: the ways to every process.
+//! - `tenure`: for how long this scheduler is the active one.
 //! - `streams`: the files of models that backends get by their links.
 //!
 //! A scheduler takes links from the beginning, and is silent on them until it has the lease: a standby
@@ -27,13 +28,13 @@ mod membership;
 mod publish;
 mod routes;
 mod streams;
+mod tenure;
 mod workers;
 
 use crate::error::StartError;
 use crate::life::life;
 use acting::Acting;
 pub use backends::RemoteBackends;
-pub use membership::VersionKey;
 
 use effects::LinkEffects;
 use routes::Routes;
@@ -49,8 +50,9 @@ use symphony_wire::carrier::in_process::{
     Layout, RepositoryPort, RepositoryQuestion, SchedulerPort, SharedCatalog, commands, scheduler,
 };
 use symphony_wire::carrier::link::{
-    Endpoint, Hello, Incoming, LinkPurpose, LinkSettings, Listener, Role,
+    Endpoint, Hello, Incoming, LinkPurpose, LinkSettings, Listener, RefusalLog, Role,
 };
+pub use tenure::Tenure;
 use tokio::sync::{mpsc, watch};
 
 /// What a scheduler is started with.
@@ -79,6 +81,7 @@ pub struct Standby {
     config: SchedulerConfig,
     address: Endpoint,
     taken_over: watch::Sender<Option<Arc<Acting>>>,
+    refusals: RefusalLog,
 }
 
 /// A scheduler that has the lease.
@@ -105,6 +108,7 @@ impl Standby {
             .map_err(|source| StartError::Listen { at: config.listen.clone(), source })?;
         let address = listener.address().clone();
         let (taken_over, standing_by) = watch::channel(None);
+        let refusals = listener.refusals().clone();
         let own = Hello {
             role: Role::Scheduler,
             purpose: LinkPurpose::Scheduling,
@@ -114,7 +118,7 @@ impl Standby {
             details: bytes::Bytes::new(),
         };
         tokio::spawn(accept(listener, own, standing_by));
-        Ok(Standby { config, address, taken_over })
+        Ok(Standby { config, address, taken_over, refusals })
     }
 
     /// Where it listens.
@@ -123,7 +127,7 @@ impl Standby {
         &self.address
     }
 
-    /// Schedules from now on, in this epoch, what backends load of the repository.
+    /// Schedules from now on, in the epoch of this tenure, what backends load of the repository.
     ///
     /// Returns the models, for a thread that owns them, with the commands that it is to carry out.
     ///
@@ -131,17 +135,17 @@ impl Standby {
     /// The system has no room for the threads.
     pub fn take_over(
         &self,
-        epoch: u64,
+        tenure: Tenure,
         repository: Repository,
     ) -> Result<(ActingScheduler, Models<RemoteBackends>, Commands), StartError> {
         let SchedulerConfig { links, settings, layout, spin, stream_models, .. } = &self.config;
-        let clock = links.clock;
+        let (clock, epoch) = (links.clock, tenure.epoch());
         let (port, inboxes) = scheduler(*layout);
         let routes = Arc::new(Routes::default());
         let sent = Arc::new(effects::SentBatches::new(Ledger::default()));
         let (ending, running) = watch::channel(());
         let effects = LinkEffects {
-            epoch,
+            tenure,
             clock,
             port: port.clone(),
             routes: Arc::clone(&routes),
@@ -167,6 +171,7 @@ impl Standby {
             routes,
             effects: sent,
             streams: Streams::default(),
+            refusals: self.refusals.clone(),
         });
         tokio::spawn(keeper::run(work, Arc::clone(&acting)));
         tokio::spawn(publish::run(Arc::clone(&acting)));

@@ -102,7 +102,7 @@ impl BackendLink {
                 Ok(())
             }
             Err(text) => {
-                tracing::warn!(backend = %self.name, "a backend is refused: {text}");
+                self.acting.refusals.refused(&self.name, &text);
                 let _ = self.sender.send(&SchedulerToBackend::Refused { text: text.clone() });
                 self.sender.close(&text);
                 Err(text)
@@ -194,8 +194,11 @@ impl BackendLink {
         }
         tracing::warn!(backend = %self.name, batch = back.batch.0, "a batch comes back: {}", back.why);
         let Acting { effects, port, routes, clock, .. } = &*self.acting;
-        let handed_back = effects.handed_back(clock.now(), back.batch);
-        let Some((model, verdicts)) = handed_back else { return };
+        let returned = match back.is_refused {
+            true => effects.refused(clock.now(), back.batch),
+            false => effects.handed_back(clock.now(), back.batch),
+        };
+        let Some((model, verdicts)) = returned else { return };
         settle(clock.now(), verdicts, effects, port, routes);
         let completion = Completion::not_run(back.accelerator, back.batch, model);
         let _ = port.completed(Timed::new(at, completion));

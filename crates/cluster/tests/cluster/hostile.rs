@@ -18,7 +18,8 @@ use symphony_wire::message::link::{
     FrontendToScheduler, SchedulerToBackend, SchedulerToFrontend,
 };
 use symphony_wire::message::{
-    AcceleratorFacts, Cancel, Completion, LoadedFacts, Outcome, Registration, Submit,
+    AcceleratorFacts, Cancel, Completion, LoadedFacts, Outcome, Registration, RepositoryCommand,
+    Submit,
 };
 use symphony_wire::tensor::Signature;
 use tokio::runtime::Runtime;
@@ -212,6 +213,33 @@ fn a_frontend_that_speaks_of_other_frontends_requests_is_cut_off() {
         assert!(why.contains("of another origin"), "{why}");
         until("it is gone", || served.scheduler.members().0 == 1);
     }
+    served.goes_on();
+}
+
+#[test]
+fn a_frontend_that_asks_without_end_is_cut_off() {
+    let served = Served::start();
+    let address = FrontendAddress {
+        origin: Origin::new(9, 9),
+        name: "x".to_owned(),
+        life: 77,
+        addresses: vec!["127.0.0.1:1".to_owned()],
+    };
+    let hello = Hello {
+        details: postcard::to_allocvec(&address).unwrap().into(),
+        ..hello(Role::Frontend, LinkPurpose::Scheduling, "x")
+    };
+    let link: Link<SchedulerToFrontend, FrontendToScheduler> =
+        served.connect(served.scheduler.address(), hello);
+    let command = RepositoryCommand::Load { model: "m".to_owned() };
+    for number in 0..200_000 {
+        let asked = FrontendToScheduler::Command { number, command: command.clone() };
+        if link.sender.send(&asked).is_err() {
+            break;
+        }
+    }
+    let why = served.why_ended(link);
+    assert!(why.contains("questions at once"), "{why}");
     served.goes_on();
 }
 

@@ -5,6 +5,8 @@
 
 mod failures;
 mod hostile;
+mod one_backend;
+mod played_backend;
 mod proxy;
 mod roles;
 mod serving;

@@ -9,7 +9,7 @@ use symphony_backend::profiling::Effort;
 use symphony_backend::repository::Repository;
 use symphony_cluster::backend::{BackendConfig, BackendEnd};
 use symphony_cluster::frontend::{FrontendConfig, FrontendEnd};
-use symphony_cluster::scheduler::{ActingScheduler, SchedulerConfig, Standby};
+use symphony_cluster::scheduler::{ActingScheduler, SchedulerConfig, Standby, Tenure};
 use symphony_control::models_thread::{ModelsThread, StartPolicy};
 use symphony_core::sched::Mode;
 use symphony_core::{Class, Request};
@@ -84,6 +84,15 @@ impl Folder {
         fs::write(self.models().join(name).join("model.toml"), settings).unwrap();
     }
 
+    /// Takes a model away, as it is.
+    pub(crate) fn hide(&self, name: &str) {
+        fs::rename(self.models().join(name), self.0.path().join(name)).unwrap();
+    }
+
+    pub(crate) fn show(&self, name: &str) {
+        fs::rename(self.0.path().join(name), self.models().join(name)).unwrap();
+    }
+
     pub(crate) fn remove(&self, name: &str) {
         fs::remove_dir_all(self.models().join(name)).unwrap();
     }
@@ -149,10 +158,14 @@ impl SchedulerProcess {
 
     /// It has the lease from now on.
     pub(crate) fn take_over(&mut self, epoch: u64, folder: &Folder) {
+        self.take_over_in(Tenure::endless(epoch), folder);
+    }
+
+    pub(crate) fn take_over_in(&mut self, tenure: Tenure, folder: &Folder) {
         let _inside = self.runtime.as_ref().unwrap().enter();
         let scheduler = self.it.as_mut().unwrap();
         let repository = Repository::open(&folder.models()).unwrap();
-        let (acting, models, commands) = scheduler.standby.take_over(epoch, repository).unwrap();
+        let (acting, models, commands) = scheduler.standby.take_over(tenure, repository).unwrap();
         let policy = StartPolicy { skip_failed: true, allow_empty: true };
         let models = ModelsThread::start(models, commands, policy, |_| {}).unwrap();
         scheduler.acting = Some((acting, models));

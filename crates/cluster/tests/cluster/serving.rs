@@ -170,3 +170,21 @@ fn a_backend_of_the_same_host_reads_inputs_where_they_wait() {
     };
     assert!(problem.contains("cluster.frame_max_mib"), "{problem}");
 }
+
+#[test]
+fn a_backend_that_could_not_load_a_model_tries_again() {
+    let folder = Folder::of(&[("m", 1)]);
+    let mut scheduler = standby("s");
+    scheduler.take_over(1, &folder);
+    let frontend = frontend("f", &[scheduler.address()]);
+    let _first = backend("a", 1, &[scheduler.address()]);
+    frontend.serves("m");
+    // As on a machine where the directory is not mounted yet.
+    folder.hide("m");
+    let _second = backend("b", 1, &[scheduler.address()]);
+    until("both are there", || scheduler.members().1 == 2);
+    frontend.ask("m").answer();
+    assert_eq!(scheduler.serving(), 1);
+    folder.show("m");
+    until("the second serves", || scheduler.serving() == 2);
+}

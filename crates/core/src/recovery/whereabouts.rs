@@ -97,6 +97,29 @@ impl<B: PartialEq> Whereabouts<B> {
         is_forgotten
     }
 
+    /// There is a link to a backend again: whether its outcome of this request is awaited, which may
+    /// have been lost with the link before.
+    #[must_use]
+    pub fn mended(&mut self, with: &B) -> bool {
+        let Whereabouts::Fetched { by, is_cut, .. } = self else { return false };
+        if by != with {
+            return false;
+        }
+        *is_cut = false;
+        true
+    }
+
+    /// A backend has no outcome of this request and will have none, though its batch has ended, or
+    /// cannot be heard of any more: whether it is submitted again.
+    #[must_use]
+    pub fn not_run(&mut self, by_backend: &B) -> bool {
+        let is_by = matches!(self, Whereabouts::Fetched { by, .. } if by == by_backend);
+        if is_by {
+            *self = Whereabouts::Queued;
+        }
+        is_by
+    }
+
     /// The scheduler in charge says that a backend's life is over: whether this request is submitted
     /// again. The scheduler itself sees to those whose batches it planned in this session.
     #[must_use]
@@ -131,6 +154,18 @@ mod tests {
         assert!(frontend.obeys(4), "a backend may have met the next one first");
         assert!(frontend.welcome(3));
         assert_ne!(frontend.session(), session, "it has met the same one anew");
+    }
+
+    #[test]
+    fn an_outcome_that_was_lost_with_its_link_is_asked_for_and_then_not_waited_for() {
+        let session = in_session(1);
+        let mut at = Whereabouts::<u8>::Queued;
+        assert!(!at.mended(&7) && !at.not_run(&7), "it is with the scheduler");
+        at.fetched(7, session);
+        assert!(!at.cut(&7, session) && at.mended(&7) && !at.mended(&8));
+        assert!(!at.welcomed(), "it may still run");
+        assert!(!at.not_run(&8) && at.not_run(&7));
+        assert_eq!(at, Whereabouts::Queued);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::error::DecodeError;
 use super::frame::Frame;
 use super::kinds::{
-    BACKEND_REFUSED, BACKEND_WELCOME, COMPLETED, DONE, FILE, FILE_WANTED, FRONTENDS, GAPS,
+    BACKEND_REFUSED, BACKEND_WELCOME, COMPLETED, DONE, DRAIN, FILE, FILE_WANTED, FRONTENDS, GAPS,
     HANDED_BACK, LEAVING, LOST, NO_FILE, ORDER, PLAN, REFINED, REGISTER,
 };
 use super::layout::{
@@ -39,6 +39,7 @@ impl Frame for SchedulerToBackend {
             SchedulerToBackend::NoFile { number, text } => {
                 to.kind(NO_FILE).put(&U64::new(*number)).bytes(text.as_bytes())
             }
+            SchedulerToBackend::Drain => to.kind(DRAIN),
             SchedulerToBackend::Frontends(all) => to.kind(FRONTENDS).value(all),
             SchedulerToBackend::Refused { text } => to.kind(BACKEND_REFUSED).bytes(text.as_bytes()),
         };
@@ -68,6 +69,7 @@ impl Frame for SchedulerToBackend {
                 let number = body.number("number")?;
                 Ok(SchedulerToBackend::NoFile { number, text: body.text()? })
             }
+            DRAIN => body.end(SchedulerToBackend::Drain),
             FRONTENDS => Ok(SchedulerToBackend::Frontends(body.value()?)),
             BACKEND_REFUSED => Ok(SchedulerToBackend::Refused { text: body.text()? }),
             kind => Err(DecodeError::Kind(kind)),
@@ -120,12 +122,14 @@ impl Frame for BackendToScheduler {
             BackendToScheduler::Completed { epoch, completion } => {
                 to.kind(COMPLETED).put(&CompletedLayout::of(*epoch, completion))
             }
-            BackendToScheduler::HandedBack(HandedBack { epoch, accelerator, batch, why }) => {
+            BackendToScheduler::HandedBack(back) => {
+                let HandedBack { epoch, accelerator, batch, is_refused, why } = back;
                 let layout = HandedBackLayout {
                     epoch: (*epoch).into(),
                     batch: batch.0.into(),
                     accelerator: accelerator.0.into(),
-                    reserved: U32::ZERO,
+                    is_refused: u8::from(*is_refused),
+                    reserved: [0; 3],
                 };
                 to.kind(HANDED_BACK).put(&layout).bytes(why.as_bytes())
             }
@@ -162,6 +166,7 @@ impl Frame for BackendToScheduler {
                     epoch: layout.epoch.get(),
                     accelerator: body.checked(accelerator(layout.accelerator))?,
                     batch: BatchId(layout.batch.get()),
+                    is_refused: layout.is_refused != 0,
                     why: body.text()?,
                 }))
             }

@@ -2,7 +2,7 @@
 
 use super::error::DecodeError;
 use super::frame::Frame;
-use super::kinds::{FETCH, INPUTS, LEFT, NO_INPUTS, OUTCOME};
+use super::kinds::{AWAITED, FETCH, INPUTS, NO_INPUTS, NOT_RUN, OUTCOME};
 use super::layout::{
     ExecutionLayout, FetchLayout, InputsLayout, NoSuch, OutcomeDroppedLayout, OutcomeLayout,
     OutputLayout, TensorLayout, accelerator, reason, reason_byte,
@@ -32,22 +32,24 @@ impl Frame for FrontendToBackend {
             FrontendToBackend::NoInputs { number } => {
                 to.kind(NO_INPUTS).put(&U64::new(*number));
             }
-            FrontendToBackend::Left { number } => {
-                to.kind(LEFT).put(&U64::new(*number));
+            FrontendToBackend::Awaited { numbers } => {
+                to.kind(AWAITED).numbers(numbers);
             }
         }
     }
 
     fn decode(mut body: Body<'_>) -> Result<FrontendToBackend, DecodeError> {
-        let kind = body.kind();
-        if ![INPUTS, NO_INPUTS, LEFT].contains(&kind) {
-            return Err(DecodeError::Kind(kind));
-        }
-        let number = body.number("number")?;
-        match kind {
-            INPUTS => Ok(FrontendToBackend::Inputs { number, inputs: read_inputs(body)? }),
-            NO_INPUTS => body.end(FrontendToBackend::NoInputs { number }),
-            _ => body.end(FrontendToBackend::Left { number }),
+        match body.kind() {
+            INPUTS => {
+                let number = body.number("number")?;
+                Ok(FrontendToBackend::Inputs { number, inputs: read_inputs(body)? })
+            }
+            NO_INPUTS => {
+                let number = body.number("number")?;
+                body.end(FrontendToBackend::NoInputs { number })
+            }
+            AWAITED => Ok(FrontendToBackend::Awaited { numbers: body.numbers("requests")? }),
+            kind => Err(DecodeError::Kind(kind)),
         }
     }
 }
@@ -62,6 +64,9 @@ impl Frame for BackendToFrontend {
             BackendToFrontend::Outcome { number, outcome } => {
                 to.kind(OUTCOME);
                 write_outcome(*number, outcome, to);
+            }
+            BackendToFrontend::NotRun { number } => {
+                to.kind(NOT_RUN).put(&U64::new(*number));
             }
         }
     }
@@ -80,6 +85,10 @@ impl Frame for BackendToFrontend {
                 let layout: OutcomeLayout = body.take("outcome")?;
                 let outcome = read_outcome(layout.kind, body)?;
                 Ok(BackendToFrontend::Outcome { number: layout.number.get(), outcome })
+            }
+            NOT_RUN => {
+                let number = body.number("number")?;
+                body.end(BackendToFrontend::NotRun { number })
             }
             kind => Err(DecodeError::Kind(kind)),
         }

@@ -35,6 +35,7 @@ pub(crate) const FILE: u8 = 51;
 pub(crate) const FRONTENDS: u8 = 52;
 pub(crate) const BACKEND_REFUSED: u8 = 53;
 pub(crate) const NO_FILE: u8 = 54;
+pub(crate) const DRAIN: u8 = 55;
 
 // From a backend to the scheduler.
 pub(crate) const REGISTER: u8 = 64;
@@ -50,8 +51,9 @@ pub(crate) const FILE_WANTED: u8 = 72;
 // From a backend to a frontend.
 pub(crate) const FETCH: u8 = 80;
 pub(crate) const OUTCOME: u8 = 81;
+pub(crate) const NOT_RUN: u8 = 82;
 
 // From a frontend to a backend.
 pub(crate) const INPUTS: u8 = 96;
 pub(crate) const NO_INPUTS: u8 = 97;
-pub(crate) const LEFT: u8 = 98;
+pub(crate) const AWAITED: u8 = 99;

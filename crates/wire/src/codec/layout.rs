@@ -91,7 +91,13 @@ layout!(CompletedLayout {
     response: U64,
     stay: U64,
 });
-layout!(HandedBackLayout { epoch: U64, batch: U64, accelerator: U32, reserved: U32 });
+layout!(HandedBackLayout {
+    epoch: U64,
+    batch: U64,
+    accelerator: U32,
+    is_refused: u8,
+    reserved: [u8; 3]
+});
 layout!(FileLayout { number: U64, offset: U64, file: U32, reserved: U32 });
 layout!(FileWantedLayout { number: U64, offset: U64, file: U32, bytes: U32 });
 layout!(FetchLayout { epoch: U64, batch: U64 });

@@ -31,7 +31,7 @@ pub use batch::{BatchPlan, Completion, PlannedRequest};
 pub use catalog::{IndexEntry, Intake, ModelState, ServedModel};
 pub use control::{AcceleratorStatistics, AddModel, GapFigures, MeasuredTimes, Serve, Statistics};
 pub use image::{CatalogImage, ServedImage};
-pub use order::{AnnouncedFile, FilePart, FileWanted, Order, OrderDone, Source};
+pub use order::{AnnouncedFile, FilePart, FileWanted, Order, OrderDone, Source, VersionKey};
 pub use outcome::{Answer, Execution, Outcome};
 pub use registration::{AcceleratorFacts, EngineFacts, LoadedFacts, Registration, RunningBatch};
 pub use repository::{RepositoryCommand, RepositoryError};

@@ -4,9 +4,9 @@ use super::LoadedFacts;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use symphony_core::{AcceleratorId, ModelId};
+use symphony_core::ModelId;
 
-/// Something to do with models or accelerators.
+/// Something to do with models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     /// Load a version of a model on every accelerator, without taking batches for it yet. Done with
@@ -22,10 +22,8 @@ pub enum Order {
     /// Take batches for a loaded version under these names from now on. Done with
     /// [`OrderDone::Bound`].
     Bind {
-        /// Name in the repository.
-        name: String,
-        /// Version in the repository.
-        version: u64,
+        /// The version, as the backend calls it.
+        version: VersionKey,
         /// The name of each of its lanes; the first is the model's.
         lanes: Vec<ModelId>,
     },
@@ -34,22 +32,22 @@ pub enum Order {
         /// The model, by its first lane.
         model: ModelId,
     },
-    /// Free a loaded version that takes no batches. Done with [`OrderDone::Unloaded`].
+    /// Free a loaded version that no plan of this scheduler names. Done with [`OrderDone::Unloaded`].
     Forget {
-        /// Name in the repository.
-        name: String,
-        /// Version in the repository.
-        version: u64,
+        /// The version, as the backend calls it.
+        version: VersionKey,
     },
-    /// The pool sends batches to an accelerator, or no more. Done with [`OrderDone::Serves`].
-    Serve {
-        /// Which accelerator.
-        accelerator: AcceleratorId,
-        /// Whether it gets batches from now on.
-        serves: bool,
-    },
-    /// End all batches, then the process. Done with [`OrderDone::Drained`] before it ends.
-    Drain,
+}
+
+/// A version of a model in one state of its files.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VersionKey {
+    /// Name in the repository.
+    pub name: String,
+    /// Version in the repository.
+    pub version: u64,
+    /// Tells states of its files and settings apart.
+    pub fingerprint: String,
 }
 
 /// Where a backend gets the files of a model from.
@@ -119,8 +117,4 @@ pub enum OrderDone {
     Bound,
     /// It is gone.
     Unloaded,
-    /// The accelerator knows.
-    Serves,
-    /// No batch is left.
-    Drained,
 }

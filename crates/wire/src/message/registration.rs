@@ -1,6 +1,6 @@
 //! What a backend says of itself when it joins a pool.
 
-use super::serde_bytes;
+use super::{VersionKey, serde_bytes};
 use crate::tensor::Signature;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -88,4 +88,16 @@ pub struct LoadedFacts {
     /// What its settings say beside this, as the bytes of Triton's `ModelConfig` message.
     #[serde(with = "serde_bytes")]
     pub configuration: Bytes,
+}
+
+impl LoadedFacts {
+    /// The version.
+    #[must_use]
+    pub fn key(&self) -> VersionKey {
+        VersionKey {
+            name: self.name.clone(),
+            version: self.version,
+            fingerprint: self.fingerprint.clone(),
+        }
+    }
 }

@@ -81,13 +81,13 @@ async fn tensors_of_every_length_arrive_whole(carrier: Carrier) {
     for number in 0..lengths.len() {
         let message = FrontendToBackend::Inputs { number: number as u64, inputs: inputs(number) };
         frontend.sender.send(&message).unwrap();
-        frontend.sender.send(&FrontendToBackend::Left { number: 1 }).unwrap();
+        frontend.sender.send(&FrontendToBackend::NoInputs { number: 1 }).unwrap();
     }
     for number in 0..lengths.len() {
         let expected = FrontendToBackend::Inputs { number: number as u64, inputs: inputs(number) };
         assert!(backend.receiver.next().await.unwrap().message == expected, "inputs {number}");
         let next = backend.receiver.next().await.unwrap().message;
-        assert_eq!(next, FrontendToBackend::Left { number: 1 });
+        assert_eq!(next, FrontendToBackend::NoInputs { number: 1 });
     }
 }
 
@@ -126,12 +126,16 @@ async fn heartbeats_measure_the_round_trip(carrier: Carrier) {
 async fn the_peer_is_told_why_a_link_is_closed(carrier: Carrier) {
     let (frontend, mut backend, _listener): (Frontend, Backend, _) =
         pair(carrier, &carrier.settings()).await;
-    frontend.sender.send(&FrontendToBackend::Left { number: 1 }).unwrap();
+    frontend.sender.send(&FrontendToBackend::NoInputs { number: 1 }).unwrap();
     frontend.sender.close("it is late");
-    let refused = frontend.sender.send(&FrontendToBackend::Left { number: 2 });
+    let refused = frontend.sender.send(&FrontendToBackend::NoInputs { number: 2 });
     assert_eq!(refused, Err(SendError::Closed("it is late".to_owned())));
     let first = backend.receiver.next().await.unwrap().message;
-    assert_eq!(first, FrontendToBackend::Left { number: 1 }, "what was sent before still arrives");
+    assert_eq!(
+        first,
+        FrontendToBackend::NoInputs { number: 1 },
+        "what was sent before still arrives"
+    );
     let end = backend.receiver.next().await.unwrap_err();
     assert!(matches!(&end, LinkError::Closed(why) if why == "it is late"), "{end}");
     assert!(backend.sender.is_closed());

@@ -32,9 +32,9 @@ async fn still_works(listener: &Listener, settings: &LinkSettings) {
     };
     let (connected, mut welcomed): (_, Backend) = tokio::join!(connecting, welcoming);
     let frontend: Frontend = connected.unwrap();
-    frontend.sender.send(&FrontendToBackend::Left { number: 3 }).unwrap();
+    frontend.sender.send(&FrontendToBackend::NoInputs { number: 3 }).unwrap();
     let message = welcomed.receiver.next().await.unwrap().message;
-    assert_eq!(message, FrontendToBackend::Left { number: 3 });
+    assert_eq!(message, FrontendToBackend::NoInputs { number: 3 });
 }
 
 /// What the receiving end makes of a peer that says this after its hello.
@@ -163,10 +163,10 @@ async fn a_link_cut_within_a_frame_gives_no_half_message(carrier: Carrier) {
         let mut peer = RawPeer::greeted(carrier, &listener).await;
         let mut link: Backend = listener.accept().await.welcome(&hello("backend"));
         let whole = claiming(INPUTS, 1 << 20, &[0; 30_000]);
-        peer.write(&frame(98, &[5, 0, 0, 0, 0, 0, 0, 0])).await;
+        peer.write(&frame(97, &[5, 0, 0, 0, 0, 0, 0, 0])).await;
         peer.write(&whole[..cut]).await;
         let first = link.receiver.next().await.unwrap().message;
-        assert_eq!(first, FrontendToBackend::Left { number: 5 });
+        assert_eq!(first, FrontendToBackend::NoInputs { number: 5 });
         drop(peer);
         let end = timeout(LONG, link.receiver.next()).await.expect("an end");
         assert!(matches!(end, Err(LinkError::Closed(_) | LinkError::Io(_))), "{end:?}");
@@ -262,9 +262,9 @@ async fn a_message_beyond_what_the_peer_takes_is_not_sent(carrier: Carrier) {
     let inputs = Inputs::fixed(1, vec![Bytes::from(vec![1; 20_000])]);
     let refused = frontend.sender.send(&FrontendToBackend::Inputs { number: 1, inputs });
     assert!(matches!(refused, Err(SendError::TooLarge { max: 10_000, .. })), "{refused:?}");
-    frontend.sender.send(&FrontendToBackend::Left { number: 2 }).unwrap();
+    frontend.sender.send(&FrontendToBackend::NoInputs { number: 2 }).unwrap();
     let message = backend.receiver.next().await.unwrap().message;
-    assert_eq!(message, FrontendToBackend::Left { number: 2 }, "the link goes on");
+    assert_eq!(message, FrontendToBackend::NoInputs { number: 2 }, "the link goes on");
 }
 
 over_every_carrier!(

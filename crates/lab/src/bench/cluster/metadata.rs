@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use symphony_client::table::{percent, titles};
-use symphony_cluster::scheduler::{ActingScheduler, SchedulerConfig, Standby};
+use symphony_cluster::scheduler::{ActingScheduler, SchedulerConfig, Standby, Tenure};
 use symphony_core::sched::{Mode, ModelTerms};
 use symphony_core::{
     AcceleratorId, Class, ModelId, Objective, Origin, Profile, RequestId, Span, Time,
@@ -152,7 +152,7 @@ impl Bench {
         // Nobody loads models: the one that there is has no files.
         let (acting, _models, _commands) = {
             let _inside = of_links.enter();
-            standby.take_over(1, repository)?
+            standby.take_over(Tenure::endless(1), repository)?
         };
         acting.catalog.update(|catalog| catalog.ready = true);
         acting.port.add_model(MODEL, args.terms()?)?.blocking_recv()?;

@@ -11,7 +11,7 @@ use crate::message::{
     Cancel, CatalogImage, Completion, EngineFacts, Execution, FilePart, FileWanted, GapFigures,
     IndexEntry, Intake, LoadedFacts, MeasuredTimes, Mode, ModelPlan, ModelState, ModelStatistics,
     Order, OrderDone, Outcome, PlannedRequest, Registration, RepositoryCommand, RepositoryError,
-    RunningBatch, Serve, ServedImage, Source, Statistics, Submit,
+    RunningBatch, Serve, ServedImage, Source, Statistics, Submit, VersionKey,
 };
 use crate::tensor::{DataType, Dim, Inputs, OpenDimension, OutputTensor, Signature, TensorSpec};
 use bytes::Bytes;
@@ -281,6 +281,14 @@ fn registration() -> impl Strategy<Value = Registration> {
         })
 }
 
+fn version() -> impl Strategy<Value = VersionKey> {
+    (text(), any::<u64>(), text()).prop_map(|(name, version, fingerprint)| VersionKey {
+        name,
+        version,
+        fingerprint,
+    })
+}
+
 fn order() -> impl Strategy<Value = Order> {
     let file = (text(), any::<u64>(), any::<[u8; 32]>())
         .prop_map(|(path, size, sha256)| AnnouncedFile { path, size, sha256 });
@@ -294,16 +302,9 @@ fn order() -> impl Strategy<Value = Order> {
             name,
             version
         }),
-        (text(), any::<u64>(), vec(model(), 0..3)).prop_map(|(name, version, lanes)| Order::Bind {
-            name,
-            version,
-            lanes
-        }),
+        (version(), vec(model(), 0..3)).prop_map(|(version, lanes)| Order::Bind { version, lanes }),
         model().prop_map(|model| Order::Unload { model }),
-        (text(), any::<u64>()).prop_map(|(name, version)| Order::Forget { name, version }),
-        (accelerator(), any::<bool>())
-            .prop_map(|(accelerator, serves)| Order::Serve { accelerator, serves }),
-        Just(Order::Drain),
+        version().prop_map(|version| Order::Forget { version }),
     ]
 }
 
@@ -312,8 +313,6 @@ fn order_done() -> impl Strategy<Value = OrderDone> {
         loaded().prop_map(|facts| OrderDone::Loaded(Box::new(facts))),
         Just(OrderDone::Bound),
         Just(OrderDone::Unloaded),
-        Just(OrderDone::Serves),
-        Just(OrderDone::Drained),
     ]
 }
 
@@ -468,6 +467,7 @@ pub(super) fn scheduler_to_backend() -> impl Strategy<Value = SchedulerToBackend
         vec(address, 0..4).prop_map(Message::Frontends),
         text().prop_map(|text| Message::Refused { text }),
         (any::<u64>(), text()).prop_map(|(number, text)| Message::NoFile { number, text }),
+        Just(Message::Drain),
     ]
 }
 
@@ -490,9 +490,9 @@ pub(super) fn backend_to_scheduler() -> impl Strategy<Value = BackendToScheduler
         registration().prop_map(|registration| Message::Register(Box::new(registration))),
         (any::<u64>(), completion)
             .prop_map(|(epoch, completion)| Message::Completed { epoch, completion }),
-        (any::<u64>(), accelerator(), batch(), text()).prop_map(
-            |(epoch, accelerator, batch, why)| {
-                Message::HandedBack(HandedBack { epoch, accelerator, batch, why })
+        (any::<u64>(), accelerator(), batch(), any::<bool>(), text()).prop_map(
+            |(epoch, accelerator, batch, is_refused, why)| {
+                Message::HandedBack(HandedBack { epoch, accelerator, batch, is_refused, why })
             }
         ),
         accelerator().prop_map(|accelerator| Message::Lost { accelerator }),
@@ -516,6 +516,7 @@ pub(super) fn backend_to_frontend() -> impl Strategy<Value = BackendToFrontend> 
             .prop_map(|(epoch, batch, numbers)| Message::Fetch(Fetch { epoch, batch, numbers })),
         (any::<u64>(), outcome())
             .prop_map(|(number, outcome)| Message::Outcome { number, outcome }),
+        any::<u64>().prop_map(|number| Message::NotRun { number }),
     ]
 }
 
@@ -524,6 +525,6 @@ pub(super) fn frontend_to_backend() -> impl Strategy<Value = FrontendToBackend> 
     prop_oneof![
         (any::<u64>(), inputs()).prop_map(|(number, inputs)| Message::Inputs { number, inputs }),
         any::<u64>().prop_map(|number| Message::NoInputs { number }),
-        any::<u64>().prop_map(|number| Message::Left { number }),
+        vec(any::<u64>(), 0..70).prop_map(|numbers| Message::Awaited { numbers }),
     ]
 }

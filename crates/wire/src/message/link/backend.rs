@@ -19,7 +19,7 @@ pub enum SchedulerToBackend {
     },
     /// Run a batch.
     Plan(SentPlan),
-    /// Do something with models or accelerators. It is answered once it is done.
+    /// Do something with models. It is answered once it is done.
     Order {
         /// Comes back with the answer.
         number: u64,
@@ -35,6 +35,8 @@ pub enum SchedulerToBackend {
         /// Why.
         text: String,
     },
+    /// Nothing more is planned for this backend: end all batches, then the process.
+    Drain,
     /// The frontends that there are, whole. Nobody else is a frontend.
     Frontends(Vec<FrontendAddress>),
     /// The backend is not taken into the pool: the text says why.
@@ -106,8 +108,8 @@ pub enum BackendToScheduler {
     },
     /// How well its accelerators are kept busy.
     Gaps(Vec<AcceleratorGaps>),
-    /// Its process was told to end: nothing more is to be planned for it. It ends once it is ordered to
-    /// [drain](Order::Drain).
+    /// Its process was told to end: nothing more is to be planned for it. It ends once it is told to
+    /// [drain](SchedulerToBackend::Drain).
     Leaving,
 }
 
@@ -120,6 +122,8 @@ pub struct HandedBack {
     pub accelerator: AcceleratorId,
     /// Which batch.
     pub batch: BatchId,
+    /// Its accelerator could run batches, and refuses this one: its requests are scheduled again once.
+    pub is_refused: bool,
     /// Why it does not run.
     pub why: String,
 }

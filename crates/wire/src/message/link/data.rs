@@ -17,6 +17,12 @@ pub enum BackendToFrontend {
         /// How it ended.
         outcome: Outcome,
     },
+    /// A request that was fetched does not run, or its outcome was lost with a link: none comes, and
+    /// the scheduler does not see to it.
+    NotRun {
+        /// Which request.
+        number: u64,
+    },
 }
 
 /// The requests of one batch that come from one frontend, in the order of the batch.
@@ -45,9 +51,10 @@ pub enum FrontendToBackend {
         /// Which request.
         number: u64,
     },
-    /// The client of a request that was fetched has left: nobody waits for its outcome.
-    Left {
-        /// Which request.
-        number: u64,
+    /// The link is new, and these requests were fetched by an earlier one: which of them have no outcome
+    /// to come?
+    Awaited {
+        /// Which requests.
+        numbers: Vec<u64>,
     },
 }
