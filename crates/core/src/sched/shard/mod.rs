@@ -192,7 +192,7 @@ impl Shard {
         now: Time,
         message: MatcherToShard,
         todo: &mut Actions,
-        send: impl FnOnce(ShardToMatcher),
+        mut send: impl FnMut(ShardToMatcher),
     ) {
         match message {
             MatcherToShard::Grant(grant) => {
@@ -200,7 +200,12 @@ impl Shard {
             }
             MatcherToShard::BatchEnded(ended) => self.complete(now, ended),
             MatcherToShard::Plan(model, plan) => self.set_plan(model, plan),
-            MatcherToShard::High(high) => self.set_high_load(high),
+            MatcherToShard::High(high) => {
+                self.set_high_load(high);
+                // Low requests come elsewhere, which the shard may hear only now: from here on it has
+                // to report. A report left due in the past would wake it in vain.
+                self.report(now, send);
+            }
             MatcherToShard::Serving(accelerators) => self.set_accelerators(accelerators),
             MatcherToShard::Forgotten(model) => self.remove(model, todo),
         }
