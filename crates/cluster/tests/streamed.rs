@@ -5,6 +5,7 @@
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use symphony_backend::engine::Cores;
@@ -251,6 +252,66 @@ fn old_versions_make_room_for_new_ones() {
         let refused = refused.unwrap_err();
         assert!(refused.contains("raise cluster.streamed_gib_max"), "{refused}");
         assert_eq!(whole(cache.path()).len(), 1);
+    });
+}
+
+/// A small disk, until the end of the test; `None` where none can be mounted.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mounted(mib: u32) -> Option<SmallDisk> {
+        let disk = SmallDisk(tempfile::tempdir().unwrap());
+        let size = format!("size={mib}m");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(disk.0.path());
+        mount.output().is_ok_and(|mount| mount.status.success()).then_some(disk)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What is still open there is lost with the test's process.
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_model_that_the_disk_has_no_room_for_leaves_nothing_behind() {
+    let Some(disk) = SmallDisk::mounted(8) else {
+        return eprintln!("skipped: a small disk can be mounted by root only");
+    };
+    let cache = disk.0.path();
+    block_on(async {
+        let mut orders = Orders::of_backend(cache, 1 << 30).await;
+        let data = weights();
+        let files = [announced("model.toml", MODEL.as_bytes()), announced("1/data.bin", &data)];
+        let contents: [&[u8]; 2] = [MODEL.as_bytes(), &data];
+        let (loaded, _) = orders.load(&files, |wanted| piece(&contents, wanted)).await;
+        assert!(matches!(loaded, Ok(OrderDone::Loaded(_))), "{loaded:?}");
+        let first = whole(cache);
+
+        let large = [data.clone(), data.clone(), data.clone()].concat();
+        let other = format!("{MODEL}# large\n");
+        let too_large =
+            [announced("model.toml", other.as_bytes()), announced("1/data.bin", &large)];
+        let contents: [&[u8]; 2] = [other.as_bytes(), &large];
+        let (refused, _) = orders.load(&too_large, |wanted| piece(&contents, wanted)).await;
+        let refused = refused.unwrap_err();
+        for part in ["1/data.bin cannot be written", "No space left on device", "make room there"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        let kept: Vec<_> = fs::read_dir(cache.join("streamed")).unwrap().flatten().collect();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        assert_eq!(whole(cache), first);
+        assert_eq!(fs::read(first[0].join("m/1/data.bin")).unwrap(), data);
+
+        // There is room again for one that is small enough.
+        let small: Vec<u8> = data.iter().rev().copied().collect();
+        let another = format!("{MODEL}# small\n");
+        let files = [announced("model.toml", another.as_bytes()), announced("1/data.bin", &small)];
+        let contents: [&[u8]; 2] = [another.as_bytes(), &small];
+        let (loaded, _) = orders.load(&files, |wanted| piece(&contents, wanted)).await;
+        assert!(matches!(loaded, Ok(OrderDone::Loaded(_))), "{loaded:?}");
     });
 }
 

@@ -51,7 +51,7 @@ impl Store {
         model: &str,
         files: &[AnnouncedFile],
         in_use: &BTreeSet<String>,
-    ) -> Result<Option<Vec<u32>>, String> {
+    ) -> Result<Option<Vec<u32>>, Fault> {
         let whole = self.directory(fingerprint);
         if is_whole(&whole, model, files) {
             // Whoever makes room takes the oldest.
@@ -61,10 +61,10 @@ impl Store {
         let part = self.part(fingerprint);
         if whole.is_dir() && !part.exists() {
             // Somebody has changed it: what is left of it is not sent again.
-            fs::rename(&whole, &part).map_err(|error| failed(&whole, &error))?;
+            fs::rename(&whole, &part).map_err(|error| failed(&whole, error))?;
         }
         self.make_room(total(files), &part, in_use)?;
-        fs::create_dir_all(part.join(model)).map_err(|error| failed(&part, &error))?;
+        fs::create_dir_all(part.join(model)).map_err(|error| failed(&part, error))?;
         let mut lacking = Vec::new();
         for (number, file) in (0u32..).zip(files) {
             let path = self.part_of(fingerprint, model, file);
@@ -103,7 +103,7 @@ impl Store {
         fingerprint: &str,
         model: &str,
         files: &[AnnouncedFile],
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         let (part, whole) = (self.part(fingerprint), self.directory(fingerprint));
         // Another backend with the same cache may have been faster, and load from there.
         let (gone, keep) = match is_whole(&whole, model, files) {
@@ -111,17 +111,27 @@ impl Store {
             false => (&whole, true),
         };
         if gone.is_dir() {
-            fs::remove_dir_all(gone).map_err(|error| failed(gone, &error))?;
+            fs::remove_dir_all(gone).map_err(|error| failed(gone, error))?;
         }
         if keep {
-            fs::rename(&part, &whole).map_err(|error| failed(&whole, &error))?;
+            fs::rename(&part, &whole).map_err(|error| failed(&whole, error))?;
         }
         Ok(())
     }
 
+    /// Removes what has come of a version that is not whole.
+    pub(crate) fn discard(&self, fingerprint: &str) {
+        let part = self.part(fingerprint);
+        if let Err(error) = fs::remove_dir_all(&part)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("{} stays, and takes room: {error}", part.display());
+        }
+    }
+
     /// Removes the oldest versions that nobody uses until so many bytes more are allowed.
-    fn make_room(&self, bytes: u64, own: &Path, in_use: &BTreeSet<String>) -> Result<(), String> {
-        let mut versions = self.versions().map_err(|error| failed(&self.root, &error))?;
+    fn make_room(&self, bytes: u64, own: &Path, in_use: &BTreeSet<String>) -> Result<(), Fault> {
+        let mut versions = self.versions().map_err(|error| failed(&self.root, error))?;
         versions.retain(|version| version.path != own);
         versions.sort_by_key(|version| version.used);
         let mut held =
@@ -134,15 +144,15 @@ impl Store {
                 continue;
             }
             tracing::info!("a streamed version is removed, for others need room: {}", version.name);
-            fs::remove_dir_all(&version.path).map_err(|error| failed(&version.path, &error))?;
+            fs::remove_dir_all(&version.path).map_err(|error| failed(&version.path, error))?;
             held -= version.bytes;
         }
         if held > self.bytes_max {
-            return Err(format!(
+            return Err(Fault::Refused(format!(
                 "streamed models would take {held} bytes of the {} allowed: unload some, or raise \
                  cluster.streamed_gib_max",
                 self.bytes_max
-            ));
+            )));
         }
         Ok(())
     }
@@ -204,7 +214,7 @@ fn files_below(directory: &Path, each: &mut dyn FnMut(&Path, u64)) {
 }
 
 /// A new file in place of what is there. Other versions may have that too, so it is not written to.
-pub(crate) fn create_new(path: &Path) -> Result<File, String> {
+pub(crate) fn create_new(path: &Path) -> Result<File, Fault> {
     let create = || {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -215,13 +225,27 @@ pub(crate) fn create_new(path: &Path) -> Result<File, String> {
         }
         File::create_new(path)
     };
-    create().map_err(|error| failed(path, &error))
+    create().map_err(|error| failed(path, error))
 }
 
-/// What cannot be done to a file or a directory, and what to do.
-pub(crate) fn failed(path: &Path, error: &io::Error) -> String {
-    format!(
-        "{} cannot be written: {error}: make room there, or give the backend another --cache-dir",
-        path.display()
-    )
+/// Why a version cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// The disk does not take it.
+    #[error("{path} cannot be written: {source}: make room there, or give the backend another --cache-dir", path = .path.display())]
+    Disk { path: PathBuf, source: io::Error },
+    /// What is announced, or what came, is not taken; the text says why.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<String> for Fault {
+    fn from(why: String) -> Fault {
+        Fault::Refused(why)
+    }
+}
+
+/// What cannot be done to a file or a directory.
+pub(crate) fn failed(path: &Path, source: io::Error) -> Fault {
+    Fault::Disk { path: path.to_owned(), source }
 }

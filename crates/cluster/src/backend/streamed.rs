@@ -7,12 +7,12 @@
 use super::files_port::{FilesInbox, StreamedOrder, ToScheduler, Told};
 use super::orders::Work;
 use super::shared::Shared;
-use super::store::{Store, create_new, failed};
+use super::store::{Fault, Store, create_new, failed};
 use crate::files::{check, fingerprint};
 use crate::lock::lock;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -79,12 +79,12 @@ impl Files {
                 // What comes for an order that was given up was asked for before.
                 let current = current.filter(|download| download.order.number == part.number);
                 if let Some(Err(why)) = current.map(|download| download.take(&part)) {
-                    self.give_up(why);
+                    self.give_up(&why);
                 }
             }
             Told::NoFile { number, text } => {
                 if self.current.as_ref().is_some_and(|current| current.order.number == number) {
-                    self.give_up(text);
+                    self.give_up(&text.into());
                 }
             }
             Told::LinkEnded(link) => {
@@ -105,7 +105,7 @@ impl Files {
             match self.advance() {
                 Ok(false) => return,
                 Ok(true) => self.pass_on(),
-                Err(why) => self.give_up(why),
+                Err(why) => self.give_up(&why),
             }
         }
     }
@@ -123,8 +123,8 @@ impl Files {
         let mut in_use: BTreeSet<_> = loaded.into_iter().map(|facts| facts.fingerprint).collect();
         in_use.extend(lock(&self.shared.files.loading).iter().cloned());
         let checked = match is_name(name) {
-            true => check(files),
-            false => Err(format!("{name:?} is no name of a model")),
+            true => check(files).map_err(Fault::from),
+            false => Err(Fault::Refused(format!("{name:?} is no name of a model"))),
         };
         let lacking =
             checked.and_then(|()| self.store.prepare(&download.fingerprint, name, files, &in_use));
@@ -134,12 +134,12 @@ impl Files {
                 tracing::info!(model = %name, files = lacking.len(), "the files of a model are sent");
                 download.lacking = lacking.into();
             }
-            Err(why) => self.give_up(why),
+            Err(why) => self.give_up(&why),
         }
     }
 
     /// Asks for what comes next. Returns whether everything is here.
-    fn advance(&mut self) -> Result<bool, String> {
+    fn advance(&mut self) -> Result<bool, Fault> {
         let Some(download) = &mut self.current else { return Ok(false) };
         loop {
             if let Some(writing) = &mut download.writing {
@@ -172,9 +172,16 @@ impl Files {
         self.shared.models.send(Work::Order { number, order, to });
     }
 
-    /// An order is not carried out.
-    fn give_up(&mut self, why: String) {
-        let Some(Download { order, .. }) = self.current.take() else { return };
+    /// An order is not carried out. Of its files those that came whole are kept for the next attempt,
+    /// unless the disk takes no more.
+    fn give_up(&mut self, why: &Fault) {
+        let Some(download) = self.current.take() else { return };
+        let Download { order, fingerprint, writing, .. } = download;
+        match (why, writing) {
+            (Fault::Disk { .. }, _) => self.store.discard(&fingerprint),
+            (Fault::Refused(_), Some(writing)) => drop(fs::remove_file(&writing.path)),
+            (Fault::Refused(_), None) => {}
+        }
         let why = format!("the files of model {:?} are not taken: {why}", order.name);
         tracing::error!("{why}");
         let done = BackendToScheduler::Done { number: order.number, result: Err(why) };
@@ -185,17 +192,22 @@ impl Files {
 
 impl Download {
     /// A piece has come.
-    fn take(&mut self, part: &FilePart) -> Result<(), String> {
+    fn take(&mut self, part: &FilePart) -> Result<(), Fault> {
         let Some(writing) = self.writing.as_mut().filter(|file| file.number == part.file) else {
-            return Err(format!("a piece of file {} came, which was not asked for", part.file));
+            return Err(
+                format!("a piece of file {} came, which was not asked for", part.file).into()
+            );
         };
         let AnnouncedFile { path, size, .. } = &self.order.files[writing.number as usize];
         let bytes = part.bytes.len() as u64;
         if part.offset >= *size {
-            return Err(format!("{path}: a piece at {}, beyond its end at {size}", part.offset));
+            let at = part.offset;
+            return Err(format!("{path}: a piece at {at}, beyond its end at {size}").into());
         }
         if bytes > size - part.offset {
-            return Err(format!("{path}: more bytes came than the {size} that were announced"));
+            return Err(
+                format!("{path}: more bytes came than the {size} that were announced").into()
+            );
         }
         let expected = (size - writing.written).min(FilePart::BYTES_MAX.into());
         if part.offset != writing.written || bytes != expected {
@@ -203,10 +215,11 @@ impl Download {
                 "{path}: {bytes} bytes came at {} in place of {expected} at {}: it is not as long as \
                  announced",
                 part.offset, writing.written
-            ));
+            )
+            .into());
         }
         let written = writing.file.write_all(&part.bytes);
-        written.map_err(|error| failed(&writing.path, &error))?;
+        written.map_err(|error| failed(&writing.path, error))?;
         writing.hash.update(&part.bytes);
         writing.written += bytes;
         Ok(())
@@ -215,7 +228,7 @@ impl Download {
 
 impl Writing {
     /// Asks for the pieces that may be on their way.
-    fn ask(&mut self, order: &StreamedOrder, size: u64) -> Result<(), String> {
+    fn ask(&mut self, order: &StreamedOrder, size: u64) -> Result<(), Fault> {
         let until = size.min(self.written + AHEAD * u64::from(FilePart::BYTES_MAX));
         while self.asked < until {
             let bytes = u32::try_from(size - self.asked).unwrap_or(u32::MAX);
@@ -229,16 +242,17 @@ impl Writing {
     }
 
     /// All bytes of a file are here: they have to be those that were announced.
-    fn finish(&mut self, announced: &AnnouncedFile) -> Result<(), String> {
+    fn finish(&mut self, announced: &AnnouncedFile) -> Result<(), Fault> {
         let sha256: [u8; 32] = self.hash.finalize_reset().into();
         if sha256 != announced.sha256 {
             return Err(format!(
                 "{}: its checksum is not the announced one: it changed on its way, or while it was \
                  sent; load the model again",
                 announced.path
-            ));
+            )
+            .into());
         }
-        self.file.sync_all().map_err(|error| failed(&self.path, &error))
+        self.file.sync_all().map_err(|error| failed(&self.path, error))
     }
 }
 
