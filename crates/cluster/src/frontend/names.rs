@@ -35,6 +35,11 @@ impl LaneNames {
         }
     }
 
+    /// Whether a lane is one of these.
+    pub(crate) fn has(&self, lane: ModelId) -> bool {
+        self.0.contains_key(&lane)
+    }
+
     /// Forgets the others.
     pub(crate) fn retain(&mut self, is_kept: impl Fn(&ModelId) -> bool) {
         self.0.retain(|lane, _| is_kept(lane));

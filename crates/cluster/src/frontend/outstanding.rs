@@ -43,9 +43,9 @@ impl Outstanding {
         self.requests.insert(request.id, Entry { model, request, at: Whereabouts::Queued });
     }
 
-    /// A request has its outcome, or its client has left.
-    pub(crate) fn ended(&mut self, id: RequestId) {
-        self.requests.remove(&id);
+    /// A request has its outcome, or its client has left. Returns the lane that it was in.
+    pub(crate) fn ended(&mut self, id: RequestId) -> Option<ModelId> {
+        self.requests.remove(&id).map(|entry| entry.model)
     }
 
     /// A backend asks for the inputs of a request, for a plan of this epoch. Returns whether it may
@@ -136,10 +136,10 @@ impl Outstanding {
         waiting
     }
 
-    /// A request is queued under another name of its model.
-    pub(crate) fn renamed(&mut self, id: RequestId, model: ModelId) {
-        if let Some(entry) = self.requests.get_mut(&id) {
-            entry.model = model;
+    /// Lanes have other names from now on, but for those that have none.
+    pub(crate) fn rename(&mut self, name: impl Fn(ModelId) -> Option<ModelId>) {
+        for entry in self.requests.values_mut() {
+            entry.model = name(entry.model).unwrap_or(entry.model);
         }
     }
 
@@ -185,7 +185,7 @@ mod tests {
         assert!(outstanding.allegiance().welcome(2));
         assert_eq!(numbers(&outstanding.welcomed()), [3, 0]);
         assert!(!outstanding.fetched(id(0), 7, 1), "a plan of the former scheduler");
-        outstanding.renamed(id(0), ModelId::first(9));
+        outstanding.rename(|lane| (lane == MODEL).then_some(ModelId::first(9)));
         assert_eq!(outstanding.welcomed()[1].0, ModelId::first(9));
     }
 

@@ -107,7 +107,7 @@ impl Scheduling {
 
     /// The client of a request has left.
     pub(crate) fn cancel(&mut self, now: Time, model: ModelId, id: RequestId, deadline: Time) {
-        self.outstanding.ended(id);
+        let model = self.outstanding.ended(id).unwrap_or(model);
         if self.active.is_some() {
             let budget = deadline.since(now);
             self.burst.push(FrontendToScheduler::Cancel(Cancel { model, id, budget }));
@@ -131,7 +131,9 @@ impl Scheduling {
             _ => None,
         });
         let refused: Vec<_> = refused.collect();
-        refused.iter().for_each(|id| self.outstanding.ended(*id));
+        for id in &refused {
+            self.outstanding.ended(*id);
+        }
         refused
     }
 
@@ -142,7 +144,9 @@ impl Scheduling {
 
     /// Forgets requests that were freed, and tells the scheduler of the sizes that came since.
     pub(crate) fn tell(&mut self, freed: &[RequestId], catalog: &SharedCatalog) {
-        freed.iter().for_each(|id| self.outstanding.ended(*id));
+        for id in freed {
+            self.outstanding.ended(*id);
+        }
         if self.active.is_none() {
             return;
         }
@@ -169,18 +173,20 @@ impl Scheduling {
         self.keep_sizes(catalog);
         let sizes = self.sizes.iter();
         self.burst.extend(sizes.map(|(&lane, &size)| FrontendToScheduler::LaneSize { lane, size }));
-        for (model, request) in self.outstanding.welcomed() {
-            match self.names.translate(model, catalog) {
-                Some(lane) => {
-                    self.outstanding.renamed(request.id, lane);
-                    let submit = Submit::of(lane, &request, now);
-                    self.burst.push(FrontendToScheduler::Submit(submit));
-                }
-                None => unknown.push(request.id),
+        // Those that run, too: they may have to be submitted later.
+        self.outstanding.rename(|lane| self.names.translate(lane, catalog));
+        self.names = LaneNames::of(catalog);
+        for (lane, request) in self.outstanding.welcomed() {
+            if self.names.has(lane) {
+                let submit = Submit::of(lane, &request, now);
+                self.burst.push(FrontendToScheduler::Submit(submit));
+            } else {
+                unknown.push(request.id);
             }
         }
-        unknown.iter().for_each(|id| self.outstanding.ended(*id));
-        self.names = LaneNames::of(catalog);
+        for id in &unknown {
+            self.outstanding.ended(*id);
+        }
         unknown
     }
 
@@ -198,5 +204,56 @@ impl Scheduling {
         }
         let submits = requests.iter().map(|(model, request)| Submit::of(*model, request, now));
         self.burst.extend(submits.map(FrontendToScheduler::Submit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use symphony_core::{Class, Objective, Profile, SizedProfile, Span};
+    use symphony_wire::lanes::ModelLanes;
+    use symphony_wire::message::ServedModel;
+    use symphony_wire::tensor::Signature;
+
+    /// The model `m` alone, by this name.
+    fn catalog(id: ModelId) -> Catalog {
+        let profile = Profile::linear(Span(1), Span(1), 4).unwrap();
+        let model = ServedModel {
+            id,
+            name: "m".to_owned(),
+            version: "1".to_owned(),
+            signature: Signature::default(),
+            objective: Objective::Slo(Span(9)),
+            rows_max: 4,
+            queue_max: 9,
+            class: Class::High,
+            engine: String::new(),
+            platform: String::new(),
+            profile: profile.clone(),
+            configuration: bytes::Bytes::new(),
+            lanes: Arc::new(ModelLanes::alone(id, SizedProfile::fixed(1, profile))),
+        };
+        let models = [("m".to_owned(), Arc::new(model).into())].into();
+        Catalog { models, ..Catalog::default() }
+    }
+
+    #[test]
+    fn names_of_models_that_are_gone_are_kept_while_requests_wait_by_them() {
+        let lanes = [0, 1, 2].map(ModelId::first);
+        let mut scheduling = Scheduling::default();
+        let has = |scheduling: &Scheduling| lanes.map(|lane| scheduling.names.has(lane));
+        scheduling.name(&catalog(lanes[0]));
+        let id = RequestId::only(5);
+        let (arrival, deadline) = (Time(0), Time(9));
+        let request = Request { id, arrival, deadline, rows: 1, class: Class::High };
+        scheduling.submit(Time(0), lanes[0], request);
+        scheduling.give_lane(lanes[0], 7);
+        scheduling.name(&catalog(lanes[1]));
+        assert_eq!(has(&scheduling), [true, true, false]);
+        assert!(scheduling.sizes.is_empty(), "no batch of that lane is planned any more");
+        scheduling.cancel(Time(1), lanes[0], id, deadline);
+        scheduling.name(&catalog(lanes[2]));
+        assert_eq!(has(&scheduling), [false, false, true]);
     }
 }
