@@ -27,9 +27,10 @@ pub use cache::{ProfileCache, ProfileKey, ProfilePlace};
 pub use cell::{Cell, CellMeasurement, Extent, rows_up_to};
 pub use machine::Machine;
 pub use measure::Effort;
-pub use measured::{Measured, ProfileOrigin};
+pub use measured::Measured;
 pub use observed::{Observed, Refinement};
 pub use sample::{SampledSize, sample_rows};
+pub use symphony_wire::message::ProfileOrigin;
 pub use target::ProfilingTarget;
 pub use usual::{p95_of, spread_of};
 

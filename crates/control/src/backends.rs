@@ -1,45 +1,19 @@
 //! The backends of a pool, as the owner of its models sees them: where versions of models are loaded,
 //! get the identities that plans call them by, and are given up.
 
-use bytes::Bytes;
 use std::fmt;
 use std::time::Instant;
 use symphony_backend::loader::{LoadError, LoadedFiles, Stage};
-use symphony_backend::profiling::ProfileOrigin;
 use symphony_backend::repository::ModelSource;
 use symphony_backend::worker::Unreachable;
-use symphony_core::{Class, ModelId, Objective, Profile, SizedProfile};
-use symphony_wire::tensor::Signature;
+use symphony_core::{ModelId, Profile, SizedProfile};
+use symphony_wire::message::LoadedFacts;
 
-/// A version that is loaded on the accelerators, as every backend describes it.
+/// A version that is loaded on the accelerators.
 #[derive(Clone, Debug)]
 pub struct LoadedVersion {
-    /// Name in the repository.
-    pub name: String,
-    /// Version in the repository.
-    pub version: u64,
-    /// The inputs and outputs.
-    pub signature: Signature,
-    /// The latency objective.
-    pub objective: Objective,
-    /// The largest batch, in rows.
-    pub rows_max: u32,
-    /// The most requests that may be queued.
-    pub queue_max: u32,
-    /// The weight of its dropped requests under overload, relative to other models.
-    pub loss_weight: f64,
-    /// The class of requests that do not set one.
-    pub class: Class,
-    /// The engine that runs it.
-    pub engine: String,
-    /// The platform name that clients see.
-    pub platform: String,
-    /// How long its batches take.
-    pub costs: Costs,
-    /// Where the profile comes from.
-    pub origin: ProfileOrigin,
-    /// What its settings say, as the bytes of Triton's `ModelConfig` message.
-    pub configuration: Bytes,
+    /// As every backend describes it.
+    pub facts: LoadedFacts,
     /// The files it was loaded from. A later load changes nothing while they are current.
     pub files: LoadedFiles,
 }
@@ -51,16 +25,6 @@ pub struct Costs {
     pub by_size: SizedProfile,
     /// For requests of the largest size.
     pub plan: Profile,
-}
-
-impl Costs {
-    /// The costs by size, of which there is at least one for this signature.
-    pub(crate) fn sized(&self, signature: &Signature) -> SizedProfile {
-        if self.by_size.is_fixed() {
-            return SizedProfile::fixed(signature.size(&signature.sizes_max()), self.plan.clone());
-        }
-        self.by_size.clone()
-    }
 }
 
 /// The accelerators of this process, or those of backends elsewhere. Its calls wait; they come from

@@ -17,7 +17,7 @@ use ids::FreeIds;
 use lanes::LaneKind;
 use std::sync::Arc;
 use std::time::Instant;
-use symphony_backend::loader::{LoadError, LoadProblem, LoadedFiles, Stage};
+use symphony_backend::loader::{LoadError, LoadProblem, Stage};
 use symphony_backend::profiling::ProfileOrigin;
 use symphony_backend::repository::{
     ConfigError, ModelDirectory, ModelSource, Note, Repository, Scan,
@@ -26,7 +26,9 @@ use symphony_core::sched::ModelTerms;
 use symphony_wire::carrier::in_process::port::MODELS_MAX;
 use symphony_wire::carrier::in_process::{RepositoryQuestion, SchedulerPort, SharedCatalog};
 use symphony_wire::lanes::ModelLanes;
-use symphony_wire::message::{Intake, ModelState, RepositoryCommand, RepositoryError, ServedModel};
+use symphony_wire::message::{
+    Intake, LoadedFacts, ModelState, RepositoryCommand, RepositoryError, ServedModel,
+};
 use table::{ModelTable, ServedVersion};
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
@@ -370,15 +372,16 @@ impl<B: Backends> Models<B> {
         loaded: LoadedVersion,
         copies: B::Copies,
     ) -> Result<LoadReport, LoadError> {
-        let lanes = self.lanes(&loaded);
-        let lanes = lanes.map_err(|problem| LoadError::new(&loaded.name, problem))?;
+        let lanes = self.lanes(&loaded.facts);
+        let lanes = lanes.map_err(|problem| LoadError::new(&loaded.facts.name, problem))?;
         let id = lanes.ids()[0];
         if let Err(error) = self.backends.hand_out(lanes.ids(), &loaded, copies) {
             lanes.ids().iter().for_each(|id| self.ids.give_back(*id));
-            return Err(LoadError::new(&loaded.name, error.into()));
+            return Err(LoadError::new(&loaded.facts.name, error.into()));
         }
-        let (version, origin, loss_weight) = (loaded.version, loaded.origin, loaded.loss_weight);
-        let (model, from) = served(loaded, lanes);
+        let LoadedVersion { facts, files: from } = loaded;
+        let (version, origin, loss_weight) = (facts.version, facts.origin, facts.loss_weight);
+        let model = served(facts, lanes);
         self.add(&model, loss_weight);
         tracing::info!(
             model = %model.name,
@@ -394,8 +397,8 @@ impl<B: Backends> Models<B> {
     }
 
     /// The lanes of a version, each under an identity of its own.
-    fn lanes(&mut self, loaded: &LoadedVersion) -> Result<ModelLanes, LoadProblem> {
-        let costs = loaded.costs.sized(&loaded.signature);
+    fn lanes(&mut self, loaded: &LoadedFacts) -> Result<ModelLanes, LoadProblem> {
+        let costs = loaded.costs_by_size();
         let kind = LaneKind::of(&loaded.signature, &costs);
         let ids = self.ids.take_beside(kind.count(), self.to.scheduler.shards());
         let mut ids = ids.ok_or(LoadProblem::TooMany(MODELS_MAX))?;
@@ -473,9 +476,9 @@ impl<B: Backends> Models<B> {
     }
 }
 
-/// A version as frontends see it, and what it was loaded from.
-fn served(loaded: LoadedVersion, lanes: ModelLanes) -> (Arc<ServedModel>, LoadedFiles) {
-    let model = Arc::new(ServedModel {
+/// A version as frontends see it.
+fn served(loaded: LoadedFacts, lanes: ModelLanes) -> Arc<ServedModel> {
+    Arc::new(ServedModel {
         id: lanes.ids()[0],
         name: loaded.name,
         version: loaded.version.to_string(),
@@ -486,11 +489,10 @@ fn served(loaded: LoadedVersion, lanes: ModelLanes) -> (Arc<ServedModel>, Loaded
         class: loaded.class,
         engine: loaded.engine,
         platform: loaded.platform,
-        profile: loaded.costs.plan,
+        profile: loaded.plan,
         configuration: loaded.configuration,
         lanes: Arc::new(lanes),
-    });
-    (model, loaded.files)
+    })
 }
 
 /// The answer to a command whose load failed.

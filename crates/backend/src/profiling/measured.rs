@@ -6,17 +6,7 @@ use super::usual::{p50_of, p95_of};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use symphony_core::{Profile, SizedProfile, SizedProfileError};
-
-/// Where a profile comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProfileOrigin {
-    /// Measured just now.
-    Measured,
-    /// Measured earlier and checked now.
-    Cached,
-    /// Not measured: an emulated model takes the time that its configuration gives.
-    Known,
-}
+use symphony_wire::message::ProfileOrigin;
 
 /// A model's latency profile with the measurements behind it.
 #[derive(Clone, Debug, PartialEq)]

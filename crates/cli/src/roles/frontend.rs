@@ -55,7 +55,8 @@ async fn serve(config: FrontendRole) -> Result<()> {
         while !end.catalog.load().ready || !end.scheduler.serving().is_ok_and(|count| count > 0) {
             sleep(LOOK_EVERY).await;
         }
-        say(format_args!("frontend {name}: ready, {} models", end.catalog.load().models.len()));
+        let (models, epoch) = (end.catalog.load().models.len(), end.epoch().unwrap_or(0));
+        say(format_args!("frontend {name}: ready, {models} models, in epoch {epoch}"));
         ports_file.map_or(Ok(()), |file| file.publish(addresses))
     };
     tokio::select! {

@@ -74,7 +74,8 @@ async fn act(
     tokio::select! {
         ended = serve => ended,
         () = signals.until_shutdown(&repository) => {
-            tracing::info!("shutting down: a standby takes over");
+            let (frontends, backends) = acting.members();
+            tracing::info!(frontends, backends, "shutting down: a standby takes over");
             held.release().await;
             Ok(())
         }

@@ -127,6 +127,10 @@ impl BackendEnd {
     pub async fn leave(&mut self, wait: Duration) -> bool {
         self.shared.is_leaving.send_replace(true);
         self.shared.tell_leaving();
+        if self.epoch().is_none() {
+            // Nobody plans for it, and whoever takes over is told that it leaves.
+            self.shared.drain();
+        }
         let drained = self.drained.wait_for(|drained| *drained);
         tokio::time::timeout(wait, drained).await.is_ok_and(|drained| drained.is_ok())
     }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::{LoadedFiles, Loader};
-use symphony_backend::profiling::ProfileOrigin;
 use symphony_backend::repository::{ModelSource, Repository};
 use symphony_backend::worker::WorkerPort;
 use symphony_control::backends::{Backends, LoadedVersion};
@@ -47,7 +46,6 @@ const ENDED_AGAIN: Duration = Duration::from_millis(2);
 /// A version that is loaded.
 #[derive(Debug)]
 struct Held {
-    facts: LoadedFacts,
     version: LoadedVersion,
     /// What plans call it, and what those of earlier schedulers do whose batches have not ended.
     lanes: Vec<ModelId>,
@@ -178,7 +176,7 @@ impl BackendModels {
         let held = match order {
             Order::Unload { model } => self.bound.get(model),
             Order::Forget { version } => {
-                self.bound.values().find(|held| held.facts.key() == *version)
+                self.bound.values().find(|held| held.version.facts.key() == *version)
             }
             Order::Load { .. } | Order::Bind { .. } => None,
         };
@@ -188,7 +186,7 @@ impl BackendModels {
     /// What this backend has, for schedulers to come.
     fn offer(&self) {
         let fresh = self.fresh.values().map(|(held, _)| held);
-        let all = fresh.chain(self.bound.values()).map(|held| held.facts.clone());
+        let all = fresh.chain(self.bound.values()).map(|held| held.version.facts.clone());
         *lock(&self.shared.offered.0) = all.collect();
     }
 
@@ -213,14 +211,14 @@ impl BackendModels {
         let fresh = self.fresh.values().map(|(held, _)| held);
         let mut all = fresh.chain(self.bound.values());
         let is_current = |held: &Held| match streamed {
-            Some(fingerprint) => held.facts.fingerprint == *fingerprint,
+            Some(fingerprint) => held.version.facts.fingerprint == *fingerprint,
             None => held.version.files.is_current(source),
         };
         let held = all.find(|held| {
-            let version = &held.version;
-            version.name == source.name && version.version == source.version && is_current(held)
+            let facts = &held.version.facts;
+            facts.name == source.name && facts.version == source.version && is_current(held)
         });
-        held.map(|held| &held.facts)
+        held.map(|held| &held.version.facts)
     }
 
     fn load(&mut self, source: &Source, name: &str, version: u64) -> Result<OrderDone, String> {
@@ -233,10 +231,11 @@ impl BackendModels {
             Some(fingerprint) => fingerprint,
             None => LoadedFiles::of(&source).map_err(|error| error.to_string())?.fingerprint(),
         };
-        let (loaded, copies) = self.backend.load(source).map_err(|error| error.to_string())?;
-        let facts = facts_of(&loaded, fingerprint);
-        let held = Held { facts: facts.clone(), version: loaded, lanes: Vec::new() };
-        self.fresh.insert(facts.key(), (held, copies));
+        let loaded = self.backend.load(source).map_err(|error| error.to_string())?;
+        let (mut version, copies) = loaded;
+        version.facts.fingerprint = fingerprint;
+        let facts = version.facts.clone();
+        self.fresh.insert(facts.key(), (Held { version, lanes: Vec::new() }, copies));
         Ok(OrderDone::Loaded(Box::new(facts)))
     }
 
@@ -266,7 +265,7 @@ impl BackendModels {
 
     fn bound_as(&self, version: &VersionKey) -> Option<ModelId> {
         let mut bound = self.bound.iter();
-        bound.find(|(_, held)| held.facts.key() == *version).map(|(model, _)| *model)
+        bound.find(|(_, held)| held.version.facts.key() == *version).map(|(model, _)| *model)
     }
 
     fn unload(&mut self, model: ModelId) -> OrderDone {
@@ -291,8 +290,8 @@ impl BackendModels {
     fn refine(&mut self) {
         for (model, costs) in self.backend.refined(Instant::now()) {
             if let Some(held) = self.bound.get_mut(&model) {
-                held.facts.costs = costs.by_size.clone();
-                held.facts.plan = costs.plan.clone();
+                held.version.facts.costs = costs.by_size.clone();
+                held.version.facts.plan = costs.plan.clone();
             }
             if let Some(active) = &*lock(&self.shared.active) {
                 let costs = Box::new(costs.by_size);
@@ -310,31 +309,6 @@ fn read(path: &Path, name: &str, version: u64) -> Result<ModelSource, String> {
         format!("there is no model {name:?} in {} on this machine", path.display())
     })?;
     directory.read_version(version).map_err(|error| error.to_string())
-}
-
-fn facts_of(loaded: &LoadedVersion, fingerprint: String) -> LoadedFacts {
-    let origin = match loaded.origin {
-        ProfileOrigin::Measured => "measured",
-        ProfileOrigin::Cached => "cached",
-        ProfileOrigin::Known => "known",
-    };
-    LoadedFacts {
-        name: loaded.name.clone(),
-        version: loaded.version,
-        fingerprint,
-        signature: loaded.signature.clone(),
-        objective: loaded.objective,
-        rows_max: loaded.rows_max,
-        queue_max: loaded.queue_max,
-        loss_weight: loaded.loss_weight,
-        class: loaded.class,
-        engine: loaded.engine.clone(),
-        platform: loaded.platform.clone(),
-        costs: loaded.costs.by_size.clone(),
-        plan: loaded.costs.plan.clone(),
-        origin: origin.to_owned(),
-        configuration: loaded.configuration.clone(),
-    }
 }
 
 /// Answers an order. The end of the link is noticed where it is read.

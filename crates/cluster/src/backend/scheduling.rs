@@ -189,7 +189,7 @@ impl Shared {
     }
 
     /// Nothing is planned for this backend from now on.
-    fn drain(&self) {
+    pub(crate) fn drain(&self) {
         lock(&self.sent).is_last = true;
         self.look_whether_drained();
     }

@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use symphony_backend::loader::{LoadError, LoadProblem, LoadedFiles, Stage};
-use symphony_backend::profiling::ProfileOrigin;
 use symphony_backend::repository::ModelSource;
 use symphony_backend::worker::Unreachable;
 use symphony_control::backends::{Backends, Costs, LoadedVersion};
 use symphony_core::ModelId;
-use symphony_wire::message::{LoadedFacts, VersionKey};
+use symphony_wire::message::VersionKey;
 use tokio::runtime::{Builder, Runtime};
 
 /// How long backends may take to give a model up: longer than batches run, if they end at all.
@@ -78,7 +77,7 @@ impl RemoteBackends {
                 return Err(LoadProblem::Backends("the scheduler is shutting down".to_owned()));
             }
         };
-        Ok((version(facts, state), key))
+        Ok((LoadedVersion { facts, files: state }, key))
     }
 }
 
@@ -160,29 +159,4 @@ impl Backends for RemoteBackends {
 
 fn timer() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_time().build()
-}
-
-/// What a backend has loaded, from files in this state.
-fn version(facts: LoadedFacts, files: LoadedFiles) -> LoadedVersion {
-    let origin = match facts.origin.as_str() {
-        "measured" => ProfileOrigin::Measured,
-        "cached" => ProfileOrigin::Cached,
-        _ => ProfileOrigin::Known,
-    };
-    LoadedVersion {
-        name: facts.name,
-        version: facts.version,
-        signature: facts.signature,
-        objective: facts.objective,
-        rows_max: facts.rows_max,
-        queue_max: facts.queue_max,
-        loss_weight: facts.loss_weight,
-        class: facts.class,
-        engine: facts.engine,
-        platform: facts.platform,
-        costs: Costs { by_size: facts.costs, plan: facts.plan },
-        origin,
-        configuration: facts.configuration,
-        files,
-    }
 }

@@ -18,8 +18,8 @@ use symphony_wire::message::link::{
     FrontendToScheduler, SchedulerToBackend, SchedulerToFrontend,
 };
 use symphony_wire::message::{
-    AcceleratorFacts, Cancel, Completion, LoadedFacts, Outcome, Registration, RepositoryCommand,
-    Submit,
+    AcceleratorFacts, Cancel, Completion, LoadedFacts, Outcome, ProfileOrigin, Registration,
+    RepositoryCommand, Submit,
 };
 use symphony_wire::tensor::Signature;
 use tokio::runtime::Runtime;
@@ -119,7 +119,7 @@ fn nonsense() -> LoadedFacts {
         platform: "emulated".to_owned(),
         costs: SizedProfile::fixed(1, profile.clone()),
         plan: profile,
-        origin: "measured".to_owned(),
+        origin: ProfileOrigin::Measured,
         configuration: bytes::Bytes::new(),
     }
 }

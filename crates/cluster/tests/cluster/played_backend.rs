@@ -10,7 +10,7 @@ use symphony_wire::message::link::{
 };
 use symphony_wire::message::{
     AcceleratorFacts, Answer, Completion, Execution, LoadedFacts, Order, OrderDone, Outcome,
-    Registration,
+    ProfileOrigin, Registration,
 };
 use symphony_wire::tensor::Signature;
 use tokio::runtime::Runtime;
@@ -45,7 +45,7 @@ fn facts(name: &str) -> LoadedFacts {
         platform: "emulated".to_owned(),
         costs: SizedProfile::fixed(1, profile.clone()),
         plan: profile,
-        origin: "measured".to_owned(),
+        origin: ProfileOrigin::Measured,
         configuration: bytes::Bytes::new(),
     }
 }

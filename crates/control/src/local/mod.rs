@@ -16,6 +16,7 @@ use symphony_backend::repository::ModelSource;
 use symphony_backend::resident::Resident;
 use symphony_backend::worker::{Unreachable, WorkerPort};
 use symphony_core::ModelId;
+use symphony_wire::message::LoadedFacts;
 use symphony_wire::tensor::Signature;
 
 /// How long to wait for an accelerator that is to take a model or to give one up: longer than
@@ -175,8 +176,8 @@ impl Backends for LocalBackend {
             }
         }
         if let Some(learning) = copies.learning {
-            let name = version.name.clone();
-            let described = (name, Signature::clone(&copies.signature), version.objective.span());
+            let (name, objective) = (version.facts.name.clone(), version.facts.objective);
+            let described = (name, Signature::clone(&copies.signature), objective.span());
             self.refining.add(id, described, copies.measured, learning);
         }
         Ok(())
@@ -215,9 +216,11 @@ fn costs(measured: &Measured) -> Costs {
 
 /// A loaded model, apart from its copies.
 fn described(loaded: LoadedModel) -> (LoadedVersion, LocalCopies) {
-    let version = LoadedVersion {
+    let Costs { by_size, plan } = costs(&loaded.measured);
+    let facts = LoadedFacts {
         name: loaded.name,
         version: loaded.version,
+        fingerprint: loaded.state.fingerprint(),
         signature: Signature::clone(&loaded.signature),
         objective: loaded.objective,
         rows_max: loaded.rows_max,
@@ -226,11 +229,12 @@ fn described(loaded: LoadedModel) -> (LoadedVersion, LocalCopies) {
         class: loaded.class,
         engine: loaded.engine.to_owned(),
         platform: loaded.platform.to_owned(),
-        costs: costs(&loaded.measured),
+        costs: by_size,
+        plan,
         origin: loaded.measured.origin,
         configuration: loaded.configuration,
-        files: loaded.state,
     };
+    let version = LoadedVersion { facts, files: loaded.state };
     let LoadedModel { residents, signature, measured, learning, .. } = loaded;
     (version, LocalCopies { residents, signature, measured, learning })
 }

@@ -33,7 +33,9 @@ pub use control::{AcceleratorStatistics, AddModel, GapFigures, MeasuredTimes, Se
 pub use image::{CatalogImage, ServedImage};
 pub use order::{AnnouncedFile, FilePart, FileWanted, Order, OrderDone, Source, VersionKey};
 pub use outcome::{Answer, Execution, Outcome};
-pub use registration::{AcceleratorFacts, EngineFacts, LoadedFacts, Registration, RunningBatch};
+pub use registration::{
+    AcceleratorFacts, EngineFacts, LoadedFacts, ProfileOrigin, Registration, RunningBatch,
+};
 pub use repository::{RepositoryCommand, RepositoryError};
 pub use request::{Cancel, Submit};
 pub use symphony_core::sched::{AcceleratorState, Mode, ModelPlan, ModelStatistics, ModelTerms};

@@ -83,11 +83,22 @@ pub struct LoadedFacts {
     pub costs: SizedProfile,
     /// What batches of the largest requests are planned to take.
     pub plan: Profile,
-    /// Where the profile is from, such as `measured`.
-    pub origin: String,
+    /// Where the profile is from.
+    pub origin: ProfileOrigin,
     /// What its settings say beside this, as the bytes of Triton's `ModelConfig` message.
     #[serde(with = "serde_bytes")]
     pub configuration: Bytes,
+}
+
+/// Where a profile comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProfileOrigin {
+    /// Measured just now.
+    Measured,
+    /// Measured earlier and checked now.
+    Cached,
+    /// Not measured: an emulated model takes the time that its configuration gives.
+    Known,
 }
 
 impl LoadedFacts {
@@ -99,5 +110,15 @@ impl LoadedFacts {
             version: self.version,
             fingerprint: self.fingerprint.clone(),
         }
+    }
+
+    /// What batches cost by size, of which there is at least one for this signature.
+    #[must_use]
+    pub fn costs_by_size(&self) -> SizedProfile {
+        if self.costs.is_fixed() {
+            let size = self.signature.size(&self.signature.sizes_max());
+            return SizedProfile::fixed(size, self.plan.clone());
+        }
+        self.costs.clone()
     }
 }

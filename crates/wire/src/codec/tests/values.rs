@@ -10,8 +10,8 @@ use crate::message::{
     AcceleratorFacts, AcceleratorState, AcceleratorStatistics, AnnouncedFile, Answer, BatchPlan,
     Cancel, CatalogImage, Completion, EngineFacts, Execution, FilePart, FileWanted, GapFigures,
     IndexEntry, Intake, LoadedFacts, MeasuredTimes, Mode, ModelPlan, ModelState, ModelStatistics,
-    Order, OrderDone, Outcome, PlannedRequest, Registration, RepositoryCommand, RepositoryError,
-    RunningBatch, Serve, ServedImage, Source, Statistics, Submit, VersionKey,
+    Order, OrderDone, Outcome, PlannedRequest, ProfileOrigin, Registration, RepositoryCommand,
+    RepositoryError, RunningBatch, Serve, ServedImage, Source, Statistics, Submit, VersionKey,
 };
 use crate::tensor::{DataType, Dim, Inputs, OpenDimension, OutputTensor, Signature, TensorSpec};
 use bytes::Bytes;
@@ -235,7 +235,8 @@ fn catalog() -> impl Strategy<Value = CatalogImage> {
 }
 
 fn loaded() -> impl Strategy<Value = LoadedFacts> {
-    let names = (text(), text(), text(), text(), text());
+    let origin = vec![ProfileOrigin::Measured, ProfileOrigin::Cached, ProfileOrigin::Known];
+    let names = (text(), text(), text(), text(), select(origin));
     let bounds = (objective(), any::<u32>(), any::<u32>(), 0.1..10.0, class());
     (names, any::<u64>(), signature(), bounds, costs(), profile(), bytes()).prop_map(
         |(names, version, signature, bounds, costs, plan, configuration)| {
