@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("symphony-exchange", &[]),
     ("symphony-tls", &[]),
     ("symphony-wire", &["symphony-core", "symphony-exchange", "symphony-tls"]),
+    ("symphony-python", &["symphony-wire"]),
     ("symphony-lease", &[]),
     ("symphony-workload", &["symphony-core"]),
     ("symphony-sim", &["symphony-core", "symphony-workload"]),

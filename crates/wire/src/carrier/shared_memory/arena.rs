@@ -1,6 +1,6 @@
 //! Buffers in memory that peers can read, for the process that owns it.
 
-use super::memory::{OwnMemory, Region};
+use super::memory::{OwnMemory, Peers, Region};
 use bytes::Bytes;
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -20,7 +20,15 @@ impl Arena {
     /// # Errors
     /// The system does not give it.
     pub fn new(bytes: usize) -> io::Result<Arena> {
-        Ok(Arena(Arc::new(OwnMemory::new(bytes)?)))
+        Ok(Arena(Arc::new(OwnMemory::new(bytes, Peers::Read)?)))
+    }
+
+    /// A memory that peers may also write to: for tensors that a peer is to change in their place.
+    ///
+    /// # Errors
+    /// The system does not give it.
+    pub fn writable_by_peers(bytes: usize) -> io::Result<Arena> {
+        Ok(Arena(Arc::new(OwnMemory::new(bytes, Peers::Write)?)))
     }
 
     /// A buffer of this length; `None` while so much is not free in one piece. It holds whatever its
@@ -55,12 +63,17 @@ impl Arena {
         self.0.length()
     }
 
-    pub(super) fn place_of(&self, bytes: &[u8]) -> Option<usize> {
+    /// Where in it some bytes lie, if they do.
+    #[must_use]
+    pub fn place_of(&self, bytes: &[u8]) -> Option<usize> {
         self.0.place_of(bytes)
     }
 
     /// What gives a peer the memory.
-    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
         self.0.descriptor()
     }
 }
@@ -95,6 +108,8 @@ impl DerefMut for ArenaBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
 
     #[test]
     fn a_buffer_is_written_read_and_free_again() {
@@ -123,6 +138,22 @@ mod tests {
             let elsewhere = Bytes::from(vec![4; length]);
             assert_eq!(arena.keep(elsewhere.clone()).as_ptr(), elsewhere.as_ptr(), "{length}");
         }
+    }
+
+    #[test]
+    fn peers_write_to_it_only_where_its_owner_lets_them() {
+        use crate::carrier::shared_memory::{NoMemory, PeerArena};
+        let write = |arena: &Arena| {
+            let peer = File::from(arena.descriptor().unwrap());
+            peer.write_all_at(&[7; 10], 0)
+        };
+        assert!(write(&Arena::new(1 << 16).unwrap()).is_err());
+        let shared = Arena::writable_by_peers(1 << 16).unwrap();
+        let buffer = shared.buffer(10).unwrap();
+        write(&shared).unwrap();
+        assert_eq!(buffer[..], [7; 10]);
+        let other = PeerArena::open(&shared.descriptor().unwrap(), 1 << 16);
+        assert!(matches!(other, Err(NoMemory::Unsealed)), "nobody else takes it");
     }
 
     #[test]

@@ -10,9 +10,11 @@ use tokio::sync::Notify;
 
 /// Where a tensor lies in an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
-    pub(crate) offset: u64,
-    pub(crate) length: u64,
+pub struct Place {
+    /// Where it begins.
+    pub offset: u64,
+    /// Its bytes.
+    pub length: u64,
 }
 
 /// What one peer has of this process's arena.
@@ -65,7 +67,7 @@ impl Lending {
 
 /// The arena of a peer, which this process reads.
 #[derive(Clone, Debug)]
-pub(crate) struct PeerArena {
+pub struct PeerArena {
     memory: Arc<PeerMemory>,
     returns: Arc<Returns>,
 }
@@ -92,7 +94,10 @@ impl Returns {
 
 impl PeerArena {
     /// The memory that a peer has passed, of which it says that it is so long.
-    pub(crate) fn open(descriptor: &OwnedFd, claimed: u64) -> Result<PeerArena, NoMemory> {
+    ///
+    /// # Errors
+    /// It is no memory that can be read without harm.
+    pub fn open(descriptor: &OwnedFd, claimed: u64) -> Result<PeerArena, NoMemory> {
         let memory = Arc::new(PeerMemory::open(descriptor, claimed)?);
         Ok(PeerArena { memory, returns: Arc::default() })
     }
@@ -101,8 +106,16 @@ impl PeerArena {
         &self.returns
     }
 
-    /// A tensor of the peer, where it lies. The peer learns when the last part of it is dropped.
-    pub(crate) fn tensor(&self, place: Place) -> Option<Bytes> {
+    /// The tensors that were dropped since the last call: what the peer may use again once it knows.
+    #[must_use]
+    pub fn let_go(&self) -> Vec<Place> {
+        self.returns.take()
+    }
+
+    /// A tensor of the peer, where it lies; `None` for a place outside of the memory. It is among those
+    /// [let go](Self::let_go) when the last part of it is dropped.
+    #[must_use]
+    pub fn tensor(&self, place: Place) -> Option<Bytes> {
         let start = usize::try_from(place.offset).ok()?;
         let length = usize::try_from(place.length).ok()?;
         if !self.memory.contains(start, length) {

@@ -17,9 +17,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the owner promises of its memory, and the system holds it to: it never changes its length, and
-/// nobody else ever writes to it.
-const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::FUTURE_WRITE);
+/// What every owner promises of its memory, and the system holds it to: it never changes its length.
+const LENGTH_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
+/// Who reads a memory is promised as well that nobody but its owner ever writes to it.
+const SEALS: SealFlags = LENGTH_SEALS.union(SealFlags::FUTURE_WRITE);
+
+/// What peers may do with a memory of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peers {
+    Read,
+    Write,
+}
 
 /// A memory in the address space of this process.
 struct Mapping {
@@ -76,12 +84,16 @@ impl fmt::Debug for OwnMemory {
 }
 
 impl OwnMemory {
-    pub(super) fn new(length: usize) -> io::Result<OwnMemory> {
+    pub(super) fn new(length: usize, peers: Peers) -> io::Result<OwnMemory> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let descriptor = rustix::fs::memfd_create("symphony-tensors", flags)?;
         rustix::fs::ftruncate(&descriptor, length as u64)?;
         let mapping = Mapping::new(&descriptor, length, ProtFlags::READ | ProtFlags::WRITE)?;
-        rustix::fs::fcntl_add_seals(&descriptor, SEALS | SealFlags::SEAL)?;
+        let seals = match peers {
+            Peers::Read => SEALS,
+            Peers::Write => LENGTH_SEALS,
+        };
+        rustix::fs::fcntl_add_seals(&descriptor, seals | SealFlags::SEAL)?;
         let free = Mutex::new(FreeRanges::new(length));
         Ok(OwnMemory { mapping, free, descriptor })
     }
@@ -108,7 +120,7 @@ impl OwnMemory {
     }
 }
 
-/// A part of a memory of this process. Nobody else writes to it.
+/// A part of a memory of this process. Nothing else of this process writes to it.
 #[derive(Debug)]
 pub(super) struct Region {
     memory: Arc<OwnMemory>,
@@ -121,8 +133,9 @@ impl Deref for Region {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: the range is within the mapping, which lives as long as `memory`, and always has
-        // contents. Ranges that are taken are apart, so only this region writes here, which `&self`
-        // excludes; peers cannot write at all.
+        // contents. Ranges that are taken are apart, so of this process only this region writes here,
+        // which `&self` excludes. Where a peer may write, the bytes read are any bytes, as those of
+        // `PeerMemory` are.
         unsafe {
             std::slice::from_raw_parts(self.memory.mapping.at(self.start).as_ptr(), self.length)
         }
@@ -132,7 +145,7 @@ impl Deref for Region {
 impl DerefMut for Region {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `&mut self` excludes that anybody in this process reads. A peer that
-        // reads what was not lent to it sees it change.
+        // reads what was not lent to it sees it change; one that writes there spoils its own tensors.
         unsafe {
             std::slice::from_raw_parts_mut(self.memory.mapping.at(self.start).as_ptr(), self.length)
         }
@@ -163,13 +176,18 @@ impl fmt::Debug for PeerMemory {
 
 /// Why what a peer has passed is no memory to read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoMemory {
+pub enum NoMemory {
     /// The peer could take it away while it is read.
     #[error("memory that its owner could change in length, or others could write to")]
     Unsealed,
     /// It is shorter than the peer says.
     #[error("memory of {is} bytes in place of {claimed}")]
-    Length { is: u64, claimed: u64 },
+    Length {
+        /// Its length.
+        is: u64,
+        /// What the peer says.
+        claimed: u64,
+    },
     /// The system says no.
     #[error("memory that cannot be read: {0}")]
     System(#[from] io::Error),
