@@ -20,8 +20,10 @@ fn torch() -> Option<PathBuf> {
 fn made(python: &Path, fixture: &Fixture, program: &str) -> PathBuf {
     let file = fixture.write("").with_file_name("model.pt");
     let module = "import sys, torch\nclass Double(torch.nn.Module):\n    def forward(self, x):\n        return x * 2\n";
-    let program = format!("{module}{program}");
-    assert!(Command::new(python).args(["-c", &program]).arg(&file).status().unwrap().success());
+    // TorchScript reads the source of what it compiles.
+    let source = file.with_file_name("make.py");
+    std::fs::write(&source, format!("{module}{program}")).unwrap();
+    assert!(Command::new(python).arg(&source).arg(&file).status().unwrap().success());
     file
 }
 
@@ -81,4 +83,12 @@ fn bf16_and_options_that_cannot_be() {
     assert_eq!(graphs, "cuda_graphs = true needs a CUDA device, not cpu");
     let none = refused(|spec| spec.kind = Kind::TorchScript);
     assert!(none.contains("Error"), "{none}");
+}
+
+#[test]
+fn a_module_is_compiled_where_that_is_asked_for() {
+    let Some(python) = torch() else { return };
+    let fixture = Fixture::of(Interpreter::installed(&python), |_| ());
+    let script = "import torch\ndef load(config):\n    return torch.nn.Sequential(torch.nn.Identity(), Double())\nclass Double(torch.nn.Module):\n    def forward(self, x):\n        assert torch.compiler.is_compiling()\n        return x * 2\n";
+    runs(&fixture, ModelSpec { compile: true, ..spec(&fixture.write(script), pairs()) });
 }
