@@ -131,7 +131,7 @@ impl ApiContext {
     /// That is not known yet.
     pub(crate) fn known_catalog(&self) -> Result<Arc<Catalog>, InferError> {
         let catalog = self.catalog.load_full();
-        readiness::check_known(&catalog)?;
+        models::check_known(&catalog)?;
         Ok(catalog)
     }
 

@@ -2,13 +2,27 @@
 
 use crate::error::InferError;
 use crate::quote::brief;
-use crate::readiness;
 use std::sync::Arc;
 use symphony_wire::carrier::in_process::{Catalog, ServedVersions};
 use symphony_wire::message::{IndexEntry, ModelState, ServedModel};
 
 /// How many served models an error names.
 const NAMED_MAX: usize = 10;
+
+/// Whether it is known which models there are. A process without a loader of its own learns it from a
+/// scheduler.
+///
+/// # Errors
+/// Not yet: of no model can be said that there is none.
+pub(crate) fn check_known(catalog: &Catalog) -> Result<(), InferError> {
+    if catalog.known {
+        return Ok(());
+    }
+    Err(InferError::Unavailable(
+        "the server has not yet learned its models from a scheduler: wait until it is ready"
+            .to_owned(),
+    ))
+}
 
 /// The served model of this name, and of this version unless that is empty.
 ///
@@ -20,7 +34,7 @@ pub(crate) fn find<'a>(
     version: &str,
 ) -> Result<&'a Arc<ServedModel>, InferError> {
     let Some(versions) = catalog.models.get(name) else {
-        readiness::check_known(catalog)?;
+        check_known(catalog)?;
         return Err(not_served(catalog, name));
     };
     if version.is_empty() {

@@ -56,28 +56,13 @@ fn check_intake(catalog: &Catalog, last: Intake) -> Result<(), InferError> {
     Ok(())
 }
 
-/// Whether it is known which models there are. A process without a loader of its own learns it from a
-/// scheduler.
-///
-/// # Errors
-/// Not yet: of no model can be said that there is none.
-pub(crate) fn check_known(catalog: &Catalog) -> Result<(), InferError> {
-    if catalog.known {
-        return Ok(());
-    }
-    Err(InferError::Unavailable(
-        "the server has not yet learned its models from a scheduler: wait until it is ready"
-            .to_owned(),
-    ))
-}
-
 /// Whether every start-up model is served.
 ///
 /// # Errors
 /// Not yet, or not for much longer.
 fn check_loaded(catalog: &Catalog) -> Result<(), InferError> {
     check_staying(catalog)?;
-    check_known(catalog)?;
+    models::check_known(catalog)?;
     if catalog.ready {
         return Ok(());
     }

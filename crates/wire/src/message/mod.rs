@@ -26,12 +26,13 @@ pub mod registration;
 pub mod repository;
 pub mod request;
 pub(crate) mod serde_bytes;
+mod version;
 
 pub use batch::{BatchPlan, Completion, PlannedRequest};
 pub use catalog::{IndexEntry, Intake, ModelState, ServedModel};
 pub use control::{AcceleratorStatistics, AddModel, GapFigures, MeasuredTimes, Serve, Statistics};
 pub use image::{CatalogImage, ServedImage};
-pub use order::{AnnouncedFile, FilePart, FileWanted, Order, OrderDone, Source, VersionKey};
+pub use order::{AnnouncedFile, FilePart, FileWanted, Order, OrderDone, Source};
 pub use outcome::{Answer, Execution, Outcome};
 pub use registration::{
     AcceleratorFacts, EngineFacts, LoadedFacts, ProfileOrigin, Registration, RunningBatch,
@@ -39,3 +40,4 @@ pub use registration::{
 pub use repository::{RepositoryCommand, RepositoryError};
 pub use request::{Cancel, Submit};
 pub use symphony_core::sched::{AcceleratorState, Mode, ModelPlan, ModelStatistics, ModelTerms};
+pub use version::VersionKey;

@@ -1,6 +1,7 @@
 //! What the scheduler orders of a backend, and what comes of it.
 
 use super::LoadedFacts;
+use super::version::VersionKey;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -37,17 +38,6 @@ pub enum Order {
         /// The version, as the backend calls it.
         version: VersionKey,
     },
-}
-
-/// A version of a model in one state of its files.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct VersionKey {
-    /// Name in the repository.
-    pub name: String,
-    /// Version in the repository.
-    pub version: u64,
-    /// Tells states of its files and settings apart.
-    pub fingerprint: String,
 }
 
 /// Where a backend gets the files of a model from.

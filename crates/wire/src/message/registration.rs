@@ -1,6 +1,7 @@
 //! What a backend says of itself when it joins a pool.
 
-use super::{VersionKey, serde_bytes};
+use super::serde_bytes;
+use super::version::VersionKey;
 use crate::tensor::Signature;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

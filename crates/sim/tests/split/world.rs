@@ -1,156 +1,21 @@
-//! Shards and a matcher as separate parties: without delays they decide exactly as the scheduler
-//! does, and with any delays they keep its promises.
+//! A pool in which a history happens: it runs what a policy decides, and checks it.
 
-use proptest::prelude::*;
+use crate::histories::{ACCELERATORS, Happening, History, LATE, MODELS};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
-use symphony_core::sched::{Action, Actions, Event, Mode, ModelTerms, Policy, Scheduler, Start};
+use symphony_core::sched::{Action, Actions, Event, ModelTerms, Policy, Start};
 use symphony_core::{
     AcceleratorId, BatchId, Class, Delays, DropReason, ModelId, Objective, Profile, Request,
     RequestId, Span, Time,
 };
-use symphony_sim::goodput::{BAD_SHARE_MAX, OfferedLoad, run_at};
-use symphony_sim::{Delay, MESSAGE_MAX, PolicyKind, Scenario, Split, SplitScheduler};
-use symphony_workload::Process;
-
-const MODELS: u32 = 5;
-
-/// An event from outside.
-#[derive(Clone, Debug)]
-enum Happening {
-    Arrive {
-        model: u32,
-        rows: u32,
-        slo_us: u64,
-        class: Class,
-    },
-    CancelOldest,
-    MeasureDelays {
-        control_us: u64,
-        data_us: u64,
-        jitter_us: u64,
-    },
-    /// Its times were measured again, and spread by so many thousandths.
-    MeasureSpread {
-        model: u32,
-        thousandths: u32,
-    },
-    Remove {
-        model: u32,
-    },
-    Add {
-        model: u32,
-    },
-    Switch {
-        mode: Mode,
-    },
-    AddAccelerator {
-        accelerator: u32,
-    },
-    DrainAccelerator {
-        accelerator: u32,
-    },
-    /// Nothing happens for so long that everything that does not end is noticed.
-    Silence,
-}
-
-/// The accelerators that a history may name: one more than it may begin with.
-const ACCELERATORS: u32 = 5;
-
-/// The factor on the time of a late execution. It mostly suffices for its accelerator to count as
-/// lost.
-const LATE: u64 = 300;
-
-#[derive(Clone, Debug)]
-struct History {
-    mode: Mode,
-    accelerators: u32,
-    /// Time per row and per batch in microseconds, and the largest batch.
-    profiles: Vec<(u64, u64, u32)>,
-    /// The times of successive executions, in percent of the profile.
-    speeds: Vec<u64>,
-    /// One in this many executions takes [`LATE`] times as long.
-    late_every: usize,
-    /// One in this many executions does not end.
-    endless_every: usize,
-    /// Whether plans follow what was measured.
-    follows: bool,
-    happenings: Vec<(u64, Happening)>,
-}
-
-fn modes() -> impl Strategy<Value = Mode> {
-    prop_oneof![Just(Mode::Consolidate), Just(Mode::Adaptive), Just(Mode::Eager)]
-}
-
-fn happenings() -> impl Strategy<Value = Happening> {
-    let model = 0..MODELS;
-    prop_oneof![
-        30 => (model.clone(), 1u32..4, 500u64..60_000, prop::sample::select(&Class::ALL))
-            .prop_map(|(model, rows, slo_us, class)| {
-                Happening::Arrive { model, rows, slo_us, class }
-            }),
-        2 => Just(Happening::CancelOldest),
-        1 => (0u64..3000, 0u64..300, 0u64..2000).prop_map(|(control_us, data_us, jitter_us)| {
-            Happening::MeasureDelays { control_us, data_us, jitter_us }
-        }),
-        1 => (model.clone(), 0u32..1000)
-            .prop_map(|(model, thousandths)| Happening::MeasureSpread { model, thousandths }),
-        2 => model.clone().prop_map(|model| Happening::Remove { model }),
-        2 => model.prop_map(|model| Happening::Add { model }),
-        1 => modes().prop_map(|mode| Happening::Switch { mode }),
-        1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::AddAccelerator { accelerator }),
-        1 => (0..ACCELERATORS).prop_map(|accelerator| Happening::DrainAccelerator { accelerator }),
-        1 => Just(Happening::Silence),
-    ]
-}
-
-fn histories() -> impl Strategy<Value = History> {
-    // Some batches are shorter than a message.
-    let profile = (0u64..2000, prop_oneof![3 => 1u64..8000, 1 => 1u64..100], 1u32..20);
-    // Bursts with gaps between them.
-    let gap = prop_oneof![3 => 0u64..100, 2 => 0u64..3000, 1 => 0u64..30_000];
-    let seldom = || prop_oneof![Just(usize::MAX), 5usize..60];
-    (
-        modes(),
-        1..ACCELERATORS,
-        prop::collection::vec(profile, MODELS as usize),
-        prop::collection::vec(50u64..150, 1..8),
-        (seldom(), seldom()),
-        any::<bool>(),
-        prop::collection::vec((gap, happenings()), 1..150),
-    )
-        .prop_map(|(mode, accelerators, profiles, speeds, odd, follows, happenings)| History {
-            mode,
-            accelerators,
-            profiles,
-            speeds,
-            late_every: odd.0,
-            endless_every: odd.1,
-            follows,
-            happenings,
-        })
-}
-
-/// Up to 200 microseconds, or a tail beyond the planned delay.
-fn messages() -> impl Strategy<Value = Delay> {
-    let us = |range: std::ops::Range<u64>| range.prop_map(Span::from_micros);
-    prop_oneof![
-        us(0..200).prop_map(Delay::Constant),
-        (us(0..50), us(0..200), 0.0..1.0).prop_map(|(usual, tail, share)| Delay::Tailed {
-            usual,
-            tail,
-            share
-        }),
-        (us(1..60), 0.1..1.0).prop_map(|(median, sigma)| Delay::LogNormal { median, sigma }),
-    ]
-}
+use symphony_sim::MESSAGE_MAX;
 
 /// What a policy did in one step: its starts and drops in order, and the removed models.
-type Step = (Time, Actions, BTreeSet<ModelId>);
+pub(crate) type Step = (Time, Actions, BTreeSet<ModelId>);
 
 /// A pool that runs what the policy decides, and checks it.
-struct World<'a, P> {
+pub(crate) struct World<'a, P> {
     history: &'a History,
     policy: P,
     /// The planned delay of a message between the parties of the policy.
@@ -182,7 +47,7 @@ struct World<'a, P> {
 
 /// The state of an accelerator in the policy, from what it was told and what it reported.
 #[derive(Clone, Debug, Default)]
-struct Member {
+pub(crate) struct Member {
     is_wanted: bool,
     /// Batches that the policy has given up and that have not ended.
     lost: BTreeSet<BatchId>,
@@ -193,13 +58,13 @@ struct Member {
 }
 
 /// How many batches of a model have to end before the spread of their times is measured.
-const MEASURED: u32 = 16;
+pub(crate) const MEASURED: u32 = 16;
 
 /// The most steps of the policy in one history. More means that it goes in circles.
-const STEPS_MAX: usize = 100_000;
+pub(crate) const STEPS_MAX: usize = 100_000;
 
 impl<'a, P: Policy> World<'a, P> {
-    fn new(history: &'a History, policy: P, message: Span) -> World<'a, P> {
+    pub(crate) fn new(history: &'a History, policy: P, message: Span) -> World<'a, P> {
         let count = ACCELERATORS as usize;
         let member =
             |number| Member { is_wanted: number < history.accelerators, ..Member::default() };
@@ -232,7 +97,7 @@ impl<'a, P: Policy> World<'a, P> {
     }
 
     /// Runs the whole history.
-    fn run(mut self) -> Vec<Step> {
+    pub(crate) fn run(mut self) -> Vec<Step> {
         for (number, (gap_us, happening)) in (0u64..).zip(&self.history.happenings) {
             self.pass(Some(self.now + Span::from_micros(*gap_us)));
             self.happen(number, happening);
@@ -488,125 +353,5 @@ impl<'a, P: Policy> World<'a, P> {
 
     fn story(&self, what: &str) -> String {
         format!("{what}\n{}", self.log.join("\n"))
-    }
-}
-
-fn split(history: &History, shards: u32, message: Delay, seed: u64) -> SplitScheduler {
-    let split = Split { shards, message };
-    let scheduler = SplitScheduler::new(history.mode, history.accelerators, split, seed);
-    if history.follows { scheduler } else { scheduler.with_fixed_profiles() }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(4000)))]
-
-    #[test]
-    fn messages_that_take_no_time_change_nothing(history in histories()) {
-        let mut whole = Scheduler::new(history.mode, history.accelerators);
-        if !history.follows {
-            whole = whole.with_fixed_profiles();
-        }
-        let parties = split(&history, 1, Delay::Constant(Span::ZERO), 0);
-        let whole = World::new(&history, whole, Span::ZERO).run();
-        let parties = World::new(&history, parties, Span::ZERO).run();
-        for (one, other) in whole.iter().zip(&parties) {
-            prop_assert_eq!(one.0, other.0);
-            prop_assert_eq!(&one.1.list, &other.1.list);
-            prop_assert_eq!(&one.1.requests, &other.1.requests);
-            prop_assert_eq!(&one.2, &other.2);
-        }
-        prop_assert_eq!(whole.len(), parties.len());
-    }
-
-    #[test]
-    fn promises_are_kept_whatever_messages_take(
-        history in histories(),
-        shards in 1u32..5,
-        message in messages(),
-        seed in any::<u64>(),
-    ) {
-        World::new(&history, split(&history, shards, message, seed), message.planned()).run();
-    }
-}
-
-/// A history of models with these profiles, whose batches take these percentages of their profile.
-fn of_models(
-    mode: Mode,
-    profiles: [(u64, u64, u32); MODELS as usize],
-    speeds: &[u64],
-    happenings: Vec<(u64, Happening)>,
-) -> History {
-    History {
-        mode,
-        accelerators: 1,
-        profiles: profiles.to_vec(),
-        speeds: speeds.to_vec(),
-        late_every: usize::MAX,
-        endless_every: usize::MAX,
-        follows: true,
-        happenings,
-    }
-}
-
-fn arrives(model: u32, slo_us: u64, class: Class) -> Happening {
-    Happening::Arrive { model, rows: 1, slo_us, class }
-}
-
-/// The shards whose models get no requests hear in the midst of a decision that low ones come and
-/// that high ones need most of the pool. Their report for the next plan was due long ago.
-#[test]
-fn a_shard_that_hears_of_low_requests_elsewhere_does_not_wake_in_the_past() {
-    let mut profiles = [(0, 1, 1); MODELS as usize];
-    profiles[3] = (1480, 6583, 3);
-    let high = (0..200).map(|_| (1000, arrives(3, 20_000, Class::High)));
-    let happenings: Vec<_> = high.chain([(500, arrives(0, 500, Class::Low))]).collect();
-    for mode in Mode::ALL {
-        let history = of_models(mode, profiles, &[50], happenings.clone());
-        let at_once = Delay::Constant(Span::ZERO);
-        World::new(&history, split(&history, 3, at_once, 0), at_once.planned()).run();
-    }
-}
-
-/// Batches that take now half and now one and a half times their profile: a request that a mean batch
-/// would miss takes its chance, though nobody said that times spread.
-#[test]
-fn a_request_may_hope_for_luck_once_times_are_measured_to_vary() {
-    let profiles = [(0, 1000, 1); MODELS as usize];
-    let steady = (0..60).map(|_| (10_000, arrives(0, 60_000, Class::High)));
-    let happenings: Vec<_> = steady.chain([(10_000, arrives(0, 900, Class::High))]).collect();
-    for mode in Mode::ALL {
-        let history = of_models(mode, profiles, &[50, 150], happenings.clone());
-        let at_once = Delay::Constant(Span::ZERO);
-        let steps = World::new(&history, split(&history, 1, at_once, 0), Span::ZERO).run();
-        let mut actions = steps.iter().rev().flat_map(|(_, todo, _)| todo.list.iter().rev());
-        let last = actions.find_map(|action| match action {
-            Action::Start(start) => Some(start),
-            _ => None,
-        });
-        let last = last.expect("some start");
-        let deadline = Time(Span::from_micros(610_900).0);
-        assert!(last.begin + last.exec > deadline, "{mode:?}: {last:?}");
-    }
-}
-
-/// A head that shrinks the batches of others is not dropped while its own grant is on its way.
-#[test]
-fn half_a_millisecond_of_message_costs_little_goodput() {
-    let profile = Profile::linear(Span::from_micros(1053), Span::from_micros(5072), 64);
-    let terms = ModelTerms {
-        profile: Arc::new(profile.expect("a growing line")),
-        objective: Objective::Slo(Span::from_millis(25)),
-        queue_max: u32::MAX,
-        loss_weight: 1.0,
-        lane_of: None,
-    };
-    let mut scenario = Scenario::ideal(vec![terms], 8, Span::from_secs(1), Span::from_secs(10));
-    let message = Delay::Constant(Span::from_micros(500));
-    scenario.split = Some(Split { shards: 4, message });
-    let load = OfferedLoad::new(&[1.0], Process::Poisson);
-    // Without messages the goodput is 5 310 and 5 476.
-    for (policy, rate) in [(PolicyKind::Consolidate, 5000.0), (PolicyKind::Adaptive, 4800.0)] {
-        let bad = run_at(&scenario, &load, &policy, rate, 1).expect("valid load").worst_bad_share();
-        assert!(bad <= BAD_SHARE_MAX, "{policy} at {rate} r/s: {:.2} % bad", bad * 100.0);
     }
 }
