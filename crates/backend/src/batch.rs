@@ -10,6 +10,7 @@
 mod buffer;
 mod column;
 mod error;
+mod memory;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -17,9 +18,11 @@ mod tests;
 pub(crate) use buffer::contents;
 pub use buffer::{Elements, Representation};
 pub use error::{AssemblyError, InputError, MemoryError, RefusedRequest};
+pub use memory::{BufferMemory, BufferRegion, Heap};
 pub use split::{OutputError, Part, split};
 
 use crate::limits;
+use buffer::Rooms;
 use column::Column;
 use std::sync::Arc;
 use symphony_wire::tensor::{DataType, Inputs, Signature};
@@ -49,7 +52,21 @@ impl Arena {
         rows_max: u32,
         representation: Representation,
     ) -> Result<Arena, MemoryError> {
-        let column = |spec| Column::new(spec, rows_max, representation);
+        Arena::in_memory(signature, rows_max, representation, Arc::new(Heap))
+    }
+
+    /// The same in the memory from which an engine takes [`Representation::Bytes`].
+    ///
+    /// # Errors
+    /// As [`Arena::new`].
+    pub fn in_memory(
+        signature: Arc<Signature>,
+        rows_max: u32,
+        representation: Representation,
+        memory: Arc<dyn BufferMemory>,
+    ) -> Result<Arena, MemoryError> {
+        let rooms = Rooms { representation, memory };
+        let column = |spec| Column::new(spec, rows_max, rooms.clone());
         let columns = signature.inputs.iter().map(column).collect::<Result<_, _>>()?;
         let (sizes, parts) = (Vec::new(), Vec::new());
         Ok(Arena { signature, columns, rows_max, rows: 0, sizes, parts })

@@ -1,16 +1,21 @@
-//! What an inference engine does for the rest of the backend: it loads an ONNX graph once per
-//! accelerator and runs batches on it.
+//! What an inference engine does for the rest of the backend: it opens a model, places it on one
+//! device after another, and runs batches there.
+//!
+//! What a model's file is, is the engine's own matter: [`GraphEngine`] opens ONNX graphs; others have
+//! a way of their own to open theirs. From then on all are alike: an [`EngineModel`] is placed on a
+//! device, which makes an [`Executable`].
 //!
 //! Nothing here knows a particular engine, the scheduler, or where a batch's rows come from.
 
-use crate::batch::{Batch, MemoryError, Representation};
+use crate::batch::{Batch, BufferMemory, Heap, MemoryError, Representation};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use symphony_onnx::OnnxModel;
 use symphony_wire::tensor::{OutputTensor, Signature};
 
-/// A model for an engine to load.
+/// An ONNX model for an engine to open.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadRequest<'a> {
     /// The model's name, for errors and logs.
@@ -19,8 +24,6 @@ pub struct LoadRequest<'a> {
     pub graph: Graph<'a>,
     /// The inputs and outputs of the graph. Dimensions of an output may still be unknown.
     pub signature: &'a Signature,
-    /// The number of accelerators to load it on, at most as many as the engine was created for.
-    pub accelerators: usize,
     /// A library of operators that are not the engine's own.
     pub custom_ops: Option<&'a Path>,
     /// Whether weights stay as they lie in their own files, so that accelerators and processes share
@@ -59,18 +62,42 @@ pub trait Engine: Send + Sync {
 
     /// The platform name that clients see, such as `rten_onnx`.
     fn platform(&self) -> &'static str;
+}
 
+/// An engine that runs ONNX graphs.
+pub trait GraphEngine: Engine {
     /// Whether an input may be given in place of a value that is stored in the model.
     fn replaces_stored(&self) -> bool {
         true
     }
 
-    /// Loads a model on every accelerator and shares between them whatever can be shared.
+    /// Opens a model.
     ///
     /// # Errors
     /// The engine cannot run this graph, or does not support one of its types. The error says what
     /// to do.
-    fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError>;
+    fn open(&self, request: &LoadRequest<'_>) -> Result<Box<dyn EngineModel>, EngineError>;
+}
+
+/// A model that an engine has opened. Devices come and go: it is placed on one at a time, and what
+/// can be shared between them is.
+pub trait EngineModel: Send + Sync {
+    /// Places the model on a device, by its number among the engine's.
+    ///
+    /// # Errors
+    /// The engine cannot run it there.
+    fn place(&self, device: usize) -> Result<Box<dyn Executable>, EngineError>;
+}
+
+/// Places a model on the first `devices` devices.
+///
+/// # Errors
+/// One of them cannot run it.
+pub fn place_on(
+    model: &dyn EngineModel,
+    devices: usize,
+) -> Result<Vec<Box<dyn Executable>>, EngineError> {
+    (0..devices).map(|device| model.place(device)).collect()
 }
 
 /// One loaded model on one accelerator.
@@ -78,6 +105,12 @@ pub trait Executable: Send {
     /// The form in which the engine takes the elements of a batch.
     fn representation(&self) -> Representation {
         Representation::Declared
+    }
+
+    /// Where the engine takes the elements of a batch from. It is asked for buffers of
+    /// [`Representation::Bytes`]; the others lie in the process's own memory.
+    fn memory(&self) -> Arc<dyn BufferMemory> {
+        Arc::new(Heap)
     }
 
     /// Runs a batch. Returns the outputs in the signature's order, each with its full shape.
@@ -153,6 +186,14 @@ pub enum EngineError {
     /// The inputs of the largest batch do not fit in memory.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// There is no such device.
+    #[error("{engine} has no device {device}")]
+    NoDevice {
+        /// The engine.
+        engine: &'static str,
+        /// The number that was asked for.
+        device: usize,
+    },
     /// The engine panicked.
     #[error("{engine} panicked while {action}: {message}")]
     Panic {

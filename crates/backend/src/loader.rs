@@ -24,7 +24,7 @@ pub use stage::Stage;
 pub use state::LoadedFiles;
 
 use crate::cache::Cache;
-use crate::engine::{Engine, EngineError, Executable};
+use crate::engine::{Engine, EngineError, Executable, place_on};
 use crate::engines::emulated::{self, Emulation};
 use crate::engines::onnxruntime::Onnxruntime;
 use crate::engines::rten::Rten;
@@ -252,7 +252,8 @@ impl Loader {
         let plan = model.costs.at(u64::MAX);
         let rows_max = plan.rows_max();
         let emulation = Emulation::sized(Arc::clone(&model.costs));
-        let executables = emulation.load(&signature, self.config.cores.accelerators);
+        let opened = emulation.of(model.signature.clone());
+        let executables = place_on(&opened, self.config.cores.accelerators)?;
         let residents = residents(&signature, rows_max, executables)?;
         let by_size = SizedProfile::clone(&model.costs);
         let measured = Measured { by_size, ..Measured::known(&Arc::new(plan)) };

@@ -15,7 +15,7 @@ pub use error::PrepareError;
 pub use found::{Batching, Found};
 pub use samples::Samples;
 
-use crate::engine::{Engine, Executable, Graph, LoadRequest};
+use crate::engine::{Executable, Graph, GraphEngine, LoadRequest, place_on};
 use crate::repository::GraphSettings;
 use crate::resident::BatchError;
 use crate::values::InputValues;
@@ -192,7 +192,7 @@ impl Prepared {
     ///
     /// # Errors
     /// The engine does not load the graph, or the model does not run.
-    pub fn load(&self, engine: &dyn Engine) -> Result<Runnable, PrepareError> {
+    pub fn load(&self, engine: &dyn GraphEngine) -> Result<Runnable, PrepareError> {
         if self.lacks_optional(engine) {
             return self.without_optional().load(engine);
         }
@@ -217,7 +217,7 @@ impl Prepared {
     ///
     /// # Errors
     /// Why what was found cannot be relied on: the model has to be tried out.
-    pub fn load_as(&self, engine: &dyn Engine, found: &Found) -> Result<Runnable, String> {
+    pub fn load_as(&self, engine: &dyn GraphEngine, found: &Found) -> Result<Runnable, String> {
         if self.lacks_optional(engine) {
             return self.without_optional().load_as(engine, found);
         }
@@ -241,7 +241,7 @@ impl Prepared {
     }
 
     /// Whether requests cannot give the inputs that may be left out.
-    fn lacks_optional(&self, engine: &dyn Engine) -> bool {
+    fn lacks_optional(&self, engine: &dyn GraphEngine) -> bool {
         let has_optional = self.single.signature.inputs.iter().any(|spec| spec.default.is_some());
         has_optional && !engine.replaces_stored()
     }
@@ -257,7 +257,11 @@ impl Prepared {
     }
 
     /// Loads the form with a batch dimension.
-    fn load_batched(&self, engine: &dyn Engine, batched: &Batched) -> Result<Tried, PrepareError> {
+    fn load_batched(
+        &self,
+        engine: &dyn GraphEngine,
+        batched: &Batched,
+    ) -> Result<Tried, PrepareError> {
         match self.try_batched(engine, batched) {
             // The opened form may fail where the file as it is runs.
             Err(error) if batched.is_opened => {
@@ -267,7 +271,11 @@ impl Prepared {
         }
     }
 
-    fn try_batched(&self, engine: &dyn Engine, batched: &Batched) -> Result<Tried, PrepareError> {
+    fn try_batched(
+        &self,
+        engine: &dyn GraphEngine,
+        batched: &Batched,
+    ) -> Result<Tried, PrepareError> {
         let form = &batched.form;
         let executables = self.load_form(engine, form, self.accelerators)?;
         let mut trial = self.trial(form, self.rows_max, executables)?;
@@ -296,7 +304,7 @@ impl Prepared {
     /// if they do.
     fn differs_from_file(
         &self,
-        engine: &dyn Engine,
+        engine: &dyn GraphEngine,
         opened: &mut Trial<'_>,
     ) -> Result<Option<String>, PrepareError> {
         let single = self.load_form(engine, &self.single, 1)?;
@@ -409,7 +417,7 @@ impl Prepared {
 
     fn load_form(
         &self,
-        engine: &dyn Engine,
+        engine: &dyn GraphEngine,
         form: &Form,
         accelerators: usize,
     ) -> Result<Executables, PrepareError> {
@@ -417,14 +425,14 @@ impl Prepared {
         let graph = Graph { model, path: &self.path, patched: *patched };
         let (name, custom_ops) = (self.name.as_str(), self.custom_ops.as_deref());
         let share_weights = self.settings.share_weights;
-        let request =
-            LoadRequest { name, graph, signature, accelerators, custom_ops, share_weights };
-        match engine.load(&request) {
+        let request = LoadRequest { name, graph, signature, custom_ops, share_weights };
+        let load = |request: &LoadRequest<'_>| place_on(&*engine.open(request)?, accelerators);
+        match load(&request) {
             Err(error) if model.uses_locale() && error.to_string().contains("locale") => {
                 let mut model = model.clone();
                 model.set_locale(LOCALE)?;
                 let graph = Graph { model: &model, path: &self.path, patched: true };
-                let loaded = engine.load(&LoadRequest { graph, ..request })?;
+                let loaded = load(&LoadRequest { graph, ..request })?;
                 warn!(model = name, "texts are changed by the locale {LOCALE}: {error}");
                 Ok(loaded)
             }

@@ -50,7 +50,8 @@ impl Resident {
         executable: Box<dyn Executable>,
     ) -> Result<Resident, EngineError> {
         let representation = executable.representation();
-        let arena = Arena::new(Arc::clone(&signature), rows_max, representation)?;
+        let memory = executable.memory();
+        let arena = Arena::in_memory(Arc::clone(&signature), rows_max, representation, memory)?;
         let (views, observed) = (Arc::default(), None);
         Ok(Resident { signature, arena, executable, views, observed })
     }
@@ -86,7 +87,8 @@ impl Resident {
     pub fn trim(&mut self) -> Result<(), EngineError> {
         let representation = self.executable.representation();
         let signature = Arc::clone(&self.signature);
-        self.arena = Arena::new(signature, self.arena.rows_max(), representation)?;
+        let (rows_max, memory) = (self.arena.rows_max(), self.executable.memory());
+        self.arena = Arena::in_memory(signature, rows_max, representation, memory)?;
         self.executable.trim();
         Ok(())
     }

@@ -17,7 +17,7 @@ use std::{env, fs, panic, thread};
 
 use case::{Case, Verdict};
 use prove::Sample;
-use symphony_backend::engine::{Cores, Engine};
+use symphony_backend::engine::{Cores, GraphEngine};
 use symphony_backend::engines::onnxruntime::Onnxruntime;
 use symphony_backend::engines::rten::Rten;
 use symphony_backend::operators::{self, OTHER, Table};
@@ -53,9 +53,10 @@ struct Outcome {
     is_doubtful: bool,
 }
 
-fn run_all(cases: &[Case], engines: [&dyn Engine; 2]) -> Vec<Outcome> {
-    let run =
-        |engine: &dyn Engine| -> Vec<_> { cases.iter().map(|case| case.run(engine)).collect() };
+fn run_all(cases: &[Case], engines: [&dyn GraphEngine; 2]) -> Vec<Outcome> {
+    let run = |engine: &dyn GraphEngine| -> Vec<_> {
+        cases.iter().map(|case| case.run(engine)).collect()
+    };
     // Engines may panic on what they do not expect. A panic counts as a refusal and needs no trace.
     panic::set_hook(Box::new(|_| {}));
     let ran = thread::scope(|scope| {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use symphony_backend::engine::{Cores, Engine};
+use symphony_backend::engine::{Cores, GraphEngine};
 use symphony_backend::engines::onnxruntime::Onnxruntime;
 use symphony_backend::engines::rten::Rten;
 use symphony_backend::prepare::{Options, Prepared, Runnable};
@@ -31,7 +31,7 @@ fn onnxruntime() -> Onnxruntime {
 }
 
 /// Loads a model from a file, as serving does, for batches of up to four rows.
-fn load(engine: &dyn Engine, model: &OnnxModel, shape: &[(&str, usize)]) -> Runnable {
+fn load(engine: &dyn GraphEngine, model: &OnnxModel, shape: &[(&str, usize)]) -> Runnable {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.onnx");
     std::fs::write(&path, model.encode()).unwrap();
@@ -176,7 +176,7 @@ fn a_graph_that_does_not_load_is_an_error() {
     let path = directory.path().join("model.onnx");
     std::fs::write(&path, model.encode()).unwrap();
     let prepared = Prepared::new(model, &path, &options).unwrap();
-    for engine in [&onnxruntime() as &dyn Engine, &Rten::new(CORES)] {
+    for engine in [&onnxruntime() as &dyn GraphEngine, &Rten::new(CORES)] {
         let error = prepared.load(engine).unwrap_err().to_string();
         let expected = format!("{} cannot load model \"broken\"", engine.name());
         assert!(error.starts_with(&expected) && error.contains("NoSuchOperator"), "{error}");
@@ -212,7 +212,7 @@ fn weights_outside_the_model_file_are_found() {
         rows_max: 4,
         accelerators: 2,
     };
-    for engine in [&onnxruntime() as &dyn Engine, &Rten::new(CORES)] {
+    for engine in [&onnxruntime() as &dyn GraphEngine, &Rten::new(CORES)] {
         // The shape changes the graph, so it is loaded from memory.
         let prepared = Prepared::new(OnnxModel::read(&path).unwrap(), &path, &options).unwrap();
         let runnable = prepared.load(engine).unwrap();

@@ -1,8 +1,10 @@
 //! The elements of one input over a whole batch, in the form that an engine takes.
 
+use super::memory::{BufferMemory, BufferRegion};
 use bytemuck::{AnyBitPattern, NoUninit, Zeroable};
 use bytes::Bytes;
 use half::{bf16, f16};
+use std::sync::Arc;
 use symphony_wire::tensor::{DataType, Runs, bytes_elements};
 
 #[cfg(target_endian = "big")]
@@ -18,6 +20,31 @@ pub enum Representation {
     Narrow,
     /// The elements of BYTES as raw bytes. The other forms need UTF-8 text.
     Raw,
+    /// Elements of every type as they travel, in memory of the engine, those of BOOL as 0 or 1; those of
+    /// BYTES as in [`Representation::Raw`].
+    Bytes,
+}
+
+/// What buffers an engine needs.
+#[derive(Clone, Debug)]
+pub(super) struct Rooms {
+    pub(super) representation: Representation,
+    /// Where those of [`Representation::Bytes`] lie.
+    pub(super) memory: Arc<dyn BufferMemory>,
+}
+
+impl Rooms {
+    /// A buffer of `count` elements, whose contents may be any. Returns `None` when there is not
+    /// enough memory.
+    pub(super) fn buffer(&self, datatype: DataType, count: usize) -> Option<Buffer> {
+        match (self.representation, datatype.size()) {
+            (Representation::Bytes, Some(element)) => {
+                let region = self.memory.allocate(count.checked_mul(element)?)?;
+                Some(Buffer::Bytes { region, element })
+            }
+            _ => Buffer::new(datatype, self.representation, count),
+        }
+    }
 }
 
 macro_rules! element_types {
@@ -27,12 +54,16 @@ macro_rules! element_types {
         #[expect(missing_docs, reason = "the names say it")]
         pub enum Elements<'a> {
             $($variant(&'a [$type]),)*
+            /// Of any type, as they travel.
+            Bytes(&'a [u8]),
         }
 
         /// Room for the elements of one input in a batch.
         #[derive(Debug)]
         pub(super) enum Buffer {
             $($variant(Vec<$type>),)*
+            /// Elements of so many bytes each.
+            Bytes { region: Box<dyn BufferRegion>, element: usize },
         }
 
         impl Buffer {
@@ -40,12 +71,16 @@ macro_rules! element_types {
             pub(super) fn len(&self) -> usize {
                 match self {
                     $(Buffer::$variant(values) => values.len(),)*
+                    Buffer::Bytes { region, element } => region.len() / element,
                 }
             }
 
             fn spread(&mut self, element: usize, runs: Runs) {
                 match self {
                     $(Buffer::$variant(values) => spread(values, element, runs),)*
+                    Buffer::Bytes { region, element: size } => {
+                        spread_bytes(region, *size, element, runs);
+                    }
                 }
             }
 
@@ -53,6 +88,7 @@ macro_rules! element_types {
             pub(super) fn first(&self, count: usize) -> Elements<'_> {
                 match self {
                     $(Buffer::$variant(values) => Elements::$variant(&values[..count]),)*
+                    Buffer::Bytes { region, element } => Elements::Bytes(&region[..count * element]),
                 }
             }
         }
@@ -78,12 +114,8 @@ element_types! {
 }
 
 impl Buffer {
-    /// Allocates `count` zeros. Returns `None` when there is not enough memory.
-    pub(super) fn new(
-        datatype: DataType,
-        representation: Representation,
-        count: usize,
-    ) -> Option<Buffer> {
+    /// Allocates `count` zeros in the memory of this process.
+    fn new(datatype: DataType, representation: Representation, count: usize) -> Option<Buffer> {
         Some(match (datatype, representation) {
             (DataType::Bool | DataType::Int64, Representation::Narrow) => {
                 Buffer::Int32(zeroed(count)?)
@@ -101,7 +133,9 @@ impl Buffer {
             (DataType::Bf16, _) => Buffer::Bf16(zeroed(count)?),
             (DataType::Fp32, _) => Buffer::Fp32(zeroed(count)?),
             (DataType::Fp64, _) => Buffer::Fp64(zeroed(count)?),
-            (DataType::Bytes, Representation::Raw) => Buffer::Raw(empty(count)?),
+            (DataType::Bytes, Representation::Raw | Representation::Bytes) => {
+                Buffer::Raw(empty(count)?)
+            }
             (DataType::Bytes, _) => Buffer::Text(empty(count)?),
         })
     }
@@ -133,6 +167,10 @@ impl Buffer {
             Buffer::Bf16(values) => copy(values, runs, data),
             Buffer::Fp32(values) => copy(values, runs, data),
             Buffer::Fp64(values) => copy(values, runs, data),
+            Buffer::Bytes { region, .. } if datatype == DataType::Bool => {
+                bytes(region, runs, data, |byte| u8::from(byte != 0))
+            }
+            Buffer::Bytes { region, element } => copy_bytes(region, *element, runs, data),
         }
     }
 
@@ -156,6 +194,17 @@ fn spread<T: Clone>(values: &mut [T], element: usize, runs: Runs) {
     let length = runs.length();
     for (start, _) in runs {
         values[start..start + length].fill(element.clone());
+    }
+}
+
+/// The same for elements of so many bytes.
+fn spread_bytes(region: &mut [u8], size: usize, element: usize, runs: Runs) {
+    let value = region[element * size..(element + 1) * size].to_vec();
+    let length = runs.length();
+    for (start, _) in runs {
+        for place in region[start * size..(start + length) * size].chunks_exact_mut(size) {
+            place.copy_from_slice(&value);
+        }
     }
 }
 
@@ -207,6 +256,17 @@ fn copy<T: NoUninit + AnyBitPattern>(
     for (to, from) in runs {
         let room: &mut [u8] = bytemuck::cast_slice_mut(&mut values[to..to + length]);
         room.copy_from_slice(&data[from * size_of::<T>()..(from + length) * size_of::<T>()]);
+    }
+    Ok(())
+}
+
+/// Copies elements of so many bytes each.
+fn copy_bytes(region: &mut [u8], size: usize, runs: Runs, data: &[u8]) -> Result<(), Misfit> {
+    same_length(runs.elements() * size, data.len())?;
+    let length = runs.length();
+    for (to, from) in runs {
+        let room = &mut region[to * size..(to + length) * size];
+        room.copy_from_slice(&data[from * size..(from + length) * size]);
     }
     Ok(())
 }

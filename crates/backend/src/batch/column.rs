@@ -1,6 +1,6 @@
 //! One input of a batch: its buffer, and where in it each request's elements go.
 
-use super::buffer::{Buffer, Elements, Misfit, Representation};
+use super::buffer::{Buffer, Elements, Misfit, Rooms};
 use super::error::{InputError, MemoryError};
 use crate::limits;
 use symphony_wire::tensor::{Dim, Inputs, Runs, Signature, TensorSpec, bytes_count};
@@ -8,7 +8,7 @@ use symphony_wire::tensor::{Dim, Inputs, Runs, Signature, TensorSpec, bytes_coun
 /// One input.
 #[derive(Debug)]
 pub(super) struct Column {
-    representation: Representation,
+    rooms: Rooms,
     buffer: Buffer,
     /// The shape in the batch that is being assembled.
     shape: Vec<usize>,
@@ -19,12 +19,12 @@ impl Column {
     pub(super) fn new(
         spec: &TensorSpec,
         rows_max: u32,
-        representation: Representation,
+        rooms: Rooms,
     ) -> Result<Column, MemoryError> {
         let is_open = spec.shape.iter().any(|dim| matches!(dim, Dim::Open(_)));
-        let buffer = Buffer::new(spec.datatype, representation, 0);
+        let buffer = rooms.buffer(spec.datatype, 0);
         let buffer = buffer.ok_or_else(|| excess(spec, &[], rows_max))?;
-        let mut column = Column { representation, buffer, shape: Vec::new() };
+        let mut column = Column { rooms, buffer, shape: Vec::new() };
         if !is_open {
             column.make_room(spec, rows_max, &[])?;
         }
@@ -69,7 +69,8 @@ impl Column {
     /// is the memory for it.
     fn grow(&mut self, spec: &TensorSpec, wanted: usize) -> Option<()> {
         let double = self.buffer.len().saturating_mul(2);
-        let new = |count| Buffer::new(spec.datatype, self.representation, count);
+        let rooms = self.rooms.clone();
+        let new = |count| rooms.buffer(spec.datatype, count);
         // The old buffer goes first.
         self.buffer = new(0)?;
         self.buffer = match double > wanted {

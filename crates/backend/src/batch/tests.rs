@@ -61,6 +61,20 @@ fn every_type_is_decoded_into_its_rows() {
 }
 
 #[test]
+fn an_engine_may_take_elements_as_they_travel() {
+    let check = |datatype, rows: &[&[u8]], expected: &str| {
+        assert_eq!(assembled(datatype, Representation::Bytes, rows), expected);
+    };
+    check(DataType::Bool, &[&[0, 1], &[2, 0]], "Bytes([0, 1, 1, 0])");
+    check(
+        DataType::Int16,
+        &[&[255, 255, 2, 0], &[3, 0, 4, 0]],
+        "Bytes([255, 255, 2, 0, 3, 0, 4, 0])",
+    );
+    check(DataType::Bytes, &[&bytes_contents([b"a".as_slice(), b""])], "Raw([[97], []])");
+}
+
+#[test]
 fn a_narrow_engine_gets_32_bit_integers() {
     let narrow = |datatype, row: &[u8]| assembled(datatype, Representation::Narrow, &[row]);
     assert_eq!(narrow(DataType::Bool, &[0, 9]), "Int32([0, 1])");

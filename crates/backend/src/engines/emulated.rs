@@ -3,7 +3,7 @@
 //! than the machine.
 
 use crate::batch::{Batch, Elements, Representation, contents};
-use crate::engine::{EngineError, Executable};
+use crate::engine::{EngineError, EngineModel, Executable};
 use bytes::Bytes;
 use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -48,15 +48,10 @@ impl Emulation {
         Emulation { costs, spin: SPIN_DEFAULT }
     }
 
-    /// Makes one emulated model per accelerator.
+    /// An emulated model with these inputs and outputs.
     #[must_use]
-    pub fn load(&self, signature: &Signature, accelerators: usize) -> Vec<Box<dyn Executable>> {
-        let model = |accelerator: usize| EmulatedExecutable {
-            emulation: self.clone(),
-            signature: signature.clone(),
-            random: Pcg64Mcg::seed_from_u64(accelerator as u64),
-        };
-        (0..accelerators).map(|at| Box::new(model(at)) as Box<dyn Executable>).collect()
+    pub fn of(self, signature: Signature) -> EmulatedEngineModel {
+        EmulatedEngineModel { emulation: self, signature }
     }
 
     /// How long a batch takes: its mean, times a log-normal factor where times are spread.
@@ -80,6 +75,23 @@ impl Emulation {
             // Other threads may need the core.
             thread::yield_now();
         }
+    }
+}
+
+/// An emulated model, before it is on an accelerator.
+#[derive(Clone, Debug)]
+pub struct EmulatedEngineModel {
+    emulation: Emulation,
+    signature: Signature,
+}
+
+impl EngineModel for EmulatedEngineModel {
+    fn place(&self, device: usize) -> Result<Box<dyn Executable>, EngineError> {
+        Ok(Box::new(EmulatedExecutable {
+            emulation: self.emulation.clone(),
+            signature: self.signature.clone(),
+            random: Pcg64Mcg::seed_from_u64(device as u64),
+        }))
     }
 }
 
@@ -142,6 +154,7 @@ fn bytes_of(elements: Elements<'_>) -> Bytes {
         Elements::Bf16(values) => contents(values.to_vec()),
         Elements::Fp32(values) => contents(values.to_vec()),
         Elements::Fp64(values) => contents(values.to_vec()),
+        Elements::Bytes(values) => Bytes::copy_from_slice(values),
         Elements::Text(values) => bytes_contents(values.iter().map(String::as_bytes)).into(),
         Elements::Raw(values) => bytes_contents(values.iter().map(Vec::as_slice)).into(),
     }
@@ -174,7 +187,7 @@ mod tests {
 
     fn resident(signature: Signature, exec: Span) -> Resident {
         let profile = Profile::linear(Span::ZERO, exec, 4).unwrap();
-        let executable = Emulation::new(Arc::new(profile)).load(&signature, 1).remove(0);
+        let executable = Emulation::new(Arc::new(profile)).of(signature.clone()).place(0).unwrap();
         Resident::new(Arc::new(signature), 4, executable).unwrap()
     }
 

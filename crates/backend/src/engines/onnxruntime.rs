@@ -13,7 +13,9 @@ mod values;
 pub use library::{MINOR_VERSION_MIN, NAME, Places};
 
 use crate::batch::Batch;
-use crate::engine::{Cores, Engine, EngineError, Executable, Graph, LoadRequest, guarded};
+use crate::engine::{
+    Cores, Engine, EngineError, EngineModel, Executable, Graph, GraphEngine, LoadRequest, guarded,
+};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -148,21 +150,40 @@ impl Engine for Onnxruntime {
     fn platform(&self) -> &'static str {
         "onnxruntime_onnx"
     }
+}
 
-    fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
-        assert!(
-            request.accelerators <= self.cores.accelerators,
-            "the engine has no threads for an accelerator"
-        );
-        let source = GraphSource::of(request)?;
-        let mut executables: Vec<Box<dyn Executable>> = Vec::new();
-        for _ in 0..request.accelerators {
-            let session = guarded(NAME, "loading a model", || self.session(&source, request))
-                .map_err(|error| refused(request.name, error.to_string()))?;
-            let outputs = request.signature.outputs.clone();
-            executables.push(Box::new(OnnxruntimeModel { session, outputs, trims: false }));
+impl GraphEngine for Onnxruntime {
+    fn open(&self, request: &LoadRequest<'_>) -> Result<Box<dyn EngineModel>, EngineError> {
+        Ok(Box::new(OpenedModel {
+            engine: self.clone(),
+            name: request.name.to_owned(),
+            source: GraphSource::of(request)?,
+            outputs: request.signature.outputs.clone(),
+            custom_ops: request.custom_ops.map(Path::to_owned),
+            share_weights: request.share_weights,
+        }))
+    }
+}
+
+/// What sessions of a model are made from. Each has its weights for itself.
+struct OpenedModel {
+    engine: Onnxruntime,
+    name: String,
+    source: GraphSource,
+    outputs: Vec<TensorSpec>,
+    custom_ops: Option<PathBuf>,
+    share_weights: bool,
+}
+
+impl EngineModel for OpenedModel {
+    fn place(&self, device: usize) -> Result<Box<dyn Executable>, EngineError> {
+        if device >= self.engine.cores.accelerators {
+            return Err(EngineError::NoDevice { engine: NAME, device });
         }
-        Ok(executables)
+        let session = guarded(NAME, "loading a model", || self.session())
+            .map_err(|error| refused(&self.name, error.to_string()))?;
+        let outputs = self.outputs.clone();
+        Ok(Box::new(OnnxruntimeModel { session, outputs, trims: false }))
     }
 }
 
@@ -175,18 +196,18 @@ fn refused(model: &str, problem: String) -> EngineError {
 const WEIGHTS_IN: &str = "session.model_external_initializers_file_folder_path";
 
 /// What a session is created from.
-enum GraphSource<'a> {
-    File(&'a Path),
+enum GraphSource {
+    File(PathBuf),
     Memory { graph: bytes::Bytes, weights_in: Option<String> },
 }
 
-impl<'a> GraphSource<'a> {
-    fn of(request: &LoadRequest<'a>) -> Result<GraphSource<'a>, EngineError> {
+impl GraphSource {
+    fn of(request: &LoadRequest<'_>) -> Result<GraphSource, EngineError> {
         let Graph { model, path, patched } = request.graph;
         let Some(first) = model.external_files().next() else {
             return Ok(match patched {
                 true => GraphSource::Memory { graph: model.encode(), weights_in: None },
-                false => GraphSource::File(path),
+                false => GraphSource::File(path.to_owned()),
             });
         };
         let unreadable = |problem: String| {
@@ -202,16 +223,12 @@ impl<'a> GraphSource<'a> {
     }
 }
 
-impl Onnxruntime {
+impl OpenedModel {
     /// Creates a session with the threads of one accelerator.
-    fn session(
-        &self,
-        source: &GraphSource<'_>,
-        request: &LoadRequest<'_>,
-    ) -> Result<Session, EngineError> {
+    fn session(&self) -> Result<Session, EngineError> {
         let failed = |error: ort::Error| EngineError::Library(error.to_string());
-        let mut builder = self.builder(request.share_weights).map_err(failed)?;
-        if let Some(library) = request.custom_ops {
+        let mut builder = self.engine.builder(self.share_weights).map_err(failed)?;
+        if let Some(library) = &self.custom_ops {
             builder = builder.with_operator_library(library).map_err(|error| {
                 let problem: ort::Error = error.into();
                 EngineError::Library(format!(
@@ -220,7 +237,7 @@ impl Onnxruntime {
                 ))
             })?;
         }
-        match source {
+        match &self.source {
             GraphSource::File(path) => builder.commit_from_file(path),
             GraphSource::Memory { graph, weights_in } => {
                 if let Some(directory) = weights_in {
@@ -233,7 +250,9 @@ impl Onnxruntime {
         }
         .map_err(failed)
     }
+}
 
+impl Onnxruntime {
     fn builder(&self, share_weights: bool) -> ort::Result<SessionBuilder> {
         let builder = Session::builder(&self.opened.environment)?;
         Ok(builder

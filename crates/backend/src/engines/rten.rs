@@ -5,7 +5,9 @@
 //! may panic on graphs that it does not expect, so every call into it is guarded.
 
 use crate::batch::{Batch, Elements, Representation, contents};
-use crate::engine::{Cores, Engine, EngineError, Executable, Graph, LoadRequest, guarded};
+use crate::engine::{
+    Cores, Engine, EngineError, EngineModel, Executable, Graph, GraphEngine, LoadRequest, guarded,
+};
 use rten::{Model, ModelOptions, NodeId, RunOptions, ShapeInferenceMode, ThreadPool, Value};
 use rten::{ValueOrView, ValueView};
 use rten_tensor::{Layout, Tensor};
@@ -47,17 +49,15 @@ impl Engine for Rten {
     fn platform(&self) -> &'static str {
         "rten_onnx"
     }
+}
 
+impl GraphEngine for Rten {
     fn replaces_stored(&self) -> bool {
         // Stored values are packed when the model is loaded.
         false
     }
 
-    fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
-        assert!(
-            request.accelerators <= self.pools.len(),
-            "the engine has no threads for an accelerator"
-        );
+    fn open(&self, request: &LoadRequest<'_>) -> Result<Box<dyn EngineModel>, EngineError> {
         if request.custom_ops.is_some() {
             let problem = "custom_ops are operators for onnxruntime: pip install onnxruntime";
             return Err(refused(request.name, problem.to_owned()));
@@ -77,18 +77,27 @@ impl Engine for Rten {
                 .map(|spec| node(&model, request.name, &spec.name))
                 .collect::<Result<_, _>>()
         };
-        let inputs: Vec<NodeId> = ids(&signature.inputs)?;
-        let outputs: Vec<NodeId> = ids(&signature.outputs)?;
-        let executable = |pool: &Arc<ThreadPool>| {
-            Box::new(RtenModel {
-                model: Arc::clone(&model),
-                options: RunOptions::default().with_thread_pool(Some(Arc::clone(pool))),
-                inputs: inputs.clone(),
-                outputs: outputs.clone(),
-                specs: signature.outputs.clone(),
-            }) as Box<dyn Executable>
-        };
-        Ok(self.pools.iter().take(request.accelerators).map(executable).collect())
+        let (inputs, outputs) = (ids(&signature.inputs)?, ids(&signature.outputs)?);
+        let specs = signature.outputs.clone();
+        let placed = RtenModel { model, options: RunOptions::default(), inputs, outputs, specs };
+        Ok(Box::new(OpenedModel { pools: self.pools.clone(), placed }))
+    }
+}
+
+/// A model that the engine has read, and its weights with it.
+struct OpenedModel {
+    /// Of each accelerator.
+    pools: Vec<Arc<ThreadPool>>,
+    /// The model as it is on every accelerator, but for its threads.
+    placed: RtenModel,
+}
+
+impl EngineModel for OpenedModel {
+    fn place(&self, device: usize) -> Result<Box<dyn Executable>, EngineError> {
+        let pool = self.pools.get(device).cloned();
+        let pool = pool.ok_or(EngineError::NoDevice { engine: NAME, device })?;
+        let options = RunOptions::default().with_thread_pool(Some(pool));
+        Ok(Box::new(RtenModel { options, ..self.placed.clone() }))
     }
 }
 
@@ -132,6 +141,7 @@ fn node(model: &Model, model_name: &str, name: &str) -> Result<NodeId, EngineErr
 }
 
 /// A model on one accelerator. All accelerators share its weights.
+#[derive(Clone)]
 struct RtenModel {
     model: Arc<Model>,
     options: RunOptions,

@@ -5,8 +5,8 @@
 
 use super::times::{Part, Times};
 use crate::background::in_background;
-use crate::batch::{Batch, Representation};
-use crate::engine::{Engine, EngineError, Executable, LoadRequest};
+use crate::batch::{Batch, BufferMemory, Representation};
+use crate::engine::{Engine, EngineError, EngineModel, Executable, GraphEngine, LoadRequest};
 use crate::worker::Gaps;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +33,7 @@ impl Visit {
 
 /// An engine whose models come as guests.
 pub(super) struct GuestEngine<'a> {
-    pub(super) engine: &'a dyn Engine,
+    pub(super) engine: &'a dyn GraphEngine,
     pub(super) visit: Arc<Visit>,
 }
 
@@ -49,20 +49,42 @@ impl Engine for GuestEngine<'_> {
     fn platform(&self) -> &'static str {
         self.engine.platform()
     }
+}
 
+impl GraphEngine for GuestEngine<'_> {
     fn replaces_stored(&self) -> bool {
         self.engine.replaces_stored()
     }
 
-    fn load(&self, request: &LoadRequest<'_>) -> Result<Vec<Box<dyn Executable>>, EngineError> {
+    fn open(&self, request: &LoadRequest<'_>) -> Result<Box<dyn EngineModel>, EngineError> {
+        let visit = Arc::clone(&self.visit);
+        let model = visit.quietly(|| self.engine.open(request))?;
+        Ok(Box::new(GuestModel { model, visit }))
+    }
+}
+
+impl Visit {
+    /// Has an engine do its part of a load, on a thread that yields its core.
+    fn quietly<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, EngineError> + Send,
+    ) -> Result<T, EngineError> {
         let no_thread = |error| EngineError::Library(format!("no thread to load it on: {error}"));
-        let load = || in_background(|| self.engine.load(request));
-        let loaded = self.visit.times.of(Part::Engine, load).map_err(no_thread)??;
-        let guest = |(accelerator, executable)| {
-            let visit = Arc::clone(&self.visit);
-            Box::new(Guest { executable, accelerator, visit }) as Box<dyn Executable>
-        };
-        Ok(loaded.into_iter().enumerate().map(guest).collect())
+        self.times.of(Part::Engine, || in_background(work)).map_err(no_thread)?
+    }
+}
+
+/// An opened model that is placed as a guest.
+struct GuestModel {
+    model: Box<dyn EngineModel>,
+    visit: Arc<Visit>,
+}
+
+impl EngineModel for GuestModel {
+    fn place(&self, device: usize) -> Result<Box<dyn Executable>, EngineError> {
+        let executable = self.visit.quietly(|| self.model.place(device))?;
+        let visit = Arc::clone(&self.visit);
+        Ok(Box::new(Guest { executable, accelerator: device, visit }))
     }
 }
 
@@ -76,6 +98,10 @@ struct Guest {
 impl Executable for Guest {
     fn representation(&self) -> Representation {
         self.executable.representation()
+    }
+
+    fn memory(&self) -> Arc<dyn BufferMemory> {
+        self.executable.memory()
     }
 
     fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {

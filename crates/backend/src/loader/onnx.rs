@@ -7,7 +7,7 @@ use super::times::{Part, Times};
 use super::{LoadProblem, LoadedFiles, Loader, PlacedModel, Stage, residents};
 use crate::background::in_background;
 use crate::contract;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{EngineError, GraphEngine};
 use crate::engines::rten;
 use crate::operators;
 use crate::prepare::{Options, Prepared, Runnable};
@@ -40,7 +40,7 @@ pub(super) struct Described {
 
 /// A model that an engine runs.
 pub(super) struct Placed<'a> {
-    pub(super) engine: &'a dyn Engine,
+    pub(super) engine: &'a dyn GraphEngine,
     pub(super) runnable: Runnable,
 }
 
@@ -76,8 +76,11 @@ impl Loader {
     }
 
     /// The engines that a model may run on, in order of preference.
-    pub(super) fn engines(&self, choice: EngineChoice) -> Result<Vec<&dyn Engine>, LoadProblem> {
-        let onnxruntime = self.onnxruntime.as_ref().map(|engine| engine as &dyn Engine);
+    pub(super) fn engines(
+        &self,
+        choice: EngineChoice,
+    ) -> Result<Vec<&dyn GraphEngine>, LoadProblem> {
+        let onnxruntime = self.onnxruntime.as_ref().map(|engine| engine as &dyn GraphEngine);
         match (choice, onnxruntime) {
             (EngineChoice::Rten, _) | (EngineChoice::Best, Err(_)) => Ok(vec![&self.rten]),
             (EngineChoice::Best, Ok(onnxruntime)) => Ok(vec![onnxruntime, &self.rten]),
@@ -226,7 +229,7 @@ impl Loader {
         source: &ModelSource,
         settings: &GraphSettings,
         described: &Described,
-        engine: &dyn Engine,
+        engine: &dyn GraphEngine,
     ) -> Result<FindingsPlace, ConfigError> {
         let key = FindingsKey {
             model: &source.name,
@@ -248,7 +251,7 @@ impl Loader {
         model: &str,
         prepared: &Prepared,
         place: &FindingsPlace,
-        engine: &dyn Engine,
+        engine: &dyn GraphEngine,
     ) -> Option<Runnable> {
         let found = self.findings.read(place)?;
         let loaded = prepared.load_as(engine, &found);
@@ -269,7 +272,7 @@ fn quietly<T: Send>(
 
 /// Refuses a model with operators that the engine may compute wrongly. onnxruntime is trusted with
 /// whatever it loads.
-pub(super) fn prove(engine: &dyn Engine, prepared: &Prepared) -> Result<(), LoadProblem> {
+pub(super) fn prove(engine: &dyn GraphEngine, prepared: &Prepared) -> Result<(), LoadProblem> {
     if engine.name() != rten::NAME {
         return Ok(());
     }
@@ -279,9 +282,9 @@ pub(super) fn prove(engine: &dyn Engine, prepared: &Prepared) -> Result<(), Load
 /// The first engine on which an attempt succeeds, with the result of the attempt.
 pub(super) fn first_that<'a, T>(
     model: &str,
-    engines: &[&'a dyn Engine],
-    attempt: impl Fn(&dyn Engine) -> Result<T, LoadProblem>,
-) -> Result<(&'a dyn Engine, T), LoadProblem> {
+    engines: &[&'a dyn GraphEngine],
+    attempt: impl Fn(&dyn GraphEngine) -> Result<T, LoadProblem>,
+) -> Result<(&'a dyn GraphEngine, T), LoadProblem> {
     let mut refusals = Vec::new();
     for &engine in engines {
         match attempt(engine) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::batch::{Batch, Representation};
-use crate::engine::{Cores, EngineError};
+use crate::engine::{Cores, Engine, EngineError, EngineModel};
 use crate::engines::rten::Rten;
 use crate::repository::Fill;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -86,15 +86,24 @@ impl Engine for Counted {
     fn platform(&self) -> &'static str {
         self.engine.platform()
     }
+}
 
+impl GraphEngine for Counted {
     fn replaces_stored(&self) -> bool {
         self.engine.replaces_stored()
     }
 
-    fn load(&self, request: &LoadRequest<'_>) -> Result<Executables, EngineError> {
+    fn open(&self, request: &LoadRequest<'_>) -> Result<Box<dyn EngineModel>, EngineError> {
         self.loads.fetch_add(1, Ordering::Relaxed);
-        let counted = |loaded| Box::new(CountedRuns(loaded, Arc::clone(&self.runs))) as _;
-        Ok(self.engine.load(request)?.into_iter().map(counted).collect())
+        Ok(Box::new(CountedModel(self.engine.open(request)?, Arc::clone(&self.runs))))
+    }
+}
+
+struct CountedModel(Box<dyn EngineModel>, Arc<AtomicUsize>);
+
+impl EngineModel for CountedModel {
+    fn place(&self, device: usize) -> Result<Box<dyn Executable>, EngineError> {
+        Ok(Box::new(CountedRuns(self.0.place(device)?, Arc::clone(&self.1))))
     }
 }
 

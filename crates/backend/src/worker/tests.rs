@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::batch::Batch;
-use crate::engine::{EngineError, Executable};
+use crate::engine::{EngineError, EngineModel, Executable};
 use crate::engines::emulated::Emulation;
 use bytes::Bytes;
 use rand_core::{Rng, SeedableRng};
@@ -44,7 +44,7 @@ fn resident(datatype: DataType, rows_max: u32) -> Resident {
     let spec = |name: &str| TensorSpec::of_rows(name, datatype, &[1]);
     let signature = Signature::fixed(vec![spec("x")], vec![spec("y")]);
     let profile = Profile::linear(Span(1), Span(1), rows_max).unwrap();
-    let emulated = Emulation::new(Arc::new(profile)).load(&signature, 1).remove(0);
+    let emulated = Emulation::new(Arc::new(profile)).of(signature.clone()).place(0).unwrap();
     Resident::new(Arc::new(signature), rows_max, Box::new(Touchy(emulated))).unwrap()
 }
 
@@ -65,7 +65,7 @@ fn open() -> Resident {
         padded: Some(1),
     };
     let profile = Profile::linear(Span(1), Span(1), 32).unwrap();
-    let emulated = Emulation::new(Arc::new(profile)).load(&signature, 1).remove(0);
+    let emulated = Emulation::new(Arc::new(profile)).of(signature.clone()).place(0).unwrap();
     Resident::new(Arc::new(signature), 32, Box::new(Touchy(emulated))).unwrap()
 }
 

@@ -8,7 +8,7 @@ use std::{fs, io};
 use bytes::Bytes;
 use prost::Message;
 use symphony_backend::batch::Arena;
-use symphony_backend::engine::{Engine, Graph, LoadRequest};
+use symphony_backend::engine::{Graph, GraphEngine, LoadRequest};
 use symphony_onnx::proto::{GraphProto, TensorProto};
 use symphony_onnx::{Dim, ElementType, OnnxModel, ValueInfo};
 use symphony_wire::tensor::{
@@ -71,7 +71,7 @@ fn record(rest: &mut Bytes) -> io::Result<Bytes> {
 
 impl Case {
     /// Runs the case. The text says what went wrong.
-    pub(crate) fn run(&self, engine: &dyn Engine) -> (Verdict, String) {
+    pub(crate) fn run(&self, engine: &dyn GraphEngine) -> (Verdict, String) {
         let outputs = match self.outputs(engine) {
             Ok(outputs) => outputs,
             Err(problem) => return (Verdict::Refused, problem),
@@ -84,7 +84,7 @@ impl Case {
         (Verdict::Right, String::new())
     }
 
-    fn outputs(&self, engine: &dyn Engine) -> Result<Vec<OutputTensor>, String> {
+    fn outputs(&self, engine: &dyn GraphEngine) -> Result<Vec<OutputTensor>, String> {
         let described = self.model.signature();
         let specs = |values: &[ValueInfo]| values.iter().map(spec).collect::<Result<_, _>>();
         let signature = Signature::fixed(specs(&described.inputs)?, specs(&described.outputs)?);
@@ -93,12 +93,11 @@ impl Case {
             name: &self.name,
             graph,
             signature: &signature,
-            accelerators: 1,
             custom_ops: None,
             share_weights: false,
         };
-        let mut loaded = engine.load(&request).map_err(|e| e.to_string())?;
-        let executable = loaded.first_mut().ok_or("nothing was loaded")?;
+        let loaded = engine.open(&request).map_err(|e| e.to_string())?;
+        let mut executable = loaded.place(0).map_err(|e| e.to_string())?;
         let tensors = signature.inputs.iter().map(|s| contents(&self.tensors[&s.name])).collect();
         let mut arena = Arena::new(Arc::new(signature), 1, executable.representation())
             .map_err(|e| e.to_string())?;

@@ -86,10 +86,11 @@ fn wire(datatype: DataType, number: u32) -> Vec<u8> {
 }
 
 /// The elements of a batch's input in their wire form.
-fn elements(elements: Elements<'_>) -> Vec<Vec<u8>> {
-    match elements {
+fn elements(input: &super::super::BatchInput<'_>) -> Vec<Vec<u8>> {
+    match input.elements {
         Elements::Int32(values) => values.iter().map(|v| v.to_le_bytes().to_vec()).collect(),
         Elements::Uint8(values) => values.iter().map(|v| vec![*v]).collect(),
+        Elements::Bytes(values) => elements_of(input.datatype, values),
         Elements::Raw(values) => values.iter().map(|v| bytes_contents([v.as_slice()])).collect(),
         other => panic!("{other:?}"),
     }
@@ -175,7 +176,7 @@ fn expected(model: &Model, input: usize, requests: &[Inputs], position: &[usize]
 fn echo(model: &Model, batch: &Batch<'_>) -> Vec<OutputTensor> {
     let output = |(input, spec): (super::super::BatchInput<'_>, &TensorSpec)| {
         assert_eq!((input.name, input.datatype), (spec.name.as_str(), spec.datatype));
-        let data: Vec<u8> = elements(input.elements).concat();
+        let data: Vec<u8> = elements(&input).concat();
         OutputTensor { shape: input.shape, data: data.into() }
     };
     batch.inputs().zip(&model.signature.inputs).map(output).collect()
@@ -183,11 +184,12 @@ fn echo(model: &Model, batch: &Batch<'_>) -> Vec<OutputTensor> {
 
 proptest! {
     #[test]
-    fn every_element_is_in_its_place_and_comes_back((model, batches) in
-        (model(), prop::collection::vec(asked(), 1..3)))
-    {
+    fn every_element_is_in_its_place_and_comes_back(
+        (model, batches) in (model(), prop::collection::vec(asked(), 1..3)),
+        how in prop::sample::select(vec![Representation::Raw, Representation::Bytes]),
+    ) {
         let signature = Arc::clone(&model.signature);
-        let mut arena = Arena::new(signature, 32, Representation::Raw).unwrap();
+        let mut arena = Arena::new(signature, 32, how).unwrap();
         for asked in &batches {
             let requests = requests(&model, asked);
             arena.assemble(requests.iter()).unwrap();
@@ -200,7 +202,7 @@ proptest! {
                 let spec = &model.signature.inputs[index];
                 let shape = model.signature.shape_of(spec, rows, batch.sizes()).unwrap();
                 prop_assert_eq!(&input.shape, &shape);
-                let found = elements(input.elements);
+                let found = elements(&input);
                 let positions = positions(&shape);
                 prop_assert_eq!(found.len(), positions.len());
                 for (found, position) in found.iter().zip(&positions) {

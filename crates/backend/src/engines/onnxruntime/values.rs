@@ -30,7 +30,9 @@ pub(super) fn input<'a>(input: &BatchInput<'a>) -> ort::Result<SessionInputValue
         Elements::Fp32(values) => view(shape, values),
         Elements::Fp64(values) => view(shape, values),
         Elements::Text(values) => Ok(Tensor::from_string_array((shape.as_slice(), values))?.into()),
-        Elements::Raw(_) => Err(ort::Error::new("bytes came where the engine asked for text")),
+        Elements::Raw(_) | Elements::Bytes(_) => {
+            Err(ort::Error::new("bytes came where the engine asked for text"))
+        }
     }
 }
 
