@@ -240,6 +240,11 @@ impl<'a> Batch<'a> {
         &self.arena.sizes
     }
 
+    /// The rows of each request, in their order.
+    pub fn requests(&self) -> impl Iterator<Item = u32> + use<'a> {
+        self.arena.parts.iter().map(|part| part.rows)
+    }
+
     /// The inputs in the signature's order.
     pub fn inputs(&self) -> impl ExactSizeIterator<Item = BatchInput<'a>> + use<'a> {
         let specs = self.arena.signature.inputs.iter();

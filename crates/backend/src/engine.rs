@@ -119,9 +119,23 @@ pub trait Executable: Send {
     /// The engine failed on this batch. It can still run other batches.
     fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError>;
 
+    /// Requests of the last batch that failed by themselves. Their rows of the outputs mean nothing.
+    fn failed(&mut self) -> Vec<FailedRequest> {
+        Vec::new()
+    }
+
     /// With the end of its next batch the engine gives back the memory that earlier, larger batches
     /// needed, if it keeps any.
     fn trim(&mut self) {}
+}
+
+/// A request that failed while the others of its batch did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRequest {
+    /// Its place among the requests of the batch.
+    pub position: usize,
+    /// Why, for whoever sent it.
+    pub problem: String,
 }
 
 /// Why an engine did not load a model or run a batch.
@@ -204,6 +218,9 @@ pub enum EngineError {
         /// The panic's message.
         message: String,
     },
+    /// The engine's process refused a model or a batch, or has ended.
+    #[error("{0}")]
+    Process(String),
     /// The engine's library is not usable.
     #[error("{0}")]
     Library(String),

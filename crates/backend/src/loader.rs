@@ -11,6 +11,7 @@ mod guest;
 mod memory;
 mod objective;
 mod onnx;
+mod python;
 mod settings;
 mod stage;
 mod state;
@@ -19,7 +20,7 @@ mod times;
 pub use check::{Checked, Ran};
 pub use error::{LoadError, LoadProblem};
 pub use memory::{available as memory_available, needed as memory_needed, total as memory_total};
-pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, THREADS_MAX};
+pub use settings::{ACCELERATORS_MAX, BackendFile, LoaderConfig, PYTHON_DEFAULT, THREADS_MAX};
 pub use stage::Stage;
 pub use state::LoadedFiles;
 
@@ -27,6 +28,7 @@ use crate::cache::Cache;
 use crate::engine::{Engine, EngineError, Executable, place_on};
 use crate::engines::emulated::{self, Emulation};
 use crate::engines::onnxruntime::Onnxruntime;
+use crate::engines::python::Python;
 use crate::engines::rten::Rten;
 use crate::prepare::Samples;
 use crate::profiling::{
@@ -110,6 +112,7 @@ pub struct Loader {
     rten: Rten,
     /// The opened library, or why it cannot be used.
     onnxruntime: Result<Onnxruntime, EngineError>,
+    python: Python,
     machine: Machine,
     findings: FindingsCache,
     profiles: ProfileCache,
@@ -146,11 +149,23 @@ impl Loader {
         if let Err(error) = &onnxruntime {
             info!("models run on rten: {error}");
         }
+        let python = Python::new(&config.python, &config.cache_dir.join("python"), config.cores);
         let cache = Cache::new(config.cache_dir.clone());
         let (findings, profiles) = (FindingsCache::new(&cache), ProfileCache::new(&cache));
         let (machine, clock) = (Machine::this(), Clock::start());
         let (gaps, watcher) = (Arc::default(), Arc::new(|_: &str, _| {}));
-        Loader { config, rten, onnxruntime, machine, findings, profiles, clock, gaps, watcher }
+        Loader {
+            config,
+            rten,
+            onnxruntime,
+            python,
+            machine,
+            findings,
+            profiles,
+            clock,
+            gaps,
+            watcher,
+        }
     }
 
     /// From now on models are tried out and measured in the gaps between the batches of
@@ -183,7 +198,8 @@ impl Loader {
         let rten = facts(self.rten.name(), self.rten.version());
         let onnxruntime =
             self.onnxruntime.iter().map(|engine| facts(engine.name(), engine.release()));
-        std::iter::once(rten).chain(onnxruntime).collect()
+        let python = self.python.release().map(|release| facts(self.python.name(), release));
+        std::iter::once(rten).chain(onnxruntime).chain(python).collect()
     }
 
     /// The configuration of the loader.
@@ -217,6 +233,7 @@ impl Loader {
         let (running, state) = match &source.kind {
             ModelKind::Onnx { file, settings } => self.run_onnx(&source, file, settings)?,
             ModelKind::Emulated(model) => (self.run_emulated(model)?, LoadedFiles::new(&source)),
+            ModelKind::Python { file, model } => self.run_python(&source, file, model)?,
         };
         let (signature, residents) = shown(&source.kind, running.signature, running.residents)?;
         let configuration = symphony_triton::to_bytes(&source.configuration()).into();

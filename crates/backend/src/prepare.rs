@@ -4,6 +4,7 @@
 //! The file decides which forms are tried; a run of each form (`verify`) decides whether
 //! it is correct. Nothing here knows a particular engine.
 
+mod declared;
 mod dimensions;
 mod edges;
 mod error;
@@ -11,6 +12,7 @@ mod form;
 mod found;
 mod samples;
 
+pub(crate) use declared::Declared;
 pub use error::PrepareError;
 pub use found::{Batching, Found};
 pub use samples::Samples;

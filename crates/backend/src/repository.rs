@@ -22,7 +22,8 @@ mod versions;
 
 pub use config::{
     BatchAxis, CustomOps, EmulatedModel, EngineChoice, EngineConfig, Fill, GraphSettings,
-    MAX_BATCH_DEFAULT, MAX_BATCH_LIMIT, ModelConfig, QUEUE_MAX_DEFAULT, Slo, Terms,
+    MAX_BATCH_DEFAULT, MAX_BATCH_LIMIT, ModelConfig, PythonModel, PythonOptions, QUEUE_MAX_DEFAULT,
+    Slo, TensorBounds, Terms,
 };
 pub use directory::{ModelDirectory, ModelKind, ModelSource, OnnxSource, Settings};
 pub use error::ConfigError;

@@ -2,7 +2,7 @@
 //! verification all go from requests to outputs through it.
 
 use crate::batch::{Arena, AssemblyError, OutputError, split};
-use crate::engine::{EngineError, Executable};
+use crate::engine::{EngineError, Executable, FailedRequest};
 use crate::profiling::{Cell, Observed};
 use crate::view::OutputViews;
 use std::sync::Arc;
@@ -137,6 +137,11 @@ impl Resident {
     /// The engine failed on the batch.
     pub fn compute(&mut self) -> Result<Vec<OutputTensor>, EngineError> {
         self.executable.run(&self.arena.batch())
+    }
+
+    /// Requests of the batch that failed by themselves while it ran.
+    pub fn failed(&mut self) -> Vec<FailedRequest> {
+        self.executable.failed()
     }
 
     /// Splits the outputs of the batch into those of its requests, in their order.

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use symphony_backend::engine::{Cores, Engine};
 use symphony_backend::engines::rten::Rten;
-use symphony_backend::loader::{LoadedFiles, LoadedModel, Loader, LoaderConfig};
+use symphony_backend::loader::{LoadedFiles, LoadedModel, Loader, LoaderConfig, PYTHON_DEFAULT};
 use symphony_backend::profiling::{Effort, ProfileOrigin, sample_rows};
 use symphony_backend::repository::{ModelDirectory, Repository};
 use symphony_core::{Class, Objective, Span};
@@ -92,6 +92,7 @@ fn loader(root: &Path) -> Loader {
         cores: Cores { accelerators: 2, threads: 1 },
         cache_dir: root.join("cache"),
         onnxruntime: Some(PathBuf::from("/nowhere/libonnxruntime.so")),
+        python: PYTHON_DEFAULT.into(),
         effort,
     })
 }
@@ -293,7 +294,7 @@ fn what_cannot_be_served_is_refused() {
         &[("model.toml", b"slo = 1")],
         true,
         expect![[
-            r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `versions`, `file`, `slo_ms`, `queue_timeout_ms`, `max_batch`, `engine`, `shape`, `reshape` ... , `share_weights`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`"#
+            r#"model "m" cannot be served: ROOT/models/m/model.toml:1: unknown field `slo`, expected one of `versions`, `file`, `slo_ms`, `queue_timeout_ms`, `max_batch`, `engine`, `shape`, `reshape` ... rity`, `queue_max`, `loss_weight`, `generate`, `emulated`, `python`, `parameters`, `input`, `output`"#
         ]],
     );
     refused(

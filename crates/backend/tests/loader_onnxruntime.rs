@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use symphony_backend::engine::Cores;
-use symphony_backend::loader::{LoadError, LoadedModel, Loader, LoaderConfig};
+use symphony_backend::loader::{LoadError, LoadedModel, Loader, LoaderConfig, PYTHON_DEFAULT};
 use symphony_backend::profiling::{Effort, sample_rows};
 use symphony_backend::repository::Repository;
 use symphony_core::Span;
@@ -37,6 +37,7 @@ fn load_with(settings: &str, fill: impl FnOnce(&Path)) -> Result<LoadedModel, Lo
         cores: Cores { accelerators: 1, threads: 1 },
         cache_dir: root.path().join("cache"),
         onnxruntime: None,
+        python: PYTHON_DEFAULT.into(),
         effort: Effort { runs: 3, time_least: Span::ZERO, ..Effort::default() },
     });
     let directory = Repository::open(&models).unwrap().find("m").unwrap();

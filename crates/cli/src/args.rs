@@ -130,6 +130,9 @@ pub(crate) struct AcceleratorArgs {
     /// The onnxruntime library [default: ORT_DYLIB_PATH, or an installed Python package's].
     #[arg(long, value_name = "FILE")]
     pub(crate) onnxruntime: Option<PathBuf>,
+    /// The interpreter that runs Python models [default: python3].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) python: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, clap::Args)]

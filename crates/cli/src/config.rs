@@ -297,6 +297,7 @@ fn loader(args: AcceleratorArgs, file: BackendFile, source: &TomlSource) -> Resu
         threads: args.threads.map(plain).or(file.threads),
         cache_dir: args.cache_dir.or(file.cache_dir),
         onnxruntime: args.onnxruntime.or(file.onnxruntime),
+        python: args.python.or(file.python),
     };
     Ok(LoaderConfig::resolve(backend, source, cores())?)
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use symphony_backend::engine::Cores;
-use symphony_backend::loader::{Loader, LoaderConfig};
+use symphony_backend::loader::{Loader, LoaderConfig, PYTHON_DEFAULT};
 use symphony_backend::profiling::Effort;
 use symphony_backend::repository::Repository;
 use symphony_cluster::backend::{BackendConfig, BackendEnd};
@@ -61,6 +61,7 @@ fn backend(name: &str, cache: &Path, scheduler: &Endpoint, streamed_bytes_max: u
         cores: Cores { accelerators: 1, threads: 1 },
         cache_dir: cache.to_owned(),
         onnxruntime: None,
+        python: PYTHON_DEFAULT.into(),
         effort: Effort::default(),
     });
     let config = BackendConfig {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use symphony_backend::engine::Cores;
-use symphony_backend::loader::{Loader, LoaderConfig};
+use symphony_backend::loader::{Loader, LoaderConfig, PYTHON_DEFAULT};
 use symphony_backend::profiling::Effort;
 use symphony_backend::repository::Repository;
 use symphony_core::{Class, Request};
@@ -71,6 +71,7 @@ impl Folder {
             cores: Cores { accelerators, threads: 1 },
             cache_dir: self.0.path().join("cache"),
             onnxruntime: None,
+            python: PYTHON_DEFAULT.into(),
             effort: Effort::default(),
         })
     }

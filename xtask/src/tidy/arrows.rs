@@ -15,7 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("symphony-workload", &["symphony-core"]),
     ("symphony-sim", &["symphony-core", "symphony-workload"]),
     ("symphony-dispatch", &["symphony-core", "symphony-wire", "symphony-exchange"]),
-    ("symphony-backend", &["symphony-core", "symphony-wire", "symphony-onnx", "symphony-triton"]),
+    (
+        "symphony-backend",
+        &["symphony-core", "symphony-wire", "symphony-onnx", "symphony-triton", "symphony-python"],
+    ),
     ("symphony-frontend", &["symphony-core", "symphony-wire", "symphony-triton", "symphony-tls"]),
     ("symphony-client", &["symphony-wire", "symphony-tls"]),
     (

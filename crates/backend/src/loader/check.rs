@@ -2,9 +2,11 @@
 
 use super::onnx::{Earlier, OnnxFile, Placed, first_that, prove};
 use super::{LoadError, LoadProblem, Loader};
+use crate::engine::Engine;
 use crate::prepare::Runnable;
 use crate::repository::{ModelDirectory, ModelKind, ModelSource, Note, OnnxSource};
 use crate::view;
+use std::sync::Arc;
 
 /// A model that can be served, as far as was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +80,12 @@ impl Loader {
                 first_that(&source.name, &engines, |engine| prove(engine, &prepared))?;
                 None
             }
-            ModelKind::Emulated(_) => None,
+            ModelKind::Python { file, model } if run => {
+                self.declare(&source, file, model, &Arc::default())?;
+                let rows_max = source.terms.rows_max;
+                Some(Ran { engine: self.python.name(), rows_max, unbatched: None })
+            }
+            ModelKind::Python { .. } | ModelKind::Emulated(_) => None,
         };
         let notes = source.settings.notes();
         let ModelSource { name, version, .. } = source;

@@ -6,7 +6,9 @@
 use super::times::{Part, Times};
 use crate::background::in_background;
 use crate::batch::{Batch, BufferMemory, Representation};
-use crate::engine::{Engine, EngineError, EngineModel, Executable, GraphEngine, LoadRequest};
+use crate::engine::{
+    Engine, EngineError, EngineModel, Executable, FailedRequest, GraphEngine, LoadRequest,
+};
 use crate::worker::Gaps;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +61,7 @@ impl GraphEngine for GuestEngine<'_> {
     fn open(&self, request: &LoadRequest<'_>) -> Result<Box<dyn EngineModel>, EngineError> {
         let visit = Arc::clone(&self.visit);
         let model = visit.quietly(|| self.engine.open(request))?;
-        Ok(Box::new(GuestModel { model, visit }))
+        Ok(Box::new(GuestModel::new(model, &visit)))
     }
 }
 
@@ -75,9 +77,15 @@ impl Visit {
 }
 
 /// An opened model that is placed as a guest.
-struct GuestModel {
+pub(super) struct GuestModel {
     model: Box<dyn EngineModel>,
     visit: Arc<Visit>,
+}
+
+impl GuestModel {
+    pub(super) fn new(model: Box<dyn EngineModel>, visit: &Arc<Visit>) -> GuestModel {
+        GuestModel { model, visit: Arc::clone(visit) }
+    }
 }
 
 impl EngineModel for GuestModel {
@@ -102,6 +110,10 @@ impl Executable for Guest {
 
     fn memory(&self) -> Arc<dyn BufferMemory> {
         self.executable.memory()
+    }
+
+    fn failed(&mut self) -> Vec<FailedRequest> {
+        self.executable.failed()
     }
 
     fn run(&mut self, batch: &Batch<'_>) -> Result<Vec<OutputTensor>, EngineError> {

@@ -19,7 +19,8 @@ pub fn needed(source: &ModelSource) -> u64 {
     match &source.kind {
         ModelKind::Emulated(_) => 0,
         ModelKind::Onnx { file: OnnxSource::Example(_), .. } => EXAMPLE,
-        ModelKind::Onnx { file: OnnxSource::File(path), .. } => {
+        ModelKind::Onnx { file: OnnxSource::File(path), .. }
+        | ModelKind::Python { file: path, .. } => {
             // Weights outside the file are as a rule in its directory.
             let files = path.parent().map_or(0, bytes_in);
             files.saturating_mul(TIMES_ITS_FILES).saturating_add(BESIDES)

@@ -13,6 +13,9 @@ pub const ACCELERATORS_MAX: usize = 1024;
 /// The most threads of one accelerator, and of all accelerators together.
 pub const THREADS_MAX: usize = 1024;
 
+/// The interpreter that runs Python models where nothing else is said.
+pub const PYTHON_DEFAULT: &str = "python3";
+
 /// The table as it is written. Missing values follow from the machine.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +29,8 @@ pub struct BackendFile {
     pub cache_dir: Option<PathBuf>,
     /// The onnxruntime library. Default: looked for in the usual places.
     pub onnxruntime: Option<PathBuf>,
+    /// The Python interpreter of models that are run in Python. Default: `python3`.
+    pub python: Option<PathBuf>,
 }
 
 /// The validated configuration of the loader.
@@ -37,6 +42,8 @@ pub struct LoaderConfig {
     pub cache_dir: PathBuf,
     /// The onnxruntime library to open; `None` looks for it in the usual places.
     pub onnxruntime: Option<PathBuf>,
+    /// The interpreter that runs Python models: a path, or a name that is looked for in `PATH`.
+    pub python: PathBuf,
     /// How much to measure a new model.
     pub effort: Effort,
 }
@@ -60,6 +67,7 @@ impl LoaderConfig {
             cores: Cores { accelerators, threads },
             cache_dir: file.cache_dir.unwrap_or_else(cache_dir_default),
             onnxruntime: file.onnxruntime,
+            python: file.python.unwrap_or_else(|| PYTHON_DEFAULT.into()),
             effort: Effort::default(),
         })
     }
@@ -146,7 +154,7 @@ mod tests {
             (
                 "cores = 1",
                 "symphony.toml:1: unknown field `cores`, expected one of `accelerators`, \
-                 `threads`, `cache_dir`, `onnxruntime`",
+                 `threads`, `cache_dir`, `onnxruntime`, `python`",
             ),
         ] {
             assert_eq!(resolve(text, 2).unwrap_err(), expected);

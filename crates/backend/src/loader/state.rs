@@ -41,7 +41,9 @@ impl LoadedFiles {
     /// A file cannot be read.
     pub fn of(source: &ModelSource) -> Result<LoadedFiles, ConfigError> {
         let mut state = LoadedFiles::new(source);
-        let ModelKind::Onnx { file: OnnxSource::File(path), .. } = &source.kind else {
+        let (ModelKind::Onnx { file: OnnxSource::File(path), .. }
+        | ModelKind::Python { file: path, .. }) = &source.kind
+        else {
             return Ok(state);
         };
         state.add(path)?;
@@ -96,7 +98,8 @@ impl LoadedFiles {
     #[must_use]
     pub fn is_current(&self, source: &ModelSource) -> bool {
         let is_same_file = match &source.kind {
-            ModelKind::Onnx { file: OnnxSource::File(path), .. } => {
+            ModelKind::Onnx { file: OnnxSource::File(path), .. }
+            | ModelKind::Python { file: path, .. } => {
                 self.files.first().is_some_and(|(before, _)| before == path)
             }
             // The settings name the example, or describe the emulated model.

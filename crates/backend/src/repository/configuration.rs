@@ -13,7 +13,8 @@ impl ModelSource {
         let config =
             file.map_or_else(ModelConfig::default, |file| ModelConfig::clone(file.config()));
         let name = match &self.kind {
-            ModelKind::Onnx { file: OnnxSource::File(path), .. } => path.file_name(),
+            ModelKind::Onnx { file: OnnxSource::File(path), .. }
+            | ModelKind::Python { file: path, .. } => path.file_name(),
             _ => None,
         };
         let name = name.map(|name| name.to_string_lossy().into_owned());

@@ -1,8 +1,10 @@
 //! One model's directory: its settings, its versions and its files.
 
-use super::config::{CustomOps, EmulatedModel, EngineConfig, GraphSettings, ModelConfig, Terms};
+use super::config::{
+    CustomOps, EmulatedModel, EngineConfig, GraphSettings, ModelConfig, PythonModel, Terms,
+};
 use super::error::ConfigError;
-use super::listing::{named_file, only_file, onnx_files, versions};
+use super::listing::{named_file, only_file, onnx_files, python_file, versions};
 use super::name::is_name;
 use super::source::TomlSource;
 use super::triton::{Note, TritonFile};
@@ -27,6 +29,8 @@ pub struct ModelDirectory {
 pub struct ModelSource {
     /// The model's name.
     pub name: String,
+    /// Its directory, which has its versions.
+    pub directory: PathBuf,
     /// The version that was read.
     pub version: u64,
     /// Which versions are served.
@@ -72,6 +76,13 @@ pub enum ModelKind {
         file: OnnxSource,
         /// How its graph is served. A path in it is absolute.
         settings: GraphSettings,
+    },
+    /// A model that a Python process runs.
+    Python {
+        /// The script, or what was exported from PyTorch.
+        file: PathBuf,
+        /// What the settings say of it.
+        model: Box<PythonModel>,
     },
     /// A wait of known length.
     Emulated(EmulatedModel),
@@ -157,6 +168,16 @@ impl ModelDirectory {
             EngineConfig::Emulated(model) => {
                 (newest.unwrap_or(UNVERSIONED), ModelKind::Emulated(model))
             }
+            EngineConfig::Python(model) => {
+                let version = newest.unwrap_or(UNVERSIONED);
+                let directory =
+                    newest.map_or(self.path.clone(), |number| self.path.join(number.to_string()));
+                let file = match &model.file {
+                    Some(name) => named_file(&directory, name)?,
+                    None => python_file(&directory)?,
+                };
+                (version, ModelKind::Python { file, model })
+            }
             EngineConfig::Onnx { mut settings, file, generate } => {
                 if let Some(CustomOps::File(path)) = &mut settings.custom_ops {
                     *path = self.path.join(&*path);
@@ -172,7 +193,8 @@ impl ModelDirectory {
             }
         };
         let name = self.name.clone();
-        Ok(ModelSource { name, version, policy, terms, kind, settings })
+        let directory = self.path.clone();
+        Ok(ModelSource { name, directory, version, policy, terms, kind, settings })
     }
 
     /// Its `model.toml`, empty when there is none.

@@ -53,6 +53,22 @@ pub(super) fn onnx_files(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> 
     Ok(files)
 }
 
+/// What Python models are called where nothing else is said, in order of preference: a script, what
+/// `torch.export` makes, TorchScript.
+const PYTHON: [&str; 3] = ["model.py", "model.pt2", "model.pt"];
+
+/// The file of a Python model in a directory.
+pub(super) fn python_file(directory: &Path) -> Result<PathBuf, ConfigError> {
+    let mut files = PYTHON.iter().map(|name| directory.join(name));
+    files.find(|path| path.is_file()).ok_or_else(|| ConfigError::Layout {
+        path: directory.to_owned(),
+        problem: format!(
+            "no file of a Python model ({}): add one, or name it with `file` in model.toml",
+            PYTHON.join(", ")
+        ),
+    })
+}
+
 /// The file of this name. A directory of this name holds a model of several files, as Triton has
 /// it: its graph is `model.onnx`.
 pub(super) fn named_file(directory: &Path, name: &str) -> Result<PathBuf, ConfigError> {

@@ -5,6 +5,7 @@ use expect_test::{Expect, expect};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use symphony_core::{Profile, Span};
+use symphony_wire::tensor::{Dim, TensorSpec};
 
 const MODEL_TOML: &str = "m/model.toml";
 
@@ -39,6 +40,7 @@ fn read_all(root: &Path) -> Result<String, ConfigError> {
                     ModelKind::Onnx { file: OnnxSource::Example(name), .. } => {
                         format!("example {name}")
                     }
+                    ModelKind::Python { file, .. } => file.display().to_string(),
                     ModelKind::Emulated(_) => "emulated".to_owned(),
                 };
                 let (name, version) = (source.name, source.version);
@@ -323,6 +325,13 @@ fn emulated_profiles() {
     .assert_eq(&refused);
 }
 
+/// Why a `model.toml` is refused.
+#[expect(clippy::needless_pass_by_value, reason = "each text is made for it")]
+fn refusal(text: String) -> String {
+    let source = TomlSource::from_text(Path::new("model.toml"), &text);
+    format!("{}\n", ModelConfig::parse(&source).unwrap_err())
+}
+
 #[test]
 fn settings_that_are_refused() {
     let emulated = "engine='emulated'\n[emulated]\nbeta_ms=1\n";
@@ -355,13 +364,10 @@ fn settings_that_are_refused() {
         format!("{emulated}{}", TENSORS.replace("[4]", "[99999999999, 99999999999]")),
         format!("{emulated}{TENSORS}{TENSORS}"),
     ]
-    .map(|text| {
-        let source = TomlSource::from_text(Path::new("model.toml"), &text);
-        format!("{}\n", ModelConfig::parse(&source).unwrap_err())
-    })
+    .map(refusal)
     .concat();
     expect![[r#"
-        model.toml:1: unknown field `slo`, expected one of `versions`, `file`, `slo_ms`, `queue_timeout_ms`, `max_batch`, `engine`, `shape`, `reshape`, `max_size`, `pad`, `pad_dimension`, `batch_axis`, `broadcast`, `custom_ops`, `batch_dependent`, `share_weights`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `input`, `output`
+        model.toml:1: unknown field `slo`, expected one of `versions`, `file`, `slo_ms`, `queue_timeout_ms`, `max_batch`, `engine`, `shape`, `reshape`, `max_size`, `pad`, `pad_dimension`, `batch_axis`, `broadcast`, `custom_ops`, `batch_dependent`, `share_weights`, `priority`, `queue_max`, `loss_weight`, `generate`, `emulated`, `python`, `parameters`, `input`, `output`
         model.toml:1: slo_ms = 0 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:2: slo_ms = -1.5 is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
         model.toml:1: slo_ms = NaN is no latency objective: give milliseconds above 0 and at most 86400000 (a day)
@@ -377,11 +383,11 @@ fn settings_that_are_refused() {
         model.toml:1: priority = "urgent" is not allowed: give "high" or "low", which its requests have that do not say
         model.toml:1: queue_max = -1 is not allowed: give a whole number from 1 to 10000000
         model.toml:1: loss_weight = 0 is not allowed: give a number from 0.01 to 100
-        model.toml:1: unknown variant `tract`, expected one of `onnxruntime`, `rten`, `emulated`
+        model.toml:1: unknown variant `tract`, expected one of `onnxruntime`, `rten`, `python`, `emulated`
         model.toml:1: shape [0]: give every dimension but the batch dimension, each at least 1, or -1 to leave it open
         model.toml:1: invalid type: string "many", expected a sequence
-        model.toml:2: [[input]] is for emulated models only: add engine = "emulated", or remove it (an ONNX file says itself what it takes and gives)
-        model.toml:1: [emulated] is for emulated models only: add engine = "emulated", or remove it (an ONNX file says itself what it takes and gives)
+        model.toml:2: [[input]] does not go with an ONNX file, which says itself what it takes and gives: add engine = "python" or engine = "emulated", or remove it
+        model.toml:1: [emulated] does not go with an ONNX file, which says itself what it takes and gives: add engine = "python" or engine = "emulated", or remove it
         model.toml: engine = "emulated" needs at least one [[input]] with name, datatype and shape (without the batch dimension)
         model.toml:1: generate does not go with engine = "emulated", which runs no ONNX file
         model.toml:1: shape does not go with engine = "emulated", which runs no ONNX file
@@ -389,6 +395,60 @@ fn settings_that_are_refused() {
         model.toml:8: input "x": one row may take 1 GiB at most
         model.toml:15: input "x": give every input a name of its own
     "#]].assert_eq(&refused);
+}
+
+#[test]
+fn settings_of_python_models_that_are_refused() {
+    let refused: String = [
+        "engine = 'python'".to_owned(),
+        format!("engine = 'python'\n[python]\ntimeout_s = 0\n{TENSORS}"),
+        format!("engine = 'python'\n[python]\nmemory_mib = 0\n{TENSORS}"),
+        format!("engine = 'python'\n[python]\ngpu = 1\n{TENSORS}"),
+        format!("engine = 'python'\ngenerate = 'x'\n{TENSORS}"),
+        format!("engine = 'python'\nmax_size = {{ n = 3 }}\n{}", TENSORS.replace("[4]", "[-1]")),
+        format!("engine = 'python'\n{}", TENSORS.replace("[4]", "[0]")),
+        format!("engine = 'python'\nfile = '../model.py'\n{TENSORS}"),
+    ]
+    .map(refusal)
+    .concat();
+    expect![[r#"
+        model.toml: engine = "python" needs at least one [[input]] with name, datatype and shape (without the batch dimension)
+        model.toml:3: timeout_s = 0 is not allowed: give seconds above 0 and at most a day
+        model.toml:3: memory_mib = 0 is not allowed: give mebibytes from 1 to 16777216
+        model.toml:3: unknown field `gpu`, expected one of `device`, `compile`, `cuda_graphs`, `memory_mib`, `timeout_s`
+        model.toml:2: generate does not go with engine = "python", which runs no ONNX file
+        model.toml:2: max_size of "n": no input has such a dimension (open are: x.1)
+        model.toml:6: shape [0]: give every dimension but the batch dimension, each at least 1
+        model.toml:2: file = "../model.py" is not in the version's directory: give the name of a file there
+    "#]].assert_eq(&refused);
+}
+
+#[test]
+fn a_python_model_says_what_it_takes() {
+    let text = "max_size = { length = 128 }\n\
+                [python]\ntimeout_s = 2.5\nmemory_mib = 64\n\
+                [parameters]\nthreshold = 0.5\n\
+                [[input]]\nname = 'ids'\ndatatype = 'INT64'\nshape = ['length']\n\
+                [[input]]\nname = 'mask'\ndatatype = 'INT64'\nshape = ['length']\n\
+                [[input]]\nname = 'x'\ndatatype = 'FP32'\nshape = [-1, 3]\n\
+                [[output]]\nname = 'y'\ndatatype = 'FP32'\nshape = ['length', -1]\n";
+    let source = TomlSource::from_text(Path::new("model.toml"), text);
+    let config = ModelConfig::parse(&source).unwrap();
+    let EngineConfig::Python(model) = config.engine else { panic!("{:?}", config.engine) };
+    let signature = &model.signature;
+    let shapes =
+        |specs: &[TensorSpec]| -> Vec<_> { specs.iter().map(|spec| spec.shape.clone()).collect() };
+    let (length, x) = (Dim::Open(0), Dim::Open(1));
+    let inputs = shapes(&signature.inputs);
+    let ids = vec![Dim::Batch, length];
+    assert_eq!(inputs, [ids.clone(), ids, vec![Dim::Batch, x, Dim::Fixed(3)]]);
+    assert_eq!(shapes(&signature.outputs), [[Dim::Batch, length, Dim::Unknown]]);
+    assert_eq!((signature.dimensions[0].max, signature.dimensions[1].name.as_str()), (128, "x.1"));
+    assert_eq!(model.bounds, [TensorBounds::Configured, TensorBounds::Free]);
+    assert_eq!(model.options.timeout.as_secs_f64(), 2.5);
+    assert_eq!(model.options.memory_max, Some(64 << 20));
+    assert_eq!(model.parameters["threshold"].as_float(), Some(0.5));
+    assert_eq!(config.terms.rows_max, MAX_BATCH_DEFAULT);
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod keys;
 
 pub use keys::Note;
 
-use super::config::{Inherited, is_file_name};
+use super::config::{Inherited, InheritedTensor, is_file_name};
 use super::error::ConfigError;
 use super::source::read_text;
 use super::versions::{self, VersionPolicy};
@@ -22,9 +22,10 @@ use symphony_core::{Class, Span};
 use symphony_triton::proto::model_config::SchedulingChoice;
 use symphony_triton::proto::model_version_policy::PolicyChoice;
 use symphony_triton::proto::{
-    ModelConfig, ModelDynamicBatching, ModelInput, ModelQueuePolicy, ModelVersionPolicy,
-    model_queue_policy,
+    self, ModelConfig, ModelDynamicBatching, ModelInput, ModelOutput, ModelQueuePolicy,
+    ModelVersionPolicy, model_queue_policy,
 };
+use symphony_wire::tensor::DataType;
 
 /// The file's name.
 pub(super) const FILE: &str = "config.pbtxt";
@@ -122,8 +123,13 @@ fn inherited(config: &ModelConfig) -> Result<Inherited, String> {
         shapes: shapes(config),
         reshape: reshapes(config),
         custom_ops: custom_ops(config)?,
+        is_python: keys::is_python(config),
         ..Inherited::default()
     };
+    if terms.is_python {
+        terms.inputs = config.input.iter().map(input).collect::<Result<_, _>>()?;
+        terms.outputs = config.output.iter().map(output).collect::<Result<_, _>>()?;
+    }
     if terms.file.as_ref().is_some_and(|file| !is_file_name(file)) {
         return Err(format!(
             "default_model_filename = {:?} is not in the version's directory: give the name of a \
@@ -139,6 +145,25 @@ fn inherited(config: &ModelConfig) -> Result<Inherited, String> {
         }
     }
     Ok(terms)
+}
+
+/// An input as the file describes it.
+fn input(input: &ModelInput) -> Result<InheritedTensor, String> {
+    tensor(&input.name, input.data_type(), &input.dims)
+}
+
+fn output(output: &ModelOutput) -> Result<InheritedTensor, String> {
+    tensor(&output.name, output.data_type(), &output.dims)
+}
+
+fn tensor(name: &str, datatype: proto::DataType, dims: &[i64]) -> Result<InheritedTensor, String> {
+    let unknown = || format!("data_type of {name:?} is missing or none that is served");
+    let known = datatype.as_str_name().strip_prefix("TYPE_").and_then(|short| match short {
+        "STRING" => Some(DataType::Bytes),
+        short => short.parse().ok(),
+    });
+    let datatype = known.ok_or_else(unknown)?;
+    Ok(InheritedTensor { name: name.to_owned(), datatype, dims: sizes(dims) })
 }
 
 /// What the file says of the graph's inputs: what it fixes of open dimensions, and whether the

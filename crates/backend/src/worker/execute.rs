@@ -4,7 +4,7 @@
 
 use super::carrier::WorkerCarrier;
 use crate::batch::{AssemblyError, RefusedRequest};
-use crate::engine::guarded;
+use crate::engine::{FailedRequest, guarded};
 use crate::resident::{BatchError, Resident};
 use symphony_core::{AcceleratorId, Span, Time};
 use symphony_wire::carrier::Timed;
@@ -70,6 +70,7 @@ impl BatchRun<'_> {
             result.map_err(BatchError::from).and_then(|outputs| Ok(resident.split(outputs)?));
         match parts {
             Ok(parts) => {
+                let failed = resident.failed();
                 resident.took(computed.since(self.taken));
                 let execution = Execution {
                     accelerator: self.accelerator,
@@ -80,7 +81,7 @@ impl BatchRun<'_> {
                     split: self.clock.now().since(computed),
                     slack: Span::ZERO,
                 };
-                self.answer(batch, parts, execution);
+                self.answer(batch, parts, &failed, execution);
             }
             Err(error) => self.failed(resident, batch, &error),
         }
@@ -88,9 +89,19 @@ impl BatchRun<'_> {
     }
 
     /// Gives each request its outputs.
-    fn answer(self, batch: &mut Waiting<'_>, parts: Vec<Vec<OutputTensor>>, execution: Execution) {
+    fn answer(
+        self,
+        batch: &mut Waiting<'_>,
+        parts: Vec<Vec<OutputTensor>>,
+        failed: &[FailedRequest],
+        execution: Execution,
+    ) {
         let Timed { at, message: plan } = self.plan;
-        for ((request, running), outputs) in batch.drain(..).zip(parts) {
+        for (position, ((request, running), outputs)) in batch.drain(..).zip(parts).enumerate() {
+            if let Some(failed) = failed.iter().find(|failed| failed.position == position) {
+                running.answer(Outcome::Failed(failed.problem.clone()));
+                continue;
+            }
             let execution = Execution {
                 queued: request.age + self.taken.since(*at),
                 slack: (*at + request.budget).since(self.taken + plan.exec),

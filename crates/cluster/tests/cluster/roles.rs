@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use symphony_backend::engine::Cores;
-use symphony_backend::loader::{Loader, LoaderConfig};
+use symphony_backend::loader::{Loader, LoaderConfig, PYTHON_DEFAULT};
 use symphony_backend::profiling::Effort;
 use symphony_backend::repository::Repository;
 use symphony_cluster::backend::{BackendConfig, BackendEnd};
@@ -212,6 +212,7 @@ pub(crate) fn backend_with(
         cores: Cores { accelerators, threads: 1 },
         cache_dir: cache,
         onnxruntime: None,
+        python: PYTHON_DEFAULT.into(),
         effort: Effort::default(),
     });
     let config = BackendConfig {

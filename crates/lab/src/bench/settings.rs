@@ -19,7 +19,7 @@ pub(crate) fn loader(
     let count = |count: u32| Some(Spanned::new(0..0, i64::from(count)));
     let (accelerators, threads) = (count(accelerators), count(threads));
     let source = TomlSource::from_text(Path::new("the command line"), "");
-    let file = BackendFile { accelerators, threads, cache_dir, onnxruntime };
+    let file = BackendFile { accelerators, threads, cache_dir, onnxruntime, python: None };
     // How many cores there are says nothing where both numbers are given.
     Ok(LoaderConfig::resolve(file, &source, 1)?)
 }

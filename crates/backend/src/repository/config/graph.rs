@@ -202,7 +202,11 @@ fn shape(source: &TomlSource, dims: &Spanned<Vec<i64>>) -> Result<Vec<Option<usi
     })
 }
 
-fn max_size(source: &TomlSource, name: &str, size: &Spanned<i64>) -> Result<usize, ConfigError> {
+pub(super) fn max_size(
+    source: &TomlSource,
+    name: &str,
+    size: &Spanned<i64>,
+) -> Result<usize, ConfigError> {
     let within = Some(*size.get_ref()).filter(|size| (1..=SIZE_LIMIT).contains(size));
     within.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| {
         let problem = format!(

@@ -171,9 +171,12 @@ const REFUSED: &[(&str, IsThere, &str)] = &[
     ),
 ];
 
-/// Names of what runs ONNX files, as `platform` and as `backend`.
-const PLATFORM: &str = "onnxruntime_onnx";
-const BACKEND: &str = "onnxruntime";
+/// Names of what runs ONNX files and Python models, as `platform` and as `backend`.
+const PLATFORMS: [&str; 2] = ["onnxruntime_onnx", TORCH_PLATFORM];
+const BACKENDS: [&str; 3] = ["onnxruntime", PYTHON_BACKEND, TORCH_BACKEND];
+const PYTHON_BACKEND: &str = "python";
+const TORCH_PLATFORM: &str = "pytorch_libtorch";
+const TORCH_BACKEND: &str = "pytorch";
 
 /// What is done in place of what keys ask for.
 pub(super) fn notes(config: &ModelConfig) -> Vec<Note> {
@@ -189,18 +192,27 @@ pub(super) fn check(config: &ModelConfig) -> Result<(), String> {
             return Err(format!("{key}: {problem}"));
         }
     }
-    for (key, value, ours) in
-        [("platform", &config.platform, PLATFORM), ("backend", &config.backend, BACKEND)]
-    {
-        if !value.is_empty() && value != ours {
+    for (key, value, ours) in [
+        ("platform", &config.platform, &PLATFORMS[..]),
+        ("backend", &config.backend, &BACKENDS[..]),
+    ] {
+        if !value.is_empty() && !ours.contains(&value.as_str()) {
             return Err(format!(
-                "{key} = {value:?} is not served: there are engines for ONNX models only \
-                 (onnxruntime and rten); export the model to ONNX and set {key} to {ours:?}, or \
-                 leave it to Triton"
+                "{key} = {value:?} is not served: there are engines for ONNX, Python and \
+                 TorchScript models ({}); export the model to ONNX and set {key} to {:?}, or \
+                 leave it to Triton",
+                ours.join(", "),
+                ours[0]
             ));
         }
     }
     Ok(())
+}
+
+/// Whether a Python process runs the model.
+pub(super) fn is_python(config: &ModelConfig) -> bool {
+    [PYTHON_BACKEND, TORCH_BACKEND].contains(&config.backend.as_str())
+        || config.platform == TORCH_PLATFORM
 }
 
 fn batching(config: &ModelConfig) -> Option<&ModelDynamicBatching> {

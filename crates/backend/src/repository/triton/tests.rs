@@ -1,10 +1,11 @@
 //! Files as data: a text, and what it becomes.
 
 use super::*;
-use crate::repository::ModelDirectory;
+use crate::repository::{EngineConfig, ModelConfig, ModelDirectory, TomlSource};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use std::fmt::Write as _;
+use symphony_wire::tensor::Dim;
 
 /// What a file says of the model `m`: its terms that are set, and what is noted.
 fn shown(text: &str) -> String {
@@ -146,8 +147,8 @@ fn what_would_be_served_wrongly_is_refused() {
         &[
             "name: 'other'",
             "platform: 'tensorrt_plan'",
-            "platform: 'pytorch_libtorch'",
-            "backend: 'python'",
+            "platform: 'tensorflow_savedmodel'",
+            "backend: 'dali'",
             "platform: 'ensemble' ensemble_scheduling { step { model_name: 'a' } }",
             "sequence_batching { oldest {} }",
             "model_transaction_policy { decoupled: true }",
@@ -169,11 +170,11 @@ fn what_would_be_served_wrongly_is_refused() {
         expect![[r#"
             m/config.pbtxt: name = "other", and the directory is "m": rename one of them, or leave name out
             --
-            m/config.pbtxt: platform = "tensorrt_plan" is not served: there are engines for ONNX models only (onnxruntime and rten); export the model to ONNX and set platform to "onnxruntime_onnx", or leave it to Triton
+            m/config.pbtxt: platform = "tensorrt_plan" is not served: there are engines for ONNX, Python and TorchScript models (onnxruntime_onnx, pytorch_libtorch); export the model to ONNX and set platform to "onnxruntime_onnx", or leave it to Triton
             --
-            m/config.pbtxt: platform = "pytorch_libtorch" is not served: there are engines for ONNX models only (onnxruntime and rten); export the model to ONNX and set platform to "onnxruntime_onnx", or leave it to Triton
+            m/config.pbtxt: platform = "tensorflow_savedmodel" is not served: there are engines for ONNX, Python and TorchScript models (onnxruntime_onnx, pytorch_libtorch); export the model to ONNX and set platform to "onnxruntime_onnx", or leave it to Triton
             --
-            m/config.pbtxt: backend = "python" is not served: there are engines for ONNX models only (onnxruntime and rten); export the model to ONNX and set backend to "onnxruntime", or leave it to Triton
+            m/config.pbtxt: backend = "dali" is not served: there are engines for ONNX, Python and TorchScript models (onnxruntime, python, pytorch); export the model to ONNX and set backend to "onnxruntime", or leave it to Triton
             --
             m/config.pbtxt: ensemble_scheduling: there are no ensembles here: have clients call its models one after the other, or leave it to Triton
             --
@@ -269,4 +270,27 @@ proptest! {
             let _ = (file.inherited("m"), file.notes());
         }
     }
+}
+
+#[test]
+fn a_python_backend_says_what_it_takes() {
+    let text = "backend: 'python' max_batch_size: 8 \
+                input { name: 'x' data_type: TYPE_STRING dims: [ -1, 2 ] } \
+                output { name: 'y' data_type: TYPE_FP32 dims: [ -1 ] }";
+    let python = |text: &str| {
+        let file = TritonFile::parse(PathBuf::from("config.pbtxt"), text.to_owned()).unwrap();
+        let toml = TomlSource::from_text(Path::new("model.toml"), "");
+        let config = ModelConfig::parse_over(&toml, file.inherited("m").unwrap()).unwrap();
+        let EngineConfig::Python(model) = config.engine else { panic!("{:?}", config.engine) };
+        (config.terms.rows_max, model.signature)
+    };
+    let (rows_max, signature) = python(text);
+    assert_eq!((rows_max, signature.inputs[0].datatype), (8, DataType::Bytes));
+    assert_eq!(signature.inputs[0].shape, [Dim::Batch, Dim::Open(0), Dim::Fixed(2)]);
+    assert_eq!(signature.outputs[0].shape, [Dim::Batch, Dim::Unknown]);
+    // Without a largest batch there is no batch dimension.
+    let (rows_max, signature) = python(&text.replace("max_batch_size: 8", ""));
+    assert_eq!((rows_max, signature.is_batched()), (1, false));
+    let untyped = shown("backend: 'python' input { name: 'x' dims: [ 1 ] }");
+    assert!(untyped.contains("data_type of \"x\" is missing"), "{untyped}");
 }
