@@ -98,7 +98,10 @@ impl Environments {
         let text = fs::read(requirements).map_err(|error| error.to_string())?;
         let mut command = self.python.command();
         command.args(["-c", "import sys; print(sys.executable, sys.version)"]);
-        let version = command.output().map_err(|error| self.not_started(&error))?;
+        let version = command.output().map_err(|error| self.not_started(&error.to_string()))?;
+        if !version.status.success() {
+            return Err(self.not_started(&String::from_utf8_lossy(&version.stderr)));
+        }
         let mut hasher = Sha256::new();
         for part in [&version.stdout[..], &text] {
             hasher.update((part.len() as u64).to_le_bytes());
@@ -107,8 +110,8 @@ impl Environments {
         Ok(hasher.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    fn not_started(&self, error: &io::Error) -> String {
-        format!("{} does not start: {error}", self.python.path.display())
+    fn not_started(&self, problem: &str) -> String {
+        format!("{} does not start: {problem}", self.python.path.display())
     }
 
     /// Makes an environment. The caller holds its lock.

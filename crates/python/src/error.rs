@@ -7,8 +7,6 @@ use std::time::Duration;
 /// What a process was doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
-    /// It was starting.
-    Starting,
     /// It was loading a model.
     Loading,
     /// It was running a batch of so many rows.
@@ -20,7 +18,6 @@ pub enum Doing {
 impl fmt::Display for Doing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Doing::Starting => f.write_str("it was starting"),
             Doing::Loading => f.write_str("it was loading the model"),
             Doing::Running(rows) => write!(f, "it was running a batch of {rows} rows"),
             Doing::Unloading => f.write_str("it was unloading the model"),

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 /// A longer line is cut.
 const LINE_MAX: usize = 2000;
-/// So many lines are kept for errors.
-const KEPT: usize = 24;
+/// So many lines are kept for errors, and so much of each: errors travel in headers, too.
+const KEPT: usize = 16;
+const KEPT_LENGTH: usize = 200;
 /// So many lines of a stream are logged at once, and so many a second after that.
 const BURST: u32 = 1000;
 const PER_SECOND: u32 = 100;
@@ -99,11 +100,15 @@ impl Lines {
     }
 
     fn keep(&self, line: &str) {
+        // Where our own package is says nothing about the script.
+        if line.contains("/symphony_worker/") {
+            return;
+        }
         let mut kept = self.kept();
         if kept.lines.len() == KEPT {
             kept.lines.pop_front();
         }
-        kept.lines.push_back(line.to_owned());
+        kept.lines.push_back(line.chars().take(KEPT_LENGTH).collect());
         kept.count += 1;
         self.0.news.notify_all();
     }
@@ -240,7 +245,7 @@ mod tests {
         );
         assert_eq!(lines_of(&[255, b'\n'])[0], "\u{fffd}");
         let long = lines_of(&[b'x'; 3 * LINE_MAX]);
-        assert_eq!(long, [format!("{} … (cut)", "x".repeat(LINE_MAX))]);
+        assert_eq!(long, ["x".repeat(KEPT_LENGTH)]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+/// Where each attempt costs others something.
+const LONGEST_COSTLY: Duration = Duration::from_secs(600);
 
 /// Failures one after the other, and the pause behind the last.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +34,9 @@ impl Pause {
     }
 
     /// It has failed once more: each pause is twice as long as the one before.
-    pub(crate) fn failed(&mut self, now: Instant, problem: String) {
-        let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+    pub(crate) fn failed(&mut self, now: Instant, problem: String, is_costly: bool) {
+        let longest = if is_costly { LONGEST_COSTLY } else { LONGEST };
+        let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
         self.over = Some(now + pause);
         self.problem = problem;
@@ -61,13 +64,15 @@ mod tests {
         assert_eq!(pause.check(now), Ok(()));
         let mut seen = Vec::new();
         for _ in 0..8 {
-            pause.failed(now, "gone".to_owned());
+            pause.failed(now, "gone".to_owned(), false);
             seen.push(pause.check(now).unwrap_err().left.as_secs());
         }
         assert_eq!(seen, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(pause.check(now + LONGEST), Ok(()));
+        pause.failed(now, String::new(), true);
+        assert_eq!(pause.check(now).unwrap_err().left.as_secs(), 256);
         pause.clear();
-        pause.failed(now, String::new());
+        pause.failed(now, String::new(), true);
         assert_eq!(pause.check(now).unwrap_err().left, FIRST);
     }
 }

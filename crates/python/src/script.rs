@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
@@ -28,6 +29,9 @@ const FILES: [(&str, &str); 13] = files![
     "triton_utils.py",
 ];
 
+/// Tells apart what threads of this process are writing.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
 /// Writes what is not there yet into a directory that only this user can read or write. Returns what
 /// Python is to run.
 pub(crate) fn write(directory: &Path) -> io::Result<PathBuf> {
@@ -43,7 +47,8 @@ pub(crate) fn write(directory: &Path) -> io::Result<PathBuf> {
             continue;
         }
         // Processes that start at the same time read it whole or not at all.
-        let beginning = package.join(format!("{name}.{}", std::process::id()));
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let beginning = package.join(format!("{name}.{}.{number}", std::process::id()));
         fs::write(&beginning, text)?;
         fs::rename(&beginning, &file)?;
     }

@@ -98,7 +98,7 @@ impl State {
             let at_end = move || _ = news.send(News::Ended(life));
             let process = Process::start(&self.config, &self.script, life, at_end);
             let process = process.map_err(|problem| {
-                self.starts.failed(Instant::now(), problem.clone());
+                self.starts.failed(Instant::now(), problem.clone(), false);
                 refused(problem)
             })?;
             self.starts.clear();
@@ -109,6 +109,10 @@ impl State {
     }
 
     pub(crate) fn load(&mut self, spec: ModelSpec) -> Result<Loaded, PythonError> {
+        if [&spec.path, &spec.directory].iter().any(|path| path.to_str().is_none()) {
+            let problem = format!("its path {} is not valid UTF-8", spec.path.display());
+            return Err(PythonError::Load { model: spec.name, problem });
+        }
         self.start()?;
         let id = ModelId(self.next);
         self.next += 1;
@@ -146,7 +150,11 @@ impl State {
         if let Some(model) = self.models.get_mut(&id) {
             match &loaded {
                 Ok(_) => model.loads.clear(),
-                Err(error) => model.loads.failed(Instant::now(), error.to_string()),
+                // One that ends the process costs the others of it another load.
+                Err(error) => {
+                    let is_costly = !matches!(error, PythonError::Load { .. });
+                    model.loads.failed(Instant::now(), error.to_string(), is_costly);
+                }
             }
             model.life = loaded.is_ok().then_some(life);
         }

@@ -1,8 +1,8 @@
 //! How much memory a process has, with all that it started.
 //!
-//! What counts is memory that is the processes' own and in use. A limit on their address space would
-//! count what is only reserved: stacks of threads, sparse arrays, and what CUDA maps, which is more
-//! than machines have.
+//! What counts is memory that is in use and no file's: their own, and that of the tensors that they
+//! have seen or made. A limit on their address space would count what is only reserved: stacks of
+//! threads, sparse arrays, and what CUDA maps, which is more than machines have.
 
 use rustix::process::Pid;
 use std::fs;
@@ -29,23 +29,26 @@ fn children(process: Pid) -> Vec<Pid> {
 }
 
 /// Their memory in bytes, if it is more than `max`. What several of them share after a fork counts
-/// once; to find that out takes long, so it is done only where it decides.
+/// once. To find that out takes the longer the more memory they have, so it is done only where it
+/// decides: not where one of them alone has too much.
 pub(crate) fn above(family: &[Pid], max: u64) -> Option<u64> {
-    let sum = |file: &str, keys: [&str; 2]| -> u64 {
-        family.iter().map(|process| read(*process, file, keys)).sum()
+    let each = |file: &'static str, keys: [&'static str; 3]| {
+        family.iter().map(move |process| read(*process, file, keys))
     };
-    let own = sum("status", ["RssAnon:", "VmSwap:"]);
-    if own <= max || family.len() == 1 {
-        return (own > max).then_some(own);
+    let own = each("status", ["RssAnon:", "RssShmem:", "VmSwap:"]);
+    let own: Vec<u64> = own.collect();
+    let (sum, most) = (own.iter().sum::<u64>(), own.iter().copied().max().unwrap_or_default());
+    if sum <= max || most > max {
+        return (sum > max).then_some(sum);
     }
-    let shared = sum("smaps_rollup", ["Pss_Anon:", "SwapPss:"]);
+    let shared: u64 = each("smaps_rollup", ["Pss_Anon:", "Pss_Shmem:", "SwapPss:"]).sum();
     // Old systems do not tell.
-    let own = if shared == 0 { own } else { shared };
-    (own > max).then_some(own)
+    let sum = if shared == 0 { sum } else { shared };
+    (sum > max).then_some(sum)
 }
 
-/// The sum of two lines of a file in `/proc`, which are in KiB.
-fn read(process: Pid, file: &str, keys: [&str; 2]) -> u64 {
+/// The sum of some lines of a file in `/proc`, which are in KiB.
+fn read(process: Pid, file: &str, keys: [&str; 3]) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/{file}", process.as_raw_nonzero()));
     let text = text.unwrap_or_default();
     let values = text.lines().filter_map(|line| {

@@ -59,6 +59,8 @@ class Memory:
         self.inputs = []
         self.outputs = []
         self.new = []
+        # What was taken for the batch that runs.
+        self.taken = []
 
     def add_input(self, descriptor, length):
         self.inputs.append(mmap.mmap(descriptor, length))
@@ -70,6 +72,11 @@ class Memory:
 
     def take(self, length):
         """Room for an output, in a new and larger arena where the others are full."""
+        place = self.found(length)
+        self.taken.append(place)
+        return place
+
+    def found(self, length):
         for index in reversed(range(len(self.outputs))):
             start = self.outputs[index].take(length)
             if start is not None:

@@ -26,6 +26,10 @@ class Imports:
 
     def __init__(self):
         self.current = None
+        # How many there were when the current model's were put among them.
+        self.count = 0
+        # Scripts may put others in their place.
+        self.streams = (sys.stdout, sys.stderr)
 
     def enter(self, model):
         if self.current is model:
@@ -34,12 +38,21 @@ class Imports:
         self.current = model
         sys.path.insert(0, model.directory)
         sys.modules.update(model.modules)
+        self.count = len(sys.modules)
+        self.flush()
         # The server learns whose lines follow.
-        for stream in (sys.stdout, sys.stderr):
+        for stream in self.streams:
             try:
                 stream.write(f"{MARK}{model.name}\n")
+            except (OSError, ValueError):
+                pass
+
+    def flush(self):
+        """What a script has printed reaches the server before what follows it."""
+        for stream in self.streams:
+            try:
                 stream.flush()
-            except (OSError, ValueError, AttributeError):
+            except (OSError, ValueError):
                 pass
 
     def leave(self):
@@ -48,7 +61,12 @@ class Imports:
             return
         if model.directory in sys.path:
             sys.path.remove(model.directory)
-        for name, module in list(sys.modules.items()):
-            file = getattr(module, "__file__", None) or ""
-            if name in model.modules or file.startswith(model.directory + os.sep):
-                model.modules[name] = sys.modules.pop(name)
+        if len(sys.modules) != self.count:
+            beside = model.directory + os.sep
+            for name, module in list(sys.modules.items()):
+                # Not by getattr: some modules import others when they are asked.
+                file = getattr(module, "__dict__", {}).get("__file__")
+                if isinstance(file, str) and file.startswith(beside):
+                    model.modules[name] = module
+        for name in model.modules:
+            sys.modules.pop(name, None)

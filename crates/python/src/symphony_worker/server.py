@@ -67,28 +67,33 @@ class Server:
         self.memory.give_back(message["free"])
         model = self.models[message["model"]]
         self.imports.enter(model)
-        return {"ran": model.run(message["inputs"], message["rows"])}
+        self.memory.taken.clear()
+        try:
+            return {"ran": model.run(message["inputs"], message["rows"])}
+        except BaseException:
+            # The server never learns of these outputs.
+            self.memory.give_back(self.memory.taken)
+            raise
 
     def unload(self, message):
         model = self.models.pop(message["model"], None)
         if model is not None:
             self.imports.enter(model)
-            model.runner.finalize()
-            self.imports.leave()
-            model.modules.clear()
-            del model
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
-            if on_device():
-                sys.modules["torch"].cuda.empty_cache()
+            try:
+                model.runner.finalize()
+            finally:
+                self.imports.leave()
+                model.modules.clear()
+                del model
+                gc.unfreeze()
+                gc.collect()
+                gc.freeze()
+                if on_device():
+                    sys.modules["torch"].cuda.empty_cache()
         return {"unloaded": None}
 
-    def arena(self, message):
-        self.memory.add_input(self.channel.descriptors.pop(0), message["bytes"])
-        return None
-
     def answer(self, message):
+        """What there is to say to a question of the server."""
         try:
             return getattr(self, message["do"])(message)
         except BaseException as error:  # Whatever a script raises ends its job and no more.
@@ -96,7 +101,10 @@ class Server:
             if not isinstance(error, Wrong):
                 traceback.print_exception(type(error), error, error.__traceback__)
             # Frames keep what a script had, which may be large.
-            text = told(error, model)
+            try:
+                text = told(error, model)
+            except Exception:  # Even its text is a script's.
+                text = type(error).__name__
             traceback.clear_frames(error.__traceback__)
             if message["do"] == "load":
                 self.imports.leave()
@@ -111,21 +119,20 @@ class Server:
             message = self.channel.receive()
             if message is None or message["do"] == "stop":
                 break
+            if message["do"] == "arena":
+                # Without it nothing that follows is right: the process ends if this fails.
+                self.memory.add_input(self.channel.descriptors.pop(0), message["bytes"])
+                continue
             answer = self.answer(message)
             if os.getpid() != own:
                 os._exit(0)  # A script has forked and its child came back here.
-            for stream in (sys.stdout, sys.stderr):
-                try:
-                    stream.flush()
-                except (OSError, ValueError, AttributeError):
-                    pass
-            if answer is not None:
-                new = self.memory.take_new()
-                if new:
-                    answer["arenas"] = [arena.length for arena in new]
-                self.channel.send(answer, [arena.descriptor for arena in new])
-                for arena in new:
-                    os.close(arena.descriptor)
+            self.imports.flush()
+            new = self.memory.take_new()
+            if new:
+                answer["arenas"] = [arena.length for arena in new]
+            self.channel.send(answer, [arena.descriptor for arena in new])
+            for arena in new:
+                os.close(arena.descriptor)
         for number in list(self.models):
             self.answer({"do": "unload", "model": number})
         os._exit(0)

@@ -1,10 +1,11 @@
 //! Scripts that end, hang, fork, take all memory or close what is not theirs: their batch fails with
 //! the reason, and they and all others run again.
 
-use crate::support::{ECHO, Fixture, lives, until};
+use crate::support::{ECHO, Fixture, lives, pairs, spec, until};
 use std::fs;
 use std::time::Duration;
 use symphony_python::{Doing, ModelId, PythonConfig, PythonError};
+use symphony_wire::tensor::{DataType, Dim, TensorSpec};
 
 /// A script that does this on a batch whose first number is 0, and answers all others.
 fn on_zero(statement: &str) -> String {
@@ -110,6 +111,96 @@ fn a_script_that_takes_all_memory_is_killed_at_its_limit() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn outputs_without_end_count_as_memory() {
+    let fixture = Fixture::with(|config| config.memory_max = Some(400 << 20));
+    let text = "import numpy as np\ndef load(config):\n    def predict(batch):\n        size = 1 << 40 if batch['x'][0, 0] == 0 else 1\n        return np.broadcast_to(np.float32(1), (1, size))\n    return predict\n";
+    let mut signature = pairs();
+    signature.outputs[0].shape[1] = Dim::Unknown;
+    let model = fixture.worker.load(spec(&fixture.write(text), signature)).unwrap().id;
+    for _ in 0..2 {
+        let error = fixture.run(model, &[0.0, 0.0]).unwrap_err();
+        let is_memory = matches!(error, PythonError::Memory { .. });
+        // The machine may refuse to promise so much in the first place.
+        let is_refused =
+            error.to_string().contains("model.py") || error.to_string().contains("emory");
+        assert!(is_memory || is_refused, "{error}");
+        assert_eq!(fixture.run(model, &[1.0, 0.0]).unwrap(), [1.0]);
+    }
+}
+
+#[test]
+fn a_script_that_attacks_the_guard_is_started_again() {
+    for signal in ["SIGKILL", "SIGSTOP"] {
+        let statement =
+            format!("os.kill(os.getppid(), signal.{signal}); time.sleep(0.2); os._exit(1)");
+        let case = Case::new(&statement, |config| config.bounds.run = Duration::from_secs(3));
+        let error = case.fails();
+        let is_expected = matches!(error, PythonError::Ended { .. } | PythonError::Hung { .. });
+        assert!(is_expected, "{error}");
+    }
+}
+
+#[test]
+fn what_a_script_does_to_streams_and_errors_stays_with_it() {
+    for statement in [
+        "sys.stdout.close(); sys.stderr.close()",
+        "sys.stdout = sys.stderr = None",
+        "sys.modules.clear()",
+        "sys.path.clear(); os.chdir('/')",
+    ] {
+        let case = Case::new(statement, |_| ());
+        assert_eq!(case.fixture.run(case.bad, &[0.0, 3.0]).unwrap(), [0.0, 3.0], "{statement}");
+        case.runs();
+    }
+    let odd = "class Odd(Exception):\n                def __str__(self): os._exit\n                def __repr__(self): raise ValueError\n            ";
+    for raised in ["raise Odd()", "sys.exit(Odd())", "raise Odd from Odd()"] {
+        let case = Case::new(&format!("{odd}{raised}"), |_| ());
+        let error = case.fails();
+        assert!(matches!(error, PythonError::Run { .. }), "{error}");
+    }
+}
+
+#[test]
+fn outputs_of_batches_that_fail_take_no_memory() {
+    let fixture = Fixture::new();
+    let text = "import numpy as np\ndef load(config):\n    def predict(batch):\n        word = 'a' if batch['x'][0, 0] else '\\ud800'\n        return np.ones((1, 1 << 20), np.float32), [[word]]\n    return predict\n";
+    let mut signature = pairs();
+    signature.outputs[0] = TensorSpec::of_rows("y", DataType::Fp32, &[1 << 20]);
+    signature.outputs.push(TensorSpec::of_rows("word", DataType::Bytes, &[1]));
+    let model = fixture.worker.load(spec(&fixture.write(text), signature)).unwrap().id;
+    let shared = || {
+        let all = fixture.run_requests(model, &[1.0, 0.0], &[1]).unwrap();
+        drop(all);
+        let found = children_of(std::process::id());
+        let most = found.iter().map(|process| mapped(*process)).max();
+        most.unwrap()
+    };
+    let before = shared();
+    for _ in 0..20 {
+        let error = fixture.run(model, &[0.0, 0.0]).unwrap_err().to_string();
+        assert!(error.contains("UnicodeEncodeError"), "{error}");
+    }
+    assert_eq!(shared(), before);
+}
+
+/// All processes below one.
+fn children_of(process: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten();
+    let lists =
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok());
+    let direct: Vec<u32> = lists
+        .flat_map(|list| list.split_whitespace().map(|n| n.parse().unwrap()).collect::<Vec<_>>())
+        .collect();
+    direct.iter().flat_map(|child| children_of(*child)).chain(direct.clone()).collect()
+}
+
+/// How many arenas for outputs a process has.
+fn mapped(process: u32) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
+    maps.lines().filter(|line| line.contains("symphony-outputs")).count()
 }
 
 #[test]
