@@ -72,6 +72,20 @@ mod tests {
     }
 
     #[test]
+    fn processes_that_start_at_the_same_time_find_it_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("python");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let main = write(&place).unwrap();
+                    assert_eq!(fs::read_to_string(&main).unwrap(), FILES[1].1);
+                });
+            }
+        });
+    }
+
+    #[test]
     fn every_file_of_the_package_is_written() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/symphony_worker");
         let entries = fs::read_dir(source).unwrap().map(|entry| entry.unwrap().file_name());

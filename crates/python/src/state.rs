@@ -10,9 +10,9 @@ use crate::message::{AboutModel, Ask, LoadModel, Ran, Said, Tensor};
 use crate::model::{Loaded, ModelId, ModelSpec};
 use crate::pause::{Pause, Pausing};
 use crate::process::Process;
+use crate::script;
 use crate::watched::{News, Watched};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -22,7 +22,6 @@ use symphony_wire::tensor::{OutputTensor, TensorSpec, bytes_count, elements_in};
 #[derive(Debug)]
 pub(crate) struct State {
     config: PythonConfig,
-    script: PathBuf,
     inputs: Arc<InputArenas>,
     watched: Arc<Watched>,
     news: Sender<News>,
@@ -56,14 +55,12 @@ pub(crate) enum Recovery {
 impl State {
     pub(crate) fn new(
         config: PythonConfig,
-        script: PathBuf,
         inputs: Arc<InputArenas>,
         watched: Arc<Watched>,
         news: Sender<News>,
     ) -> State {
         State {
             config,
-            script,
             inputs,
             watched,
             news,
@@ -96,7 +93,12 @@ impl State {
             let (life, news) = (self.lives, self.news.clone());
             // Nobody listens any more when the worker is being dropped.
             let at_end = move || _ = news.send(News::Ended(life));
-            let process = Process::start(&self.config, &self.script, life, at_end);
+            // What was written for the life before may be gone: directories of caches are emptied.
+            let script = script::write(&self.config.directory);
+            let script = script.map_err(|error| {
+                refused(format!("{}: {error}", self.config.directory.display()))
+            })?;
+            let process = Process::start(&self.config, &script, life, at_end);
             let process = process.map_err(|problem| {
                 self.starts.failed(Instant::now(), problem.clone(), false);
                 refused(problem)

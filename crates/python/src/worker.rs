@@ -5,7 +5,6 @@ use crate::config::PythonConfig;
 use crate::error::PythonError;
 use crate::memory::InputArenas;
 use crate::model::{Loaded, ModelId, ModelSpec};
-use crate::script;
 use crate::state::State;
 use crate::watch;
 use crate::watched::Watched;
@@ -57,13 +56,10 @@ impl PythonWorker {
             python: config.python.path().to_owned(),
             problem,
         };
-        let script = script::write(&config.directory)
-            .map_err(|error| refused(format!("{}: {error}", config.directory.display())))?;
         let (sender, news) = mpsc::channel();
         let (inputs, watched) = (Arc::<InputArenas>::default(), Arc::<Watched>::default());
         let memory_max = config.memory_max;
-        let state =
-            State::new(config.clone(), script, Arc::clone(&inputs), Arc::clone(&watched), sender);
+        let state = State::new(config.clone(), Arc::clone(&inputs), Arc::clone(&watched), sender);
         let shared = Shared { state: Arc::new(Mutex::new(state)), inputs };
         let weak = Arc::downgrade(&shared.state);
         thread::Builder::new()

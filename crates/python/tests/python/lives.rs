@@ -65,6 +65,17 @@ fn a_model_that_fails_to_load_again_pauses_and_the_others_go_on() {
 }
 
 #[test]
+fn what_is_missing_of_our_own_files_is_written_again() {
+    let fixture = Fixture::new();
+    let path = fixture.directory.path().join("numbers");
+    let model = fixture.loaded(&tells(&path));
+    fs::remove_dir_all(fixture.directory.path().join("own")).unwrap();
+    kill(numbers(&path)[0]);
+    until("it is not loaded again", || numbers(&path).len() > 1);
+    assert_eq!(fixture.run(model, &[1.0, 2.0]).unwrap(), [1.0, 2.0]);
+}
+
+#[test]
 fn outputs_outlive_their_process() {
     let fixture = Fixture::new();
     let model = fixture.loaded("import os\ndef load(config):\n    return lambda batch: batch['x'] if batch['x'][0, 0] else os._exit(1)\n");
