@@ -13,10 +13,14 @@
 //! A ring tells a consumer that is awake nothing: it relies on `pending`. News that `pending` does
 //! not look at, such as the end of a party, must [`summon`](Ringer::summon) the consumer: a summons
 //! is kept until the consumer's next wait, which it ends at once.
+//!
+//! A consumer is a thread ([`Listener`]) or a task of an executor ([`TaskListener`]). A task that is
+//! rung by its executor's own thread runs there next, without a thread that has to wake.
 
 use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::sync::{AtomicU32, Thread, current, exact_timers, fence, park, park_timeout, spin_loop};
@@ -34,8 +38,14 @@ const SUMMONED: u32 = 3;
 #[repr(align(128))]
 struct Shared {
     state: AtomicU32,
-    /// The consumer's thread, there before it first parks.
-    consumer: OnceLock<Thread>,
+    /// There before it first parks.
+    consumer: OnceLock<Consumer>,
+}
+
+/// Who is woken.
+enum Consumer {
+    Thread(Thread),
+    Task(Waker),
 }
 
 /// The bell of one consumer, before its thread has taken it.
@@ -65,8 +75,14 @@ impl Doorbell {
     pub fn listen(self, spin: Spin) -> Listener {
         exact_timers();
         // The bell is given away, so it is set once.
-        self.shared.consumer.get_or_init(current);
+        self.shared.consumer.get_or_init(|| Consumer::Thread(current()));
         Listener { shared: self.shared, spin, stays: PhantomData }
+    }
+
+    /// Makes the task that first waits the consumer. It never spins.
+    #[must_use]
+    pub fn listen_as_task(self) -> TaskListener {
+        TaskListener { shared: self.shared, is_parked: false }
     }
 }
 
@@ -122,8 +138,10 @@ impl Ringer {
     }
 
     fn unpark(&self) {
-        if let Some(thread) = self.shared.consumer.get() {
-            thread.unpark();
+        match self.shared.consumer.get() {
+            Some(Consumer::Thread(thread)) => thread.unpark(),
+            Some(Consumer::Task(task)) => task.wake_by_ref(),
+            None => {}
         }
     }
 }
@@ -253,6 +271,63 @@ impl Listener {
     /// has come is seen from here on.
     fn wake_up(&self) {
         self.shared.state.swap(AWAKE, AcqRel);
+    }
+}
+
+/// The consumer's end of a bell, for one task: it is woken as it was when it first waited, so the task
+/// is one that its executor wakes as a whole.
+pub struct TaskListener {
+    shared: Arc<Shared>,
+    /// It waits, or was called and has not noticed.
+    is_parked: bool,
+}
+
+impl TaskListener {
+    /// Waits until `pending` says that something is there, or somebody rings, nudges or summons. What
+    /// [`Listener::wait`] asks of `pending` holds here, too.
+    pub fn poll_wait(
+        &mut self,
+        context: &mut Context<'_>,
+        pending: impl FnMut() -> bool,
+    ) -> Poll<()> {
+        self.poll_in(LIGHT, context, pending)
+    }
+
+    /// The same, but a nudge does not end it.
+    pub fn poll_wait_soundly(
+        &mut self,
+        context: &mut Context<'_>,
+        pending: impl FnMut() -> bool,
+    ) -> Poll<()> {
+        self.poll_in(SOUND, context, pending)
+    }
+
+    /// The task has another reason not to wait any longer.
+    pub fn rise(&mut self) {
+        self.is_parked = false;
+        // Exchanged, not stored: see `Listener::wake_up`.
+        self.shared.state.swap(AWAKE, AcqRel);
+    }
+
+    fn poll_in(
+        &mut self,
+        sleep: u32,
+        context: &mut Context<'_>,
+        mut pending: impl FnMut() -> bool,
+    ) -> Poll<()> {
+        if !self.is_parked && !pending() {
+            self.shared.consumer.get_or_init(|| Consumer::Task(context.waker().clone()));
+            let state = &self.shared.state;
+            self.is_parked = state.compare_exchange(AWAKE, sleep, AcqRel, Acquire).is_ok();
+            fence(SeqCst);
+        }
+        // A task may be polled without cause.
+        let waits = self.is_parked && is_parked(self.shared.state.load(Acquire)) && !pending();
+        if waits {
+            return Poll::Pending;
+        }
+        self.rise();
+        Poll::Ready(())
     }
 }
 

@@ -47,7 +47,7 @@ mod seqlock;
 mod stand_in;
 mod sync;
 
-pub use bell::{Doorbell, Listener, Ringer, Spin, Woken};
+pub use bell::{Doorbell, Listener, Ringer, Spin, TaskListener, Woken};
 pub use board::{BoardBurst, BoardReader, BoardWriter, board};
 pub use ring::{Burst, Full, Receiver, Sender, ring};
 pub use seqlock::Value;

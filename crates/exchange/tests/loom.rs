@@ -3,13 +3,14 @@
 
 #![cfg(loom)]
 
+use std::task::{Context, Wake, Waker};
 use std::time::Instant;
 
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicBool;
 use loom::sync::atomic::Ordering::Relaxed;
 use loom::thread;
-use symphony_exchange::{Doorbell, Full, Spin, board, ring};
+use symphony_exchange::{Doorbell, Full, Spin, TaskListener, board, ring};
 
 /// All interleavings with up to three preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 fn explore(case: impl Fn() + Send + Sync + 'static) {
@@ -214,6 +215,97 @@ fn no_timer_takes_a_summons_away() {
             listener.wait(None, || false);
         }
         leaving.join().expect("no panic");
+    });
+}
+
+/// An executor of one task.
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits as a task does, on a thread that parks while it has nothing to poll.
+fn wait_as_task(listener: &mut TaskListener, soundly: bool, pending: impl Fn() -> bool) {
+    let waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        let polled = match soundly {
+            true => listener.poll_wait_soundly(&mut context, &pending),
+            false => listener.poll_wait(&mut context, &pending),
+        };
+        if polled.is_ready() {
+            return;
+        }
+        thread::park();
+    }
+}
+
+#[test]
+fn a_task_misses_no_message_and_no_summons() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut sender, mut receiver) = ring(1, doorbell.ringer());
+        let leaver = doorbell.ringer();
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&over);
+        let writer = thread::spawn(move || {
+            sender.send(()).expect("there is room");
+            over.store(true, Relaxed);
+            leaver.summon();
+        });
+        let mut listener = doorbell.listen_as_task();
+        let mut count = 0;
+        while !is_over.load(Relaxed) || count == 0 {
+            wait_as_task(&mut listener, false, || !receiver.is_empty());
+            count += receiver.drain(1, |()| ());
+        }
+        writer.join().expect("no panic");
+    });
+}
+
+/// What is left beside a task that sleeps soundly is there when a ring has woken it.
+#[test]
+fn a_task_that_sleeps_soundly_is_woken_by_a_ring() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut ends, mut ended) = ring(1, doorbell.ringer());
+        let (mut asks, mut asked) = ring(1, doorbell.ringer());
+        let consumer = thread::spawn(move || {
+            let mut listener = doorbell.listen_as_task();
+            let mut count = 0;
+            while asked.pop().is_none() {
+                wait_as_task(&mut listener, true, || !asked.is_empty() || !ended.is_empty());
+                count += ended.drain(1, |()| ());
+            }
+            assert_eq!(count + ended.drain(1, |()| ()), 1);
+        });
+        ends.leave(()).expect("there is room");
+        asks.send(()).expect("there is room");
+        consumer.join().expect("no panic");
+    });
+}
+
+/// A timer may end the wait of a task at the moment of a ring.
+#[test]
+fn a_task_that_rises_by_itself_loses_nothing() {
+    explore(|| {
+        let doorbell = Doorbell::new();
+        let (mut sender, mut receiver) = ring(1, doorbell.ringer());
+        let writer = thread::spawn(move || sender.send(()).expect("there is room"));
+        let waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
+        let mut listener = doorbell.listen_as_task();
+        let mut context = Context::from_waker(&waker);
+        let _ = listener.poll_wait(&mut context, || !receiver.is_empty());
+        listener.rise();
+        let mut count = receiver.drain(1, |()| ());
+        while count == 0 {
+            wait_as_task(&mut listener, false, || !receiver.is_empty());
+            count += receiver.drain(1, |()| ());
+        }
+        writer.join().expect("no panic");
     });
 }
 

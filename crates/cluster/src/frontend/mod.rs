@@ -2,7 +2,7 @@
 //! behind them in place of a scheduler.
 //!
 //! - `outstanding`: the requests that have no outcome yet.
-//! - `relay`: the thread that reads what the ports take, and sends it on.
+//! - `relay`: the task that reads what the ports take, and sends it on.
 //! - `scheduling`: what is known of the schedulers. `schedulers`: the links to them.
 //! - `names`: what requests are called by the next scheduler.
 //! - `questions`: what was asked and is not answered yet.
@@ -80,7 +80,7 @@ impl FrontendEnd {
     /// runtime that it is called on.
     ///
     /// # Errors
-    /// It cannot listen, or there is no room for its thread.
+    /// It cannot listen.
     pub async fn start(mut config: FrontendConfig) -> Result<FrontendEnd, StartError> {
         let clock = config.links.clock;
         let listeners = bind(&config.listen, &config.links).await?;
@@ -101,8 +101,7 @@ impl FrontendEnd {
             questions: Questions::default(),
             backends: Mutex::default(),
         });
-        relay::start(inbox, Arc::clone(&shared))
-            .map_err(|error| StartError::Thread("relay", error))?;
+        tokio::spawn(relay::run(inbox, Arc::clone(&shared)));
         tokio::spawn(relay::relay_commands(questions, Arc::clone(&shared)));
         for listener in listeners {
             tokio::spawn(data::accept(listener, config.name.clone(), Arc::clone(&shared)));

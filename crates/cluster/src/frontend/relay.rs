@@ -1,14 +1,14 @@
-//! The thread that reads what a frontend's ports take, and sends it on: many messages with one write
-//! when many have come.
+//! The task that reads what a frontend's ports take, and sends it on: many messages with one write when
+//! many have come. A request that was submitted by a task of the same runtime is sent on by the thread
+//! that submitted it.
 
 use super::questions::Asker;
 use super::shared::Shared;
-use std::io;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::thread::Builder;
-use symphony_exchange::Spin;
 use symphony_wire::carrier::in_process::{
-    FrontendToShard, MatcherQuestion, Received, RepositoryQuestion, ShardQuestion, ThreadInbox,
+    FrontendToShard, MatcherInbox, MatcherQuestion, Received, RepositoryQuestion, ShardInbox,
+    ShardQuestion, ThreadInbox,
 };
 use symphony_wire::message::link::{FrontendToScheduler, Question};
 use tokio::sync::mpsc;
@@ -17,20 +17,48 @@ use tokio::sync::mpsc;
 const BURST_MAX: usize = 1024;
 
 /// Reads until every port is gone.
-pub(crate) fn start(inbox: ThreadInbox, shared: Arc<Shared>) -> io::Result<()> {
-    let thread = Builder::new().name("relay".to_owned());
-    thread.spawn(move || run(inbox, &shared)).map(drop)
+pub(crate) async fn run(inbox: ThreadInbox, shared: Arc<Shared>) {
+    let ThreadInbox { doorbell, mut shards, matcher, .. } = inbox;
+    let (Some((_, shard)), Some(matcher)) = (shards.pop(), matcher) else { return };
+    let mut relay = Relay { shard, matcher, asked: Vec::new(), shared };
+    let mut listener = doorbell.listen_as_task();
+    while relay.take() {
+        // Where there is always something others have their turn now and then.
+        tokio::task::coop::consume_budget().await;
+        poll_fn(|context| listener.poll_wait(context, || relay.is_pending())).await;
+    }
 }
 
-fn run(inbox: ThreadInbox, shared: &Shared) {
-    let ThreadInbox { doorbell, mut shards, matcher, .. } = inbox;
-    let (Some((_, mut shard)), Some(mut matcher)) = (shards.pop(), matcher) else { return };
-    let mut listener = doorbell.listen(Spin::NEVER);
-    let mut asked = Vec::new();
-    loop {
-        let mut scheduling = shared.scheduling();
-        let now = shared.clock.now();
-        shard.drain(BURST_MAX, |received| match received {
+struct Relay {
+    shard: ShardInbox,
+    matcher: MatcherInbox,
+    asked: Vec<Asked>,
+    shared: Arc<Shared>,
+}
+
+impl Relay {
+    /// Sends on what has come. Returns whether anybody can send more.
+    fn take(&mut self) -> bool {
+        self.submit();
+        self.matcher.drain(BURST_MAX, |received| {
+            if let Received::Question(question) = received {
+                self.asked.push(Asked::Matcher(question));
+            }
+        });
+        self.asked.drain(..).for_each(|asked| ask(&self.shared, asked));
+        !(self.shard.is_closed() && self.matcher.is_closed())
+    }
+
+    /// Whether something has come.
+    fn is_pending(&mut self) -> bool {
+        !self.shard.is_empty() || !self.matcher.is_empty()
+    }
+
+    /// Sends on what is for the shards.
+    fn submit(&mut self) {
+        let mut scheduling = self.shared.scheduling();
+        let now = self.shared.clock.now();
+        self.shard.drain(BURST_MAX, |received| match received {
             Received::Message(FrontendToShard::Submit { model, request }) => {
                 scheduling.submit(now, model, request);
             }
@@ -47,21 +75,11 @@ fn run(inbox: ThreadInbox, shared: &Shared) {
                 scheduling.give_lane(model, size);
                 reply.answer(());
             }
-            Received::Question(question) => asked.push(Asked::Shard(question)),
+            Received::Question(question) => self.asked.push(Asked::Shard(question)),
         });
         let refused = scheduling.flush();
         drop(scheduling);
-        shared.refuse(refused);
-        matcher.drain(BURST_MAX, |received| {
-            if let Received::Question(question) = received {
-                asked.push(Asked::Matcher(question));
-            }
-        });
-        asked.drain(..).for_each(|asked| ask(shared, asked));
-        if shard.is_closed() && matcher.is_closed() {
-            return;
-        }
-        listener.wait(None, || !shard.is_empty() || !matcher.is_empty());
+        self.shared.refuse(refused);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the tasks and the thread of a frontend's end share.
+//! What the tasks of a frontend's end share.
 
 use super::backends::Backends;
 use super::questions::{Asker, Questions};
@@ -10,7 +10,7 @@ use symphony_wire::carrier::in_process::{InFlight, ServingCount, SharedCatalog};
 use symphony_wire::clock::Clock;
 use symphony_wire::message::link::FrontendToScheduler;
 
-/// What the tasks and the thread of a frontend's end share.
+/// What the tasks of a frontend's end share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) clock: Clock,

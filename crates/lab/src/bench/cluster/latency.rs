@@ -2,6 +2,7 @@
 //! for each role, in turn. The model takes no time, so that what is left is the system.
 
 use super::local::{Cluster, Shape};
+use super::wakeups::voluntary_switches;
 use crate::bench::client::{Payload, Protocol, RemoteClient};
 use crate::bench::figures::seconds;
 use crate::bench::load::{self, Pacing, Plan};
@@ -69,6 +70,15 @@ struct Line {
 struct Figures {
     p50_us: f64,
     p99_us: f64,
+    /// Of all threads of the server, for each request.
+    wakeups: f64,
+}
+
+/// One process, or a cluster.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    ports: Ports,
+    pid: u32,
 }
 
 pub(crate) fn command(args: &LatencyArgs) -> Result<()> {
@@ -81,7 +91,11 @@ pub(crate) fn command(args: &LatencyArgs) -> Result<()> {
     let shape = Shape { frontends: 1, backends: 1, accelerators: 1 };
     let cluster = Cluster::start(repository.path(), shape, &settings)?;
     let payload = Payload::new(&repository.model, &model.signature());
-    let bench = Bench { args, ports: [server.ports, cluster.ports[0]], payload };
+    let targets = [
+        Target { ports: server.ports, pid: server.pid() },
+        Target { ports: cluster.ports[0], pid: cluster.pid() },
+    ];
+    let bench = Bench { args, targets, payload };
     let lines = tokio::runtime::Builder::new_current_thread()
         .event_interval(1)
         .enable_all()
@@ -93,8 +107,8 @@ pub(crate) fn command(args: &LatencyArgs) -> Result<()> {
 
 struct Bench<'a> {
     args: &'a LatencyArgs,
-    /// Of the one process, and of the cluster.
-    ports: [Ports; 2],
+    /// The one process, and the cluster.
+    targets: [Target; 2],
     payload: Payload,
 }
 
@@ -104,8 +118,8 @@ impl Bench<'_> {
         for &protocol in &self.args.protocols {
             let mut rounds = [Vec::new(), Vec::new()];
             for _ in 0..self.args.rounds.max(1) {
-                for (ports, round) in self.ports.iter().zip(&mut rounds) {
-                    round.push(self.round(protocol, *ports).await?);
+                for (target, round) in self.targets.iter().zip(&mut rounds) {
+                    round.push(self.round(protocol, *target).await?);
                 }
             }
             let [one_process, cluster] = rounds.map(|round| Figures::median(&round));
@@ -114,26 +128,37 @@ impl Bench<'_> {
         Ok(lines)
     }
 
-    async fn round(&self, protocol: Protocol, ports: Ports) -> Result<Percentiles> {
+    async fn round(&self, protocol: Protocol, target: Target) -> Result<Figures> {
         let args = self.args;
         let stream = Stream::steady(ModelId::first(0), Process::Poisson, args.rate);
         let plan = Plan::new(&[stream], args.seed, WARMUP, seconds(args.seconds)?)?;
-        let client = RemoteClient::connect(protocol, ports, CONNECTIONS, &self.payload).await?;
+        let client =
+            RemoteClient::connect(protocol, target.ports, CONNECTIONS, &self.payload).await?;
         let client = [Arc::new(client)];
+        let before = voluntary_switches(target.pid)?;
         let tally = load::open(&client, plan, Pacing::Sleep, Duration::MAX).await?.remove(0);
+        let woken = voluntary_switches(target.pid)? - before;
         tally.expect_no_failure()?;
-        Ok(tally.latency())
+        let Percentiles { p50_us, p99_us, .. } = tally.latency();
+        let requests = args.rate * (args.seconds + WARMUP.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a count of switches")]
+        let wakeups = woken as f64 / requests;
+        Ok(Figures { p50_us, p99_us, wakeups })
     }
 }
 
 impl Figures {
-    fn median(rounds: &[Percentiles]) -> Figures {
-        let median = |of: fn(&Percentiles) -> f64| {
+    fn median(rounds: &[Figures]) -> Figures {
+        let median = |of: fn(&Figures) -> f64| {
             let mut all: Vec<_> = rounds.iter().map(of).collect();
             all.sort_by(f64::total_cmp);
             all[all.len() / 2]
         };
-        Figures { p50_us: median(|it| it.p50_us), p99_us: median(|it| it.p99_us) }
+        Figures {
+            p50_us: median(|it| it.p50_us),
+            p99_us: median(|it| it.p99_us),
+            wakeups: median(|it| it.wakeups),
+        }
     }
 }
 
@@ -147,6 +172,8 @@ impl Report for LatencyReport {
             "p99 us, one process",
             "cluster",
             "added",
+            "wake-ups, one process",
+            "cluster",
         ])
     }
 
@@ -162,6 +189,8 @@ impl Report for LatencyReport {
                 figure(one.p99_us),
                 figure(many.p99_us),
                 figure(many.p99_us - one.p99_us),
+                format!("{:.1}", one.wakeups),
+                format!("{:.1}", many.wakeups),
             ]
         };
         self.lines.iter().map(row).collect()

@@ -69,6 +69,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The process that has started all others.
+    pub(super) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The ports of a frontend, once it is ready.
     fn ready(&mut self, file: &PathBuf) -> Result<Ports> {
         let start = Instant::now();

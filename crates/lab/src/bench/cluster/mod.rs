@@ -4,6 +4,7 @@ mod goodput;
 mod latency;
 mod local;
 mod metadata;
+mod wakeups;
 
 use anyhow::Result;
 
