@@ -7,8 +7,9 @@
 //!
 //! - `config`, `model`, `batch`: what is to run.
 //! - `worker`: the handle of a process. `state` has its models and loads them again after it was
-//!   lost; `watch` is the thread that has it do so, and holds the process to its memory.
-//! - `process`: one life of the process, over its `channel`, with its `message`s and `memory`, from its `script`.
+//!   lost; `watch` has the threads that have it do so and that hold the process to its memory.
+//! - `process`: one life of the process, over its `channel`, with its `message`s and `memory`, from
+//!   its `script`.
 //! - `lines`: what scripts print. `usage`: what memory they have.
 //! - `environment`: virtual environments for the requirements of models.
 //! - `symphony_worker`: the other side, in Python.

@@ -1,47 +1,43 @@
-//! The thread that watches over one Python process: it holds it to its memory, and has it started
-//! again, with its models, when it was lost.
+//! The threads that watch over one Python process. One holds it to its memory, and waits for nothing
+//! else; the other has it started again, with its models, when it was lost.
 
 use crate::state::{Recovery, State};
 use crate::watched::{News, Watched};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How often memory is looked at. A script can take a few hundred MiB in this time.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// Watches until the worker is dropped.
-pub(crate) fn watch(
-    state: &Weak<Mutex<State>>,
-    watched: &Watched,
-    news: &Receiver<News>,
-    memory_max: Option<u64>,
-) {
+/// Holds the process to its memory until the worker is dropped.
+pub(crate) fn hold(watched: &Weak<Watched>, max: u64) {
+    while let Some(watched) = watched.upgrade() {
+        watched.hold(max);
+        drop(watched);
+        thread::sleep(PERIOD);
+    }
+}
+
+/// Has lost models loaded again until the worker is dropped.
+pub(crate) fn restore(state: &Weak<Mutex<State>>, news: &Receiver<News>) {
     let mut retry: Option<Instant> = None;
     loop {
-        let now = Instant::now();
-        let until = retry.map(|retry| retry.saturating_duration_since(now));
-        let patience = [until, memory_max.map(|_| PERIOD)].into_iter().flatten().min();
-        let heard = match patience {
-            Some(patience) => news.recv_timeout(patience),
+        let heard = match retry {
+            Some(retry) => news.recv_timeout(retry.saturating_duration_since(Instant::now())),
             None => news.recv().map_err(RecvTimeoutError::from),
         };
-        let is_due = match heard {
+        match heard {
             Ok(News::Ended(life)) => {
                 let Some(state) = state.upgrade() else { return };
                 state.lock().unwrap_or_else(PoisonError::into_inner).ended(life);
-                true
             }
-            Err(RecvTimeoutError::Timeout) => retry.is_some_and(|retry| retry <= Instant::now()),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
-        };
-        if let Some(max) = memory_max {
-            watched.hold(max);
         }
-        if is_due {
-            let Some(next) = recover(state) else { return };
-            retry = next;
-        }
+        let Some(next) = recover(state) else { return };
+        retry = next;
     }
 }
 

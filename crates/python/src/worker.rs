@@ -58,14 +58,15 @@ impl PythonWorker {
         };
         let (sender, news) = mpsc::channel();
         let (inputs, watched) = (Arc::<InputArenas>::default(), Arc::<Watched>::default());
-        let memory_max = config.memory_max;
         let state = State::new(config.clone(), Arc::clone(&inputs), Arc::clone(&watched), sender);
         let shared = Shared { state: Arc::new(Mutex::new(state)), inputs };
-        let weak = Arc::downgrade(&shared.state);
-        thread::Builder::new()
-            .name("python-watch".to_owned())
-            .spawn(move || watch::watch(&weak, &watched, &news, memory_max))
-            .map_err(|error| refused(format!("no thread: {error}")))?;
+        let (state, watched) = (Arc::downgrade(&shared.state), Arc::downgrade(&watched));
+        let started = thread("python-restore", move || watch::restore(&state, &news));
+        started.map_err(|error| refused(format!("no thread: {error}")))?;
+        if let Some(max) = config.memory_max {
+            let started = thread("python-memory", move || watch::hold(&watched, max));
+            started.map_err(|error| refused(format!("no thread: {error}")))?;
+        }
         shared.state().start()?;
         Ok(PythonWorker(Arc::new(shared)))
     }
@@ -101,4 +102,8 @@ impl PythonWorker {
     pub fn run(&self, id: ModelId, batch: &Batch<'_>) -> Result<Answer, PythonError> {
         self.0.state().run(id, batch)
     }
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
 }
