@@ -1,14 +1,17 @@
 //! The steps of `cargo xtask test`, in the order in which they find a mistake soonest.
 
-use std::process::Command;
+use std::fs::File;
+use std::io::{self, Seek};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 
 use crate::bounded;
 use crate::command;
 use crate::instructions;
+use crate::processes::kill_family;
 use crate::python::Environment;
 use crate::tidy;
 use crate::workspace::{Workspace, cargo};
@@ -133,18 +136,81 @@ pub(crate) fn run(
     pytest: &[String],
 ) -> Result<()> {
     let steps = chosen(only);
+    // Packages arrive while the compiler works.
+    let prepares = steps.contains(&TestStep::Python) && steps.contains(&TestStep::Clippy);
+    let preparing = prepares.then(|| Beside::start(TestStep::Python, &[])).transpose()?;
+    // Clients wait for servers most of the time.
+    let joins = steps.contains(&TestStep::Test) && steps.contains(&TestStep::Clients);
+    let (mut preparing, mut clients) = (preparing, None);
     for (index, step) in steps.iter().enumerate() {
         let start = Instant::now();
         eprintln!("\n== {} ({} of {})", step.name(), index + 1, steps.len());
-        step.run(workspace, limits, pytest).map_err(|error| {
-            anyhow!("{error:#}\nstep {} failed: {}", step.name(), step.remedy())
-        })?;
+        if *step == TestStep::Test && joins {
+            build_tests(workspace)?;
+            clients = Some(Beside::start(TestStep::Clients, pytest)?);
+        }
+        let beside = match step {
+            TestStep::Python => preparing.take(),
+            TestStep::Clients => clients.take(),
+            _ => None,
+        };
+        let done = match beside {
+            Some(beside) => beside.end(),
+            None => step.run(workspace, limits, pytest),
+        };
+        done.map_err(|error| anyhow!("{error:#}\nstep {} failed: {}", step.name(), step.remedy()))?;
         // The last line stays the summary of the last runner.
         if index + 1 < steps.len() {
             eprintln!("-- {} passed in {:.1} s", step.name(), start.elapsed().as_secs_f64());
         }
     }
     Ok(())
+}
+
+/// A step that another run of this program does, beside the steps before it.
+struct Beside {
+    child: Child,
+    output: File,
+}
+
+impl Beside {
+    fn start(step: TestStep, pytest: &[String]) -> Result<Beside> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        let output = tempfile::tempfile().context("cannot keep the output of a step")?;
+        let both = output.try_clone().context("cannot keep the output of a step")?;
+        let mut command = Command::new(program);
+        command.args(["test", "--only", &step.name()]);
+        if !pytest.is_empty() {
+            command.arg("--").args(pytest);
+        }
+        command.stdin(Stdio::null()).stderr(both);
+        command.stdout(output.try_clone().context("cannot keep the output of a step")?);
+        let child = command.spawn().map_err(|error| command::not_started(&command, &error))?;
+        Ok(Beside { child, output })
+    }
+
+    /// Waits for it, and shows what it said.
+    fn end(mut self) -> Result<()> {
+        let status = self.child.wait().context("cannot wait for a step")?;
+        self.output.rewind().context("cannot read the output of a step")?;
+        io::copy(&mut self.output, &mut io::stderr()).context("cannot show it")?;
+        if status.success() { Ok(()) } else { bail!("{status}") }
+    }
+}
+
+impl Drop for Beside {
+    /// A step before it has failed.
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            kill_family(self.child.id());
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Compiles all tests.
+fn build_tests(workspace: &Workspace) -> Result<()> {
+    command::run(in_root(workspace).args(["test", "--workspace", "--no-run"]))
 }
 
 /// The steps of `only` in their order, or all.
