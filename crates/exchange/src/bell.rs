@@ -288,37 +288,12 @@ impl TaskListener {
     pub fn poll_wait(
         &mut self,
         context: &mut Context<'_>,
-        pending: impl FnMut() -> bool,
-    ) -> Poll<()> {
-        self.poll_in(LIGHT, context, pending)
-    }
-
-    /// The same, but a nudge does not end it.
-    pub fn poll_wait_soundly(
-        &mut self,
-        context: &mut Context<'_>,
-        pending: impl FnMut() -> bool,
-    ) -> Poll<()> {
-        self.poll_in(SOUND, context, pending)
-    }
-
-    /// The task has another reason not to wait any longer.
-    pub fn rise(&mut self) {
-        self.is_parked = false;
-        // Exchanged, not stored: see `Listener::wake_up`.
-        self.shared.state.swap(AWAKE, AcqRel);
-    }
-
-    fn poll_in(
-        &mut self,
-        sleep: u32,
-        context: &mut Context<'_>,
         mut pending: impl FnMut() -> bool,
     ) -> Poll<()> {
         if !self.is_parked && !pending() {
             self.shared.consumer.get_or_init(|| Consumer::Task(context.waker().clone()));
             let state = &self.shared.state;
-            self.is_parked = state.compare_exchange(AWAKE, sleep, AcqRel, Acquire).is_ok();
+            self.is_parked = state.compare_exchange(AWAKE, LIGHT, AcqRel, Acquire).is_ok();
             fence(SeqCst);
         }
         // A task may be polled without cause.
@@ -326,7 +301,9 @@ impl TaskListener {
         if waits {
             return Poll::Pending;
         }
-        self.rise();
+        self.is_parked = false;
+        // Exchanged, not stored: see `Listener::wake_up`.
+        self.shared.state.swap(AWAKE, AcqRel);
         Poll::Ready(())
     }
 }

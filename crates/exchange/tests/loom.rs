@@ -228,15 +228,11 @@ impl Wake for Unpark {
 }
 
 /// Waits as a task does, on a thread that parks while it has nothing to poll.
-fn wait_as_task(listener: &mut TaskListener, soundly: bool, pending: impl Fn() -> bool) {
+fn wait_as_task(listener: &mut TaskListener, pending: impl Fn() -> bool) {
     let waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {
-        let polled = match soundly {
-            true => listener.poll_wait_soundly(&mut context, &pending),
-            false => listener.poll_wait(&mut context, &pending),
-        };
-        if polled.is_ready() {
+        if listener.poll_wait(&mut context, &pending).is_ready() {
             return;
         }
         thread::park();
@@ -259,50 +255,7 @@ fn a_task_misses_no_message_and_no_summons() {
         let mut listener = doorbell.listen_as_task();
         let mut count = 0;
         while !is_over.load(Relaxed) || count == 0 {
-            wait_as_task(&mut listener, false, || !receiver.is_empty());
-            count += receiver.drain(1, |()| ());
-        }
-        writer.join().expect("no panic");
-    });
-}
-
-/// What is left beside a task that sleeps soundly is there when a ring has woken it.
-#[test]
-fn a_task_that_sleeps_soundly_is_woken_by_a_ring() {
-    explore(|| {
-        let doorbell = Doorbell::new();
-        let (mut ends, mut ended) = ring(1, doorbell.ringer());
-        let (mut asks, mut asked) = ring(1, doorbell.ringer());
-        let consumer = thread::spawn(move || {
-            let mut listener = doorbell.listen_as_task();
-            let mut count = 0;
-            while asked.pop().is_none() {
-                wait_as_task(&mut listener, true, || !asked.is_empty() || !ended.is_empty());
-                count += ended.drain(1, |()| ());
-            }
-            assert_eq!(count + ended.drain(1, |()| ()), 1);
-        });
-        ends.leave(()).expect("there is room");
-        asks.send(()).expect("there is room");
-        consumer.join().expect("no panic");
-    });
-}
-
-/// A timer may end the wait of a task at the moment of a ring.
-#[test]
-fn a_task_that_rises_by_itself_loses_nothing() {
-    explore(|| {
-        let doorbell = Doorbell::new();
-        let (mut sender, mut receiver) = ring(1, doorbell.ringer());
-        let writer = thread::spawn(move || sender.send(()).expect("there is room"));
-        let waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
-        let mut listener = doorbell.listen_as_task();
-        let mut context = Context::from_waker(&waker);
-        let _ = listener.poll_wait(&mut context, || !receiver.is_empty());
-        listener.rise();
-        let mut count = receiver.drain(1, |()| ());
-        while count == 0 {
-            wait_as_task(&mut listener, false, || !receiver.is_empty());
+            wait_as_task(&mut listener, || !receiver.is_empty());
             count += receiver.drain(1, |()| ());
         }
         writer.join().expect("no panic");
