@@ -290,7 +290,7 @@ def test_check_notes_keys(repository, tmp_path):
 
 REFUSED = {
     "name": ('name: "other"', ["other", "affine", "rename"]),
-    "platform": ('platform: "tensorrt_plan"', ["tensorrt_plan", "onnxruntime", "rten"]),
+    "platform": ('platform: "tensorrt_plan"', ["tensorrt_plan", "ONNX", "onnxruntime_onnx"]),
     "ensemble": ("ensemble_scheduling { step { model_name: 'a' } }", ["ensembles"]),
     "syntax": ("max_batch_size: 8\ninput [ { name: x } ]", ["config.pbtxt:2:17", "a string"]),
     "unknown": ("\nmax_bach_size: 8", ["config.pbtxt:2:1", "max_bach_size"]),
