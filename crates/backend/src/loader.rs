@@ -35,7 +35,7 @@ use crate::profiling::{
     Machine, Measured, Observed, ProfileCache, ProfileKey, ProfilePlace, ProfilingError,
     ProfilingTarget, SampledSize,
 };
-use crate::repository::{EmulatedModel, ModelDirectory, ModelKind, ModelSource, Slo};
+use crate::repository::{EmulatedModel, Fingerprint, ModelDirectory, ModelKind, ModelSource, Slo};
 use crate::resident::Resident;
 use crate::view;
 use crate::worker::Gaps;
@@ -47,7 +47,8 @@ use symphony_core::{Class, Objective, Profile, SizedProfile};
 use symphony_wire::clock::Clock;
 use symphony_wire::message::EngineFacts;
 use symphony_wire::tensor::{Signature, TensorSpec};
-use tracing::info;
+use times::{Part, Times};
+use tracing::{debug, info};
 
 /// The most generated rows with which a model is measured. Models with large rows get fewer.
 const SAMPLE_ROWS: usize = 8;
@@ -277,6 +278,43 @@ impl Loader {
         let (engine, platform) = (emulated::NAME, emulated::PLATFORM);
         let learning = None;
         Ok(PlacedModel { engine, platform, signature, rows_max, residents, measured, learning })
+    }
+
+    /// Measures a model that is on every accelerator. `content`: the fingerprint of whatever decides
+    /// how fast it is.
+    fn measure_placed(
+        &self,
+        source: &ModelSource,
+        engine: &dyn Engine,
+        content: Fingerprint,
+        mut residents: Vec<Resident>,
+        samples: &Samples,
+        times: &Times,
+    ) -> Result<PlacedModel, LoadProblem> {
+        let version = engine.version();
+        let key = ProfileKey {
+            model: &source.name,
+            content,
+            extents: &[],
+            engine: engine.name(),
+            engine_version: &version,
+            threads: self.config.cores.threads,
+            machine: &self.machine,
+        };
+        self.tell(&source.name, Stage::Measuring);
+        let profile = || self.profile(key, source.terms.slo, samples, &mut residents);
+        let (measured, learning) = times.of(Part::Measure, profile)?;
+        debug!(model = source.name, "its load took: {times}");
+        let first = residents.first().expect("a model is loaded on at least one accelerator");
+        Ok(PlacedModel {
+            engine: engine.name(),
+            platform: engine.platform(),
+            signature: Arc::clone(first.signature()),
+            rows_max: first.rows_max(),
+            residents,
+            measured,
+            learning: Some(learning),
+        })
     }
 
     /// Measures the model on the first accelerator, unless a kept profile still holds, and warms it

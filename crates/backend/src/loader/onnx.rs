@@ -11,7 +11,6 @@ use crate::engine::{EngineError, GraphEngine};
 use crate::engines::rten;
 use crate::operators;
 use crate::prepare::{Options, Prepared, Runnable};
-use crate::profiling::ProfileKey;
 use crate::repository::{
     ConfigError, CustomOps, EngineChoice, Fingerprint, FingerprintBuilder, GraphSettings,
     ModelSource, OnnxSource,
@@ -167,24 +166,9 @@ impl Loader {
         let Described { prepared, state, content, times } = described;
         drop(prepared);
         let Runnable { signature, rows_max, executables, samples, .. } = runnable;
-        let mut residents = residents(&signature, rows_max, executables)?;
-        let version = engine.version();
-        let key = ProfileKey {
-            model: &source.name,
-            content: as_loaded(content, settings),
-            extents: &[],
-            engine: engine.name(),
-            engine_version: &version,
-            threads: self.config.cores.threads,
-            machine: &self.machine,
-        };
-        self.tell(&source.name, Stage::Measuring);
-        let profile = || self.profile(key, source.terms.slo, &samples, &mut residents);
-        let (measured, learning) = times.of(Part::Measure, profile)?;
-        debug!(model = source.name, "its load took: {times}");
-        let (engine, platform, learning) = (engine.name(), engine.platform(), Some(learning));
-        let placed =
-            PlacedModel { engine, platform, signature, rows_max, residents, measured, learning };
+        let residents = residents(&signature, rows_max, executables)?;
+        let content = as_loaded(content, settings);
+        let placed = self.measure_placed(source, engine, content, residents, &samples, &times)?;
         Ok((placed, state))
     }
 

@@ -7,11 +7,9 @@ use super::{LoadProblem, LoadedFiles, Loader, PlacedModel, Stage, residents};
 use crate::engine::{Engine, place_on};
 use crate::engines::python::PythonRequest;
 use crate::prepare::Declared;
-use crate::profiling::ProfileKey;
 use crate::repository::{FingerprintBuilder, ModelSource, PythonModel};
 use std::path::Path;
 use std::sync::Arc;
-use tracing::debug;
 
 impl Loader {
     /// Loads a Python model on every accelerator.
@@ -58,8 +56,7 @@ impl Loader {
         if !state.files_are_as_before() {
             return Err(LoadProblem::Changed);
         }
-        let (signature, rows_max) = (Arc::new(signature), source.terms.rows_max);
-        let mut residents = residents(&signature, rows_max, executables)?;
+        let residents = residents(&Arc::new(signature), source.terms.rows_max, executables)?;
         // The settings are part of what decides how fast a script is.
         let mut content = FingerprintBuilder::default();
         for text in source.settings.texts() {
@@ -68,24 +65,9 @@ impl Loader {
         for file in state.files() {
             content = content.file(file)?;
         }
-        let version = self.python.version();
-        let key = ProfileKey {
-            model: &source.name,
-            content: content.finish(),
-            extents: &[],
-            engine: self.python.name(),
-            engine_version: &version,
-            threads: self.config.cores.threads,
-            machine: &self.machine,
-        };
-        self.tell(&source.name, Stage::Measuring);
-        let profile = || self.profile(key, source.terms.slo, &samples, &mut residents);
-        let (measured, learning) = times.of(Part::Measure, profile)?;
-        debug!(model = source.name, "its load took: {times}");
-        let (engine, platform) = (self.python.name(), self.python.platform());
-        let learning = Some(learning);
+        let content = content.finish();
         let placed =
-            PlacedModel { engine, platform, signature, rows_max, residents, measured, learning };
+            self.measure_placed(source, &self.python, content, residents, &samples, &times)?;
         Ok((placed, state))
     }
 }

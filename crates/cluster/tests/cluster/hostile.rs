@@ -1,15 +1,14 @@
 //! Peers that speak the wire's messages and mean no good: refused, and nothing else is disturbed.
 
 use crate::roles::{
-    Backend, Folder, Frontend, SchedulerProcess, accelerators, backend, frontend, links, runtime,
-    standby, until,
+    Backend, Folder, Frontend, SchedulerProcess, accelerators, backend, frontend, links, loaded,
+    runtime, standby, until,
 };
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 use symphony_core::{
-    AcceleratorId, BatchId, Class, ModelId, Objective, Origin, Profile, RequestId, SizedProfile,
-    Span,
+    AcceleratorId, BatchId, Class, ModelId, Origin, Profile, RequestId, SizedProfile, Span,
 };
 use symphony_wire::carrier::link::{Endpoint, Hello, Link, LinkPurpose, Role, connect};
 use symphony_wire::codec::Frame;
@@ -18,10 +17,9 @@ use symphony_wire::message::link::{
     FrontendToScheduler, SchedulerToBackend, SchedulerToFrontend,
 };
 use symphony_wire::message::{
-    AcceleratorFacts, Cancel, Completion, LoadedFacts, Outcome, ProfileOrigin, Registration,
-    RepositoryCommand, Submit,
+    AcceleratorFacts, Cancel, Completion, LoadedFacts, Outcome, Registration, RepositoryCommand,
+    Submit,
 };
-use symphony_wire::tensor::Signature;
 use tokio::runtime::Runtime;
 
 /// A cluster that serves, and has to go on.
@@ -105,23 +103,7 @@ fn registration(name: &str) -> Registration {
 /// A model whose profile says less than its batches take.
 fn nonsense() -> LoadedFacts {
     let profile = Profile::linear(Span(1), Span(1), 2).unwrap();
-    LoadedFacts {
-        name: "m".to_owned(),
-        version: 1,
-        fingerprint: "f".to_owned(),
-        signature: Signature::default(),
-        objective: Objective::Slo(Span(1)),
-        rows_max: 64,
-        queue_max: 1,
-        loss_weight: 1.0,
-        class: Class::High,
-        engine: "emulated".to_owned(),
-        platform: "emulated".to_owned(),
-        costs: SizedProfile::fixed(1, profile.clone()),
-        plan: profile,
-        origin: ProfileOrigin::Measured,
-        configuration: bytes::Bytes::new(),
-    }
+    LoadedFacts { rows_max: 64, ..loaded("m", profile) }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! A frontend and a scheduler, with a backend that the test plays: its outcomes are lost.
 
-use crate::roles::{Folder, Frontend, SchedulerProcess, frontend, links, runtime, standby, until};
-use symphony_core::{AcceleratorId, Class, Objective, Profile, SizedProfile, Span};
+use crate::roles::{
+    Folder, Frontend, SchedulerProcess, frontend, links, loaded, runtime, standby, until,
+};
+use symphony_core::{AcceleratorId, Profile, Span};
 use symphony_wire::carrier::link::{Endpoint, Hello, Link, LinkPurpose, Role, connect};
 use symphony_wire::codec::Frame;
 use symphony_wire::message::link::{
@@ -10,9 +12,8 @@ use symphony_wire::message::link::{
 };
 use symphony_wire::message::{
     AcceleratorFacts, Answer, Completion, Execution, LoadedFacts, Order, OrderDone, Outcome,
-    ProfileOrigin, Registration,
+    Registration,
 };
-use symphony_wire::tensor::Signature;
 use tokio::runtime::Runtime;
 
 const LIFE: u64 = 78;
@@ -30,24 +31,7 @@ struct Played {
 }
 
 fn facts(name: &str) -> LoadedFacts {
-    let profile = Profile::linear(Span(1), Span(1000), 4).unwrap();
-    LoadedFacts {
-        name: name.to_owned(),
-        version: 1,
-        fingerprint: "its own".to_owned(),
-        signature: Signature::default(),
-        objective: Objective::Slo(Span::from_millis(600_000)),
-        rows_max: 4,
-        queue_max: 100,
-        loss_weight: 1.0,
-        class: Class::High,
-        engine: "emulated".to_owned(),
-        platform: "emulated".to_owned(),
-        costs: SizedProfile::fixed(1, profile.clone()),
-        plan: profile,
-        origin: ProfileOrigin::Measured,
-        configuration: bytes::Bytes::new(),
-    }
+    loaded(name, Profile::linear(Span(1), Span(1000), 4).unwrap())
 }
 
 fn hello(purpose: LinkPurpose) -> Hello {

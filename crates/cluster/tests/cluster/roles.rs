@@ -12,15 +12,17 @@ use symphony_cluster::frontend::{FrontendConfig, FrontendEnd};
 use symphony_cluster::scheduler::{ActingScheduler, SchedulerConfig, Standby, Tenure};
 use symphony_control::models_thread::{ModelsThread, StartPolicy};
 use symphony_core::sched::Mode;
-use symphony_core::{Class, Request};
+use symphony_core::{Class, Objective, Profile, Request, SizedProfile, Span};
 use symphony_dispatch::Settings;
 use symphony_exchange::Spin;
 use symphony_wire::carrier::Timed;
 use symphony_wire::carrier::in_process::Layout;
 use symphony_wire::carrier::link::{Endpoint, LinkSettings};
 use symphony_wire::clock::Clock;
-use symphony_wire::message::{AcceleratorFacts, Answer, Outcome, Submit};
-use symphony_wire::tensor::Inputs;
+use symphony_wire::message::{
+    AcceleratorFacts, Answer, LoadedFacts, Outcome, ProfileOrigin, Submit,
+};
+use symphony_wire::tensor::{Inputs, Signature};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
@@ -357,4 +359,25 @@ impl Asked {
 #[track_caller]
 pub(crate) fn accelerators(asked: Vec<Asked>) -> Vec<u32> {
     asked.into_iter().map(|asked| asked.answer().execution.accelerator.0).collect()
+}
+
+/// What a backend may say of an emulated model that it has loaded.
+pub(crate) fn loaded(name: &str, profile: Profile) -> LoadedFacts {
+    LoadedFacts {
+        name: name.to_owned(),
+        version: 1,
+        fingerprint: "its own".to_owned(),
+        signature: Signature::default(),
+        objective: Objective::Slo(Span::from_millis(600_000)),
+        rows_max: profile.rows_max(),
+        queue_max: 100,
+        loss_weight: 1.0,
+        class: Class::High,
+        engine: "emulated".to_owned(),
+        platform: "emulated".to_owned(),
+        costs: SizedProfile::fixed(1, profile.clone()),
+        plan: profile,
+        origin: ProfileOrigin::Measured,
+        configuration: bytes::Bytes::new(),
+    }
 }
